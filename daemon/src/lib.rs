@@ -1,0 +1,1 @@
+//! hotd as a library: one module for each room of the daemon.
