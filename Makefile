@@ -1,0 +1,12 @@
+# Each target is one line; scripts/ says how. Everything that is missing gets unpacked into target/tools.
+.PHONY: demo test lint bench install examples audit
+.NOTPARALLEL:
+PREFIX ?= /usr/local
+
+demo:     ; @scripts/demo
+test:     ; @scripts/test
+lint:     ; @scripts/lint
+bench:    ; @scripts/bench
+examples: ; @examples/build.sh
+audit:    ; @scripts/audit
+install:  ; @scripts/install '$(DESTDIR)$(PREFIX)'
