@@ -1,1 +1,32 @@
-//! .
+//! What a module author touches: the C ABI and its types ([`abi`]), the metadata note ([`note`]), and a safe way to
+//! write a module in Rust (feature `sdk`, on by default).
+//!
+//! The core is `no_std` and has no dependencies: `hot-host` and `hot-artifact` use it for the types and constants that
+//! both sides of the contract must agree on. The C header `include/hot_module.h` says the same in C; a test compares
+//! the two. `docs/abi.md` is the contract in words.
+//!
+//! It does not load modules (`hot-host` does) and does not read metadata back (`hot-artifact` does).
+
+#![no_std]
+#![warn(missing_docs)]
+
+pub mod abi;
+pub mod note;
+
+/// The version of the contract that this crate speaks.
+pub const ABI: u32 = 0;
+
+/// The one symbol that a module defines: a data object of type [`abi::Table`].
+pub const ENTRY_SYMBOL: &str = "hot_module";
+
+/// The owner of the metadata note, without the NUL byte that ELF puts behind it.
+pub const NOTE_OWNER: &str = "hot";
+
+/// The type of the metadata note.
+pub const NOTE_TYPE: u32 = 1;
+
+/// The section of the metadata note. It is allocated, so a `PT_NOTE` segment covers it and stripping keeps it.
+pub const NOTE_SECTION: &str = ".note.hot";
+
+/// The value of `format`, the first key of the metadata text.
+pub const METADATA_FORMAT: u32 = 1;
