@@ -10,8 +10,19 @@
 #![no_std]
 #![warn(missing_docs)]
 
+#[cfg(feature = "sdk")]
+extern crate std;
+
 pub mod abi;
 pub mod note;
+#[cfg(feature = "sdk")]
+#[expect(unsafe_code, reason = "the C ABI's tables and borrowed bytes are behind this safe side")]
+mod sdk;
+
+#[cfg(feature = "sdk")]
+pub use sdk::{
+    CallError, Context, Error, Exchange, Header, Headers, Level, Module, Reader, Writer, log, now, table,
+};
 
 /// The version of the contract that this crate speaks.
 pub const ABI: u32 = 0;

@@ -1,0 +1,136 @@
+//! The functions behind a module's table: they turn the ABI's calls into calls of [`Module`], and stop panics.
+
+use super::calls::{bytes, slice};
+use super::services::Services;
+use super::{Context, Error, Exchange, Level, Module, log};
+use crate::ABI;
+use crate::abi::{self, Host, Slice, Status, Table};
+use core::any::Any;
+use core::ffi::c_void;
+use std::boxed::Box;
+use std::format;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::string::{String, ToString};
+use std::sync::{Mutex, PoisonError};
+
+/// What `this` points to.
+struct Instance<M> {
+    module: M,
+    /// What the last call of `health` said, lent to the host until the next.
+    health: Mutex<String>,
+}
+
+/// The table of a module. [`export!`](crate::export) makes it the symbol `hot_module`.
+#[must_use]
+pub const fn table<M: Module>() -> Table {
+    #[expect(clippy::cast_possible_truncation, reason = "the table's size is asserted to be 56 bytes")]
+    let size = size_of::<Table>() as u32;
+    Table {
+        abi: ABI,
+        size,
+        start: Some(start::<M>),
+        handle: Some(handle::<M>),
+        health: Some(health::<M>),
+        save: None,
+        load: None,
+        stop: Some(stop::<M>),
+    }
+}
+
+unsafe extern "C" fn start<M: Module>(
+    host: *const Host,
+    config: Slice,
+    this: *mut *mut c_void,
+    why: *mut Slice,
+) -> Status {
+    // SAFETY: the host passes its table, which lives as long as the process.
+    let host = unsafe { &*host };
+    // SAFETY: the host passes the config, which lives as long as the process.
+    let config = unsafe { bytes(config) };
+    let started = Services::of(host).map_err(ToString::to_string).and_then(|services| {
+        services.install();
+        flatten(catch_unwind(AssertUnwindSafe(|| M::start(&Context { config }))))
+    });
+    match started {
+        Ok(module) => {
+            let instance = Box::into_raw(Box::new(Instance { module, health: Mutex::default() }));
+            // SAFETY: the host passes a place for one pointer.
+            unsafe { *this = instance.cast() };
+            abi::OK
+        }
+        Err(text) => {
+            // The text must live until the process ends, and after a failed start that is soon.
+            let text = slice(Box::leak(text.into_boxed_str()).as_bytes());
+            // SAFETY: the host passes a place for one slice.
+            unsafe { *why = text };
+            abi::FAILED
+        }
+    }
+}
+
+unsafe extern "C" fn handle<M: Module>(this: *mut c_void, exchange: abi::Exchange) {
+    // SAFETY: `this` is what `start::<M>` made, and lives until `stop`, which comes after the last `handle`.
+    let instance = unsafe { &*this.cast::<Instance<M>>() };
+    let exchange = Exchange::new(exchange);
+    // The exchange moves into the call: a panic drops it, which aborts it.
+    let handled = catch_unwind(AssertUnwindSafe(move || instance.module.handle(exchange)));
+    if let Err(text) = flatten(handled) {
+        log(Level::Error, &text);
+    }
+}
+
+unsafe extern "C" fn health<M: Module>(this: *mut c_void, why: *mut Slice) -> Status {
+    // SAFETY: as in `handle`.
+    let instance = unsafe { &*this.cast::<Instance<M>>() };
+    let Err(text) = flatten(catch_unwind(AssertUnwindSafe(|| instance.module.health()))) else {
+        return abi::OK;
+    };
+    let mut last = instance.health.lock().unwrap_or_else(PoisonError::into_inner);
+    *last = text;
+    // SAFETY: the host passes a place for one slice. It reads it before it calls `health` again, the only place where
+    // the string changes.
+    unsafe { *why = slice(last.as_bytes()) };
+    abi::FAILED
+}
+
+unsafe extern "C" fn stop<M: Module>(this: *mut c_void) {
+    // SAFETY: `this` came from `Box::into_raw` in `start::<M>`, and `stop` is the last call and comes once.
+    let instance = unsafe { Box::from_raw(this.cast::<Instance<M>>()) };
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(move || instance.module.stop())) {
+        log(Level::Error, &panicked(panic));
+    }
+}
+
+/// The text of a failure or a panic.
+fn flatten<T>(outcome: Result<Result<T, Error>, Box<dyn Any + Send>>) -> Result<T, String> {
+    match outcome {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(chain(&*error)),
+        Err(panic) => Err(panicked(panic)),
+    }
+}
+
+/// An error with all its sources.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// What a panic said. A payload may panic when it is dropped, so one that is no text is leaked.
+fn panicked(panic: Box<dyn Any + Send>) -> String {
+    match panic.downcast::<String>() {
+        Ok(text) => format!("panicked: {text}"),
+        Err(panic) => match panic.downcast::<&'static str>() {
+            Ok(text) => format!("panicked: {text}"),
+            Err(panic) => {
+                core::mem::forget(panic);
+                String::from("panicked")
+            }
+        },
+    }
+}
