@@ -1,0 +1,111 @@
+//! The two ends of one direction of one exchange: how much may be sent, and when to grant more.
+
+use thiserror::Error;
+
+use super::INITIAL_WINDOW;
+
+/// The peer broke the credit: it sent more body than it was granted, or granted more than a counter holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the peer exceeded the credit of the exchange")]
+pub struct CreditExceeded;
+
+/// What the sender of a body may still send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SendCredit {
+    left: u32,
+}
+
+impl Default for SendCredit {
+    fn default() -> Self {
+        Self { left: INITIAL_WINDOW }
+    }
+}
+
+impl SendCredit {
+    /// Bytes that may be sent now.
+    #[must_use]
+    pub fn available(&self) -> u32 {
+        self.left
+    }
+
+    /// Takes up to `wanted` bytes of credit and says how many it took; 0 means: wait for a window frame.
+    #[must_use = "only what was taken may be sent"]
+    pub fn take(&mut self, wanted: usize) -> usize {
+        let taken = u32::try_from(wanted).unwrap_or(u32::MAX).min(self.left);
+        self.left -= taken;
+        // A u32 fits into the usize of every target that we build for.
+        usize::try_from(taken).unwrap_or(usize::MAX)
+    }
+
+    /// A window frame came.
+    pub fn grant(&mut self, credit: u32) -> Result<(), CreditExceeded> {
+        self.left = self.left.checked_add(credit).ok_or(CreditExceeded)?;
+        Ok(())
+    }
+}
+
+/// What the receiver of a body has granted, and what it has consumed without granting it anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceiveCredit {
+    granted: u32,
+    consumed: u32,
+}
+
+impl Default for ReceiveCredit {
+    fn default() -> Self {
+        Self { granted: INITIAL_WINDOW, consumed: 0 }
+    }
+}
+
+impl ReceiveCredit {
+    /// Body bytes came, in whatever frame.
+    pub fn received(&mut self, len: usize) -> Result<(), CreditExceeded> {
+        let len = u32::try_from(len).map_err(|_beyond_any_credit| CreditExceeded)?;
+        self.granted = self.granted.checked_sub(len).ok_or(CreditExceeded)?;
+        Ok(())
+    }
+
+    /// Received bytes were handed on. Returns the credit to grant with a window frame, once it is worth a frame: at
+    /// half of the window, so that the sender never stalls behind a receiver that keeps up.
+    #[must_use = "the credit must be granted to the sender"]
+    pub fn consumed(&mut self, len: usize) -> Option<u32> {
+        self.consumed = self.consumed.saturating_add(u32::try_from(len).unwrap_or(u32::MAX));
+        if self.consumed < INITIAL_WINDOW / 2 {
+            return None;
+        }
+        let credit = std::mem::take(&mut self.consumed).min(INITIAL_WINDOW.saturating_sub(self.granted));
+        self.granted += credit;
+        (credit > 0).then_some(credit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sender_and_a_receiver_that_keep_the_rules_never_stall_and_never_exceed() {
+        let mut sender = SendCredit::default();
+        let mut receiver = ReceiveCredit::default();
+        let mut left: usize = 10 * 1024 * 1024;
+        while left > 0 {
+            let sent = sender.take(left.min(60_000));
+            assert!(sent > 0, "stalled with {left} bytes left");
+            left -= sent;
+            receiver.received(sent).expect("within the credit");
+            if let Some(credit) = receiver.consumed(sent) {
+                sender.grant(credit).expect("fits");
+            }
+            assert!(sender.available() <= INITIAL_WINDOW);
+        }
+    }
+
+    #[test]
+    fn one_byte_above_the_credit_is_refused() {
+        let mut receiver = ReceiveCredit::default();
+        let window = usize::try_from(INITIAL_WINDOW).expect("fits");
+        receiver.received(window).expect("the whole window");
+        assert_eq!(receiver.received(1), Err(CreditExceeded));
+        assert_eq!(SendCredit::default().grant(u32::MAX), Err(CreditExceeded));
+    }
+}

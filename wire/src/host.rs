@@ -1,0 +1,283 @@
+//! The control socket between `hotd` and one host: `SEQPACKET`, one message per packet, descriptors beside it.
+//!
+//! A host says [`FromHost::Hello`] as soon as it runs, is told [`ToHost::Start`] once, and answers [`FromHost::Ready`]
+//! or [`FromHost::Failed`]. From then on it takes links, answers health questions, and stops when told or when the
+//! socket ends. A newer `hotd` that adopts a host asks [`ToHost::Health`]: the answer has the host's [`Phase`], in every
+//! phase, since messages of before may have been read by the `hotd` that is gone.
+
+use crate::codec::{MessageError, Reader, TooLarge, Writer};
+
+/// What a host is to load, and how it is to run it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// The instance's number on this node.
+    pub instance: u64,
+    /// The module's name.
+    pub module: String,
+    /// The release's number.
+    pub release: u64,
+    /// The version, a semver.
+    pub version: String,
+    /// The release's config, as the module reads it.
+    pub config: Vec<u8>,
+    /// How to run it.
+    pub options: StartOptions,
+}
+
+/// How a host is to run its module. Zero leaves the choice to the host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StartOptions {
+    /// Threads that call the module.
+    pub workers: u32,
+    /// Exchanges that may be open at once; the host refuses what is above.
+    pub max_exchanges: u32,
+}
+
+/// What `hotd` says to a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToHost {
+    /// Load and start the module; the host has it as descriptor 4.
+    Start(Start),
+    /// Serve exchanges on one more data stream: the one descriptor beside this message.
+    Attach {
+        /// A number of this link, for logs.
+        link: u64,
+    },
+    /// Ask how the host and its module are.
+    Health {
+        /// Repeated in the answer.
+        seq: u64,
+    },
+    /// Take no new exchanges, let open ones finish, stop the module, say `Stopped`, exit 0.
+    Stop {
+        /// Milliseconds for all of this.
+        grace_ms: u32,
+    },
+}
+
+/// Where a host stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// It has not been told what to start.
+    Waiting,
+    /// It loads the module or runs its `start`.
+    Starting,
+    /// It serves.
+    Ready,
+    /// It was told to stop.
+    Stopping,
+}
+
+/// Where a start failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// `dlopen` refused the artifact, or one of its constructors failed.
+    Load,
+    /// The entry symbol is missing or no table.
+    Entry,
+    /// The module asks for an ABI that the host does not have.
+    Abi,
+    /// The module's `start` returned an error.
+    Start,
+}
+
+impl Stage {
+    /// The name of the stage in messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Load => "load",
+            Self::Entry => "entry",
+            Self::Abi => "abi",
+            Self::Start => "start",
+        }
+    }
+}
+
+/// How a host and its module are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthReply {
+    /// From the question.
+    pub seq: u64,
+    /// Where the host stands.
+    pub phase: Phase,
+    /// What the module's `health` said; true while it has none or does not run yet.
+    pub ok: bool,
+    /// The module's words, if it gave any.
+    pub text: String,
+    /// Exchanges that are open.
+    pub in_flight: u32,
+    /// Age of the oldest open exchange, in milliseconds.
+    pub oldest_ms: u32,
+}
+
+/// What a host says to `hotd`. All of it is a claim of a process that runs foreign code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FromHost {
+    /// The host runs. First message.
+    Hello {
+        /// See [`crate::PROTOCOL`].
+        protocol: u16,
+        /// Its process, as it sees itself.
+        pid: u32,
+    },
+    /// The module runs and takes exchanges.
+    Ready {
+        /// The ABI that the module uses.
+        abi: u32,
+    },
+    /// The module does not run; the host exits.
+    Failed {
+        /// Where it failed.
+        stage: Stage,
+        /// The reason in words.
+        text: String,
+    },
+    /// An answer to [`ToHost::Health`].
+    Health(HealthReply),
+    /// The module has stopped; the host exits.
+    Stopped,
+}
+
+const START: u8 = 1;
+const ATTACH: u8 = 2;
+const HEALTH: u8 = 3;
+const STOP: u8 = 4;
+const HELLO: u8 = 65;
+const READY: u8 = 66;
+const FAILED: u8 = 67;
+const HEALTH_REPLY: u8 = 68;
+const STOPPED: u8 = 69;
+
+impl ToHost {
+    /// The packet's bytes. Only a `Start` with a large config can be too large.
+    pub fn encode(&self) -> Result<Vec<u8>, TooLarge> {
+        match self {
+            Self::Start(start) => Writer::new(START)
+                .u64(start.instance)
+                .bytes(start.module.as_bytes())
+                .u64(start.release)
+                .bytes(start.version.as_bytes())
+                .bytes(&start.config)
+                .u32(start.options.workers)
+                .u32(start.options.max_exchanges),
+            Self::Attach { link } => Writer::new(ATTACH).u64(*link),
+            Self::Health { seq } => Writer::new(HEALTH).u64(*seq),
+            Self::Stop { grace_ms } => Writer::new(STOP).u32(*grace_ms),
+        }
+        .finish()
+    }
+
+    /// Reads a packet.
+    pub fn decode(packet: &[u8]) -> Result<Self, MessageError> {
+        let (kind, mut fields) = Reader::new(packet)?;
+        match kind {
+            START => Ok(Self::Start(Start {
+                instance: fields.u64("instance")?,
+                module: fields.text("module")?,
+                release: fields.u64("release")?,
+                version: fields.text("version")?,
+                config: fields.bytes("config")?.to_vec(),
+                options: StartOptions {
+                    workers: fields.u32("workers")?,
+                    max_exchanges: fields.u32("max_exchanges")?,
+                },
+            })),
+            ATTACH => Ok(Self::Attach { link: fields.u64("link")? }),
+            HEALTH => Ok(Self::Health { seq: fields.u64("seq")? }),
+            STOP => Ok(Self::Stop { grace_ms: fields.u32("grace_ms")? }),
+            found => Err(MessageError::UnknownKind { found }),
+        }
+    }
+
+    /// How many descriptors travel beside this message.
+    #[must_use]
+    pub fn descriptors(&self) -> usize {
+        match self {
+            Self::Attach { .. } => 1,
+            Self::Start(_) | Self::Health { .. } | Self::Stop { .. } => 0,
+        }
+    }
+}
+
+impl FromHost {
+    /// The packet's bytes.
+    pub fn encode(&self) -> Result<Vec<u8>, TooLarge> {
+        match self {
+            Self::Hello { protocol, pid } => Writer::new(HELLO).u16(*protocol).u32(*pid),
+            Self::Ready { abi } => Writer::new(READY).u32(*abi),
+            Self::Failed { stage, text } => {
+                Writer::new(FAILED).u8(stage_to_byte(*stage)).bytes(text.as_bytes())
+            }
+            Self::Health(reply) => Writer::new(HEALTH_REPLY)
+                .u64(reply.seq)
+                .u8(phase_to_byte(reply.phase))
+                .u8(u8::from(reply.ok))
+                .bytes(reply.text.as_bytes())
+                .u32(reply.in_flight)
+                .u32(reply.oldest_ms),
+            Self::Stopped => Writer::new(STOPPED),
+        }
+        .finish()
+    }
+
+    /// Reads a packet.
+    pub fn decode(packet: &[u8]) -> Result<Self, MessageError> {
+        let (kind, mut fields) = Reader::new(packet)?;
+        match kind {
+            HELLO => Ok(Self::Hello { protocol: fields.u16("protocol")?, pid: fields.u32("pid")? }),
+            READY => Ok(Self::Ready { abi: fields.u32("abi")? }),
+            FAILED => {
+                Ok(Self::Failed { stage: stage_from_byte(fields.u8("stage")?)?, text: fields.text("text")? })
+            }
+            HEALTH_REPLY => Ok(Self::Health(HealthReply {
+                seq: fields.u64("seq")?,
+                phase: phase_from_byte(fields.u8("phase")?)?,
+                ok: fields.bool("ok")?,
+                text: fields.text("text")?,
+                in_flight: fields.u32("in_flight")?,
+                oldest_ms: fields.u32("oldest_ms")?,
+            })),
+            STOPPED => Ok(Self::Stopped),
+            found => Err(MessageError::UnknownKind { found }),
+        }
+    }
+}
+
+fn stage_to_byte(stage: Stage) -> u8 {
+    match stage {
+        Stage::Load => 1,
+        Stage::Entry => 2,
+        Stage::Abi => 3,
+        Stage::Start => 4,
+    }
+}
+
+fn stage_from_byte(byte: u8) -> Result<Stage, MessageError> {
+    match byte {
+        1 => Ok(Stage::Load),
+        2 => Ok(Stage::Entry),
+        3 => Ok(Stage::Abi),
+        4 => Ok(Stage::Start),
+        found => Err(MessageError::UnknownValue { field: "stage", found: u64::from(found) }),
+    }
+}
+
+fn phase_to_byte(phase: Phase) -> u8 {
+    match phase {
+        Phase::Waiting => 1,
+        Phase::Starting => 2,
+        Phase::Ready => 3,
+        Phase::Stopping => 4,
+    }
+}
+
+fn phase_from_byte(byte: u8) -> Result<Phase, MessageError> {
+    match byte {
+        1 => Ok(Phase::Waiting),
+        2 => Ok(Phase::Starting),
+        3 => Ok(Phase::Ready),
+        4 => Ok(Phase::Stopping),
+        found => Err(MessageError::UnknownValue { field: "phase", found: u64::from(found) }),
+    }
+}

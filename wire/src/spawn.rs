@@ -1,0 +1,352 @@
+//! The control socket between `hotd` and `hot-spawn`: `SEQPACKET`, one message per packet, descriptors beside it.
+//!
+//! Both sides begin with their `Hello`. `hot-spawn` serves one `hotd` at a time: a newer connection takes the place of
+//! an older one, which belongs to a `hotd` that hangs. An end that nobody was connected to hear of is kept and told by
+//! [`ToSpawn::List`] until `hotd` says [`ToSpawn::Forget`].
+
+use crate::codec::{MessageError, Reader, TooLarge, Writer};
+
+/// The longest label of a host, in bytes.
+pub const MAX_LABEL: usize = 100 * 1024;
+/// The longest name of a kept listener, in bytes.
+pub const MAX_NAME: usize = 255;
+/// The most bytes of a host's output that `hot-spawn` keeps for the next `hotd`: the last ones.
+pub const MAX_TAIL: usize = 16 * 1024;
+
+/// The limits that a host's process gets before it runs anything. [`Limits::UNLIMITED`] leaves a resource as
+/// `hot-spawn` has it. No core is ever dumped: it would have the module's secrets in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Descriptors that may be open (`RLIMIT_NOFILE`).
+    pub open_files: u64,
+    /// The largest file that it may write, in bytes (`RLIMIT_FSIZE`).
+    pub file_size: u64,
+    /// Address space, in bytes (`RLIMIT_AS`).
+    pub address_space: u64,
+}
+
+impl Limits {
+    /// No limit of its own.
+    pub const UNLIMITED: u64 = u64::MAX;
+}
+
+impl Default for Limits {
+    /// 4096 descriptors; files and address space as `hot-spawn` has them.
+    fn default() -> Self {
+        Self { open_files: 4096, file_size: Self::UNLIMITED, address_space: Self::UNLIMITED }
+    }
+}
+
+/// What a process used, as the kernel counted it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// CPU time in user mode, in microseconds.
+    pub user_us: u64,
+    /// CPU time in the kernel, in microseconds.
+    pub system_us: u64,
+    /// The most memory that was resident, in KiB.
+    pub max_resident_kib: u64,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// It exited with this code, 0 to 255.
+    Exited(i32),
+    /// This signal killed it.
+    Killed(i32),
+}
+
+/// How a host ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending {
+    /// Exit or signal.
+    pub cause: Cause,
+    /// What it used.
+    pub usage: Usage,
+}
+
+/// Whether a host runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostState {
+    /// It runs; control socket and output pipe are beside the message.
+    Running,
+    /// It has ended; nothing is beside the message.
+    Ended(Ending),
+}
+
+/// What `hotd` says to `hot-spawn`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToSpawn {
+    /// First message.
+    Hello {
+        /// See [`crate::PROTOCOL`].
+        protocol: u16,
+    },
+    /// Start a host; the sealed artifact is beside the message. Answer: `Spawned` or `SpawnFailed`.
+    Spawn {
+        /// A number that `hotd` chose, free at `hot-spawn`.
+        id: u64,
+        /// Kept and given back by `List`; `hot-spawn` does not read it. At most [`MAX_LABEL`].
+        label: Vec<u8>,
+        /// What the process may use.
+        limits: Limits,
+    },
+    /// Tell of every host and what ended. Answer: one `Host` each, then `ListEnd`.
+    List,
+    /// Send a signal to a host's process group. No answer; nothing happens if it has ended.
+    Signal {
+        /// The host.
+        id: u64,
+        /// The signal's number.
+        signal: i32,
+    },
+    /// Keep the listener beside the message under this name, in place of one that has it already.
+    Keep {
+        /// At most [`MAX_NAME`] bytes.
+        name: String,
+    },
+    /// Give the kept listeners back. Answer: one `Kept` each, then `KeptEnd`.
+    Kept,
+    /// Close a kept listener.
+    Drop {
+        /// Its name.
+        name: String,
+    },
+    /// The end of this host is known and needs no longer be kept.
+    Forget {
+        /// The host.
+        id: u64,
+    },
+}
+
+/// What `hot-spawn` says to `hotd`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FromSpawn {
+    /// First message.
+    Hello {
+        /// See [`crate::PROTOCOL`].
+        protocol: u16,
+        /// The process of `hot-spawn`.
+        pid: u32,
+    },
+    /// A host runs; beside the message are its control socket and the reading end of its output pipe.
+    Spawned {
+        /// From `Spawn`.
+        id: u64,
+        /// Its process.
+        pid: u32,
+    },
+    /// A host could not be started.
+    SpawnFailed {
+        /// From `Spawn`.
+        id: u64,
+        /// Why, in one sentence.
+        text: String,
+    },
+    /// One host of a list.
+    Host {
+        /// From `Spawn`.
+        id: u64,
+        /// Its process.
+        pid: u32,
+        /// Whether it runs; if so, its control socket and output pipe are beside the message.
+        state: HostState,
+        /// From `Spawn`.
+        label: Vec<u8>,
+        /// The last output while no `hotd` read the pipe, at most [`MAX_TAIL`] bytes.
+        tail: Vec<u8>,
+    },
+    /// The list is complete.
+    ListEnd,
+    /// One kept listener, which is beside the message.
+    Kept {
+        /// Its name.
+        name: String,
+    },
+    /// All kept listeners are told.
+    KeptEnd,
+    /// A host ended. Comes by itself, once.
+    Exited {
+        /// The host.
+        id: u64,
+        /// How.
+        ending: Ending,
+    },
+    /// A demand other than `Spawn` can't be met.
+    Refused {
+        /// What was asked and why not, in one sentence.
+        text: String,
+    },
+}
+
+const HELLO: u8 = 1;
+const SPAWN: u8 = 2;
+const LIST: u8 = 3;
+const SIGNAL: u8 = 4;
+const KEEP: u8 = 5;
+const KEPT: u8 = 6;
+const DROP: u8 = 7;
+const FORGET: u8 = 8;
+
+const SPAWN_HELLO: u8 = 65;
+const SPAWNED: u8 = 66;
+const SPAWN_FAILED: u8 = 67;
+const HOST: u8 = 68;
+const LIST_END: u8 = 69;
+const KEPT_ONE: u8 = 70;
+const KEPT_END: u8 = 71;
+const EXITED: u8 = 72;
+const REFUSED: u8 = 73;
+
+impl ToSpawn {
+    /// The packet's bytes.
+    pub fn encode(&self) -> Result<Vec<u8>, TooLarge> {
+        match self {
+            Self::Hello { protocol } => Writer::new(HELLO).u16(*protocol),
+            Self::Spawn { id, label, limits } => Writer::new(SPAWN)
+                .u64(*id)
+                .bytes(label)
+                .u64(limits.open_files)
+                .u64(limits.file_size)
+                .u64(limits.address_space),
+            Self::List => Writer::new(LIST),
+            Self::Signal { id, signal } => Writer::new(SIGNAL).u64(*id).i32(*signal),
+            Self::Keep { name } => Writer::new(KEEP).bytes(name.as_bytes()),
+            Self::Kept => Writer::new(KEPT),
+            Self::Drop { name } => Writer::new(DROP).bytes(name.as_bytes()),
+            Self::Forget { id } => Writer::new(FORGET).u64(*id),
+        }
+        .finish()
+    }
+
+    /// Reads a packet.
+    pub fn decode(packet: &[u8]) -> Result<Self, MessageError> {
+        let (kind, mut fields) = Reader::new(packet)?;
+        match kind {
+            HELLO => Ok(Self::Hello { protocol: fields.u16("protocol")? }),
+            SPAWN => Ok(Self::Spawn {
+                id: fields.u64("id")?,
+                label: fields.bytes("label")?.to_vec(),
+                limits: Limits {
+                    open_files: fields.u64("open_files")?,
+                    file_size: fields.u64("file_size")?,
+                    address_space: fields.u64("address_space")?,
+                },
+            }),
+            LIST => Ok(Self::List),
+            SIGNAL => Ok(Self::Signal { id: fields.u64("id")?, signal: fields.i32("signal")? }),
+            KEEP => Ok(Self::Keep { name: fields.text("name")? }),
+            KEPT => Ok(Self::Kept),
+            DROP => Ok(Self::Drop { name: fields.text("name")? }),
+            FORGET => Ok(Self::Forget { id: fields.u64("id")? }),
+            found => Err(MessageError::UnknownKind { found }),
+        }
+    }
+
+    /// How many descriptors travel beside this message.
+    #[must_use]
+    pub fn descriptors(&self) -> usize {
+        match self {
+            Self::Spawn { .. } | Self::Keep { .. } => 1,
+            Self::Hello { .. }
+            | Self::List
+            | Self::Signal { .. }
+            | Self::Kept
+            | Self::Drop { .. }
+            | Self::Forget { .. } => 0,
+        }
+    }
+}
+
+impl FromSpawn {
+    /// The packet's bytes.
+    pub fn encode(&self) -> Result<Vec<u8>, TooLarge> {
+        match self {
+            Self::Hello { protocol, pid } => Writer::new(SPAWN_HELLO).u16(*protocol).u32(*pid),
+            Self::Spawned { id, pid } => Writer::new(SPAWNED).u64(*id).u32(*pid),
+            Self::SpawnFailed { id, text } => Writer::new(SPAWN_FAILED).u64(*id).bytes(text.as_bytes()),
+            Self::Host { id, pid, state, label, tail } => {
+                let writer = Writer::new(HOST).u64(*id).u32(*pid);
+                let writer = match state {
+                    HostState::Running => writer.u8(0),
+                    HostState::Ended(ending) => put_ending(writer.u8(1), ending),
+                };
+                writer.bytes(label).bytes(tail)
+            }
+            Self::ListEnd => Writer::new(LIST_END),
+            Self::Kept { name } => Writer::new(KEPT_ONE).bytes(name.as_bytes()),
+            Self::KeptEnd => Writer::new(KEPT_END),
+            Self::Exited { id, ending } => put_ending(Writer::new(EXITED).u64(*id), ending),
+            Self::Refused { text } => Writer::new(REFUSED).bytes(text.as_bytes()),
+        }
+        .finish()
+    }
+
+    /// Reads a packet.
+    pub fn decode(packet: &[u8]) -> Result<Self, MessageError> {
+        let (kind, mut fields) = Reader::new(packet)?;
+        match kind {
+            SPAWN_HELLO => Ok(Self::Hello { protocol: fields.u16("protocol")?, pid: fields.u32("pid")? }),
+            SPAWNED => Ok(Self::Spawned { id: fields.u64("id")?, pid: fields.u32("pid")? }),
+            SPAWN_FAILED => Ok(Self::SpawnFailed { id: fields.u64("id")?, text: fields.text("text")? }),
+            HOST => {
+                let id = fields.u64("id")?;
+                let pid = fields.u32("pid")?;
+                let state = if fields.bool("state")? {
+                    HostState::Ended(take_ending(&mut fields)?)
+                } else {
+                    HostState::Running
+                };
+                let label = fields.bytes("label")?.to_vec();
+                let tail = fields.bytes("tail")?.to_vec();
+                Ok(Self::Host { id, pid, state, label, tail })
+            }
+            LIST_END => Ok(Self::ListEnd),
+            KEPT_ONE => Ok(Self::Kept { name: fields.text("name")? }),
+            KEPT_END => Ok(Self::KeptEnd),
+            EXITED => Ok(Self::Exited { id: fields.u64("id")?, ending: take_ending(&mut fields)? }),
+            REFUSED => Ok(Self::Refused { text: fields.text("text")? }),
+            found => Err(MessageError::UnknownKind { found }),
+        }
+    }
+
+    /// How many descriptors travel beside this message.
+    #[must_use]
+    pub fn descriptors(&self) -> usize {
+        match self {
+            Self::Spawned { .. } | Self::Host { state: HostState::Running, .. } => 2,
+            Self::Kept { .. } => 1,
+            Self::Hello { .. }
+            | Self::SpawnFailed { .. }
+            | Self::Host { state: HostState::Ended(_), .. }
+            | Self::ListEnd
+            | Self::KeptEnd
+            | Self::Exited { .. }
+            | Self::Refused { .. } => 0,
+        }
+    }
+}
+
+/// In the middle of a `Host`, so what an ending gains goes behind the message's other fields.
+fn put_ending(writer: Writer, ending: &Ending) -> Writer {
+    let writer = match ending.cause {
+        Cause::Exited(code) => writer.u8(0).i32(code),
+        Cause::Killed(signal) => writer.u8(1).i32(signal),
+    };
+    let usage = ending.usage;
+    writer.u64(usage.user_us).u64(usage.system_us).u64(usage.max_resident_kib)
+}
+
+fn take_ending(fields: &mut Reader<'_>) -> Result<Ending, MessageError> {
+    let killed = fields.bool("cause")?;
+    let number = fields.i32("code or signal")?;
+    Ok(Ending {
+        cause: if killed { Cause::Killed(number) } else { Cause::Exited(number) },
+        usage: Usage {
+            user_us: fields.u64("user_us")?,
+            system_us: fields.u64("system_us")?,
+            max_resident_kib: fields.u64("max_resident_kib")?,
+        },
+    })
+}
