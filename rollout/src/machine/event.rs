@@ -1,0 +1,155 @@
+//! What a rollout is told. Every event may come late, twice or out of order.
+
+use serde::{Deserialize, Serialize};
+
+use crate::figures::Figures;
+use crate::ident::{Module, Node, ReleaseNumber, Revision, RolloutId};
+use crate::reason::Cause;
+use crate::units::Time;
+
+/// Something that a rollout must know.
+///
+/// Events state what is so, not what changed, wherever that can be: saying one twice is the same as saying it once,
+/// and one that was overtaken by a newer is ignored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// The node is there and its agent can be told things. A node that the rollout does not know joins it.
+    NodeUp {
+        /// Which.
+        node: Node,
+    },
+    /// The node cannot be reached.
+    NodeDown {
+        /// Which.
+        node: Node,
+    },
+    /// The node left the fleet for good; nothing waits for it any more.
+    NodeLeft {
+        /// Which.
+        node: Node,
+    },
+    /// The node has the artifact of the module's candidate, verified and compatible, and room for it.
+    Prepared {
+        /// Where.
+        node: Node,
+        /// Of which module.
+        module: Module,
+    },
+    /// The node refused the candidate before any code ran.
+    PrepareFailed {
+        /// Where.
+        node: Node,
+        /// Of which module.
+        module: Module,
+        /// Why, in the node's words.
+        text: String,
+    },
+    /// An instance changed its state. Only those of the release that the rollout moves to matter to it.
+    Instance {
+        /// Where.
+        node: Node,
+        /// Of which module.
+        module: Module,
+        /// Of which release.
+        release: ReleaseNumber,
+        /// What it is now.
+        state: InstanceState,
+    },
+    /// What the node counted.
+    Sample(Sample),
+    /// The node's gateway picks by the assignment with this revision.
+    Applied {
+        /// Where.
+        node: Node,
+        /// Of which module.
+        module: Module,
+        /// Of which assignment.
+        revision: Revision,
+    },
+    /// The node moved toward stable by itself. Tell it before anything else that comes from that node.
+    TookBack {
+        /// Where.
+        node: Node,
+        /// Of which module.
+        module: Module,
+        /// The assignment that it took its candidate out of; those of another rollout are ignored.
+        revision: Revision,
+        /// Why.
+        cause: Cause,
+    },
+    /// A person, or another rollout, wants something.
+    Command(Command),
+    /// [`super::Rollout::next_timeout`] is due. Too early is harmless.
+    Timeout,
+}
+
+/// What an instance is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InstanceState {
+    /// Its host runs, its checks have not passed yet.
+    Starting,
+    /// Its checks have passed.
+    Ready,
+    /// It ended, or must be ended, by its own fault.
+    Failed(Cause),
+    /// It was ended on purpose, as when its node shuts down.
+    Ended,
+}
+
+/// What one node counted for one module since the candidate has its present weight.
+///
+/// Counts are cumulative from `since` to `until`, so a sample that is lost, late or repeated does no harm. A node that
+/// starts to count anew (its daemon restarted) says so by a later `since`; what it counted before still counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Where.
+    pub node: Node,
+    /// Of which module.
+    pub module: Module,
+    /// The assignment that the node had applied when the counting began, or a later one with the same weights.
+    pub revision: Revision,
+    /// When the counting began, on the node's clock.
+    pub since: Time,
+    /// Up to when it counted, on the node's clock.
+    pub until: Time,
+    /// The candidate's requests.
+    pub candidate: Figures,
+    /// Stable's requests.
+    pub stable: Figures,
+}
+
+/// What somebody wants of a rollout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Go on without waiting for the bake of this step, or with `full` of any step. Steps are gone through, not
+    /// skipped: hosts must still start and pass their checks on every node. Ends a pause.
+    Promote {
+        /// Who.
+        by: String,
+        /// All the way.
+        full: bool,
+    },
+    /// Stay in this step, watching, until somebody resumes. The rollout's deadline goes on.
+    Pause {
+        /// Who.
+        by: String,
+    },
+    /// End a pause.
+    Resume {
+        /// Who.
+        by: String,
+    },
+    /// Back to stable, now.
+    Abort {
+        /// Who.
+        by: String,
+    },
+    /// Back to stable, now, to make room for another rollout.
+    Supersede {
+        /// Which.
+        by: RolloutId,
+    },
+}

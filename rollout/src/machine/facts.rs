@@ -1,0 +1,105 @@
+//! What is known of each node.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Move, Sample};
+use crate::figures::Figures;
+use crate::ident::{Module, Revision};
+use crate::units::{Time, Weight};
+
+/// What is known of one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct NodeFacts {
+    /// It can be reached.
+    pub(super) up: bool,
+    pub(super) modules: BTreeMap<Module, Facts>,
+}
+
+/// What is known of one module on one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Facts {
+    /// It has the artifact.
+    pub(super) prepared: bool,
+    /// The revision of the assignment that it was last given by this rollout.
+    pub(super) given: Option<Revision>,
+    /// The candidate's weight in that assignment; `None` if there is no candidate in it.
+    pub(super) weight: Option<Weight>,
+    /// The revision with which that weight began: samples of earlier ones are of another time.
+    pub(super) counting: Revision,
+    /// The highest of our revisions that it applied.
+    pub(super) applied: Revision,
+    /// The instance of the release that we move to has passed its checks.
+    pub(super) ready: bool,
+    /// Since when it should be getting ready and is not.
+    pub(super) awaited: Option<Time>,
+    pub(super) counted: Counted,
+}
+
+/// What a node counted since the candidate has its present weight.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Counted {
+    /// What earlier countings came to, both sides.
+    past: Pair,
+    /// The present counting's latest sample.
+    latest: Pair,
+    since: Time,
+    until: Time,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Pair {
+    candidate: Figures,
+    stable: Figures,
+}
+
+impl NodeFacts {
+    /// A node that is up and of which nothing is known.
+    pub(super) fn new(moves: &BTreeMap<Module, Move>) -> Self {
+        Self { up: true, modules: moves.keys().map(|module| (module.clone(), Facts::default())).collect() }
+    }
+
+    /// It has the artifacts of all modules.
+    pub(super) fn prepared(&self) -> bool {
+        self.modules.values().all(|facts| facts.prepared)
+    }
+}
+
+impl Facts {
+    /// It applied what it was last given.
+    pub(super) fn in_line(&self) -> bool {
+        self.given.is_none_or(|given| self.applied >= given)
+    }
+}
+
+impl Counted {
+    /// Takes in a sample, unless a newer one came before it.
+    pub(super) fn take(&mut self, sample: Sample) {
+        if sample.since > self.since {
+            let Pair { candidate, stable } = std::mem::take(&mut self.latest);
+            self.past.candidate.merge(&candidate);
+            self.past.stable.merge(&stable);
+            self.since = sample.since;
+        } else if sample.since < self.since || sample.until <= self.until {
+            return;
+        }
+        self.until = sample.until;
+        self.latest = Pair { candidate: sample.candidate, stable: sample.stable };
+    }
+
+    /// Adds what was counted to the figures of other nodes.
+    pub(super) fn add_to(&self, candidate: &mut Figures, stable: &mut Figures) {
+        for pair in [&self.past, &self.latest] {
+            candidate.merge(&pair.candidate);
+            stable.merge(&pair.stable);
+        }
+    }
+
+    /// The candidate's figures alone.
+    pub(super) fn candidate(&self) -> Figures {
+        let (mut candidate, mut stable) = Default::default();
+        self.add_to(&mut candidate, &mut stable);
+        candidate
+    }
+}

@@ -1,0 +1,105 @@
+//! What a rollout waits for, as data and in words.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ident::Node;
+use crate::units::{Millis, Share};
+use crate::verdict::Missing;
+
+/// Why nothing moves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Waiting {
+    /// Nodes get and verify the artifacts.
+    Prepare {
+        /// Which have not.
+        nodes: Vec<Node>,
+    },
+    /// Instances start and must pass their checks.
+    Start {
+        /// Where they have not.
+        nodes: Vec<Node>,
+    },
+    /// Nodes must apply their weights.
+    Apply {
+        /// Which have not.
+        nodes: Vec<Node>,
+    },
+    /// The step is watched.
+    Bake {
+        /// Its share.
+        share: Share,
+        /// How long it still takes.
+        left: Millis,
+    },
+    /// The step's time is over, but something is missing for a verdict.
+    Verdict(Missing),
+    /// Somebody paused it.
+    Person {
+        /// Who.
+        by: String,
+    },
+    /// No node of the step can be reached.
+    Nodes {
+        /// Which; empty if the fleet has none.
+        nodes: Vec<Node>,
+    },
+    /// Nodes must confirm that they went back.
+    Back {
+        /// Which have not.
+        nodes: Vec<Node>,
+    },
+    /// Nodes must follow a promotion.
+    Follow {
+        /// Which have not.
+        nodes: Vec<Node>,
+    },
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Prepare { nodes } => {
+                write!(f, "waiting for {} to get and verify the artifact", List(nodes))
+            }
+            Self::Start { nodes } => {
+                write!(f, "waiting for the new release to start and pass its checks on {}", List(nodes))
+            }
+            Self::Apply { nodes } => {
+                write!(f, "waiting for {} to apply the weights of this step", List(nodes))
+            }
+            Self::Bake { share, left } => write!(f, "watching {share} of the traffic, {left} to go"),
+            Self::Verdict(missing) => write!(f, "holding: {missing}"),
+            Self::Person { by } => write!(f, "paused by {by}; resume, promote or abort it"),
+            Self::Nodes { nodes } if nodes.is_empty() => {
+                f.write_str("waiting for a node: none can be reached")
+            }
+            Self::Nodes { nodes } => {
+                write!(f, "waiting for {}, which cannot be reached", List(nodes))
+            }
+            Self::Back { nodes } => write!(f, "waiting for {} to confirm that it serves stable", List(nodes)),
+            Self::Follow { nodes } => {
+                write!(f, "waiting for {} to serve the new stable release", List(nodes))
+            }
+        }
+    }
+}
+
+/// Up to three names, then how many more.
+pub(super) struct List<'a>(pub(super) &'a [Node]);
+
+impl fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 3;
+        for (index, node) in self.0.iter().take(SHOWN).enumerate() {
+            let join = if index == 0 { "" } else { ", " };
+            write!(f, "{join}{node}")?;
+        }
+        match self.0.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}

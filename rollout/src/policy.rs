@@ -1,0 +1,407 @@
+//! The policy of a rollout: which steps, how long each is watched, and how much worse than stable a candidate may be.
+//!
+//! A [`PolicySpec`] is what people write; a [`Policy`] is one that was checked, and nothing checks it again.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::{Millis, Ratio, Share};
+
+/// A share with its bake time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// The part of the fleet's traffic that the candidates get.
+    pub share: Share,
+    /// How long the step is watched, from the moment all its nodes serve at their weights.
+    pub bake: Millis,
+}
+
+/// A policy as it is written. Turn it into a [`Policy`] with [`Policy::new`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PolicySpec {
+    /// Shares must rise and the last must be 100%.
+    pub steps: Vec<Step>,
+    /// By how much the candidate's error rate may exceed stable's, as a part of all requests.
+    pub error_rate: Share,
+    /// How many times stable's p99 the candidate's may be.
+    pub p99_ratio: Ratio,
+    /// By how much the candidate's p99 must exceed stable's to count at all: below it a high ratio is noise.
+    pub p99_floor: Millis,
+    /// The least number of requests on the candidate for a judgement.
+    pub min_requests: u64,
+    /// How long a step that is over but has too few requests, or unclear figures, is held for more before it goes on
+    /// with what there is. No request at all on the candidate while stable has some is held until the deadline.
+    pub patience: Millis,
+    /// From the command to start an instance to its being ready.
+    pub start_deadline: Millis,
+    /// Between two health checks of an instance.
+    pub health_interval: Millis,
+    /// Failed health checks in a row that end a step.
+    pub health_threshold: u32,
+    /// How long the former stable stays running with weight 0 after a promotion.
+    pub standby: Millis,
+    /// From start to promotion; what is not promoted by then goes back.
+    pub deadline: Millis,
+    /// How long a node goes on with a candidate without word from the driver. Renewed at a third of it.
+    pub expiry: Millis,
+    /// The share of errors at which a node takes a candidate back by itself, without comparing.
+    pub error_cap: Share,
+    /// Put the share on every node instead of on few.
+    pub spread: bool,
+}
+
+impl Default for PolicySpec {
+    /// 10%, 50%, 100% with 30 s each: a push takes a minute and a half, and 30 s at 10% of 10 requests/s are 30
+    /// requests, enough for a candidate that is plainly broken.
+    fn default() -> Self {
+        let step = |percent| Step { share: Share::percent(percent), bake: Millis::seconds(30) };
+        Self {
+            steps: vec![step(10), step(50), step(100)],
+            error_rate: Share::percent(1),
+            // Two equal runs on a small shared machine differ by up to 2 times in p99.
+            p99_ratio: Ratio(20_000),
+            p99_floor: Millis(50),
+            min_requests: 20,
+            patience: Millis::minutes(5),
+            start_deadline: Millis::seconds(30),
+            health_interval: Millis::seconds(1),
+            health_threshold: 3,
+            standby: Millis::minutes(30),
+            deadline: Millis::minutes(60),
+            expiry: Millis::seconds(60),
+            error_cap: Share::percent(50),
+            spread: false,
+        }
+    }
+}
+
+/// One thing that is wrong with a [`PolicySpec`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyMistake {
+    /// There is no step.
+    #[error("steps: there are none; expected at least one, the last at 100%")]
+    NoSteps,
+    /// There are more steps than anybody means.
+    #[error("steps: {0} of them; expected at most {MAX_STEPS}")]
+    TooManySteps(usize),
+    /// A step without a share.
+    #[error("steps: step {0} has a share of 0%; expected more")]
+    ZeroShare(usize),
+    /// Shares do not rise.
+    #[error("steps: step {step} has {share}, not more than the {before} before it; shares must rise")]
+    NotRising {
+        /// Which step, from 1.
+        step: usize,
+        /// Its share.
+        share: Share,
+        /// The share before it.
+        before: Share,
+    },
+    /// The last step is not the whole.
+    #[error("steps: the last is {0}; it must be 100%")]
+    NotWhole(Share),
+    /// The ratio would refuse an equal candidate.
+    #[error("p99_ratio: {0}; expected at least 1.0 times")]
+    RatioBelowOne(Ratio),
+    /// A count that must not be zero is.
+    #[error("{field}: is 0; expected at least 1")]
+    Zero {
+        /// The field's name.
+        field: &'static str,
+    },
+    /// A span is longer than the rollout's deadline, so the deadline would always come first.
+    #[error("{field}: {found} is longer than the deadline of {deadline}; raise `deadline` or lower it")]
+    BeyondDeadline {
+        /// The field's name.
+        field: &'static str,
+        /// What was found.
+        found: Millis,
+        /// The rollout's deadline.
+        deadline: Millis,
+    },
+    /// A span is too long to be meant.
+    #[error("{field}: {found}; expected at most {MAX_SPAN}")]
+    TooLong {
+        /// The field's name.
+        field: &'static str,
+        /// What was found.
+        found: Millis,
+    },
+    /// The expiry leaves no time to renew it.
+    #[error("expiry: {0}; expected at least {MIN_EXPIRY}, which leaves time for three renewals")]
+    ExpiryTooShort(Millis),
+}
+
+impl PolicyMistake {
+    /// The field that is wrong, as it is written.
+    #[must_use]
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::NoSteps
+            | Self::TooManySteps(_)
+            | Self::ZeroShare(_)
+            | Self::NotRising { .. }
+            | Self::NotWhole(_) => "steps",
+            Self::RatioBelowOne(_) => "p99_ratio",
+            Self::Zero { field } | Self::BeyondDeadline { field, .. } | Self::TooLong { field, .. } => field,
+            Self::ExpiryTooShort(_) => "expiry",
+        }
+    }
+}
+
+/// All that is wrong with a [`PolicySpec`], so that it can be mended in one go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyError {
+    /// At least one.
+    pub mistakes: Vec<PolicyMistake>,
+}
+
+impl fmt::Display for PolicyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the rollout policy cannot be used: ")?;
+        for (index, mistake) in self.mistakes.iter().enumerate() {
+            if index > 0 {
+                f.write_str("; ")?;
+            }
+            mistake.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for PolicyError {}
+
+/// More steps than this are a mistake, not a plan.
+pub const MAX_STEPS: usize = 100;
+/// Below this, two lost renewals would take a good candidate back.
+pub const MIN_EXPIRY: Millis = Millis(3000);
+/// A month: longer than anybody watches a push, and far from any overflow.
+pub const MAX_SPAN: Millis = Millis(31 * 24 * 3_600_000);
+
+/// A checked policy. The default is that of [`PolicySpec`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "PolicySpec", into = "PolicySpec")]
+pub struct Policy(PolicySpec);
+
+impl Policy {
+    /// Checks `spec`.
+    ///
+    /// # Errors
+    /// All mistakes at once, each with its field.
+    pub fn new(spec: PolicySpec) -> Result<Self, PolicyError> {
+        let mut mistakes = Vec::new();
+        check_steps(&spec, &mut mistakes);
+        check_limits(&spec, &mut mistakes);
+        check_spans(&spec, &mut mistakes);
+        if mistakes.is_empty() { Ok(Self(spec)) } else { Err(PolicyError { mistakes }) }
+    }
+
+    /// The values, all checked.
+    #[must_use]
+    pub fn spec(&self) -> &PolicySpec {
+        &self.0
+    }
+
+    /// The same policy with other shares, each with the bake time of the step that it replaces, or of the last step.
+    ///
+    /// # Errors
+    /// As [`Policy::new`].
+    pub fn with_shares(&self, shares: &[Share]) -> Result<Self, PolicyError> {
+        let last = self.0.steps.last().map_or(Millis(0), |step| step.bake);
+        let steps = shares
+            .iter()
+            .enumerate()
+            .map(|(index, &share)| Step {
+                share,
+                bake: self.0.steps.get(index).map_or(last, |step| step.bake),
+            })
+            .collect();
+        Self::new(PolicySpec { steps, ..self.0.clone() })
+    }
+
+    /// The same policy with one bake time for all steps.
+    ///
+    /// # Errors
+    /// As [`Policy::new`].
+    pub fn with_bake(&self, bake: Millis) -> Result<Self, PolicyError> {
+        let steps = self.0.steps.iter().map(|step| Step { bake, ..*step }).collect();
+        Self::new(PolicySpec { steps, ..self.0.clone() })
+    }
+
+    /// How often assignments with a candidate are renewed: a third of the expiry, so that two may be lost.
+    #[must_use]
+    pub fn renewal(&self) -> Millis {
+        Millis(self.0.expiry.0 / 3)
+    }
+
+    /// The policy in words, on one line.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let spec = &self.0;
+        let steps: Vec<String> =
+            spec.steps.iter().map(|step| format!("{} for {}", step.share, step.bake)).collect();
+        format!(
+            "{}; back if errors are more than {} above stable or p99 is more than {} stable's (and {} longer), judged \
+             from {} requests on; back after {}{}",
+            steps.join(", "),
+            spec.error_rate,
+            spec.p99_ratio,
+            spec.p99_floor,
+            spec.min_requests,
+            spec.deadline,
+            if spec.spread { "; on every node" } else { "" },
+        )
+    }
+}
+
+impl TryFrom<PolicySpec> for Policy {
+    type Error = PolicyError;
+
+    fn try_from(spec: PolicySpec) -> Result<Self, PolicyError> {
+        Self::new(spec)
+    }
+}
+
+impl From<Policy> for PolicySpec {
+    fn from(policy: Policy) -> Self {
+        policy.0
+    }
+}
+
+fn check_steps(spec: &PolicySpec, mistakes: &mut Vec<PolicyMistake>) {
+    let Some(last) = spec.steps.last() else {
+        mistakes.push(PolicyMistake::NoSteps);
+        return;
+    };
+    if spec.steps.len() > MAX_STEPS {
+        mistakes.push(PolicyMistake::TooManySteps(spec.steps.len()));
+        return;
+    }
+    let mut before = Share::ZERO;
+    for (index, step) in spec.steps.iter().enumerate() {
+        if step.share == Share::ZERO {
+            mistakes.push(PolicyMistake::ZeroShare(index + 1));
+        } else if step.share <= before {
+            mistakes.push(PolicyMistake::NotRising { step: index + 1, share: step.share, before });
+        }
+        before = step.share;
+    }
+    if last.share != Share::WHOLE {
+        mistakes.push(PolicyMistake::NotWhole(last.share));
+    }
+}
+
+fn check_limits(spec: &PolicySpec, mistakes: &mut Vec<PolicyMistake>) {
+    if spec.p99_ratio < Ratio(10_000) {
+        mistakes.push(PolicyMistake::RatioBelowOne(spec.p99_ratio));
+    }
+    for (field, value) in [
+        ("min_requests", spec.min_requests),
+        ("start_deadline", spec.start_deadline.0),
+        ("health_interval", spec.health_interval.0),
+        ("health_threshold", u64::from(spec.health_threshold)),
+        ("deadline", spec.deadline.0),
+        ("error_cap", u64::from(spec.error_cap.basis_points())),
+    ] {
+        if value == 0 {
+            mistakes.push(PolicyMistake::Zero { field });
+        }
+    }
+}
+
+fn check_spans(spec: &PolicySpec, mistakes: &mut Vec<PolicyMistake>) {
+    for (field, found) in [
+        ("deadline", spec.deadline),
+        ("standby", spec.standby),
+        ("patience", spec.patience),
+        ("health_interval", spec.health_interval),
+        ("p99_floor", spec.p99_floor),
+        ("expiry", spec.expiry),
+    ] {
+        if found > MAX_SPAN {
+            mistakes.push(PolicyMistake::TooLong { field, found });
+        }
+    }
+    let bakes = spec.steps.iter().fold(Millis(0), |sum, step| sum.plus(step.bake));
+    for (field, found) in [("steps", bakes), ("start_deadline", spec.start_deadline)] {
+        if found > spec.deadline && spec.deadline.0 > 0 {
+            mistakes.push(PolicyMistake::BeyondDeadline { field, found, deadline: spec.deadline });
+        }
+    }
+    if spec.expiry < MIN_EXPIRY {
+        mistakes.push(PolicyMistake::ExpiryTooShort(spec.expiry));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn steps(percents: &[u8]) -> PolicySpec {
+        let steps = percents
+            .iter()
+            .map(|&percent| Step { share: Share::percent(percent), bake: Millis::seconds(1) })
+            .collect();
+        PolicySpec { steps, ..PolicySpec::default() }
+    }
+
+    fn fields(spec: PolicySpec) -> Vec<&'static str> {
+        Policy::new(spec).unwrap_err().mistakes.iter().map(PolicyMistake::field).collect()
+    }
+
+    #[test]
+    fn the_default_passes_its_own_checks() {
+        assert_eq!(Policy::new(PolicySpec::default()), Ok(Policy::default()));
+    }
+
+    #[test]
+    fn shares_must_rise_to_the_whole() {
+        assert!(Policy::new(steps(&[100])).is_ok());
+        for percents in [&[][..], &[0, 100], &[10], &[50, 50, 100], &[50, 10, 100], &[100, 100]] {
+            assert!(!fields(steps(percents)).is_empty(), "{percents:?}");
+        }
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once() {
+        let spec = PolicySpec {
+            min_requests: 0,
+            p99_ratio: Ratio(9_999),
+            expiry: Millis(2_999),
+            ..steps(&[50, 10, 99])
+        };
+        assert_eq!(fields(spec), ["steps", "steps", "p99_ratio", "min_requests", "expiry"]);
+    }
+
+    #[test]
+    fn bakes_must_fit_into_the_deadline() {
+        let spec = PolicySpec { deadline: Millis::seconds(89), ..PolicySpec::default() };
+        assert_eq!(fields(spec), ["steps"]);
+    }
+
+    #[test]
+    fn a_wrong_policy_does_not_deserialise() {
+        let written = serde_json::to_string(&steps(&[50, 10, 100])).unwrap();
+        let error = serde_json::from_str::<Policy>(&written).unwrap_err().to_string();
+        assert!(error.contains("step 2 has 10%, not more than the 50% before it"), "{error}");
+    }
+
+    #[test]
+    fn shares_can_be_replaced_and_keep_their_bakes() {
+        let policy = Policy::default().with_shares(&[Share::percent(20), Share::WHOLE]).unwrap();
+        let shares: Vec<_> = policy.spec().steps.iter().map(|step| (step.share, step.bake)).collect();
+        assert_eq!(shares, [(Share::percent(20), Millis::seconds(30)), (Share::WHOLE, Millis::seconds(30))]);
+    }
+
+    #[test]
+    fn the_summary_names_every_step_and_limit() {
+        let summary = Policy::default().summary();
+        for part in
+            ["10% for 30s, 50% for 30s, 100% for 30s", "1% above", "2.0 times", "50ms", "20 requests", "1h"]
+        {
+            assert!(summary.contains(part), "{part} in {summary}");
+        }
+    }
+}

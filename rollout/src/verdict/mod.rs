@@ -1,0 +1,297 @@
+//! The judgement of one candidate against stable, from what was counted.
+//!
+//! Owns the slow signals: error rates and latencies, compared over the same time. The fast ones (crash, hang, health)
+//! need no judgement and end a step when they arrive. Knows nothing of time or of steps: the machine asks [`judge`]
+//! after every sample, so what is plainly broken is found long before a bake ends, and again when the bake is over.
+//!
+//! The comparison is plain: rates count as different only when a bound on their difference says so (see
+//! [`proportion`]). [`judge`] is the one door, so a better one can take its place without anybody noticing.
+
+mod proportion;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::figures::{Figures, as_f64};
+use crate::ident::{Module, ReleaseNumber};
+use crate::policy::PolicySpec;
+use crate::reason::{Reason, rate};
+use crate::units::{Millis, Share, WHOLE};
+
+/// Standard deviations by which a difference must be clear before it takes a candidate back: 1 in 740 looks at equal
+/// sides would go that far by chance, and the limit of the policy comes on top.
+const SURE: f64 = 3.0;
+/// Standard deviations at which a difference is worth waiting for more requests.
+const SUSPECT: f64 = 1.0;
+/// The part of requests that may be slower than the p99 limit: that is what p99 means.
+const BEYOND_P99: f64 = 0.01;
+/// From this error rate on stable is sick itself: services that are well stay far below.
+const SICK: Share = Share::percent(10);
+/// A candidate beside a sick stable is to blame only if it fails this many times as often.
+const BLAME: f64 = 3.0;
+
+/// What was counted on both sides.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The candidate's requests in this step.
+    pub candidate: Figures,
+    /// Stable's over the same time on the same nodes; where none ran beside, those of the last mixed step.
+    pub stable: Figures,
+    /// Whether stable served beside the candidate.
+    pub beside: bool,
+}
+
+/// The result of looking at the evidence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Nothing speaks against it.
+    Healthy(Basis),
+    /// It is worse than stable.
+    Unhealthy(Reason),
+    /// It cannot be said yet.
+    Undecided(Missing),
+}
+
+/// What a good verdict rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Basis {
+    /// It was compared with stable.
+    Compared,
+    /// There was no traffic at all: health alone.
+    NoTraffic,
+    /// There was nothing to compare it with: fast signals alone.
+    NothingBeside,
+}
+
+impl fmt::Display for Basis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Compared => "compared with stable",
+            Self::NoTraffic => "there was no traffic at all, so this rests on health alone",
+            Self::NothingBeside => {
+                "there is no stable to compare it with, so this rests on fast signals alone"
+            }
+        })
+    }
+}
+
+/// What is missing for a verdict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Missing {
+    /// Stable has traffic and the candidate has none: no data is not success.
+    CandidateTraffic {
+        /// Of which module.
+        module: Module,
+        /// Stable's requests meanwhile.
+        stable: u64,
+    },
+    /// Too few requests on the candidate.
+    Requests {
+        /// Of which module.
+        module: Module,
+        /// Its requests.
+        have: u64,
+        /// How many are needed.
+        need: u64,
+    },
+    /// Too few requests on stable to compare with.
+    StableRequests {
+        /// Of which module.
+        module: Module,
+        /// Its requests.
+        have: u64,
+        /// How many are needed.
+        need: u64,
+    },
+    /// Both sides fail: the candidate is not to blame.
+    BothSick {
+        /// Of which module.
+        module: Module,
+        /// The candidate's failed requests and all.
+        candidate: (u64, u64),
+        /// Stable's failed requests and all.
+        stable: (u64, u64),
+    },
+    /// It looks worse, but not clearly: more requests will tell.
+    Clarity {
+        /// Of which module.
+        module: Module,
+        /// What looks worse, with numbers.
+        suspicion: String,
+    },
+}
+
+impl Missing {
+    /// Whether a step goes on without it once the policy's patience is over. Not where going on could do harm that
+    /// nobody would see: with no data, or while everything fails.
+    #[must_use]
+    pub fn yields_to_patience(&self) -> bool {
+        match self {
+            Self::Requests { .. } | Self::StableRequests { .. } | Self::Clarity { .. } => true,
+            Self::CandidateTraffic { .. } | Self::BothSick { .. } => false,
+        }
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CandidateTraffic { module, stable } => {
+                write!(f, "{module}: the candidate has had no request while stable had {stable}")
+            }
+            Self::Requests { module, have, need } => {
+                write!(f, "{module}: the candidate has had {have} of the {need} requests needed")
+            }
+            Self::StableRequests { module, have, need } => {
+                write!(f, "{module}: stable has had {have} of the {need} requests needed to compare with")
+            }
+            Self::BothSick { module, candidate, stable } => {
+                let (candidate, stable) = (counted(*candidate), counted(*stable));
+                write!(
+                    f,
+                    "{module}: candidate and stable both fail ({} and {} of requests), the candidate is not to blame",
+                    rate(&candidate),
+                    rate(&stable)
+                )
+            }
+            Self::Clarity { module, suspicion } => {
+                write!(f, "{module}: more requests will tell whether {suspicion}")
+            }
+        }
+    }
+}
+
+/// Judges one candidate by what was counted so far.
+#[must_use]
+pub fn judge(module: &Module, release: ReleaseNumber, evidence: &Evidence, policy: &PolicySpec) -> Verdict {
+    let Evidence { candidate, stable, beside } = evidence;
+    let need = policy.min_requests;
+    if *beside && excused(candidate, stable, need) {
+        return Verdict::Undecided(Missing::BothSick {
+            module: module.clone(),
+            candidate: (candidate.errors, candidate.requests),
+            stable: (stable.errors, stable.requests),
+        });
+    }
+    if candidate.requests == 0 {
+        return if *beside && stable.requests > 0 {
+            Verdict::Undecided(Missing::CandidateTraffic { module: module.clone(), stable: stable.requests })
+        } else {
+            Verdict::Healthy(Basis::NoTraffic)
+        };
+    }
+    if candidate.requests < need {
+        return Verdict::Undecided(Missing::Requests {
+            module: module.clone(),
+            have: candidate.requests,
+            need,
+        });
+    }
+    if stable.requests < need {
+        return if *beside {
+            Verdict::Undecided(Missing::StableRequests {
+                module: module.clone(),
+                have: stable.requests,
+                need,
+            })
+        } else {
+            Verdict::Healthy(Basis::NothingBeside)
+        };
+    }
+    compare(module, release, evidence, policy)
+}
+
+/// Both sides have enough requests: is one worse?
+fn compare(module: &Module, release: ReleaseNumber, evidence: &Evidence, policy: &PolicySpec) -> Verdict {
+    let Evidence { candidate, stable, .. } = evidence;
+    let errors =
+        proportion::Difference::of((candidate.errors, candidate.requests), (stable.errors, stable.requests));
+    let error_reason = || Reason::ErrorRate {
+        module: module.clone(),
+        release,
+        errors: candidate.errors,
+        requests: candidate.requests,
+        stable_errors: stable.errors,
+        stable_requests: stable.requests,
+        limit: policy.error_rate,
+    };
+    let error_limit = policy.error_rate.fraction();
+    if errors.at_least(SURE) > error_limit {
+        return Verdict::Unhealthy(error_reason());
+    }
+    let slow = slowness(evidence, policy);
+    let slow_reason = || Reason::Slow {
+        module: module.clone(),
+        release,
+        p99: candidate.latency.p99_millis().unwrap_or_default(),
+        requests: candidate.requests,
+        stable_p99: stable.latency.p99_millis().unwrap_or_default(),
+        limit: policy.p99_ratio,
+    };
+    let slow_by = |sure: f64| slow.as_ref().is_some_and(|slow| slow.at_least(sure) > BEYOND_P99);
+    if slow_by(SURE) {
+        return Verdict::Unhealthy(slow_reason());
+    }
+    let unclear = |reason: Reason| {
+        Verdict::Undecided(Missing::Clarity { module: module.clone(), suspicion: reason.to_string() })
+    };
+    if errors.at_least(SUSPECT) > error_limit {
+        unclear(error_reason())
+    } else if slow_by(SUSPECT) {
+        unclear(slow_reason())
+    } else {
+        Verdict::Healthy(Basis::Compared)
+    }
+}
+
+/// How many more of the candidate's requests than of stable's are slower than the candidate's p99 may be.
+///
+/// The limit is the ratio times stable's p99, and at least the floor above it. Counting the requests beyond it, instead
+/// of comparing two percentiles, gives a number whose chance error is known. `None` if either side has too few.
+fn slowness(evidence: &Evidence, policy: &PolicySpec) -> Option<proportion::Difference> {
+    let (candidate, stable) = (&evidence.candidate.latency, &evidence.stable.latency);
+    let Millis(floor) = policy.p99_floor;
+    let stable_p99 = stable.p99()?;
+    let limit = policy.p99_ratio.of(stable_p99).max(stable_p99.saturating_add(floor.saturating_mul(1000)));
+    (candidate.count() >= policy.min_requests && stable.count() >= policy.min_requests).then(|| {
+        proportion::Difference::of(
+            (candidate.above(limit), candidate.count()),
+            (stable.above(limit), stable.count()),
+        )
+    })
+}
+
+/// Whether so much fails on the candidate that no comparison is needed, and stable is not as sick.
+#[must_use]
+pub fn over_cap(candidate: &Figures, stable: &Figures, cap: Share, min_requests: u64) -> bool {
+    let errors = u128::from(candidate.errors.min(candidate.requests)) * u128::from(WHOLE);
+    candidate.requests >= min_requests.max(1)
+        && errors >= u128::from(candidate.requests) * u128::from(cap.basis_points())
+        && !excused(candidate, stable, min_requests)
+}
+
+/// Both sides fail, and the candidate not clearly more often: something that they share is broken.
+fn excused(candidate: &Figures, stable: &Figures, min_requests: u64) -> bool {
+    let sick = SICK.fraction();
+    stable.requests >= min_requests.max(1)
+        && stable.error_rate() >= sick
+        && candidate.error_rate() >= sick
+        && candidate.error_rate() < BLAME * stable.error_rate()
+}
+
+fn counted((errors, requests): (u64, u64)) -> Figures {
+    Figures { requests, errors, ..Figures::default() }
+}
+
+/// For tests of other rooms: the same number as [`proportion`] uses.
+#[must_use]
+pub(crate) fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { as_f64(part.min(whole)) / as_f64(whole) }
+}
+
+#[cfg(test)]
+mod tests;
