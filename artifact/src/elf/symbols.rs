@@ -1,0 +1,143 @@
+//! The entry symbol, looked up through the hash table exactly as `dlsym` will, so that what is found here is what the
+//! host will find.
+
+use hot_module::ENTRY_SYMBOL;
+use object::elf::{self, GnuHashHeader, HashHeader, Sym64};
+use object::{LittleEndian as LE, U32, U64};
+
+use super::dynamic::{Dynamic, Hash};
+use super::image::Image;
+use super::{ElfError, MAX_CHAIN};
+use crate::reader::ReadAt;
+
+const PART: &str = "symbol hash table";
+
+/// The first two members of the module's table, `abi` and `size`: less can't be told apart from anything.
+const MIN_TABLE: u64 = 8;
+
+/// Checks that there is an entry symbol and that it is a data object which the host can use.
+pub(super) fn check_entry<R: ReadAt + ?Sized>(
+    image: &Image<'_, R>,
+    dynamic: &Dynamic,
+) -> Result<(), ElfError> {
+    let found = match dynamic.hash {
+        Hash::Gnu(address) => find_gnu(image, dynamic, address)?,
+        Hash::SysV(address) => find_sysv(image, dynamic, address)?,
+    };
+    let symbol = found.ok_or(ElfError::NoEntry)?;
+    let unusable = |found| Err(ElfError::EntryUnusable { found });
+    match symbol.st_type() {
+        elf::STT_OBJECT => {}
+        elf::STT_FUNC => return unusable("a function"),
+        elf::STT_GNU_IFUNC => return unusable("an indirect function"),
+        elf::STT_TLS => return unusable("a thread-local object"),
+        _ => return unusable("a symbol of no type"),
+    }
+    if !matches!(symbol.st_bind(), elf::STB_GLOBAL | elf::STB_WEAK) {
+        return unusable("a symbol that is local");
+    }
+    if !matches!(symbol.st_visibility(), elf::STV_DEFAULT | elf::STV_PROTECTED) {
+        return unusable("a symbol that is hidden");
+    }
+    let section = symbol.st_shndx.get(LE);
+    if section == elf::SHN_ABS || section == elf::SHN_COMMON {
+        return unusable("a symbol without a place in the file");
+    }
+    if symbol.st_size.get(LE) < MIN_TABLE {
+        return unusable("an object of less than 8 bytes");
+    }
+    if !image.is_loaded(symbol.st_value.get(LE), symbol.st_size.get(LE)) {
+        return unusable("an object outside of what is loaded");
+    }
+    Ok(())
+}
+
+/// The symbol at `index` if it is a defined one with the entry's name.
+fn entry_at<R: ReadAt + ?Sized>(
+    image: &Image<'_, R>,
+    dynamic: &Dynamic,
+    index: u32,
+) -> Result<Option<Sym64<LE>>, ElfError> {
+    let address = dynamic.symbols.saturating_add(u64::from(index) * size_of::<Sym64<LE>>() as u64);
+    let symbol: Sym64<LE> = image.value("dynamic symbols", address)?;
+    let defined = symbol.st_shndx.get(LE) != elf::SHN_UNDEF;
+    let named = dynamic.name(image, symbol.st_name.get(LE))? == ENTRY_SYMBOL;
+    Ok((defined && named).then_some(symbol))
+}
+
+/// See "DT_GNU_HASH" in the LSB, and `do_lookup_x` in glibc: Bloom filter, bucket, chain of hashes whose lowest bit
+/// marks the end.
+fn find_gnu<R: ReadAt + ?Sized>(
+    image: &Image<'_, R>,
+    dynamic: &Dynamic,
+    table: u64,
+) -> Result<Option<Sym64<LE>>, ElfError> {
+    let header: GnuHashHeader<LE> = image.value(PART, table)?;
+    let (buckets, base) = (header.bucket_count.get(LE), header.symbol_base.get(LE));
+    let (filters, shift) = (header.bloom_count.get(LE), header.bloom_shift.get(LE));
+    if buckets == 0 || !filters.is_power_of_two() || shift >= 32 {
+        return Err(ElfError::malformed(PART, "an impossible header"));
+    }
+    let at = |start: u64, index: u32, size: u64| start.saturating_add(u64::from(index) * size);
+    let filter_start = table.saturating_add(size_of::<GnuHashHeader<LE>>() as u64);
+    let bucket_start = at(filter_start, filters, 8);
+    let chain_start = at(bucket_start, buckets, 4);
+
+    let hash = elf::gnu_hash(ENTRY_SYMBOL.as_bytes());
+    let filter: U64<LE> = image.value(PART, at(filter_start, (hash / 64) & (filters - 1), 8))?;
+    let passes = |bit: u32| filter.get(LE) >> (bit % 64) & 1 == 1;
+    if !passes(hash) || !passes(hash >> shift) {
+        return Ok(None);
+    }
+    let bucket: U32<LE> = image.value(PART, at(bucket_start, hash % buckets, 4))?;
+    let first = bucket.get(LE);
+    if first == 0 {
+        return Ok(None);
+    }
+    if first < base {
+        return Err(ElfError::malformed(PART, "a bucket below the first hashed symbol"));
+    }
+    for index in first..first.saturating_add(MAX_CHAIN) {
+        let link: U32<LE> = image.value(PART, at(chain_start, index - base, 4))?;
+        if link.get(LE) | 1 == hash | 1
+            && let Some(symbol) = entry_at(image, dynamic, index)?
+        {
+            return Ok(Some(symbol));
+        }
+        if link.get(LE) & 1 == 1 {
+            return Ok(None);
+        }
+    }
+    Err(ElfError::malformed(PART, "a chain without an end"))
+}
+
+/// See "Hash Table" in the gABI: bucket, then a linked list by index that ends with 0.
+fn find_sysv<R: ReadAt + ?Sized>(
+    image: &Image<'_, R>,
+    dynamic: &Dynamic,
+    table: u64,
+) -> Result<Option<Sym64<LE>>, ElfError> {
+    let header: HashHeader<LE> = image.value(PART, table)?;
+    let (buckets, chains) = (header.bucket_count.get(LE), header.chain_count.get(LE));
+    if buckets == 0 {
+        return Err(ElfError::malformed(PART, "an impossible header"));
+    }
+    let word = |index: u64| -> Result<u32, ElfError> {
+        let start = table.saturating_add(size_of::<HashHeader<LE>>() as u64);
+        image.value::<U32<LE>>(PART, start.saturating_add(index * 4)).map(|word| word.get(LE))
+    };
+    let mut index = word(u64::from(elf::hash(ENTRY_SYMBOL.as_bytes()) % buckets))?;
+    for _ in 0..MAX_CHAIN {
+        if index == 0 {
+            return Ok(None);
+        }
+        if index >= chains {
+            return Err(ElfError::malformed(PART, "a link to a symbol that is not there"));
+        }
+        if let Some(symbol) = entry_at(image, dynamic, index)? {
+            return Ok(Some(symbol));
+        }
+        index = word(u64::from(buckets) + u64::from(index))?;
+    }
+    Err(ElfError::malformed(PART, "a chain without an end"))
+}

@@ -1,0 +1,34 @@
+//! Signatures in OpenSSH's SSHSIG format: reading, checking, and making them with a key file or ssh-agent. The format
+//! is OpenSSH's `PROTOCOL.sshsig`.
+//!
+//! Who may sign what is not decided here: that is [`crate::trust`]. We are never laxer than `ssh-keygen -Y verify`;
+//! where we are stricter, the place says so.
+
+mod agent;
+mod armour;
+mod blob;
+mod error;
+mod key;
+mod sign;
+
+pub use agent::{Agent, AgentError, Identity};
+pub(crate) use blob::Hashers;
+pub use blob::{Hash, Signature};
+pub use error::SignatureError;
+pub use key::{KeyError, PublicKey};
+pub use sign::{GeneratedKey, SignError, Signer, generate_key, sign};
+
+use crate::ModuleName;
+
+/// Namespace of the signatures of module files.
+pub const MODULE_NAMESPACE: &str = "hot-module";
+
+/// Namespace of the signatures of a module's config. It names the module, so that one module's config is not
+/// another's.
+#[must_use]
+pub fn config_namespace(module: &ModuleName) -> String {
+    format!("hot-config:{module}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+//! Making signatures: with an OpenSSH private key file or with ssh-agent.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rsa::rand_core::OsRng;
+use rsa::signature::{RandomizedSigner as _, SignatureEncoding as _, Signer as _};
+use ssh_key::private::{KeypairData, RsaKeypair};
+use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey};
+use thiserror::Error;
+
+use super::agent::{Agent, AgentError};
+use super::blob::{Hash, Hashers, Signature, inner_signature, signed_data};
+use super::key::{KeyError, PublicKey};
+use crate::reader::{ReadAt, for_each_piece};
+
+/// Largest private key file that is read: one of a 4096-bit RSA key has 3.4 KiB.
+const MAX_KEY_FILE: u64 = 64 * 1024;
+
+/// A key that can sign, wherever its private half is.
+#[derive(Debug)]
+pub struct Signer {
+    public: PublicKey,
+    private: Private,
+}
+
+#[derive(Debug)]
+enum Private {
+    File(Box<PrivateKey>),
+    Agent(Agent),
+}
+
+/// Why nothing was signed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SignError {
+    /// The key file can't be read.
+    #[error("can't read the key file {}", path.display())]
+    ReadKey {
+        /// The key file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is no private key in OpenSSH's format.
+    #[error("{} is not a private key in OpenSSH's format; make one with `ssh-keygen -t ed25519`", path.display())]
+    NotAKey {
+        /// The key file.
+        path: PathBuf,
+    },
+    /// The file is a public key.
+    #[error("{} is the public half of a key; name the file without `.pub`, or add that one to ssh-agent", path.display())]
+    PublicKey {
+        /// The key file.
+        path: PathBuf,
+    },
+    /// The file is protected with a passphrase.
+    #[error("the key {} is encrypted; add it to ssh-agent with `ssh-add {}` and sign with the agent", path.display(), path.display())]
+    Encrypted {
+        /// The key file.
+        path: PathBuf,
+    },
+    /// A key of a kind or strength that no node would accept.
+    #[error("can't sign with this key")]
+    Key(#[from] KeyError),
+    /// ssh-agent gave no signature.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    /// The file to sign can't be read.
+    #[error("can't read what is to be signed")]
+    Read(#[source] io::Error),
+    /// The key made no signature, or one that it would not accept itself.
+    #[error("the key {fingerprint} made no valid signature; check it with `ssh-keygen -y -f KEY`")]
+    Failed {
+        /// Fingerprint of the key.
+        fingerprint: String,
+    },
+}
+
+impl Signer {
+    /// A signer with the private key in the file at `path`.
+    ///
+    /// # Errors
+    /// When it can't be read, is encrypted, or is no key that signatures are accepted of.
+    pub fn from_file(path: &Path) -> Result<Self, SignError> {
+        let text =
+            read_key_file(path).map_err(|source| SignError::ReadKey { path: path.to_owned(), source })?;
+        if ["ssh-", "ecdsa-", "sk-"].iter().any(|start| text.starts_with(start.as_bytes())) {
+            return Err(SignError::PublicKey { path: path.to_owned() });
+        }
+        let Ok(private) = PrivateKey::from_openssh(&text) else {
+            return Err(SignError::NotAKey { path: path.to_owned() });
+        };
+        if private.is_encrypted() {
+            return Err(SignError::Encrypted { path: path.to_owned() });
+        }
+        let Ok(blob) = private.public_key().to_bytes() else {
+            return Err(SignError::NotAKey { path: path.to_owned() });
+        };
+        Ok(Self { public: PublicKey::from_blob(&blob)?, private: Private::File(Box::new(private)) })
+    }
+
+    /// A signer with a key that `agent` holds, one of its [`Agent::identities`].
+    #[must_use]
+    pub const fn from_agent(agent: Agent, key: PublicKey) -> Self {
+        Self { public: key, private: Private::Agent(agent) }
+    }
+
+    /// The public half.
+    #[must_use]
+    pub const fn public_key(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// The signature value, in SSH's wire format, of `data`.
+    fn value(&mut self, data: &[u8]) -> Result<Vec<u8>, SignError> {
+        match &mut self.private {
+            Private::Agent(agent) => Ok(agent.sign(&self.public, data)?),
+            Private::File(private) => {
+                let signature = match private.key_data() {
+                    KeypairData::Rsa(pair) => sign_rsa(pair, data),
+                    pair => pair.try_sign(data).ok(),
+                };
+                signature
+                    .and_then(|signature| Vec::try_from(signature).ok())
+                    .ok_or_else(|| SignError::Failed { fingerprint: self.public.fingerprint() })
+            }
+        }
+    }
+}
+
+/// Bounded, because the path is a person's and may be anything.
+fn read_key_file(path: &Path) -> io::Result<Vec<u8>> {
+    let reader = crate::FileReader::open(path)?;
+    if reader.size() > MAX_KEY_FILE {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "too large for a key"));
+    }
+    let mut text = Vec::new();
+    for_each_piece(&reader, |piece| text.extend_from_slice(piece))?;
+    Ok(text)
+}
+
+/// `ssh-key` 0.6 makes an RSA key of the prime p twice, which never signs (fixed in its 0.7), so this goes to `rsa`
+/// directly; and with a random number to blind the computation with, because its duration depends on the key
+/// (RUSTSEC-2023-0071).
+fn sign_rsa(pair: &RsaKeypair, data: &[u8]) -> Option<ssh_key::Signature> {
+    let number = |value| rsa::BigUint::try_from(value).ok();
+    let key = rsa::RsaPrivateKey::from_components(
+        number(&pair.public.n)?,
+        number(&pair.public.e)?,
+        number(&pair.private.d)?,
+        vec![number(&pair.private.p)?, number(&pair.private.q)?],
+    );
+    let signer = rsa::pkcs1v15::SigningKey::<sha2::Sha512>::new(key.ok()?);
+    let value = signer.try_sign_with_rng(&mut OsRng, data).ok()?;
+    ssh_key::Signature::new(Algorithm::Rsa { hash: Some(HashAlg::Sha512) }, value.to_vec()).ok()
+}
+
+/// Signs everything in `reader` for `namespace`: the armoured text that `ssh-keygen -Y sign` would write (and, where
+/// the kind of key makes the same signature every time, byte for byte that one). The hash is SHA-512.
+///
+/// # Errors
+/// When the reader fails or the key makes no signature. The signature is checked before it is given out.
+pub fn sign(
+    reader: &(impl ReadAt + ?Sized),
+    namespace: &str,
+    signer: &mut Signer,
+) -> Result<String, SignError> {
+    let mut hashers = Hashers::new(Hash::Sha512);
+    for_each_piece(reader, |piece| hashers.update(piece)).map_err(SignError::Read)?;
+    let digests = hashers.finish();
+    let value = signer.value(&signed_data(namespace, Hash::Sha512, digests.signed()))?;
+    let failed = || SignError::Failed { fingerprint: signer.public.fingerprint() };
+    inner_signature(&signer.public, &value).ok_or_else(failed)?;
+    let armoured = Signature::armoured(&signer.public, namespace, Hash::Sha512, &value);
+    match Signature::parse(armoured.as_bytes()).and_then(|made| made.check(namespace, digests.signed())) {
+        Ok(()) => Ok(armoured),
+        Err(_) => Err(failed()),
+    }
+}
+
+/// A new key pair, as text.
+#[derive(Clone)]
+pub struct GeneratedKey {
+    /// The private key file's content, in OpenSSH's format, not encrypted. Write it with mode 0600.
+    pub private: String,
+    /// The public key: kind, base64 and comment, without a line end.
+    pub public: String,
+}
+
+impl std::fmt::Debug for GeneratedKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GeneratedKey").field("public", &self.public).finish_non_exhaustive()
+    }
+}
+
+/// Makes an ed25519 key pair with `comment`, from the kernel's random numbers.
+///
+/// # Errors
+/// When the kernel gives none.
+pub fn generate_key(comment: &str) -> io::Result<GeneratedKey> {
+    let make = || {
+        let mut key = PrivateKey::random(&mut OsRng, Algorithm::Ed25519)?;
+        key.set_comment(comment);
+        let private = key.to_openssh(LineEnding::LF)?.to_string();
+        Ok(GeneratedKey { private, public: key.public_key().to_openssh()? })
+    };
+    make().map_err(|error: ssh_key::Error| io::Error::other(error))
+}

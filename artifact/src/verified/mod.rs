@@ -1,0 +1,293 @@
+//! [`Verified`]: the only thing that can be handed to a host.
+
+use std::fs::File;
+use std::io::{self, Read, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::SystemTime;
+
+use rustix::fs::{MemfdFlags, SealFlags};
+use thiserror::Error;
+
+use crate::compat::{self, CompatError, Node};
+use crate::reader::{FileReader, ReadAt as _, for_each_piece};
+use crate::refusal::Refusal;
+use crate::signature::{Hashers, MODULE_NAMESPACE, Signature, SignatureError};
+use crate::trust::{SignerError, Trust, Validity};
+use crate::{ElfError, Metadata, MetadataError, Sha256, Target, elf, inspect};
+
+/// Largest file unless configured: 256 MiB.
+pub const DEFAULT_MAX_SIZE: u64 = 256 << 20;
+
+/// Bytes are copied in pieces of this size.
+const PIECE: usize = 256 * 1024;
+
+/// A module's file whose bytes were hashed, whose signature was checked against the node's trust, whose metadata was
+/// parsed out of those same bytes, and which the node can run.
+///
+/// It owns a memory file that nobody can change any more, and the host loads from that: nothing between the check and
+/// the load can put other bytes in. There is no way to make one but [`Verified::admit`] and [`Verified::reload`].
+#[derive(Debug)]
+pub struct Verified {
+    file: FileReader,
+    digest: Sha256,
+    metadata: Metadata,
+    target: Target,
+    principal: String,
+    fingerprint: String,
+}
+
+/// What a file is checked against.
+#[derive(Debug, Clone, Copy)]
+pub struct Checks<'a> {
+    /// Whose signatures count.
+    pub trust: &'a Trust,
+    /// What has to be able to run it.
+    pub node: Node,
+    /// Most bytes of a file.
+    pub max_size: u64,
+}
+
+/// Why a file is not let in, or not loaded again.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// The source can't be read.
+    #[error("can't read the file")]
+    Read(#[source] io::Error),
+    /// The sealed copy in memory can't be made.
+    #[error("can't hold the file in memory; is there enough of it?")]
+    Hold(#[source] io::Error),
+    /// More bytes than allowed.
+    #[error("{}", self.refusal())]
+    TooLarge {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// Not the bytes that are on record.
+    #[error("{}", self.refusal())]
+    OtherDigest {
+        /// The digest of what was read.
+        found: Sha256,
+        /// The digest on record.
+        expected: Sha256,
+    },
+    /// The signature does not count.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    /// The signer is not allowed.
+    #[error(transparent)]
+    Signer(#[from] SignerError),
+    /// Not a shared object with metadata and an entry.
+    #[error(transparent)]
+    Elf(#[from] ElfError),
+    /// The metadata is wrong.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    /// This node can't run it.
+    #[error(transparent)]
+    Compat(#[from] CompatError),
+}
+
+impl VerifyError {
+    /// The same in four parts and with a stable code.
+    #[must_use]
+    pub fn refusal(&self) -> Refusal {
+        match self {
+            Self::Read(error) => inspect::unreadable(error),
+            Self::Hold(error) => Refusal::new(
+                "node.out_of_memory",
+                "node",
+                error.to_string(),
+                "room in memory for the file",
+                "free memory on the node and try again",
+            ),
+            Self::TooLarge { limit } => Refusal::new(
+                "file.too_large",
+                "file",
+                format!("more than {limit} bytes"),
+                format!("at most {limit} bytes"),
+                "strip it, or raise max_artifact under [store]",
+            ),
+            Self::OtherDigest { found, expected } => Refusal::new(
+                "file.other_digest",
+                "digest",
+                found.to_string(),
+                expected.to_string(),
+                "the stored file was damaged or changed; push the version again",
+            ),
+            Self::Signature(error) => error.refusal(),
+            Self::Signer(error) => error.refusal(),
+            Self::Elf(error) => error.refusal(),
+            Self::Metadata(error) => error.refusal(),
+            Self::Compat(error) => error.refusal(),
+        }
+    }
+
+    /// Whether the file itself is refused, and would be again: not when the node merely could not read or hold it.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        !matches!(self, Self::Read(_) | Self::Hold(_) | Self::Elf(ElfError::Io(_)))
+    }
+}
+
+impl Verified {
+    /// Lets a file in: everything is checked, with the time in which keys are allowed.
+    ///
+    /// `signature` is the armoured text. Nothing of the file runs, and nothing of it is parsed before the signature
+    /// was found good.
+    ///
+    /// # Errors
+    /// The first reason against it.
+    pub fn admit(
+        source: impl Read,
+        signature: &[u8],
+        checks: &Checks<'_>,
+        now: SystemTime,
+    ) -> Result<Self, VerifyError> {
+        Self::verify(source, signature, checks, Validity::At(now), None)
+    }
+
+    /// Loads a file that was let in before, at boot or for a rollback: the digest must be the one on record and the
+    /// key still be allowed, but the time in which it is allowed does not count, so that an expired key never stands
+    /// in the way of a rollback.
+    ///
+    /// # Errors
+    /// The first reason against it.
+    pub fn reload(
+        source: impl Read,
+        expected: Sha256,
+        signature: &[u8],
+        checks: &Checks<'_>,
+    ) -> Result<Self, VerifyError> {
+        Self::verify(source, signature, checks, Validity::AnyTime, Some(expected))
+    }
+
+    fn verify(
+        source: impl Read,
+        signature: &[u8],
+        checks: &Checks<'_>,
+        validity: Validity,
+        expected: Option<Sha256>,
+    ) -> Result<Self, VerifyError> {
+        let signature = Signature::parse(signature)?;
+        let file = sealed_copy(source, checks.max_size)?;
+        // Hashed out of the sealed file, not on the way in: what is checked is what is held, whoever else there is.
+        let mut hashers = Hashers::new(signature.hash());
+        for_each_piece(&file, |piece| hashers.update(piece)).map_err(VerifyError::Hold)?;
+        let digests = hashers.finish();
+        if let Some(expected) = expected
+            && expected != digests.identity
+        {
+            return Err(VerifyError::OtherDigest { found: digests.identity, expected });
+        }
+        signature.check(MODULE_NAMESPACE, digests.signed())?;
+        // Whether the key is allowed at all comes before anything is parsed; whether for this module needs its name.
+        checks.trust.signers.principals(signature.key(), MODULE_NAMESPACE, validity)?;
+        let facts = elf::read(&file)?;
+        let metadata = Metadata::parse(&facts.metadata)?;
+        let principal = checks.trust.principal(&signature, &metadata.name, validity)?;
+        compat::check(&metadata, facts.target, &checks.node)?;
+        Ok(Self {
+            file,
+            digest: digests.identity,
+            metadata,
+            target: facts.target,
+            principal,
+            fingerprint: signature.key().fingerprint(),
+        })
+    }
+
+    /// The identity of the bytes.
+    #[must_use]
+    pub const fn digest(&self) -> Sha256 {
+        self.digest
+    }
+
+    /// What the module says of itself.
+    #[must_use]
+    pub const fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// What it was built for.
+    #[must_use]
+    pub const fn target(&self) -> Target {
+        self.target
+    }
+
+    /// Who signed it.
+    #[must_use]
+    pub fn principal(&self) -> &str {
+        &self.principal
+    }
+
+    /// Fingerprint of the key that signed it.
+    #[must_use]
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// How many bytes it has.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.file.size()
+    }
+
+    /// The sealed memory file, e.g. to read it.
+    #[must_use]
+    pub const fn file(&self) -> &File {
+        self.file.file()
+    }
+
+    /// A descriptor of its own for the same sealed memory file, e.g. to pass it to a host.
+    ///
+    /// # Errors
+    /// When the process has no more descriptors.
+    pub fn try_clone_fd(&self) -> io::Result<OwnedFd> {
+        self.file.file().as_fd().try_clone_to_owned()
+    }
+}
+
+impl AsFd for Verified {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.file().as_fd()
+    }
+}
+
+/// A copy of `source` in memory that can't be changed any more by anybody.
+fn sealed_copy(mut source: impl Read, max_size: u64) -> Result<FileReader, VerifyError> {
+    let hold = |error: rustix::io::Errno| VerifyError::Hold(error.into());
+    let mut file = File::from(memfd().map_err(hold)?);
+    let mut piece = vec![0; PIECE];
+    let mut size = 0_u64;
+    loop {
+        let len = match source.read(&mut piece) {
+            Ok(0) => break,
+            Ok(len) => len,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(VerifyError::Read(error)),
+        };
+        size += len as u64;
+        if size > max_size {
+            return Err(VerifyError::TooLarge { limit: max_size });
+        }
+        file.write_all(&piece[..len]).map_err(VerifyError::Hold)?;
+    }
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&file, seals).map_err(hold)?;
+    FileReader::new(file).map_err(VerifyError::Hold)
+}
+
+/// It is mapped and never executed as a program, so it need not have execute permission; systems that refuse other
+/// memory files (`vm.memfd_noexec = 2`) take it so. Kernels before 6.3 don't know the flag.
+fn memfd() -> rustix::io::Result<OwnedFd> {
+    const NAME: &str = "hot-artifact";
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    match rustix::fs::memfd_create(NAME, flags | MemfdFlags::NOEXEC_SEAL) {
+        Err(rustix::io::Errno::INVAL) => rustix::fs::memfd_create(NAME, flags),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests;
