@@ -1,0 +1,188 @@
+//! The module's life: start, health checks, stop, all on one thread of its own, so that a module that hangs in any of
+//! them keeps the control thread from nothing.
+
+use crate::control::Control;
+use crate::engine::Engine;
+use crate::library::{Module, StartError};
+use crate::pool::STACK;
+use crate::{output, services};
+use hot_module::ABI;
+use hot_wire::host::{FromHost, HealthReply, Phase, Start};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The artifact, as hot-spawn hands it over: a sealed file in memory.
+const ARTIFACT: &str = "/proc/self/fd/4";
+
+/// The handle on the module's life.
+#[derive(Debug)]
+pub(crate) struct Life {
+    control: Arc<Control>,
+    shared: Arc<Shared>,
+    asks: Option<Sender<Ask>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    /// Since when the module's `health` has been running.
+    checking: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Ask {
+    Health(u64),
+    Stop,
+}
+
+impl Life {
+    pub(crate) fn new(control: Arc<Control>) -> Self {
+        let state = State { phase: Phase::Waiting, checking: None };
+        Self { control, shared: Arc::new(Shared { state: Mutex::new(state) }), asks: None }
+    }
+
+    /// Loads and starts the module; what comes of it is told to hotd. A second start is refused.
+    pub(crate) fn start(&mut self, start: Start) {
+        if self.asks.is_some() {
+            return output::say("hotd asked for a second start; a host has one module");
+        }
+        self.shared.with(|state| state.phase = Phase::Starting);
+        let (asks, asked) = channel();
+        self.asks = Some(asks);
+        let (control, shared) = (Arc::clone(&self.control), Arc::clone(&self.shared));
+        spawn("hot-module", move || live(&control, &shared, start, &asked));
+    }
+
+    /// Answers a health check: at once, or when the module's `health` has.
+    pub(crate) fn check(&self, seq: u64) {
+        let (phase, checking) = self.shared.with(|state| {
+            let checking = state.checking;
+            if state.phase == Phase::Ready && checking.is_none() {
+                state.checking = Some(Instant::now());
+            }
+            (state.phase, checking)
+        });
+        match (phase, checking, &self.asks) {
+            (Phase::Ready, None, Some(asks)) if asks.send(Ask::Health(seq)).is_ok() => {}
+            (Phase::Ready, Some(since), _) => {
+                let text = format!("health has not returned for {} ms", since.elapsed().as_millis());
+                self.control.send(&reply(seq, phase, Err(text)));
+            }
+            _ => self.control.send(&reply(seq, phase, Ok(()))),
+        }
+    }
+
+    /// Lets open exchanges finish, stops the module, and ends the process, all within `grace`.
+    pub(crate) fn stop(&mut self, grace: Duration) {
+        let before = self.shared.with(|state| std::mem::replace(&mut state.phase, Phase::Stopping));
+        let engine = Engine::get();
+        match (before, engine, self.asks.take()) {
+            (Phase::Stopping, _, _) => {}
+            (Phase::Ready, Some(engine), Some(asks)) => {
+                engine.refuse_new();
+                spawn("hot-stop", move || stop(engine, &asks, grace));
+            }
+            _ => {
+                // The module does not run yet. Its `start` may never return, so it is not waited for.
+                self.control.send(&FromHost::Stopped);
+                output::leave(0);
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The module's thread.
+fn live(control: &Control, shared: &Shared, start: Start, asked: &Receiver<Ask>) {
+    let engine = match load(start) {
+        Ok(engine) => engine,
+        Err(error) => {
+            let text = output::chain(&error);
+            output::say(&text);
+            control.send(&FromHost::Failed { stage: error.stage(), text });
+            output::leave(1);
+        }
+    };
+    // A stop that came meanwhile ends the process by itself.
+    shared.with(|state| {
+        if state.phase == Phase::Starting {
+            state.phase = Phase::Ready;
+        }
+    });
+    control.send(&FromHost::Ready { abi: ABI });
+    while let Ok(ask) = asked.recv() {
+        match ask {
+            Ask::Health(seq) => {
+                let health = engine.module().health();
+                let phase = shared.with(|state| {
+                    state.checking = None;
+                    state.phase
+                });
+                control.send(&reply(seq, phase, health));
+            }
+            Ask::Stop => {
+                engine.module().stop();
+                control.send(&FromHost::Stopped);
+                output::leave(0);
+            }
+        }
+    }
+}
+
+fn load(start: Start) -> Result<&'static Engine, StartError> {
+    let config = services::install_config(start.config);
+    let module = Module::start(ARTIFACT, &services::HOST, config)?;
+    let size = |given: u32| usize::try_from(given).unwrap_or(usize::MAX);
+    Ok(Engine::start(module, size(start.options.workers), size(start.options.max_exchanges)))
+}
+
+/// The thread of a stop.
+fn stop(engine: &Engine, asks: &Sender<Ask>, grace: Duration) {
+    let deadline = Instant::now() + grace;
+    // A part of the grace is for the module's own `stop`.
+    if engine.drain(deadline - grace / 4) {
+        // If the module's thread has ended there is nothing to stop; the wait below ends the process.
+        drop(asks.send(Ask::Stop));
+        let (_keep, never) = channel::<()>();
+        if let Err(RecvTimeoutError::Timeout) =
+            never.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
+            output::say(&format!("the module's stop or health did not return within the grace of {grace:?}"));
+        }
+    } else {
+        let (open, _) = engine.table.open();
+        output::say(&format!("{open} exchanges were still open, or their handlers running, after the grace of {grace:?}"));
+    }
+    output::leave(0)
+}
+
+fn reply(seq: u64, phase: Phase, health: Result<(), String>) -> FromHost {
+    let (open, oldest) = Engine::get().map_or((0, None), |engine| engine.table.open());
+    let oldest_ms = oldest.map_or(0, |at| at.elapsed().as_millis());
+    FromHost::Health(HealthReply {
+        seq,
+        phase,
+        ok: health.is_ok(),
+        text: health.err().unwrap_or_default(),
+        in_flight: u32::try_from(open).unwrap_or(u32::MAX),
+        oldest_ms: u32::try_from(oldest_ms).unwrap_or(u32::MAX),
+    })
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) {
+    let made = std::thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(run);
+    if let Err(error) = made {
+        output::die(&format!("the thread {name} can't be made: {error}"));
+    }
+}

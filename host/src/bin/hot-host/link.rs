@@ -1,0 +1,270 @@
+//! One data stream to a gateway thread: its frames in, its frames out, and the exchanges that it carries.
+//!
+//! It does not run handlers: the [engine](crate::engine) reads through [`Link::receive`] and decides who runs what.
+
+use crate::exchange::Exchange;
+use bytes::{BufMut, BytesMut};
+use hot_wire::data::{Decoder, Frame, FrameError, FromGateway};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use thiserror::Error;
+
+/// Bytes that wait for the socket at which a write of a body waits too. Enough for the socket never to run dry; what
+/// small answers add above it is bounded by the exchanges that are open.
+const HIGH_WATER: usize = 1024 * 1024;
+
+/// Why a link ended.
+#[derive(Debug, Error)]
+pub(crate) enum LinkError {
+    /// The gateway closed it, as it does when it takes the host out.
+    #[error("the gateway closed the link")]
+    Closed,
+    /// Reading failed.
+    #[error("reading the link failed")]
+    Read(#[source] Errno),
+    /// What came is no frame, or not one that may come.
+    #[error("the gateway sent what is no frame")]
+    Frame(#[source] FrameError),
+    /// A request with the number of an exchange that is open.
+    #[error("the gateway used the number {0} for two exchanges at once")]
+    Twice(u64),
+}
+
+/// A link.
+#[derive(Debug)]
+pub(crate) struct Link {
+    number: u64,
+    socket: OwnedFd,
+    /// Only the thread that has the turn reads, so this lock is never waited for.
+    decoder: Mutex<Decoder<FromGateway>>,
+    out: Mutex<Out>,
+    /// Told when there is room in `out` again, or the link died.
+    room: Condvar,
+    open: Mutex<HashMap<u64, Arc<Exchange>>>,
+    dead: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Out {
+    buffer: BytesMut,
+    /// Bytes that a thread has taken from `buffer` and is sending.
+    sending: usize,
+    /// An emptied buffer, kept for its memory.
+    spare: BytesMut,
+    is_flushing: bool,
+}
+
+impl Link {
+    /// A link over a stream socket, which may be blocking or not.
+    pub(crate) fn new(number: u64, socket: OwnedFd) -> Self {
+        Self {
+            number,
+            socket,
+            decoder: Mutex::default(),
+            out: Mutex::default(),
+            room: Condvar::new(),
+            open: Mutex::default(),
+            dead: AtomicBool::new(false),
+        }
+    }
+
+    /// The number that hotd gave it.
+    pub(crate) const fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Waits for bytes, sending meanwhile what waits for the socket, and hands every whole frame to `each`.
+    pub(crate) fn receive(
+        &self,
+        mut each: impl FnMut(Frame<FromGateway>) -> Result<(), LinkError>,
+    ) -> Result<(), LinkError> {
+        let mut decoder = lock(&self.decoder);
+        let buffer = decoder.read_buf();
+        let read = loop {
+            // SAFETY: the uninitialised bytes are only handed to the kernel, to be written to.
+            let spare = unsafe { buffer.chunk_mut().as_uninit_slice_mut() };
+            let flags = if self.has_unsent() { RecvFlags::DONTWAIT } else { RecvFlags::empty() };
+            match recv(&self.socket, spare, flags) {
+                Ok((_, 0)) => return Err(LinkError::Closed),
+                Ok((_, read)) => break read,
+                Err(Errno::INTR) => {}
+                // Also when somebody made the socket non-blocking.
+                Err(Errno::AGAIN) => self.wait_readable(),
+                Err(error) => return Err(LinkError::Read(error)),
+            }
+        };
+        // SAFETY: `recv` wrote the first `read` bytes of the spare room, which are no more than it was given.
+        unsafe { buffer.advance_mut(read) };
+        while let Some(frame) = decoder.next_frame().map_err(LinkError::Frame)? {
+            each(frame)?;
+        }
+        Ok(())
+    }
+
+    /// Sends until nothing waits (then there is something to read) or something can be read.
+    fn wait_readable(&self) {
+        loop {
+            let unsent = self.has_unsent();
+            let flags = if unsent { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+            let mut fds = [PollFd::new(&self.socket, flags)];
+            if poll(&mut fds, None).is_err() {
+                continue;
+            }
+            let ready = fds[0].revents();
+            if ready.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
+                return;
+            }
+            self.flush_some();
+        }
+    }
+
+    /// Appends frames for the gateway; they are sent at the next flush. On a dead link nothing is kept.
+    pub(crate) fn append<T>(&self, encode: impl FnOnce(&mut BytesMut) -> T) -> T {
+        let mut out = lock(&self.out);
+        let result = encode(&mut out.buffer);
+        if self.is_dead() {
+            out.buffer.clear();
+        }
+        result
+    }
+
+    /// Whether so much waits for the socket that a body should wait as well.
+    pub(crate) fn is_full(&self) -> bool {
+        let out = lock(&self.out);
+        out.buffer.len() + out.sending >= HIGH_WATER && !self.is_dead()
+    }
+
+    /// Waits until the link is not full, it died, or the deadline.
+    pub(crate) fn wait_room(&self, deadline: Option<Instant>) {
+        let mut out = lock(&self.out);
+        while out.buffer.len() + out.sending >= HIGH_WATER && out.is_flushing && !self.is_dead() {
+            let left = deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
+            if left == Duration::ZERO {
+                return;
+            }
+            (out, _) = self.room.wait_timeout(out, left).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Sends what waits without waiting for the socket; what it does not take stays for the reader's poll.
+    pub(crate) fn flush_some(&self) {
+        self.flush(|_| false);
+    }
+
+    /// Sends all that waits, or leaves it to the thread that is just sending. Waits for the socket.
+    pub(crate) fn flush_all(&self) {
+        self.flush(|link| {
+            let mut fds = [PollFd::new(&link.socket, PollFlags::OUT)];
+            // Whatever it says, room or an error: the next send tells.
+            drop(poll(&mut fds, None));
+            true
+        });
+    }
+
+    /// One thread sends at a time, and goes on until nothing waits, so bytes that are appended meanwhile go along.
+    fn flush(&self, wait: impl Fn(&Self) -> bool) {
+        let mut out = lock(&self.out);
+        while !out.is_flushing && !out.buffer.is_empty() {
+            let spare = std::mem::take(&mut out.spare);
+            let mut taken = std::mem::replace(&mut out.buffer, spare);
+            out.sending = taken.len();
+            out.is_flushing = true;
+            drop(out);
+
+            let sent_all = self.send(&mut taken, &wait);
+
+            out = lock(&self.out);
+            out.is_flushing = false;
+            out.sending = 0;
+            if !sent_all {
+                // In front of what was appended meanwhile.
+                taken.extend_from_slice(&out.buffer);
+                out.buffer = taken;
+                self.room.notify_all();
+                return;
+            }
+            taken.clear();
+            if taken.capacity() <= HIGH_WATER {
+                out.spare = taken;
+            }
+            self.room.notify_all();
+        }
+    }
+
+    /// Sends `bytes`, taking what was sent off their front; whether all of them are gone (or nobody will have them).
+    fn send(&self, bytes: &mut BytesMut, wait: impl Fn(&Self) -> bool) -> bool {
+        while !bytes.is_empty() {
+            match send(&self.socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+                Ok(sent) => drop(bytes.split_to(sent)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    if !wait(self) {
+                        return false;
+                    }
+                }
+                Err(_gone) => {
+                    self.kill();
+                    return true;
+                }
+            }
+        }
+        true
+    }
+
+    fn has_unsent(&self) -> bool {
+        let out = lock(&self.out);
+        !out.buffer.is_empty() && !out.is_flushing
+    }
+
+    /// Remembers an exchange for the frames that follow its request.
+    pub(crate) fn open(&self, exchange: &Arc<Exchange>) -> Result<(), LinkError> {
+        match lock(&self.open).insert(exchange.number(), Arc::clone(exchange)) {
+            None => Ok(()),
+            Some(_) => Err(LinkError::Twice(exchange.number())),
+        }
+    }
+
+    /// The open exchange of that number. One that has ended is no mistake: frames cross on the way.
+    pub(crate) fn find(&self, number: u64) -> Option<Arc<Exchange>> {
+        lock(&self.open).get(&number).cloned()
+    }
+
+    /// Forgets an exchange that has ended or was given up.
+    pub(crate) fn forget(&self, number: u64) {
+        let forgotten = lock(&self.open).remove(&number);
+        drop(forgotten);
+    }
+
+    /// Ends the link: whoever waits on it goes on, and its exchanges are cancelled.
+    pub(crate) fn end(&self) {
+        self.kill();
+        let open = std::mem::take(&mut *lock(&self.open));
+        #[expect(clippy::iter_over_hash_type, reason = "each is told the same, and none of them depends on another")]
+        for exchange in open.into_values() {
+            exchange.cancel();
+        }
+    }
+
+    fn kill(&self) {
+        self.dead.store(true, Ordering::SeqCst);
+        // Wakes the thread that reads or polls. It fails only if the connection is gone already.
+        drop(shutdown(&self.socket, Shutdown::Both));
+        let mut out = lock(&self.out);
+        out.buffer.clear();
+        self.room.notify_all();
+    }
+
+    fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::SeqCst)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

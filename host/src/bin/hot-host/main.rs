@@ -1,0 +1,98 @@
+//! `hot-host`: the process that loads one version of one module and calls it.
+//!
+//! It is executed by hot-spawn with a clean environment and these descriptors: 0 is `/dev/null`, 1 and 2 are the output
+//! pipe, 3 is the control socket (SEQPACKET), 4 is the artifact. It limits itself, says hello, is told what to start,
+//! and serves the links that it is given until it is told to stop or the control socket ends.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`limits`] | what the process takes from itself first |
+//! | [`control`], [`life`] | the talk with hotd; start, health and stop of the module |
+//! | [`library`], [`services`] | the two halves of the ABI: calls into the module, calls from it |
+//! | [`engine`], [`pool`], [`watch`] | which thread runs which handler |
+//! | [`link`], [`table`], [`exchange`], [`head`] | frames, handles, and the rules of one exchange |
+//! | [`output`] | lines for people |
+//!
+//! Whatever the module does, it does to this process alone: hotd trusts nothing that comes from here.
+
+#![expect(unsafe_code, reason = "loads foreign code, and is the other side of a C ABI")]
+
+mod control;
+mod engine;
+mod exchange;
+mod head;
+mod library;
+mod life;
+mod limits;
+mod link;
+mod output;
+mod pool;
+mod services;
+mod table;
+mod watch;
+
+use control::{Control, ReceiveError};
+use hot_wire::host::{FromHost, ToHost};
+use hot_wire::{MAX_MESSAGE, PROTOCOL};
+use life::Life;
+use link::Link;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The control socket's descriptor.
+const CONTROL: i32 = 3;
+
+unsafe extern "C" {
+    /// C's standard output.
+    static mut stdout: *mut libc::FILE;
+}
+
+fn main() {
+    // A bug in the host must not leave a thread less and a process that looks well.
+    std::panic::set_hook(Box::new(|panic| {
+        output::say(&panic.to_string());
+        std::process::abort();
+    }));
+    if let Err(error) = limits::take() {
+        output::die(&output::chain(&error));
+    }
+    print_by_line();
+    // SAFETY: hot-spawn hands the socket over as this descriptor, and nothing else in this process owns it.
+    let control = Arc::new(Control::new(unsafe { OwnedFd::from_raw_fd(CONTROL) }));
+    control.send(&FromHost::Hello { protocol: PROTOCOL, pid: std::process::id() });
+    let error = serve(&control);
+    if !matches!(error, ReceiveError::Ended) {
+        output::die(&output::chain(&error));
+    }
+    // Nobody is left to serve for. The module's threads may be at work, so none of its destructors run.
+    output::leave(0);
+}
+
+/// Does what hotd says until it can't be heard any more.
+fn serve(control: &Arc<Control>) -> ReceiveError {
+    let mut life = Life::new(Arc::clone(control));
+    let mut buffer = vec![0; MAX_MESSAGE];
+    loop {
+        match control.receive(&mut buffer) {
+            Ok((ToHost::Start(start), _)) => life.start(start),
+            Ok((ToHost::Attach { link }, Some(socket))) => match engine::Engine::get() {
+                Some(engine) => engine.attach(Link::new(link, socket)),
+                // It is closed, which tells hotd.
+                None => output::say("hotd attached a link before the module was ready"),
+            },
+            Ok((ToHost::Attach { link }, None)) => output::say(&format!("link {link} came without its socket")),
+            Ok((ToHost::Health { seq }, _)) => life.check(seq),
+            Ok((ToHost::Stop { grace_ms }, _)) => life.stop(Duration::from_millis(u64::from(grace_ms))),
+            Err(error) => return error,
+        }
+    }
+}
+
+/// Has C's `printf` write at every line break, as on a terminal: the process ends without flushing what is buffered.
+fn print_by_line() {
+    // SAFETY: `stdout` is set by the C library before `main`, and this is the only thread.
+    let stream = unsafe { stdout };
+    // SAFETY: the stream is open and unused; without a buffer of ours, its own is kept.
+    unsafe { libc::setvbuf(stream, std::ptr::null_mut(), libc::_IOLBF, 0) };
+}
