@@ -206,12 +206,7 @@ impl Engine {
     }
 
     /// One frame of a link.
-    fn frame_came(
-        &self,
-        lane: &Arc<Lane>,
-        frame: Frame<FromGateway>,
-        now: Instant,
-    ) -> Result<(), LinkError> {
+    fn frame_came(&self, lane: &Arc<Lane>, frame: Frame<FromGateway>, now: Instant) -> Result<(), LinkError> {
         let number = frame.exchange;
         if let FromGateway::Request(request) = frame.message {
             return self.request_came(lane, number, request, now);

@@ -39,6 +39,9 @@ impl Refusal {
 /// A header as a module sends it.
 pub(crate) type Field<'a> = (&'a [u8], &'a [u8]);
 
+/// A trailer, kept until the end.
+type OwnedField = (Box<[u8]>, Box<[u8]>);
+
 /// An exchange.
 #[derive(Debug)]
 pub(crate) struct Exchange {
@@ -59,6 +62,10 @@ struct State {
     incoming: Incoming,
     outgoing: Outgoing,
     is_cancelled: bool,
+    /// How often something came from the gateway, or the exchange ended: what a waiting call waits for.
+    news: u64,
+    /// Threads that wait for news. Only then are they told: a notice is a system call even if nobody hears it.
+    waiting: u32,
 }
 
 /// The request's body.
@@ -81,7 +88,7 @@ struct Incoming {
 struct Outgoing {
     phase: Phase,
     credit: SendCredit,
-    trailers: Option<Vec<(Box<[u8]>, Box<[u8]>)>>,
+    trailers: Option<Vec<OwnedField>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +102,13 @@ enum Phase {
 
 impl Exchange {
     /// The exchange of a request that came over `link`.
-    pub(crate) fn new(handle: u64, number: u64, link: &Arc<Link>, request: Request, arrived: Instant) -> Self {
+    pub(crate) fn new(
+        handle: u64,
+        number: u64,
+        link: &Arc<Link>,
+        request: Request,
+        arrived: Instant,
+    ) -> Self {
         let mut credit = ReceiveCredit::default();
         // A first piece is bounded by its frame, which is no larger than the credit of a new exchange.
         let within = credit.received(request.body.len()).is_ok();
@@ -124,7 +137,7 @@ impl Exchange {
             view: OnceLock::new(),
             arrived,
             deadline,
-            state: Mutex::new(State { incoming, outgoing, is_cancelled: !within }),
+            state: Mutex::new(State { incoming, outgoing, is_cancelled: !within, news: 0, waiting: 0 }),
             changed: Condvar::new(),
         }
     }
@@ -172,7 +185,7 @@ impl Exchange {
             incoming.pieces.push_back(head::keep(data));
         }
         incoming.is_whole |= end;
-        self.changed.notify_all();
+        self.tell(&mut state);
     }
 
     /// The request's trailers, which end it.
@@ -185,7 +198,7 @@ impl Exchange {
         let view = trailers.view();
         state.incoming.trailers = Some((trailers, view));
         state.incoming.is_whole = true;
-        self.changed.notify_all();
+        self.tell(&mut state);
     }
 
     /// Credit for the response's body.
@@ -194,24 +207,37 @@ impl Exchange {
         if state.outgoing.credit.grant(credit).is_err() {
             return self.break_off(state);
         }
-        self.changed.notify_all();
+        self.tell(&mut state);
     }
 
     /// The gateway gave it up, or the link is gone: nobody will see an answer.
     pub(crate) fn cancel(&self) {
-        self.state().is_cancelled = true;
-        self.changed.notify_all();
+        let mut state = self.state();
+        state.is_cancelled = true;
+        self.tell(&mut state);
     }
 
     /// The gateway broke the rules of this exchange.
     fn break_off(&self, mut state: MutexGuard<'_, State>) {
         state.is_cancelled = true;
+        self.tell(&mut state);
         self.link.append(|out| {
-            data::abort(out, self.number, AbortCode::Protocol, "the gateway broke the exchange's credit or order");
+            data::abort(
+                out,
+                self.number,
+                AbortCode::Protocol,
+                "the gateway broke the exchange's credit or order",
+            );
         });
         drop(state);
         self.link.forget(self.number);
-        self.changed.notify_all();
+    }
+
+    fn tell(&self, state: &mut State) {
+        state.news += 1;
+        if state.waiting > 0 {
+            self.changed.notify_all();
+        }
     }
 
     // What the module asks.
@@ -299,12 +325,16 @@ impl Exchange {
         let before = outgoing.credit.clone();
         let taken = outgoing.credit.take(body.len());
         let end = whole && taken == body.len();
-        let sent = self.link.append(|out| data::response(out, self.number, status, fields, &body[..taken], end));
+        let sent =
+            self.link.append(|out| data::response(out, self.number, status, fields, &body[..taken], end));
         if let Err(HeadError::TooManyFields | HeadError::TooLarge) = sent {
             outgoing.credit = before;
             return Err(Refusal::TooLarge);
         }
-        outgoing.phase = if end { Phase::Ended } else { Phase::Body };
+        outgoing.phase = Phase::Body;
+        if end {
+            self.end(&mut state);
+        }
         Ok(taken)
     }
 
@@ -331,8 +361,8 @@ impl Exchange {
         if outgoing.phase != Phase::Body || outgoing.trailers.is_some() {
             return Err(Refusal::State);
         }
-        let owned: Vec<_> = fields.map(|(name, value)| (name.into(), value.into())).collect();
-        let size: usize = owned.iter().map(|(name, value): &(Box<[u8]>, Box<[u8]>)| 4 + name.len() + value.len()).sum();
+        let owned: Vec<OwnedField> = fields.map(|(name, value)| (name.into(), value.into())).collect();
+        let size: usize = owned.iter().map(|(name, value)| 4 + name.len() + value.len()).sum();
         if owned.len() > head::MAX_HEADERS || size + 2 > data::MAX_HEAD {
             return Err(Refusal::TooLarge);
         }
@@ -345,7 +375,7 @@ impl Exchange {
         let mut state = self.state();
         match check(&state) {
             Err(Refusal::Cancelled) => {
-                state.outgoing.phase = Phase::Ended;
+                self.end(&mut state);
                 return Err(Refusal::Cancelled);
             }
             refused => refused?,
@@ -354,8 +384,9 @@ impl Exchange {
         if outgoing.phase != Phase::Body {
             return Err(Refusal::State);
         }
-        outgoing.phase = Phase::Ended;
-        match outgoing.trailers.take() {
+        let trailers = outgoing.trailers.take();
+        self.end(&mut state);
+        match trailers {
             None => self.link.append(|out| data::body(out, self.number, &[], true)),
             Some(owned) => {
                 let fields = owned.iter().map(|(name, value)| (&**name, &**value));
@@ -374,11 +405,17 @@ impl Exchange {
         if state.outgoing.phase == Phase::Ended {
             return Err(Refusal::Ended);
         }
-        state.outgoing.phase = Phase::Ended;
+        self.end(&mut state);
         if !state.is_cancelled {
             self.append_abort(code, why);
         }
         Ok(())
+    }
+
+    /// Other threads of the module may wait in a call for it.
+    fn end(&self, state: &mut State) {
+        state.outgoing.phase = Phase::Ended;
+        self.tell(state);
     }
 
     fn append_abort(&self, code: AbortCode, why: &str) {
@@ -393,51 +430,31 @@ impl Exchange {
     /// Waits until `ready` gives something else than `WouldBlock`, at most until the deadline.
     pub(crate) fn wait_for<T>(&self, mut ready: impl FnMut() -> Result<T, Refusal>) -> Result<T, Refusal> {
         loop {
-            let state = self.state();
-            let seen = state.progress();
-            drop(state);
+            let seen = self.state().news;
             match ready() {
-                Err(Refusal::WouldBlock) => self.wait_beyond(&seen)?,
+                Err(Refusal::WouldBlock) => self.wait_beyond(seen)?,
                 done => return done,
             }
         }
     }
 
-    /// Waits until the state is no longer as `seen`.
-    fn wait_beyond(&self, seen: &Progress) -> Result<(), Refusal> {
+    /// Waits for news since `seen`.
+    fn wait_beyond(&self, seen: u64) -> Result<(), Refusal> {
         let mut state = self.state();
-        while state.progress() == *seen {
+        while state.news == seen {
             let left = self.deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
             if left == Duration::ZERO {
                 return Err(Refusal::Cancelled);
             }
+            state.waiting += 1;
             (state, _) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
         }
         Ok(())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What a waiting call waits to see change.
-#[derive(Debug, PartialEq, Eq)]
-struct Progress {
-    pieces: usize,
-    is_whole: bool,
-    credit: u32,
-    is_over: bool,
-}
-
-impl State {
-    fn progress(&self) -> Progress {
-        Progress {
-            pieces: self.incoming.pieces.len(),
-            is_whole: self.incoming.is_whole,
-            credit: self.outgoing.credit.available(),
-            is_over: self.is_cancelled || self.outgoing.phase == Phase::Ended,
-        }
     }
 }
 

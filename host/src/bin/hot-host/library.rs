@@ -26,7 +26,9 @@ pub(crate) enum StartError {
         size: u32,
     },
     /// The table is of another ABI.
-    #[error("the module was built for ABI {found} and this host has ABI {ABI}: build it with this release's header")]
+    #[error(
+        "the module was built for ABI {found} and this host has ABI {ABI}: build it with this release's header"
+    )]
     Abi {
         /// The ABI that the table claims.
         found: u32,
@@ -128,8 +130,16 @@ fn load(path: &str) -> Result<Table, StartError> {
     std::mem::forget(library);
     let entry = entry.map_err(StartError::NoEntry)?;
 
-    let mut table =
-        Table { abi: 0, size: 0, start: None, handle: None, health: None, save: None, load: None, stop: None };
+    let mut table = Table {
+        abi: 0,
+        size: 0,
+        start: None,
+        handle: None,
+        health: None,
+        save: None,
+        load: None,
+        stop: None,
+    };
     // SAFETY: the contract's table begins with two `u32`, `abi` and `size`.
     let [abi, size] = unsafe { entry.cast::<[u32; 2]>().read_unaligned() };
     // Of another ABI nothing more is known.

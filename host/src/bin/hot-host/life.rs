@@ -162,7 +162,9 @@ fn stop(engine: &Engine, asks: &Sender<Ask>, grace: Duration) {
         }
     } else {
         let (open, _) = engine.table.open();
-        output::say(&format!("{open} exchanges were still open, or their handlers running, after the grace of {grace:?}"));
+        output::say(&format!(
+            "{open} exchanges were still open, or their handlers running, after the grace of {grace:?}"
+        ));
     }
     output::leave(0)
 }

@@ -58,6 +58,8 @@ struct Out {
     /// An emptied buffer, kept for its memory.
     spare: BytesMut,
     is_flushing: bool,
+    /// Threads that wait for room. Only then are they told: a notice is a system call even if nobody hears it.
+    waiting: u32,
 }
 
 impl Link {
@@ -148,7 +150,9 @@ impl Link {
             if left == Duration::ZERO {
                 return;
             }
+            out.waiting += 1;
             (out, _) = self.room.wait_timeout(out, left).unwrap_or_else(PoisonError::into_inner);
+            out.waiting -= 1;
         }
     }
 
@@ -162,7 +166,7 @@ impl Link {
         self.flush(|link| {
             let mut fds = [PollFd::new(&link.socket, PollFlags::OUT)];
             // Whatever it says, room or an error: the next send tells.
-            drop(poll(&mut fds, None));
+            poll(&mut fds, None).ok();
             true
         });
     }
@@ -186,14 +190,14 @@ impl Link {
                 // In front of what was appended meanwhile.
                 taken.extend_from_slice(&out.buffer);
                 out.buffer = taken;
-                self.room.notify_all();
+                self.tell_room(&out);
                 return;
             }
             taken.clear();
             if taken.capacity() <= HIGH_WATER {
                 out.spare = taken;
             }
-            self.room.notify_all();
+            self.tell_room(&out);
         }
     }
 
@@ -215,6 +219,12 @@ impl Link {
             }
         }
         true
+    }
+
+    fn tell_room(&self, out: &Out) {
+        if out.waiting > 0 {
+            self.room.notify_all();
+        }
     }
 
     fn has_unsent(&self) -> bool {
@@ -245,7 +255,6 @@ impl Link {
     pub(crate) fn end(&self) {
         self.kill();
         let open = std::mem::take(&mut *lock(&self.open));
-        #[expect(clippy::iter_over_hash_type, reason = "each is told the same, and none of them depends on another")]
         for exchange in open.into_values() {
             exchange.cancel();
         }
@@ -254,10 +263,10 @@ impl Link {
     fn kill(&self) {
         self.dead.store(true, Ordering::SeqCst);
         // Wakes the thread that reads or polls. It fails only if the connection is gone already.
-        drop(shutdown(&self.socket, Shutdown::Both));
+        shutdown(&self.socket, Shutdown::Both).ok();
         let mut out = lock(&self.out);
         out.buffer.clear();
-        self.room.notify_all();
+        self.tell_room(&out);
     }
 
     fn is_dead(&self) -> bool {

@@ -81,7 +81,9 @@ fn serve(control: &Arc<Control>) -> ReceiveError {
                 // It is closed, which tells hotd.
                 None => output::say("hotd attached a link before the module was ready"),
             },
-            Ok((ToHost::Attach { link }, None)) => output::say(&format!("link {link} came without its socket")),
+            Ok((ToHost::Attach { link }, None)) => {
+                output::say(&format!("link {link} came without its socket"))
+            }
             Ok((ToHost::Health { seq }, _)) => life.check(seq),
             Ok((ToHost::Stop { grace_ms }, _)) => life.stop(Duration::from_millis(u64::from(grace_ms))),
             Err(error) => return error,

@@ -15,7 +15,9 @@ pub(crate) fn say(text: &str) {
 pub(crate) fn line(prefix: &str, text: &[u8]) {
     let mut line = Vec::with_capacity(prefix.len() + text.len().min(MAX_LINE) + 1);
     line.extend_from_slice(prefix.as_bytes());
-    line.extend(text.iter().take(MAX_LINE).map(|&byte| if byte == b'\n' || byte == b'\r' { b' ' } else { byte }));
+    line.extend(
+        text.iter().take(MAX_LINE).map(|&byte| if byte == b'\n' || byte == b'\r' { b' ' } else { byte }),
+    );
     line.push(b'\n');
     // Nobody is left to hear of it if this fails: the module may have closed the descriptor.
     drop(std::io::stderr().write_all(&line));

@@ -241,7 +241,11 @@ unsafe extern "C" fn abort(handle: abi::Exchange, why: Slice) -> Status {
 /// The open exchange of a handle.
 fn find(handle: abi::Exchange) -> Outcome<(&'static Engine, Arc<Exchange>)> {
     let engine = Engine::get().ok_or(Refusal::Ended)?;
-    engine.find(handle).filter(|exchange| !exchange.has_ended()).map(|exchange| (engine, exchange)).ok_or(Refusal::Ended)
+    engine
+        .find(handle)
+        .filter(|exchange| !exchange.has_ended())
+        .map(|exchange| (engine, exchange))
+        .ok_or(Refusal::Ended)
 }
 
 /// After a call that ends an exchange: if it did, by success or because nobody will see the answer, it is forgotten.
@@ -395,7 +399,9 @@ unsafe fn borrow_fields<'a>(first: *const Header, count: usize) -> Outcome<&'a [
 
 /// Name and value of headers that [`borrow_fields`] has checked.
 fn parts<'a>(fields: &'a [Header]) -> impl Iterator<Item = Field<'a>> {
-    // SAFETY: `borrow_fields` has checked both slices, and they are good for as long as `fields` are borrowed.
-    let bytes = |slice: Slice| -> &'a [u8] { unsafe { borrow(slice) }.unwrap_or_default() };
+    let bytes = |slice: Slice| -> &'a [u8] {
+        // SAFETY: `borrow_fields` has checked both slices, and they are good for as long as `fields` are borrowed.
+        unsafe { borrow(slice) }.unwrap_or_default()
+    };
     fields.iter().map(move |field| (bytes(field.name), bytes(field.value)))
 }

@@ -19,6 +19,8 @@ struct Places {
     all: Vec<Place>,
     free: Vec<u32>,
     open: usize,
+    /// Whether somebody waits for `open` to be 0. Only then is it told: a notice is a system call.
+    is_awaited: bool,
 }
 
 #[derive(Debug)]
@@ -79,7 +81,7 @@ impl Table {
             places.free.push(index);
         }
         places.open -= 1;
-        if places.open == 0 {
+        if places.open == 0 && places.is_awaited {
             self.emptied.notify_all();
         }
         drop(places);
@@ -97,6 +99,7 @@ impl Table {
     /// Waits until no exchange is open, or the deadline; whether none is.
     pub(crate) fn wait_empty(&self, deadline: Instant) -> bool {
         let mut places = self.places();
+        places.is_awaited = true;
         while places.open > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
             if left == Duration::ZERO {
