@@ -22,6 +22,8 @@ mod refusal;
 mod route;
 pub mod signature;
 mod target;
+#[cfg(test)]
+mod testing;
 pub mod trust;
 mod verified;
 mod version;

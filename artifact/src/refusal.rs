@@ -43,7 +43,13 @@ impl Refusal {
 
 /// A foreign text as it may be shown: in backquotes, cut to 80 characters, control characters escaped.
 pub(crate) fn quoted(text: &str) -> String {
-    let mut shown: String = text.chars().take(80).flat_map(char::escape_debug).collect();
+    let mut shown = String::new();
+    for character in text.chars().take(80) {
+        match character {
+            '"' | '\'' | '\\' => shown.push(character),
+            other => shown.extend(other.escape_debug()),
+        }
+    }
     if text.chars().nth(80).is_some() {
         shown.push('…');
     }
@@ -69,6 +75,7 @@ mod tests {
     #[test]
     fn foreign_text_cannot_forge_lines_or_flood() {
         assert_eq!(quoted("a\nb\u{1b}[31m"), "`a\\nb\\u{1b}[31m`");
+        assert_eq!(quoted("say \"it's\""), "`say \"it's\"`");
         assert_eq!(quoted(&"x".repeat(1000)).chars().count(), 83);
     }
 

@@ -127,7 +127,7 @@ impl ElfError {
                 "metadata",
                 "no ELF note of owner `hot` and type 1",
                 "exactly one",
-                "declare the module with the SDK's macro (Rust: export!, C: HOT_MODULE)",
+                "declare the module with the SDK's macro (Rust: `export!`, C: `HOT_MODULE_METADATA`)",
             ),
             Self::SeveralMetadata { found } => Refusal::new(
                 "elf.several_metadata",

@@ -15,9 +15,9 @@ const MAX_ARMOUR: usize = 8 * 1024;
 
 /// The blob inside of an armour.
 ///
-/// As `ssh-keygen` we take lines that end with LF or CRLF, and refuse anything before the first one. Stricter than it:
-/// nothing may follow but the end of the last line (it ignores the rest, even a second armour), and within there is
-/// base64 and line ends only (it skips white space everywhere).
+/// As with `ssh-keygen`, nothing may stand before the first line. Stricter than it: nothing may follow but the end of
+/// the last line (it ignores the rest, even a second armour), within there is base64 and line ends only (it skips white
+/// space everywhere), and lines end with LF (it refuses CRLF in the first line only).
 pub(super) fn decode(text: &[u8]) -> Result<Vec<u8>, SignatureError> {
     let malformed = |problem| SignatureError::Malformed { problem };
     if text.is_empty() {
@@ -30,18 +30,17 @@ pub(super) fn decode(text: &[u8]) -> Result<Vec<u8>, SignatureError> {
     let body = text
         .strip_prefix(BEGIN)
         .ok_or_else(|| malformed("no `-----BEGIN SSH SIGNATURE-----` at the start"))?;
-    if !body.starts_with('\n') && !body.starts_with("\r\n") {
+    if !body.starts_with('\n') {
         return Err(malformed("more than the BEGIN marker on its line"));
     }
     let (body, rest) = body.split_once(END).ok_or_else(|| malformed("no `-----END SSH SIGNATURE-----`"))?;
-    if !matches!(rest, "" | "\n" | "\r\n") {
+    if !matches!(rest, "" | "\n") {
         return Err(malformed("something behind the END marker"));
     }
     if !body.ends_with('\n') {
         return Err(malformed("an END marker that is not at the start of its line"));
     }
-    let joined: String = body.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)).collect();
-    match Base64::decode_vec(&joined) {
+    match Base64::decode_vec(&body.replace('\n', "")) {
         Ok(blob) if !blob.is_empty() => Ok(blob),
         Ok(_) => Err(malformed("nothing between the markers")),
         Err(_) => Err(malformed("something else than base64 between the markers")),

@@ -82,16 +82,17 @@ pub(super) fn parse(line: &str) -> Result<Line, String> {
     }
     let (names, rest) = word(line)?;
     let (second, after) = word(rest)?;
-    let (options, kind, after) = if is_key_kind(second) {
-        (Options::default(), second, after)
+    let (option_text, kind, after) = if is_key_kind(second) {
+        (None, second, after)
     } else {
         let (kind, after) = word(after)?;
-        (options(second)?, kind, after)
+        (Some(second), kind, after)
     };
     let (base64, _comment) = word(after)?;
-    if kind.is_empty() || base64.is_empty() {
+    if base64.is_empty() {
         return Err("no key; a line is `principals namespaces=\"hot-module\" kind base64`".to_owned());
     }
+    let options = option_text.map(options).transpose()?.unwrap_or_default();
     let principals = match principals(names) {
         Ok(principals) => principals,
         Err(Names::Pattern) => {

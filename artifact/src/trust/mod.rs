@@ -59,3 +59,6 @@ impl Trust {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,148 @@
+use std::io::{Seek as _, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
+use super::*;
+use crate::testing::{PROBE, compile, keygen_sign, public, source};
+use crate::trust::{AllowedSigners, ModuleRules};
+
+fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_781_524_800)
+}
+
+fn trust(options: &str) -> Trust {
+    let text = format!("anna namespaces=\"hot-module\"{options} {}\n", public("ed25519"));
+    Trust {
+        signers: AllowedSigners::parse(&text, Path::new("allowed")).unwrap(),
+        modules: ModuleRules::default(),
+    }
+}
+
+fn checks(trust: &Trust) -> Checks<'_> {
+    Checks { trust, node: Node::native(), max_size: DEFAULT_MAX_SIZE }
+}
+
+fn signed(bytes: &[u8]) -> String {
+    keygen_sign("ed25519", "hot-module", &[], bytes)
+}
+
+fn admit(bytes: &[u8], signature: &str) -> Result<Verified, VerifyError> {
+    Verified::admit(bytes, signature.as_bytes(), &checks(&trust("")), now())
+}
+
+fn code<T>(result: Result<T, VerifyError>) -> &'static str {
+    result.err().map_or("ok", |error| error.refusal().code)
+}
+
+#[test]
+fn a_signed_module_is_let_in_and_says_what_it_is() {
+    let verified = admit(&PROBE, &signed(&PROBE)).unwrap();
+    assert_eq!(verified.digest(), Sha256::of(&PROBE));
+    assert_eq!(verified.metadata().name.as_str(), "probe");
+    assert_eq!(verified.principal(), "anna");
+    assert_eq!(verified.size(), PROBE.len() as u64);
+    assert_eq!(verified.target(), Target::native());
+    let mut held = Vec::new();
+    for_each_piece(&FileReader::new(verified.file().try_clone().unwrap()).unwrap(), |p| {
+        held.extend_from_slice(p)
+    })
+    .unwrap();
+    assert_eq!(held, *PROBE);
+}
+
+#[test]
+fn what_is_held_cannot_be_changed_by_anybody() {
+    let verified = admit(&PROBE, &signed(&PROBE)).unwrap();
+    let mut own = File::from(verified.try_clone_fd().unwrap());
+    own.rewind().unwrap();
+    assert!(own.write_all(b"x").is_err());
+    assert!(own.set_len(1).is_err());
+    assert!(own.set_len(1 << 20).is_err());
+    let path = format!("/proc/self/fd/{}", verified.as_fd().as_raw_fd());
+    let reopened = std::fs::OpenOptions::new().write(true).open(path);
+    assert!(reopened.and_then(|mut file| file.write_all(b"x")).is_err());
+    assert!(rustix::fs::fcntl_add_seals(&own, SealFlags::empty()).is_err(), "seals are sealed");
+}
+
+#[test]
+fn each_reason_against_a_signature_has_its_code() {
+    let good = signed(&PROBE);
+    let mut flipped = PROBE.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    assert_eq!(code(admit(&PROBE, "")), "signature.missing");
+    assert_eq!(code(admit(&PROBE, &good[..100])), "signature.malformed");
+    assert_eq!(code(admit(&flipped, &good)), "signature.other_bytes");
+    assert_eq!(code(admit(&PROBE[..PROBE.len() - 1], &good)), "signature.other_bytes");
+    assert_eq!(code(admit(&PROBE, &signed(b"another module"))), "signature.other_bytes");
+    assert_eq!(code(admit(&PROBE, &keygen_sign("ed25519", "file", &[], &PROBE))), "signature.namespace");
+    assert_eq!(code(admit(&PROBE, &keygen_sign("other", "hot-module", &[], &PROBE))), "signer.not_allowed");
+}
+
+#[test]
+fn nothing_unsigned_is_parsed() {
+    // A text file signed by a stranger: the signer is the reason, not the content.
+    let text = b"no module at all";
+    assert_eq!(code(admit(text, &keygen_sign("other", "hot-module", &[], text))), "signer.not_allowed");
+    assert_eq!(code(admit(text, &signed(text))), "elf.not_elf");
+}
+
+#[test]
+fn what_the_node_cannot_run_is_refused_though_signed() {
+    let module = |lines: &str| compile(&source("probe", lines), &["-shared", "-fPIC"]);
+    for (lines, expected) in [
+        ("state = { schema = 1, accepts = \"1\" }\n", "compat.state_not_served"),
+        ("requires = [\"auth ^1\"]\n", "compat.requires_not_served"),
+        ("owner = 1\n", "metadata.unknown_key"),
+        ("[x-owner]\nname = \"team\"\n", "ok"),
+    ] {
+        let bytes = module(lines);
+        assert_eq!(code(admit(&bytes, &signed(&bytes))), expected, "{lines}");
+    }
+    let trust = trust("");
+    let older = Checks { node: Node { abi: 7, ..Node::native() }, ..checks(&trust) };
+    assert_eq!(
+        code(Verified::admit(PROBE.as_slice(), signed(&PROBE).as_bytes(), &older, now())),
+        "compat.abi"
+    );
+}
+
+#[test]
+fn the_limit_is_exact() {
+    let trust = trust("");
+    let (signature, size) = (signed(&PROBE), PROBE.len() as u64);
+    for (max_size, expected) in [(size, "ok"), (size - 1, "file.too_large"), (0, "file.too_large")] {
+        let checks = Checks { max_size, ..checks(&trust) };
+        assert_eq!(code(Verified::admit(PROBE.as_slice(), signature.as_bytes(), &checks, now())), expected);
+    }
+}
+
+#[test]
+fn time_counts_when_let_in_and_not_when_loaded_again() {
+    let signature = signed(&PROBE);
+    let again = |trust: &Trust, expected: Sha256| {
+        Verified::reload(PROBE.as_slice(), expected, signature.as_bytes(), &checks(trust))
+    };
+    let digest = Sha256::of(&PROBE);
+    let expired = trust(",valid-before=\"20200101Z\"");
+    let first = Verified::admit(PROBE.as_slice(), signature.as_bytes(), &checks(&expired), now());
+    assert_eq!(code(first), "signer.expired");
+    assert_eq!(again(&expired, digest).unwrap().principal(), "anna");
+    assert_eq!(code(again(&trust(""), Sha256::of(b""))), "file.other_digest");
+    let removed = Trust { signers: AllowedSigners::parse("", Path::new("allowed")).unwrap(), ..trust("") };
+    assert_eq!(code(again(&removed, digest)), "signer.not_allowed");
+}
+
+#[test]
+fn a_source_that_fails_is_no_refusal() {
+    struct Failing;
+    impl Read for Failing {
+        fn read(&mut self, _buf: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("the disk is gone"))
+        }
+    }
+    let trust = trust("");
+    let error = Verified::admit(Failing, signed(&PROBE).as_bytes(), &checks(&trust), now()).unwrap_err();
+    assert!(!error.is_refusal());
+    assert!(admit(&PROBE, "").unwrap_err().is_refusal());
+}
