@@ -1,0 +1,108 @@
+//! The socket where `hotd` connects: one process serves it, and only our own user or root gets in.
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use rustix::fs::{FlockOperation, Mode};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+/// Connections that wait to be accepted; there is one `hotd`, and sometimes its successor.
+const BACKLOG: i32 = 8;
+
+/// A listening socket, and the lock that makes its path ours.
+pub(crate) struct Door {
+    listener: OwnedFd,
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Door {
+    /// Takes `path`. A socket that an ended process left there is replaced; one that is served is not, because then
+    /// its lock is held.
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+        let lock_path = with_suffix(path, ".lock");
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&lock_path)
+            .with_context(|| format!("cannot open {}", lock_path.display()))?;
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => bail!("another hot-spawn serves {}", path.display()),
+            Err(error) => return Err(error).with_context(|| format!("cannot lock {}", lock_path.display())),
+        }
+        // It gets its name only when it listens, so whoever finds it can connect.
+        let new_path = with_suffix(path, ".new");
+        remove(&new_path)?;
+        let listener =
+            listen(&new_path).with_context(|| format!("cannot listen at {}", new_path.display()))?;
+        std::fs::rename(&new_path, path)
+            .with_context(|| format!("cannot put a socket at {}", path.display()))?;
+        Ok(Self { listener, path: path.to_owned(), _lock: lock })
+    }
+
+    /// The next connection; `None` if none waits or it is of another user.
+    pub(crate) fn accept(&self) -> Result<Option<OwnedFd>, Errno> {
+        let socket =
+            match rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+                Ok(socket) => socket,
+                Err(Errno::WOULDBLOCK | Errno::INTR | Errno::CONNABORTED) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+        let peer = rustix::net::sockopt::socket_peercred(&socket)?;
+        if peer.uid != rustix::process::geteuid() && !peer.uid.is_root() {
+            let (pid, uid) = (peer.pid.as_raw_nonzero(), peer.uid.as_raw());
+            crate::log(format_args!("refused a connection of process {pid}, which belongs to user {uid}"));
+            return Ok(None);
+        }
+        Ok(Some(socket))
+    }
+}
+
+impl AsFd for Door {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+impl Drop for Door {
+    /// The name goes before the lock, so it can't be a successor's.
+    fn drop(&mut self) {
+        if let Err(error) = remove(&self.path) {
+            crate::log(format_args!("{error:#}"));
+        }
+    }
+}
+
+fn listen(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    let address = SocketAddrUnix::new(path)?;
+    let before = rustix::process::umask(Mode::from_raw_mode(0o177));
+    let bound = rustix::net::bind(&socket, &address);
+    rustix::process::umask(before);
+    bound?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+fn remove(path: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _removed_or_absent => Ok(()),
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}

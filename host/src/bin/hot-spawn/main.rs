@@ -1,0 +1,50 @@
+//! `hot-spawn`: the parent of all hosts on a node.
+//!
+//! It starts hosts when `hotd` asks, tells how each ended, and keeps what must outlive a `hotd`: a duplicate of every
+//! control socket, of the gateway's listeners, and of each host's output pipe, which it drains while no `hotd` does.
+//! It reads nothing but the frames of `hot_wire::spawn`, has no threads and no network, and holds no state on disk.
+//!
+//! The way through it: `options` reads the command line, `door` takes the socket, `server` is the loop, `peer` is one
+//! connection of a `hotd`, `hosts` what is known of each host, `orphans` ends what hosts leave behind, and `sys` has
+//! every call that the compiler can't check.
+
+mod door;
+mod hosts;
+mod options;
+mod orphans;
+mod peer;
+mod server;
+mod sys;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log(format_args!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    let options = options::parse(std::env::args_os().skip(1))?;
+    // Before anything else is opened: hosts get their descriptors under these numbers.
+    let _low = sys::occupy_low_descriptors().context("cannot open /dev/null")?;
+    let signals = sys::Signals::take().context("cannot take over signals")?;
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .context("cannot become a subreaper")?;
+    let door = door::Door::open(&options.socket)?;
+    // Whoever started us waits for this line; nobody may be there to read it.
+    writeln!(std::io::stdout(), "ready socket={}", options.socket.display()).unwrap_or_default();
+    server::Server::new(options, door, signals).run()
+}
+
+/// One sentence for the operator on stderr, which may be closed or full: hosts are worth more than a log line.
+fn log(sentence: std::fmt::Arguments<'_>) {
+    writeln!(std::io::stderr(), "hot-spawn: {sentence}").unwrap_or_default();
+}

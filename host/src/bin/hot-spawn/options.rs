@@ -1,0 +1,102 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+/// What the command line says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// Where `hotd` connects.
+    pub(crate) socket: PathBuf,
+    /// What is executed as a host.
+    pub(crate) host_binary: PathBuf,
+    /// End, with all hosts, this long after the last `hotd` went away; `None`: stay.
+    pub(crate) alone_for: Option<Duration>,
+    /// Time between TERM and KILL when this process is told to end.
+    pub(crate) stop_grace: Duration,
+}
+
+const USAGE: &str =
+    "usage: hot-spawn --socket PATH [--dev] [--dev-grace-ms N] [--stop-grace-ms N] [--host-binary PATH]";
+
+/// How long a dev node's hosts wait for the next `hotd`: enough to build it anew and start it again.
+const DEV_GRACE: Duration = Duration::from_secs(30);
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// Reads the arguments behind the program's name.
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Options> {
+    let mut arguments = arguments.into_iter();
+    let mut socket = None;
+    let mut host_binary = None;
+    let mut dev = false;
+    let mut dev_grace = DEV_GRACE;
+    let mut stop_grace = STOP_GRACE;
+    while let Some(argument) = arguments.next() {
+        let mut value =
+            || arguments.next().with_context(|| format!("{} needs a value; {USAGE}", argument.display()));
+        match argument.to_str() {
+            Some("--socket") => socket = Some(PathBuf::from(value()?)),
+            Some("--host-binary") => host_binary = Some(PathBuf::from(value()?)),
+            Some("--dev") => dev = true,
+            Some("--dev-grace-ms") => dev_grace = milliseconds(&value()?)?,
+            Some("--stop-grace-ms") => stop_grace = milliseconds(&value()?)?,
+            _ => bail!("unknown argument {}; {USAGE}", argument.display()),
+        }
+    }
+    let Some(socket) = socket else { bail!("--socket is missing; {USAGE}") };
+    let host_binary = match host_binary {
+        Some(path) => path,
+        None => beside_ourselves("hot-host")?,
+    };
+    Ok(Options { socket, host_binary, alone_for: dev.then_some(dev_grace), stop_grace })
+}
+
+fn milliseconds(text: &OsString) -> anyhow::Result<Duration> {
+    let number = text.to_str().and_then(|text| text.parse().ok());
+    let number =
+        number.with_context(|| format!("{} is no number of milliseconds; {USAGE}", text.display()))?;
+    Ok(Duration::from_millis(number))
+}
+
+fn beside_ourselves(name: &str) -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot find out where hot-spawn lies")?;
+    Ok(own.with_file_name(name))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn parse_all(arguments: &[&str]) -> anyhow::Result<Options> {
+        parse(arguments.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn a_service_stays_and_a_dev_node_waits_30_seconds() {
+        let service = parse_all(&["--socket", "/s"]).unwrap();
+        assert_eq!(service.alone_for, None);
+        assert_eq!(service.host_binary.file_name().unwrap(), "hot-host");
+        let dev = parse_all(&["--dev", "--socket", "/s"]).unwrap();
+        assert_eq!(dev.alone_for, Some(Duration::from_secs(30)));
+        let short =
+            parse_all(&["--dev", "--dev-grace-ms", "50", "--socket", "/s", "--host-binary", "/h"]).unwrap();
+        assert_eq!((short.alone_for, short.host_binary), (Some(Duration::from_millis(50)), "/h".into()));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (arguments, named) in [
+            (&["--dev"][..], "--socket is missing"),
+            (&["--socket"], "--socket needs a value"),
+            (&["--sockets", "/s"], "unknown argument --sockets"),
+            (&["--socket", "/s", "--stop-grace-ms", "1s"], "1s is no number of milliseconds"),
+        ] {
+            let error = parse_all(arguments).unwrap_err().to_string();
+            assert!(error.starts_with(named), "{error}");
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Every call whose correctness the compiler can't check, and what each relies on.
+#![expect(
+    unsafe_code,
+    reason = "fork, exec and wait have no safe interface that passes descriptors by number"
+)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use hot_wire::spawn::{Cause, Ending, Limits, Usage};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::fcntl_dupfd_cloexec;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::pipe::PipeFlags;
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit};
+
+/// A host finds its control socket here.
+const CONTROL: RawFd = 3;
+/// A host finds its artifact here.
+const ARTIFACT: RawFd = 4;
+/// The first number that a host does not know.
+const FIRST_UNKNOWN: RawFd = ARTIFACT + 1;
+
+/// Opens `/dev/null` under every free number below [`FIRST_UNKNOWN`].
+///
+/// With these held, nothing that this process opens later has a number that a host's descriptors are put on: neither
+/// what is passed on, nor the pipe through which `Command` reports a failed exec.
+pub(crate) fn occupy_low_descriptors() -> io::Result<Vec<OwnedFd>> {
+    let mut held = Vec::new();
+    loop {
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        if null.as_raw_fd() >= FIRST_UNKNOWN {
+            return Ok(held);
+        }
+        held.push(null);
+    }
+}
+
+/// A host that was just started.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) pid: Pid,
+    /// Readable once it has ended.
+    pub(crate) pidfd: OwnedFd,
+    /// Our end of its control socket, non-blocking.
+    pub(crate) control: OwnedFd,
+    /// The reading end of its output pipe, non-blocking.
+    pub(crate) output: OwnedFd,
+}
+
+/// Executes `binary` as a host: a session of its own, no environment, nothing open but what `artifact` and the
+/// control socket need, no way to gain privileges.
+pub(crate) fn start_host(binary: &Path, artifact: BorrowedFd<'_>, limits: &Limits) -> io::Result<Started> {
+    let (control, host_control) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let (output, host_output) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&control, true)?;
+    rustix::io::ioctl_fionbio(&output, true)?;
+    // Copies above every number that they are put on, whatever came over the socket as what.
+    let host_control = fcntl_dupfd_cloexec(&host_control, FIRST_UNKNOWN)?;
+    let artifact = fcntl_dupfd_cloexec(artifact, FIRST_UNKNOWN)?;
+    let rlimits = rlimits(limits);
+
+    let mut command = Command::new(binary);
+    command
+        .arg0("hot-host")
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(host_output.try_clone()?)
+        .stderr(host_output);
+    let (raw_control, raw_artifact) = (host_control.as_raw_fd(), artifact.as_raw_fd());
+    let prepare = move || {
+        rustix::process::setsid()?;
+        rustix::process::umask(Mode::from_raw_mode(0o077));
+        for (resource, limit) in rlimits {
+            rustix::process::setrlimit(resource, limit)?;
+        }
+        rustix::thread::set_no_new_privs(true)?;
+        place(raw_control, CONTROL)?;
+        place(raw_artifact, ARTIFACT)?;
+        close_rest_on_exec()?;
+        unblock_signals()
+    };
+    // SAFETY: between fork and exec only what is safe in a signal handler may run. This process has one thread, so no
+    // lock is held by a thread that the child lacks; besides, `prepare` only makes system calls (rustix makes them
+    // without libc), allocates nothing, and its errors are plain numbers.
+    unsafe { command.pre_exec(prepare) };
+    let child = command.spawn()?;
+    let pid = Pid::from_child(&child);
+    match rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK) {
+        Ok(pidfd) => Ok(Started { pid, pidfd, control, output }),
+        Err(error) => {
+            // Without a pidfd nobody would hear of its end.
+            let mut child = child;
+            child.kill()?;
+            child.wait()?;
+            Err(error.into())
+        }
+    }
+}
+
+/// The limits as the kernel takes them: never above what this process may give.
+fn rlimits(limits: &Limits) -> [(Resource, Rlimit); 4] {
+    let limit = |resource: Resource, wanted: u64| {
+        let own = rustix::process::getrlimit(resource).maximum;
+        let value = match (wanted, own) {
+            (Limits::UNLIMITED, own) => own,
+            (wanted, Some(own)) => Some(wanted.min(own)),
+            (wanted, None) => Some(wanted),
+        };
+        (resource, Rlimit { current: value, maximum: value })
+    };
+    [
+        limit(Resource::Core, 0),
+        limit(Resource::Nofile, limits.open_files),
+        limit(Resource::Fsize, limits.file_size),
+        limit(Resource::As, limits.address_space),
+    ]
+}
+
+/// In the child: makes `from` known as `to` as well, to stay open over exec.
+fn place(from: RawFd, to: RawFd) -> io::Result<()> {
+    // SAFETY: `dup2` asks for nothing but numbers. It closes `to`, which in the child is a `/dev/null` of
+    // `occupy_low_descriptors` that no Rust value of the child uses before exec.
+    let placed = unsafe { libc::dup2(from, to) };
+    if placed == to { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// In the child: lets exec close every descriptor that a host does not know.
+fn close_rest_on_exec() -> io::Result<()> {
+    // SAFETY: `close_range` asks for nothing but numbers, and with this flag closes nothing now: the pipe through
+    // which `Command` reports a failed exec works until exec.
+    let done = unsafe {
+        libc::syscall(libc::SYS_close_range, FIRST_UNKNOWN, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// In the child: takes back what [`Signals::take`] did, since exec keeps the mask.
+fn unblock_signals() -> io::Result<()> {
+    set_mask(libc::SIG_SETMASK, &signal_set(&[]))
+}
+
+/// The end of a child, if it has ended; from then on its number may be another's.
+pub(crate) fn reap(pid: Pid) -> io::Result<Option<Ending>> {
+    let mut status = 0;
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: `status` and `usage` are places of the types that `wait4` fills in, alive over the call, and the kernel
+    // knows both for this architecture.
+    let reaped = unsafe { libc::wait4(pid.as_raw_pid(), &raw mut status, libc::WNOHANG, usage.as_mut_ptr()) };
+    if reaped < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if reaped == 0 {
+        return Ok(None);
+    }
+    // SAFETY: all of it is initialised: it was zeroed, zeros are a valid `rusage` of integers, and `wait4` only wrote.
+    let usage = unsafe { usage.assume_init() };
+    let cause = if libc::WIFSIGNALED(status) {
+        Cause::Killed(libc::WTERMSIG(status))
+    } else {
+        Cause::Exited(libc::WEXITSTATUS(status))
+    };
+    let microseconds = |time: libc::timeval| {
+        let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+        seconds.saturating_mul(1_000_000).saturating_add(u64::try_from(time.tv_usec).unwrap_or_default())
+    };
+    let usage = Usage {
+        user_us: microseconds(usage.ru_utime),
+        system_us: microseconds(usage.ru_stime),
+        max_resident_kib: u64::try_from(usage.ru_maxrss).unwrap_or_default(),
+    };
+    Ok(Some(Ending { cause, usage }))
+}
+
+/// What a signal to this process asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// Some child ended.
+    Reap,
+    /// End, with all hosts.
+    Stop,
+}
+
+/// Signals as a descriptor to poll.
+pub(crate) struct Signals(OwnedFd);
+
+impl Signals {
+    /// From here on CHLD, TERM, INT and HUP interrupt nothing and are read from this.
+    pub(crate) fn take() -> io::Result<Self> {
+        let set = signal_set(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP]);
+        set_mask(libc::SIG_BLOCK, &set)?;
+        // SAFETY: `set` is an initialised set, alive over the call; -1 asks for a new descriptor.
+        let raw = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_NONBLOCK | libc::SFD_CLOEXEC) };
+        if raw < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `raw` was opened just now by the call above and nobody else knows it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(raw) }))
+    }
+
+    /// What was asked since the last call.
+    pub(crate) fn read(&self) -> Vec<Asked> {
+        const RECORD: usize = size_of::<libc::signalfd_siginfo>();
+        let mut asked = Vec::new();
+        let mut record = [0u8; RECORD];
+        while let Ok(RECORD) = rustix::io::read(&self.0, &mut record) {
+            // The first field of the record is the signal's number, in the order of this machine.
+            let [a, b, c, d, ..] = record;
+            match i32::try_from(u32::from_ne_bytes([a, b, c, d])) {
+                Ok(libc::SIGCHLD) => asked.push(Asked::Reap),
+                Ok(libc::SIGTERM | libc::SIGINT) => asked.push(Asked::Stop),
+                // A terminal that went away is no reason to end hosts.
+                _hangup => {}
+            }
+        }
+        asked
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn signal_set(signals: &[libc::c_int]) -> libc::sigset_t {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: `set` is a place for a set, which the call initialises.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    for signal in signals {
+        // SAFETY: `set` was initialised above; a number that is no signal would be refused and change nothing.
+        unsafe { libc::sigaddset(set.as_mut_ptr(), *signal) };
+    }
+    // SAFETY: `sigemptyset` initialised it.
+    unsafe { set.assume_init() }
+}
+
+fn set_mask(how: libc::c_int, set: &libc::sigset_t) -> io::Result<()> {
+    // SAFETY: `set` is an initialised set; a null place for the old mask means that it is not wanted.
+    let failed = unsafe { libc::pthread_sigmask(how, set, std::ptr::null_mut()) };
+    if failed == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(failed)) }
+}
