@@ -1,1 +1,3 @@
 //! hotd as a library: one module for each room of the daemon.
+
+pub mod store;

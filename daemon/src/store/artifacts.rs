@@ -1,0 +1,339 @@
+//! Artifacts: from the spool to a version, and away again.
+//!
+//! Order of a commit: the artifact's bytes are synced in the spool; its record (with the signature) is in place; the
+//! artifact is renamed into place and its folder synced; then the module's record names it. That last write is the
+//! moment from which the version is there: before it, the next start removes what is left of the attempt.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hot_artifact::{ModuleName, Sha256, Target, Version};
+use thiserror::Error;
+
+use super::disk::{parent, remove_for_good};
+use super::files::{Files, UpdateError};
+use super::records::{ModuleRecord, Removal, Stored, Tombstone, UnixMillis, VersionRecord};
+use super::small::{Key, Urgency, WriteError, hint};
+use super::spool::Spooled;
+
+/// Releases of a module that stay in its record beyond those that are protected. The index has all.
+const KEEP_RELEASES: usize = 100;
+/// Removed versions whose binding is kept. Beyond it the oldest *collected* ones are forgotten, never removed ones.
+const MAX_TOMBSTONES: usize = 1000;
+/// Bytes of metadata and signature together in an artifact's record.
+const MAX_RECORD_TEXT: usize = 128 * 1024;
+
+/// An artifact did not become a version.
+#[derive(Debug, Error)]
+pub enum CommitError {
+    /// The record is about other bytes.
+    #[error("the record is of {record} with {size} bytes, and {digest} with {found} bytes was uploaded")]
+    OtherFile {
+        /// Digest in the record.
+        record: Sha256,
+        /// Size in the record.
+        size: u64,
+        /// Digest of the upload.
+        digest: Sha256,
+        /// Size of the upload.
+        found: u64,
+    },
+    /// Metadata and signature are too long.
+    #[error("metadata and signature have {found} bytes together, and at most {MAX_RECORD_TEXT} are kept")]
+    TooLong {
+        /// Bytes that they have.
+        found: usize,
+    },
+    /// The version has another digest, for ever.
+    #[error(
+        "{module} {version} for {target} is {bound} already and can't become {found}: a version never changes; push \
+         it under a new version"
+    )]
+    Bound {
+        /// The module.
+        module: ModuleName,
+        /// The version.
+        version: Version,
+        /// What it was built for.
+        target: Target,
+        /// The digest that it has.
+        bound: Sha256,
+        /// The digest that was to replace it.
+        found: Sha256,
+    },
+    /// The version was removed.
+    #[error("{module} {version} was removed by {by}{}; push it under a new version", because(reason))]
+    Removed {
+        /// The module.
+        module: ModuleName,
+        /// The version.
+        version: Version,
+        /// Who removed it.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// The artifact could not be put into place.
+    #[error("cannot {doing} {}{}", path.display(), hint(source))]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A record could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The module's record could not be written.
+    #[error(transparent)]
+    Update(#[from] UpdateError),
+}
+
+fn because(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!(" ({reason})") }
+}
+
+/// What a commit found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Committed {
+    /// It is a version now.
+    New,
+    /// The same digest was that version already.
+    AlreadyThere,
+}
+
+/// An artifact can't be opened.
+#[derive(Debug, Error)]
+pub enum ArtifactError {
+    /// No version has this digest.
+    #[error("no version on this node has digest {0}")]
+    Unknown(Sha256),
+    /// Its file can't be opened.
+    #[error("cannot open {}; push the version again", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// A version was not removed.
+#[derive(Debug, Error)]
+pub enum RemoveError {
+    /// It is not there.
+    #[error("{module} has no version {version}")]
+    Unknown {
+        /// The module.
+        module: ModuleName,
+        /// The version.
+        version: Version,
+    },
+    /// The module's record could not be written.
+    #[error(transparent)]
+    Update(#[from] UpdateError),
+}
+
+/// What may not be collected.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Protected {
+    /// Artifacts: stable, candidates, standbys, pinned.
+    pub digests: BTreeSet<Sha256>,
+    /// Releases, by module: those, and what a rollback would go to.
+    pub releases: BTreeMap<ModuleName, BTreeSet<u64>>,
+}
+
+impl Files {
+    pub(super) fn artifact_path(&self, digest: &Sha256) -> PathBuf {
+        self.root.join("artifacts").join(format!("{digest}.so"))
+    }
+
+    /// Whether an artifact is a version's here.
+    pub(super) fn has_artifact(&self, digest: &Sha256) -> bool {
+        self.known().artifacts.contains_key(digest)
+    }
+
+    /// Opens an artifact for reading. Who loads it verifies it again: nothing is checked here.
+    pub(super) fn open_artifact(&self, digest: &Sha256) -> Result<(File, Arc<VersionRecord>), ArtifactError> {
+        let record = self.known().artifacts.get(digest).cloned().ok_or(ArtifactError::Unknown(*digest))?;
+        let path = self.artifact_path(digest);
+        let file = File::open(&path).map_err(|source| ArtifactError::Io { path, source })?;
+        Ok((file, record))
+    }
+
+    /// Makes a version of verified bytes; on the disk when it returns `Ok`.
+    pub(super) fn commit(&self, spooled: &Spooled, record: VersionRecord) -> Result<Committed, CommitError> {
+        let (digest, found) = (spooled.digest(), spooled.size());
+        if record.digest != digest || record.size != found {
+            return Err(CommitError::OtherFile { record: record.digest, size: record.size, digest, found });
+        }
+        let text = record.metadata.len() + record.signature.len();
+        if text > MAX_RECORD_TEXT {
+            return Err(CommitError::TooLong { found: text });
+        }
+        if self.check_binding(&record)? == Committed::AlreadyThere {
+            return Ok(Committed::AlreadyThere);
+        }
+        // The long wait, outside the lock.
+        let failed = |doing, path| move |source| CommitError::Io { doing, path, source };
+        spooled.sync().map_err(failed("sync", spooled.path().to_owned()))?;
+
+        let _writing = self.writing();
+        if self.check_binding(&record)? == Committed::AlreadyThere {
+            return Ok(Committed::AlreadyThere);
+        }
+        let key = Key::Artifact(digest);
+        self.small.write(&key, &record, Urgency::Normal)?;
+        let path = self.artifact_path(&digest);
+        let placed =
+            self.disk.rename(spooled.path(), &path).map_err(failed("rename", spooled.path().to_owned()));
+        let done = placed.and_then(|()| {
+            self.disk.sync_dir(parent(&path)).map_err(failed("sync the folder of", path.clone()))?;
+            self.update_while_writing(&record.module, Urgency::Normal, |module| bind(module, &record))?;
+            Ok(())
+        });
+        if let Err(error) = done {
+            // Back to the spool, so that the bytes need not be sent again. What this can't undo, the next start does.
+            self.disk.rename(&path, spooled.path()).ok();
+            self.small.remove(&key).ok();
+            return Err(error);
+        }
+        self.change_known(|known| {
+            known.artifacts.insert(digest, Arc::new(record));
+        });
+        Ok(Committed::New)
+    }
+
+    fn check_binding(&self, record: &VersionRecord) -> Result<Committed, CommitError> {
+        let Some(module) = self.module(&record.module) else { return Ok(Committed::New) };
+        if let Some(Removal::Removed { by, reason }) = module.tombstones.get(&record.version).map(|t| &t.why)
+        {
+            return Err(CommitError::Removed {
+                module: record.module.clone(),
+                version: record.version.clone(),
+                by: by.clone(),
+                reason: reason.clone(),
+            });
+        }
+        match module.bound(&record.version, record.target) {
+            Some(bound) if bound != record.digest => Err(CommitError::Bound {
+                module: record.module.clone(),
+                version: record.version.clone(),
+                target: record.target,
+                bound,
+                found: record.digest,
+            }),
+            // A version whose artifact was lost or collected is brought back by pushing the same bytes.
+            Some(_) if self.has_artifact(&record.digest) => Ok(Committed::AlreadyThere),
+            Some(_) | None => Ok(Committed::New),
+        }
+    }
+
+    /// Removes a version for good and leaves a tombstone; the digests that went.
+    pub(super) fn remove_version(
+        &self,
+        module: &ModuleName,
+        version: &Version,
+        at: UnixMillis,
+        by: &str,
+        reason: &str,
+    ) -> Result<Vec<Sha256>, RemoveError> {
+        let _writing = self.writing();
+        if !self.module(module).is_some_and(|m| m.versions.contains_key(version)) {
+            return Err(RemoveError::Unknown { module: module.clone(), version: version.clone() });
+        }
+        let why = Removal::Removed { by: by.to_owned(), reason: reason.to_owned() };
+        let digests = self.update_while_writing(module, Urgency::Normal, |m| bury(m, version, at, why))?;
+        self.drop_artifacts(&digests);
+        Ok(digests)
+    }
+
+    /// Removes the versions of each module beyond the newest `keep`, and old releases, but nothing that is protected.
+    pub(super) fn collect(
+        &self,
+        protected: &Protected,
+        keep: usize,
+        at: UnixMillis,
+    ) -> Result<Vec<(ModuleName, Version)>, UpdateError> {
+        let names: Vec<ModuleName> = self.known().modules.keys().cloned().collect();
+        let mut gone = Vec::new();
+        for name in names {
+            let _writing = self.writing();
+            let mut digests = Vec::new();
+            self.update_while_writing(&name, Urgency::Normal, |module| {
+                for version in beyond(module, protected, keep) {
+                    digests.extend(bury(module, &version, at, Removal::Collected));
+                    gone.push((name.clone(), version));
+                }
+                prune(module, protected.releases.get(&name));
+            })?;
+            self.drop_artifacts(&digests);
+        }
+        Ok(gone)
+    }
+
+    /// Removes files that no record names any more. What can't be removed now is removed by the next start.
+    pub(super) fn drop_artifacts(&self, digests: &[Sha256]) {
+        self.change_known(|known| digests.iter().for_each(|digest| drop(known.artifacts.remove(digest))));
+        for digest in digests {
+            remove_for_good(&*self.disk, &self.artifact_path(digest)).ok();
+            self.small.remove(&Key::Artifact(*digest)).ok();
+        }
+    }
+}
+
+/// Names an artifact in the module's record.
+pub(super) fn bind(module: &mut ModuleRecord, record: &VersionRecord) {
+    let stored = Stored { digest: record.digest, at: record.at };
+    module.versions.entry(record.version.clone()).or_default().insert(record.target, stored);
+    // It was collected and is back. Bindings of its other targets must not be lost with the tombstone.
+    if let Some(tombstone) = module.tombstones.get_mut(&record.version) {
+        tombstone.digests.remove(&record.target);
+        if tombstone.digests.is_empty() {
+            module.tombstones.remove(&record.version);
+        }
+    }
+}
+
+fn bury(module: &mut ModuleRecord, version: &Version, at: UnixMillis, why: Removal) -> Vec<Sha256> {
+    let targets = module.versions.remove(version).unwrap_or_default();
+    let digests: Vec<Sha256> = targets.values().map(|stored| stored.digest).collect();
+    let mut bound: BTreeMap<_, _> =
+        targets.into_iter().map(|(target, stored)| (target, stored.digest)).collect();
+    bound.extend(module.tombstones.remove(version).map(|t| t.digests).unwrap_or_default());
+    module.tombstones.insert(version.clone(), Tombstone { digests: bound, at, why });
+    while module.tombstones.len() > MAX_TOMBSTONES {
+        let collected = module.tombstones.iter().filter(|(_, t)| t.why == Removal::Collected);
+        let Some(oldest) = collected.min_by_key(|(_, t)| t.at).map(|(version, _)| version.clone()) else {
+            break;
+        };
+        module.tombstones.remove(&oldest);
+    }
+    digests
+}
+
+/// The versions that may go: not among the newest `keep`, none of their digests protected.
+fn beyond(module: &ModuleRecord, protected: &Protected, keep: usize) -> Vec<Version> {
+    let newest = |targets: &BTreeMap<Target, Stored>| targets.values().map(|s| s.at).max();
+    let mut versions: Vec<_> =
+        module.versions.iter().map(|(v, targets)| (newest(targets), v, targets)).collect();
+    versions.sort();
+    versions.reverse();
+    let is_free = |targets: &BTreeMap<Target, Stored>| {
+        !targets.values().any(|stored| protected.digests.contains(&stored.digest))
+    };
+    versions.into_iter().skip(keep).filter(|(_, _, t)| is_free(t)).map(|(_, v, _)| v.clone()).collect()
+}
+
+/// Takes old releases out of the record.
+fn prune(module: &mut ModuleRecord, protected: Option<&BTreeSet<u64>>) {
+    let Some(first_kept) = module.releases.keys().rev().nth(KEEP_RELEASES - 1).copied() else { return };
+    module
+        .releases
+        .retain(|number, _| *number >= first_kept || protected.is_some_and(|p| p.contains(number)));
+}

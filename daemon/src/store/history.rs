@@ -1,0 +1,328 @@
+//! What is kept for people and programs that ask, in the index: every release, ended rollouts, requests, events. It is
+//! bounded, and losing it stops nothing.
+//!
+//! Keys sort: numbers are big-endian. Values are JSON and stay below 4 KiB, above which sled writes a file of its own
+//! for each; a rollout's snapshot is cut into pieces.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use hot_artifact::ModuleName;
+use serde::de::DeserializeOwned;
+
+use super::index::{Index, IndexError, Trees, flush};
+use super::names::{RequestId, RolloutId};
+use super::records::{Event, Release, RolloutRecord, Sequenced};
+
+/// Bytes of a value.
+pub(super) const MAX_VALUE: usize = 3500;
+/// Characters that are kept of a text that is too long. Each can take six bytes in JSON.
+const MAX_CHARS: usize = 400;
+/// Events that wait in memory while the index is not available.
+const MAX_WAITING: usize = 1024;
+/// The oldest are removed after this many were added.
+/// Counting them reads them all, so it is not done more often.
+const SLACK: usize = 1024;
+
+/// Which events are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct EventQuery {
+    /// Only those with a higher number.
+    pub after: Option<u64>,
+    /// Only those about this module.
+    pub module: Option<ModuleName>,
+    /// Only those of this rollout.
+    pub rollout: Option<RolloutId>,
+    /// At most this many.
+    pub limit: usize,
+    /// The newest of them rather than the oldest. They come oldest first either way.
+    pub newest: bool,
+}
+
+/// Bounds of the history.
+#[derive(Debug, Clone)]
+pub(super) struct HistoryLimits {
+    /// Events.
+    pub(super) events: usize,
+    /// Ended rollouts.
+    pub(super) rollouts: usize,
+    /// Releases of one module.
+    pub(super) releases: usize,
+}
+
+/// The typed trees.
+#[derive(Debug)]
+pub(super) struct History {
+    index: Index,
+    limits: HistoryLimits,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    events: VecDeque<(u64, Vec<u8>)>,
+    dropped: u64,
+    /// Appended since the oldest were last removed.
+    appended: usize,
+}
+
+impl History {
+    pub(super) fn new(index: Index, limits: HistoryLimits) -> Self {
+        // Full, so that the first append looks whether there are too many.
+        let waiting = Waiting { appended: SLACK, ..Waiting::default() };
+        Self { index, limits, waiting: Mutex::new(waiting) }
+    }
+
+    /// Returns once everything is on the disk, with what waited in memory.
+    pub(super) fn flush(&self) -> Result<(), IndexError> {
+        self.write_waiting()?;
+        self.index.flush()
+    }
+
+    /// Writes releases; those that are there already are left as they are.
+    pub(super) fn put_releases<'a>(
+        &self,
+        releases: impl Iterator<Item = (&'a ModuleName, &'a Release)> + Clone,
+    ) -> Result<(), IndexError> {
+        self.index.with(|trees| {
+            for (module, release) in releases.clone() {
+                let key = release_key(module, release.number);
+                if !trees.releases.contains_key(&key)? {
+                    trees.releases.insert(key, json(release)?)?;
+                    let all =
+                        trees.releases.range(release_key(module, 0)..=release_key(module, u64::MAX)).rev();
+                    for oldest in all.skip(self.limits.releases) {
+                        trees.releases.remove(oldest?.0)?;
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Releases of a module, newest first.
+    pub(super) fn releases(&self, module: &ModuleName, limit: usize) -> Result<Vec<Release>, IndexError> {
+        self.index.with(|trees| {
+            let all = trees.releases.range(release_key(module, 0)..=release_key(module, u64::MAX)).rev();
+            all.take(limit).filter_map(|entry| entry.map(|(_, value)| read(&value)).transpose()).collect()
+        })
+    }
+
+    /// One release.
+    pub(super) fn release(&self, module: &ModuleName, number: u64) -> Result<Option<Release>, IndexError> {
+        self.index.with(|trees| Ok(trees.releases.get(release_key(module, number))?.and_then(|v| read(&v))))
+    }
+
+    /// Takes an ended rollout; on the disk when it returns `Ok`. `order` grows with each.
+    pub(super) fn put_rollout(&self, record: &RolloutRecord, order: u64) -> Result<(), IndexError> {
+        self.index.with(|trees| {
+            if read_rollout(trees, &record.id)?.as_ref() == Some(record) {
+                return flush(trees);
+            }
+            // The log keeps this order, so a rollout that can be read is listed too.
+            trees.order.insert(order.to_be_bytes(), record.id.as_str())?;
+            let snapshot = json(record)?;
+            for (n, piece) in (0_u32..).zip(snapshot.chunks(MAX_VALUE)) {
+                trees.rollouts.insert(piece_key(&record.id, n), piece)?;
+            }
+            if let Some(request) = &record.request {
+                trees.requests.insert(request.as_str(), record.id.as_str())?;
+            }
+            while trees.order.len() > self.limits.rollouts {
+                let Some((key, id)) = trees.order.first()? else { break };
+                if let Some(oldest) = std::str::from_utf8(&id).ok().and_then(|id| id.parse().ok()) {
+                    forget_rollout(trees, &oldest)?;
+                }
+                trees.order.remove(key)?;
+            }
+            flush(trees)
+        })
+    }
+
+    /// An ended rollout.
+    pub(super) fn rollout(&self, id: &RolloutId) -> Result<Option<RolloutRecord>, IndexError> {
+        self.index.with(|trees| read_rollout(trees, id))
+    }
+
+    /// Ended rollouts, newest first.
+    pub(super) fn rollouts(&self, limit: usize) -> Result<Vec<RolloutRecord>, IndexError> {
+        self.index.with(|trees| {
+            let mut found: Vec<RolloutRecord> = Vec::new();
+            for entry in trees.order.iter().rev() {
+                if found.len() >= limit {
+                    break;
+                }
+                let (_, id) = entry?;
+                let Some(id) = std::str::from_utf8(&id).ok().and_then(|id| id.parse().ok()) else { continue };
+                if !found.iter().any(|there| there.id == id) {
+                    found.extend(read_rollout(trees, &id)?);
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    /// The ended rollout that a request started.
+    pub(super) fn rollout_of(&self, request: &RequestId) -> Result<Option<RolloutId>, IndexError> {
+        self.index.with(|trees| {
+            let id = trees.requests.get(request.as_str())?;
+            Ok(id.and_then(|id| std::str::from_utf8(&id).ok()?.parse().ok()))
+        })
+    }
+
+    /// Takes an event; it waits in memory while the index is not available.
+    pub(super) fn append(&self, seq: u64, event: &Event) {
+        let bytes = fit(event);
+        {
+            let mut waiting = self.waiting();
+            waiting.events.push_back((seq, bytes));
+            if waiting.events.len() > MAX_WAITING {
+                waiting.events.pop_front();
+                waiting.dropped += 1;
+            }
+        }
+        if let Err(error) = self.write_waiting() {
+            tracing::debug!(%error, "an event waits in memory");
+        }
+    }
+
+    /// Events, oldest first. Those that still wait in memory are among them.
+    pub(super) fn events(&self, query: &EventQuery) -> Result<Vec<Sequenced>, IndexError> {
+        self.write_waiting()?;
+        self.index.with(|trees| {
+            let from = query.after.map_or(0, |after| after.saturating_add(1));
+            let range = trees.events.range(from.to_be_bytes()..);
+            let wanted = |entry: sled::Result<(sled::IVec, sled::IVec)>| match entry {
+                Ok((key, value)) => {
+                    let seq = u64::from_be_bytes(key.as_ref().try_into().ok()?);
+                    let event: Event = read(&value)?;
+                    let is_wanted = query.module.as_ref().is_none_or(|m| event.module.as_ref() == Some(m))
+                        && query.rollout.as_ref().is_none_or(|r| event.rollout.as_ref() == Some(r));
+                    is_wanted.then_some(Ok(Sequenced { seq, event }))
+                }
+                Err(error) => Some(Err(error)),
+            };
+            if query.newest {
+                let found: sled::Result<Vec<_>> = range.rev().filter_map(wanted).take(query.limit).collect();
+                found.map(|mut found| {
+                    found.reverse();
+                    found
+                })
+            } else {
+                range.filter_map(wanted).take(query.limit).collect()
+            }
+        })
+    }
+
+    /// Writes what waits, and removes the oldest events if there are too many.
+    fn write_waiting(&self) -> Result<(), IndexError> {
+        let mut waiting = self.waiting();
+        if waiting.events.is_empty() {
+            return Ok(());
+        }
+        let trim = waiting.appended >= SLACK;
+        self.index.with(|trees| {
+            for (seq, bytes) in &waiting.events {
+                trees.events.insert(seq.to_be_bytes(), bytes.as_slice())?;
+            }
+            if trim {
+                for _ in self.limits.events..trees.events.len() {
+                    trees.events.pop_min()?;
+                }
+            }
+            Ok(())
+        })?;
+        waiting.appended = if trim { 0 } else { waiting.appended + waiting.events.len() };
+        waiting.events.clear();
+        let dropped = std::mem::take(&mut waiting.dropped);
+        if dropped > 0 {
+            tracing::warn!(dropped, "events were lost while the history was not available");
+        }
+        Ok(())
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn release_key(module: &ModuleName, number: u64) -> Vec<u8> {
+    [module.as_str().as_bytes(), &[0], &number.to_be_bytes()].concat()
+}
+
+fn piece_key(id: &RolloutId, n: u32) -> Vec<u8> {
+    [id.as_str().as_bytes(), &[0], &n.to_be_bytes()].concat()
+}
+
+fn rollout_bytes(trees: &Trees, id: &RolloutId) -> sled::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for piece in trees.rollouts.range(piece_key(id, 0)..=piece_key(id, u32::MAX)) {
+        bytes.extend_from_slice(&piece?.1);
+    }
+    Ok(bytes)
+}
+
+fn read_rollout(trees: &Trees, id: &RolloutId) -> sled::Result<Option<RolloutRecord>> {
+    Ok(read(&rollout_bytes(trees, id)?))
+}
+
+fn forget_rollout(trees: &Trees, id: &RolloutId) -> sled::Result<()> {
+    if let Some(request) = read_rollout(trees, id)?.and_then(|record| record.request) {
+        trees.requests.remove(request.as_str())?;
+    }
+    for piece in trees.rollouts.range(piece_key(id, 0)..=piece_key(id, u32::MAX)) {
+        trees.rollouts.remove(piece?.0)?;
+    }
+    Ok(())
+}
+
+fn json(value: &impl serde::Serialize) -> sled::Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|error| sled::Error::Io(error.into()))
+}
+
+/// A value, or nothing for one that this version can't read: history is for reading, not for stopping at.
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    serde_json::from_slice(bytes).ok()
+}
+
+/// An event as a value: without its fields if they make it too long, and with its text cut if that still is.
+fn fit(event: &Event) -> Vec<u8> {
+    let encode = |event: &Event| serde_json::to_vec(event).unwrap_or_default();
+    let whole = encode(event);
+    if whole.len() <= MAX_VALUE {
+        return whole;
+    }
+    let mut cut = Event { fields: serde_json::Map::new(), ..event.clone() };
+    if encode(&cut).len() > MAX_VALUE {
+        cut.text = cut.text.chars().take(MAX_CHARS).chain(['…']).collect();
+        cut.kind = cut.kind.chars().take(64).collect();
+    }
+    encode(&cut)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_of_any_size_becomes_a_value_that_reads() {
+        for length in [0, 10, MAX_VALUE, 1 << 20] {
+            for filler in ["a", "\u{0}", "ä", "🦀"] {
+                let mut event = Event {
+                    at: u64::MAX,
+                    module: Some("m".repeat(63).parse().unwrap()),
+                    rollout: Some("r".repeat(64).parse().unwrap()),
+                    kind: filler.repeat(length),
+                    text: filler.repeat(length),
+                    fields: serde_json::Map::new(),
+                };
+                event.fields.insert("f".to_owned(), filler.repeat(length).into());
+                let bytes = fit(&event);
+                assert!(bytes.len() <= MAX_VALUE, "{length} x {filler:?} became {}", bytes.len());
+                let back: Event = read(&bytes).unwrap();
+                assert_eq!((back.at, back.module), (event.at, event.module));
+                assert!(event.text.starts_with(back.text.trim_end_matches('…')));
+            }
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The store, tried hard. `kit` has what the tests share; each of the others is one kind of trouble.
+
+mod kit;
+mod plain;

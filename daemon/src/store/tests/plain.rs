@@ -1,0 +1,186 @@
+//! What the store does when nothing goes wrong, and what it refuses.
+
+use std::io::Read;
+
+use hot_artifact::Sha256;
+use serde_json::json;
+
+use super::kit::*;
+use crate::store::{
+    Begun, CommitError, Committed, Event, EventQuery, IndexFound, Protected, ReleaseError, RemoveError,
+    RolloutError, Urgency,
+};
+
+#[test]
+fn what_was_pushed_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let (v1, v2) = (bytes(1, 100_000), bytes(2, 50));
+    {
+        let (store, found) = open(folder.path());
+        assert_eq!((found.index, found.reserve, found.modules), (IndexFound::New, true, 0));
+        assert_eq!(push(&store, "greeter", "1.0.0", &v1, 1).unwrap(), Committed::New);
+        assert_eq!(push(&store, "greeter", "1.1.0", &v2, 2).unwrap(), Committed::New);
+        let release =
+            store.allocate_release(&name("greeter"), new_release("1.1.0", &v2, Some(b"a = 1"))).unwrap();
+        assert_eq!(release.number, 1);
+        store.accept_assignment(&name("greeter"), json!({"stable": 1}), Urgency::Normal).unwrap();
+    }
+    let (store, found) = open(folder.path());
+    assert_eq!((found.index, found.modules, found.artifacts), (IndexFound::Whole, 1, 2));
+    assert_eq!((found.lost, found.removed, found.moved_aside), (vec![], vec![], vec![]));
+    let mut read = Vec::new();
+    let (mut file, record) = store.open_artifact(&Sha256::of(&v1)).unwrap();
+    file.read_to_end(&mut read).unwrap();
+    assert_eq!((read, record.version.to_string()), (v1, "1.0.0".to_owned()));
+    let module = store.module(&name("greeter")).unwrap();
+    assert_eq!(module.assignment, Some(json!({"stable": 1})));
+    let release = store.release(&name("greeter"), 1).unwrap().unwrap();
+    assert_eq!(store.config(&release.config.unwrap()).unwrap(), b"a = 1");
+    assert_eq!(store.releases(&name("greeter"), 10), vec![release]);
+    assert_eq!(store.allocate_release(&name("greeter"), new_release("1.1.0", &v2, None)).unwrap().number, 2);
+    assert!(matches!(store.begin_upload(Sha256::of(&v2), 50).unwrap(), Begun::AlreadyHave));
+}
+
+#[test]
+fn a_version_never_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = open(folder.path());
+    let (v1, other) = (bytes(1, 100), bytes(2, 100));
+    push(&store, "greeter", "1.0.0", &v1, 1).unwrap();
+    let refused = push(&store, "greeter", "1.0.0", &other, 2);
+    assert!(matches!(refused, Err(CommitError::Bound { bound, .. }) if bound == Sha256::of(&v1)));
+    store.remove_version(&name("greeter"), &"1.0.0".parse().unwrap(), 3, "ops", "it leaks").unwrap();
+    for bytes in [&v1, &other] {
+        let refused = push(&store, "greeter", "1.0.0", bytes, 4).unwrap_err();
+        let text = refused.to_string();
+        assert_eq!(text, "greeter 1.0.0 was removed by ops (it leaks); push it under a new version");
+    }
+    let again = store.remove_version(&name("greeter"), &"1.0.0".parse().unwrap(), 3, "ops", "");
+    assert!(matches!(again, Err(RemoveError::Unknown { .. })));
+    drop(store);
+    let (store, found) = open(folder.path());
+    assert_eq!((found.artifacts, found.removed), (0, vec![]));
+    assert!(matches!(push(&store, "greeter", "1.0.0", &v1, 5), Err(CommitError::Removed { .. })));
+}
+
+#[test]
+fn a_record_of_other_bytes_and_a_release_of_no_version_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = open(folder.path());
+    let (v1, other) = (bytes(1, 100), bytes(2, 100));
+    let spooled = upload(&store, &v1);
+    let refused = store.commit(&spooled, record("greeter", "1.0.0", &other, 1));
+    assert!(matches!(refused, Err(CommitError::OtherFile { .. })));
+    let mut long = record("greeter", "1.0.0", &v1, 1);
+    long.signature = "x".repeat(200_000);
+    assert!(matches!(store.commit(&spooled, long), Err(CommitError::TooLong { .. })));
+    let refused = store.allocate_release(&name("greeter"), new_release("1.0.0", &v1, None));
+    assert!(matches!(refused, Err(ReleaseError::NotStored { .. })));
+    store.commit(&spooled, record("greeter", "1.0.0", &v1, 1)).unwrap();
+    let refused = store.allocate_release(&name("greeter"), new_release("1.0.0", &v1, Some(&[0; 70_000])));
+    assert!(matches!(refused, Err(ReleaseError::ConfigTooLarge { found: 70_000 })));
+    let mut long = new_release("1.0.0", &v1, None);
+    long.message = "\u{1}".repeat(1000);
+    assert!(matches!(store.allocate_release(&name("greeter"), long), Err(ReleaseError::TooLong { .. })));
+    assert_eq!(store.module(&name("greeter")).unwrap().last_release(), 0);
+}
+
+#[test]
+fn keep_n_spares_what_is_protected_and_what_went_may_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = open(folder.path());
+    let all: Vec<_> = (0..6).map(|n| bytes(n, 100)).collect();
+    for (n, bytes) in (0_u64..).zip(&all) {
+        push(&store, "greeter", &format!("1.{n}.0"), bytes, n).unwrap();
+        store
+            .allocate_release(&name("greeter"), new_release(&format!("1.{n}.0"), bytes, Some(bytes)))
+            .unwrap();
+    }
+    let protected = Protected { digests: [Sha256::of(&all[1])].into(), ..Protected::default() };
+    let gone = store.collect(&protected, 10).unwrap();
+    let gone: Vec<_> = gone.iter().map(|(_, version)| version.to_string()).collect();
+    assert_eq!(gone, ["1.3.0", "1.2.0", "1.0.0"]);
+    assert!(store.open_artifact(&Sha256::of(&all[0])).is_err());
+    assert!(store.open_artifact(&Sha256::of(&all[1])).is_ok());
+    assert_eq!(std::fs::read_dir(folder.path().join("artifacts")).unwrap().count(), 6);
+    assert!(matches!(push(&store, "greeter", "1.0.0", &bytes(9, 9), 11), Err(CommitError::Bound { .. })));
+    assert_eq!(push(&store, "greeter", "1.0.0", &all[0], 12).unwrap(), Committed::New);
+    assert!(store.module(&name("greeter")).unwrap().tombstones().get(&"1.0.0".parse().unwrap()).is_none());
+}
+
+#[test]
+fn old_releases_leave_the_record_with_their_configs_and_stay_in_the_history() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = open(folder.path());
+    let v1 = bytes(1, 100);
+    push(&store, "greeter", "1.0.0", &v1, 1).unwrap();
+    for n in 0..120_u32 {
+        let config = n.to_le_bytes();
+        store.allocate_release(&name("greeter"), new_release("1.0.0", &v1, Some(&config))).unwrap();
+    }
+    let protected = Protected { releases: [(name("greeter"), [3].into())].into(), ..Protected::default() };
+    store.collect(&protected, 2).unwrap();
+    let module = store.module(&name("greeter")).unwrap();
+    let kept: Vec<u64> = module.releases().keys().copied().collect();
+    assert_eq!((kept.len(), kept[0], kept[1], module.last_release()), (101, 3, 21, 120));
+    assert_eq!(store.releases(&name("greeter"), 1000).len(), 120);
+    let old = store.release(&name("greeter"), 2).unwrap().unwrap();
+    assert!(store.config(&old.config.unwrap()).is_err());
+    let third = store.release(&name("greeter"), 3).unwrap().unwrap();
+    assert_eq!(store.config(&third.config.unwrap()).unwrap(), 2_u32.to_le_bytes());
+}
+
+#[test]
+fn a_request_is_one_rollout_and_an_end_is_final() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = open(folder.path());
+    store.put_rollout(rollout("r1", Some("q1"), 1), Urgency::Normal).unwrap();
+    store.put_rollout(rollout("r1", Some("q1"), 2), Urgency::Normal).unwrap();
+    let taken = store.put_rollout(rollout("r2", Some("q1"), 1), Urgency::Normal);
+    assert!(matches!(taken, Err(RolloutError::RequestTaken { rollout }) if rollout.as_str() == "r1"));
+    assert_eq!(store.rollouts(), vec![rollout("r1", Some("q1"), 2)]);
+    store.end_rollout(rollout("r1", Some("q1"), 3)).unwrap();
+    assert_eq!(store.rollouts(), vec![]);
+    drop(store);
+    let (store, found) = open(folder.path());
+    assert_eq!(found.rollouts, 0);
+    assert_eq!(store.rollout_of(&"q1".parse().unwrap()).unwrap().unwrap().as_str(), "r1");
+    assert_eq!(store.rollout(&"r1".parse().unwrap()).unwrap(), Some(rollout("r1", Some("q1"), 3)));
+    for n in 0..25 {
+        store.end_rollout(rollout(&format!("x{n}"), Some(&format!("y{n}")), n)).unwrap();
+    }
+    let ended = store.ended_rollouts(100).unwrap();
+    assert_eq!((ended.len(), ended[0].id.as_str(), ended[19].id.as_str()), (20, "x24", "x5"));
+    assert_eq!(store.rollout_of(&"q1".parse().unwrap()).unwrap(), None);
+}
+
+#[test]
+fn events_are_numbered_found_and_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let event = |n: u64, module: &str| Event {
+        at: n,
+        module: Some(name(module)),
+        rollout: None,
+        kind: "test".to_owned(),
+        text: format!("event {n}"),
+        fields: serde_json::Map::new(),
+    };
+    let (store, _) = open(folder.path());
+    let first = store.append_event(&event(0, "a")).unwrap();
+    for n in 1..6000 {
+        let seq = store.append_event(&event(n, if n % 2 == 0 { "a" } else { "b" })).unwrap();
+        assert_eq!(seq, first + n);
+    }
+    let all = store.events(&EventQuery { limit: usize::MAX, ..EventQuery::default() }).unwrap();
+    assert!((3000..3000 + 1100).contains(&all.len()), "{}", all.len());
+    let query =
+        EventQuery { after: Some(first + 5990), module: Some(name("b")), limit: 3, ..EventQuery::default() };
+    let texts = |query| store.events(&query).unwrap().into_iter().map(|e| e.event.text).collect::<Vec<_>>();
+    assert_eq!(texts(query.clone()), ["event 5991", "event 5993", "event 5995"]);
+    assert_eq!(texts(EventQuery { newest: true, ..query }), ["event 5995", "event 5997", "event 5999"]);
+    let (instance, last) = (store.next_instance().unwrap(), first + 5999);
+    drop(store);
+    let (store, _) = open(folder.path());
+    assert!(store.append_event(&event(0, "a")).unwrap() > last);
+    assert!(store.next_instance().unwrap() > instance);
+}
