@@ -1,2 +1,56 @@
-//! .
-fn main() {}
+//! `hotctl`, the command line of Hot: parses, runs one command, tells how it ended.
+//!
+//! Owns what people type and read. Does not own what a node does, nor what makes a file valid: it asks the node
+//! (`hot-proto`) and the checks of files (`hot-artifact`).
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod exit;
+mod failure;
+#[cfg(test)]
+mod fake;
+mod follow;
+mod json;
+mod node;
+mod offer;
+mod output;
+mod progress;
+mod show;
+mod signing;
+mod table;
+mod trust;
+mod upload;
+mod words;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::Cli;
+use crate::commands::Context;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::Out;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut out = Out::new(cli.output);
+    let exit = run(cli, &mut out).unwrap_or_else(|failure| {
+        out.failure(&failure);
+        failure.exit
+    });
+    exit.into()
+}
+
+fn run(cli: Cli, out: &mut Out) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed("runtime", format!("can't start: {error}")))?;
+    let exit = runtime.block_on(commands::run(cli.command, &mut Context::new(cli.node, out)));
+    // A thread that still reads a file ahead has nothing left to do.
+    runtime.shutdown_background();
+    exit
+}

@@ -1,0 +1,56 @@
+//! What can be typed. No logic: each command's arguments are with the command.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands;
+use crate::output::Format;
+
+/// Hot deployment of native modules on plain machines.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hotctl",
+    version,
+    max_term_width = 110,
+    after_help = "A node is found by --node, HOTCTL_NODE, /run/hot/hotd.sock, or the dev node that `hotd --dev` records, \
+                  in this order.\n\n\
+                  Exit codes: 0 promoted or done, 1 failed, 2 usage, 3 rolled back, aborted or superseded, 4 refused, \
+                  5 not finished in time or incomplete.\n\n\
+                  Example:\n  hotctl push target/release/greeter-1.1.0.so --canary 10% --bake 30s"
+)]
+pub(crate) struct Cli {
+    /// The node to ask: http://HOST:PORT or unix:PATH
+    #[arg(long, global = true, env = "HOTCTL_NODE", value_name = "URL")]
+    pub node: Option<String>,
+
+    /// How to print results
+    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Format,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Push(commands::push::Args),
+    Status(commands::status::Args),
+    Rollback(commands::rollback::Args),
+    Promote(commands::promote::Args),
+    Pause(commands::pause::Args),
+    Resume(commands::resume::Args),
+    Abort(commands::abort::Args),
+    Restart(commands::restart::Args),
+    Versions(commands::versions::Args),
+    History(commands::history::Args),
+    Nodes(commands::nodes::Args),
+    Events(commands::events::Args),
+    Logs(commands::logs::Args),
+    Inspect(commands::inspect::Args),
+    Sign(commands::sign::Args),
+    Verify(commands::verify::Args),
+    Remove(commands::remove::Args),
+    Completions(commands::completions::Args),
+}
+
+#[cfg(test)]
+mod tests;

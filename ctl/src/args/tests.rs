@@ -1,0 +1,104 @@
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+
+use super::*;
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(line.split_whitespace())
+}
+
+fn kind(line: &str) -> ErrorKind {
+    parse(line).map(|_| ()).expect_err(line).kind()
+}
+
+#[test]
+fn the_definition_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_command_has_an_example() {
+    for command in Cli::command().get_subcommands() {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(help.contains("Example"), "{} has no example", command.get_name());
+        assert!(
+            help.contains(&format!("hotctl {}", command.get_name())),
+            "{} shows another",
+            command.get_name()
+        );
+        assert!(command.get_about().is_some(), "{} says nothing", command.get_name());
+    }
+}
+
+#[test]
+fn what_users_type() {
+    for line in [
+        "hotctl push a.so",
+        "hotctl push a.so b.so --canary 10% --bake 30s --message why --detach",
+        "hotctl push a.so --steps 10%,50%,100% --timeout 5m -o json",
+        "hotctl push a.so --key k",
+        "hotctl push a.so b.so --signature a.sig --signature b.sig",
+        "hotctl push a.so --no-sign",
+        "hotctl status",
+        "hotctl status greeter --watch",
+        "hotctl --node unix:/run/hot/hotd.sock status",
+        "hotctl status --node http://127.0.0.1:7001 -o json",
+        "hotctl rollback greeter",
+        "hotctl rollback greeter --to 3",
+        "hotctl rollback greeter --to 1.0.0",
+        "hotctl promote greeter",
+        "hotctl pause greeter",
+        "hotctl resume greeter",
+        "hotctl abort greeter",
+        "hotctl restart greeter",
+        "hotctl versions greeter",
+        "hotctl history greeter",
+        "hotctl nodes",
+        "hotctl events -f",
+        "hotctl events greeter",
+        "hotctl logs greeter -f",
+        "hotctl inspect a.so",
+        "hotctl sign a.so",
+        "hotctl verify a.so",
+        "hotctl remove greeter",
+        "hotctl completions bash",
+        "hotctl completions zsh",
+        "hotctl completions fish",
+    ] {
+        if let Err(error) = parse(line) {
+            panic!("{line}: {error}");
+        }
+    }
+}
+
+#[test]
+fn what_makes_no_sense() {
+    for (line, expected) in [
+        ("hotctl", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
+        ("hotctl push", ErrorKind::MissingRequiredArgument),
+        ("hotctl push a.so --canary 10", ErrorKind::ValueValidation),
+        ("hotctl push a.so --canary 0%", ErrorKind::ValueValidation),
+        ("hotctl push a.so --steps 50%,10%", ErrorKind::ValueValidation),
+        ("hotctl push a.so --canary 10% --steps 100%", ErrorKind::ArgumentConflict),
+        ("hotctl push a.so --key k --no-sign", ErrorKind::ArgumentConflict),
+        ("hotctl push a.so --key k --signature s", ErrorKind::ArgumentConflict),
+        ("hotctl push a.so --detach --timeout 1s", ErrorKind::ArgumentConflict),
+        ("hotctl push a.so --bake 30", ErrorKind::ValueValidation),
+        ("hotctl rollback greeter --to 1.0", ErrorKind::ValueValidation),
+        ("hotctl rollback", ErrorKind::MissingRequiredArgument),
+        ("hotctl status -o yaml", ErrorKind::InvalidValue),
+        ("hotctl stauts", ErrorKind::InvalidSubcommand),
+        ("hotctl logs greeter -n 0", ErrorKind::ValueValidation),
+    ] {
+        assert_eq!(kind(line), expected, "{line}");
+        assert_eq!(parse(line).expect_err(line).exit_code(), 2, "{line}");
+    }
+}
+
+#[test]
+fn a_slip_is_hinted_at() {
+    let text = parse("hotctl push a.so --canry 10%").expect_err("no such option").to_string();
+    assert!(text.contains("--canary"), "{text}");
+    let text = parse("hotctl stauts").expect_err("no such command").to_string();
+    assert!(text.contains("status"), "{text}");
+}

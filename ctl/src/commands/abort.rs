@@ -1,0 +1,48 @@
+//! `hotctl abort`.
+
+use hot_proto::v1::AbortRequest;
+
+use super::{Context, rollback};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::follow::by_module;
+use crate::json::RollbackJson;
+use crate::node::call;
+use crate::output::{Tone, paint};
+use crate::progress;
+
+/// Take the candidate of a running rollout back, at once
+///
+/// Stable serves everything when this returns. Again is no error.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  hotctl abort greeter --message 'wrong branch'")]
+pub(crate) struct Args {
+    /// Name of the module
+    module: String,
+
+    /// Why, for the history
+    #[arg(short, long, value_name = "TEXT", default_value_t)]
+    message: String,
+}
+
+pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
+    let client = context.connect().await?;
+    let request = AbortRequest { rollout: Some(by_module(&args.module)), message: args.message };
+    let answer =
+        client.rollouts().abort(call(request)).await.map_err(|status| Failure::of_command(&status))?;
+    let answer = answer.into_inner();
+    if context.out.json() {
+        context.out.object(&RollbackJson::of_abort(&args.module, answer))?;
+    } else {
+        let rollout = answer.rollout.unwrap_or_default();
+        let mut text = format!("{}: aborted", progress::title(&rollout));
+        if let Some(moved) = rollout.modules.iter().find(|moved| moved.module == args.module)
+            && let Some(stable) = &moved.stable
+        {
+            text.push_str(&format!("; {} serves", progress::named(stable)));
+        }
+        text.push_str(&rollback::timing(answer.timing));
+        context.out.text(&paint(&text, Tone::Good, context.out.colour()))?;
+    }
+    Ok(Exit::Success)
+}

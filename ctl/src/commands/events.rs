@@ -1,0 +1,59 @@
+//! `hotctl events`.
+
+use hot_proto::v1::{Event, FollowEventsRequest, ListEventsRequest};
+
+use super::Context;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::json::EventJson;
+use crate::node::call;
+use crate::output::{Out, OutputError};
+use crate::show;
+
+/// List what happened, oldest first; with -f go on with what happens
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  hotctl events greeter\n  hotctl events -f -o json")]
+pub(crate) struct Args {
+    /// Only those of this module
+    #[arg(default_value_t)]
+    module: String,
+
+    /// Go on with each new event until Ctrl-C
+    #[arg(short, long)]
+    follow: bool,
+
+    /// So many of the latest
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    limit: u32,
+}
+
+pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
+    let client = context.connect().await?;
+    if !args.follow {
+        let request = ListEventsRequest { module: args.module, after: 0, limit: args.limit };
+        let answer =
+            client.events().list(call(request)).await.map_err(|status| Failure::of_command(&status))?;
+        for event in answer.into_inner().events {
+            print(context.out, event)?;
+        }
+        return Ok(Exit::Success);
+    }
+    let request = FollowEventsRequest { module: args.module, after: 0, tail: args.limit };
+    let answer =
+        client.events().follow(call(request)).await.map_err(|status| Failure::of_command(&status))?;
+    let mut events = answer.into_inner();
+    while let Some(message) = events.message().await.map_err(|status| Failure::of_command(&status))? {
+        if let Some(event) = message.event {
+            print(context.out, event)?;
+        }
+    }
+    Err(Failure::failed(
+        "stream_ended",
+        "the node ended the stream of events; it stops, run the command again",
+    ))
+}
+
+/// One line: a JSON object or text.
+fn print(out: &mut Out, event: Event) -> Result<(), OutputError> {
+    if out.json() { out.object(&EventJson::from(event)) } else { out.text(&show::event(&event)) }
+}

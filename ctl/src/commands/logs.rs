@@ -1,0 +1,66 @@
+//! `hotctl logs`.
+
+use hot_proto::v1::{LogLine, LogsRequest};
+
+use super::Context;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::json::LogLineJson;
+use crate::node::call;
+use crate::output::{Out, OutputError, Tone, paint};
+use crate::words;
+
+/// Show what a module prints and logs; with -f go on with each new line
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  hotctl logs greeter\n  hotctl logs greeter -f --release 3")]
+pub(crate) struct Args {
+    /// Name of the module
+    module: String,
+
+    /// Go on with each new line until Ctrl-C
+    #[arg(short, long)]
+    follow: bool,
+
+    /// So many of the latest lines
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    tail: u32,
+
+    /// Only of this release
+    #[arg(long, value_name = "RELEASE", default_value_t, hide_default_value = true)]
+    release: u64,
+}
+
+pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
+    let client = context.connect().await?;
+    let request =
+        LogsRequest { module: args.module, tail: args.tail, follow: args.follow, release: args.release };
+    let answer = client.modules().logs(call(request)).await.map_err(|status| Failure::of_command(&status))?;
+    let mut stream = answer.into_inner();
+    while let Some(message) = stream.message().await.map_err(|status| Failure::of_command(&status))? {
+        if message.dropped > 0 {
+            context.out.hint(&format!("{} lines were dropped here: they came too fast", message.dropped));
+        }
+        for line in message.lines {
+            print(context.out, line)?;
+        }
+    }
+    if args.follow {
+        return Err(Failure::failed(
+            "stream_ended",
+            "the node ended the stream; it stops, run the command again",
+        ));
+    }
+    Ok(Exit::Success)
+}
+
+/// One line: a JSON object or text.
+fn print(out: &mut Out, line: LogLine) -> Result<(), OutputError> {
+    if out.json() {
+        return out.object(&LogLineJson::from(line));
+    }
+    let time = line.time.map(words::time).unwrap_or_default();
+    let from = format!("{time} {}/{} {} ({})", line.node, line.instance, line.version, line.release);
+    let text =
+        format!("{}  {}", paint(&words::clean(&from), Tone::Dim, out.colour()), words::clean(&line.text));
+    out.text(&text)
+}

@@ -1,0 +1,77 @@
+//! One file for each command: its arguments and what it does. What several of them share is in the rooms beside this
+//! folder.
+
+pub(crate) mod abort;
+pub(crate) mod completions;
+pub(crate) mod events;
+pub(crate) mod history;
+pub(crate) mod inspect;
+pub(crate) mod logs;
+pub(crate) mod nodes;
+pub(crate) mod pause;
+pub(crate) mod promote;
+pub(crate) mod push;
+pub(crate) mod remove;
+pub(crate) mod restart;
+pub(crate) mod resume;
+pub(crate) mod rollback;
+pub(crate) mod sign;
+pub(crate) mod status;
+pub(crate) mod verify;
+pub(crate) mod versions;
+
+use crate::args::Command;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::node::{Client, Found, Surroundings, Token, search};
+use crate::output::Out;
+
+/// What every command gets.
+#[derive(Debug)]
+pub(crate) struct Context<'a> {
+    /// `--node` or `HOTCTL_NODE`.
+    node: Option<String>,
+    pub out: &'a mut Out,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) const fn new(node: Option<String>, out: &'a mut Out) -> Self {
+        Self { node, out }
+    }
+
+    /// Finds the node. Nothing is connected to.
+    pub(crate) fn find(&self) -> Result<Found, Failure> {
+        search(&Surroundings::of_process(self.node.clone()))
+    }
+
+    /// Finds the node and connects to it.
+    pub(crate) async fn connect(&self) -> Result<Client, Failure> {
+        let found = self.find()?;
+        let token = Token::choose(std::env::var("HOTCTL_TOKEN").ok().as_deref(), &found)?;
+        Client::connect(found, token).await
+    }
+}
+
+/// Runs one command.
+pub(crate) async fn run(command: Command, context: &mut Context<'_>) -> Result<Exit, Failure> {
+    match command {
+        Command::Push(args) => push::run(args, context).await,
+        Command::Status(args) => status::run(args, context).await,
+        Command::Rollback(args) => rollback::run(args, context).await,
+        Command::Promote(args) => promote::run(args, context).await,
+        Command::Pause(args) => pause::run(args, context).await,
+        Command::Resume(args) => resume::run(args, context).await,
+        Command::Abort(args) => abort::run(args, context).await,
+        Command::Restart(args) => restart::run(args, context).await,
+        Command::Versions(args) => versions::run(args, context).await,
+        Command::History(args) => history::run(args, context).await,
+        Command::Nodes(args) => nodes::run(args, context).await,
+        Command::Events(args) => events::run(args, context).await,
+        Command::Logs(args) => logs::run(args, context).await,
+        Command::Inspect(args) => inspect::run(&args, context),
+        Command::Sign(args) => sign::run(&args, context),
+        Command::Verify(args) => verify::run(&args, context),
+        Command::Remove(args) => remove::run(args, context).await,
+        Command::Completions(args) => completions::run(&args, context),
+    }
+}

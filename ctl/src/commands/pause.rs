@@ -1,0 +1,40 @@
+//! `hotctl pause`.
+
+use hot_proto::v1::PauseRequest;
+
+use super::Context;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::follow::by_module;
+use crate::json::RolloutJson;
+use crate::node::call;
+use crate::progress;
+
+/// Hold a running rollout at its share
+///
+/// Again is no error. `hotctl resume` lets it go on; abort and rollback work as ever.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  hotctl pause greeter --message 'looking at the logs'")]
+pub(crate) struct Args {
+    /// Name of the module
+    module: String,
+
+    /// Why, for the history
+    #[arg(short, long, value_name = "TEXT", default_value_t)]
+    message: String,
+}
+
+pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
+    let client = context.connect().await?;
+    let request = PauseRequest { rollout: Some(by_module(&args.module)), message: args.message };
+    let answer =
+        client.rollouts().pause(call(request)).await.map_err(|status| Failure::of_command(&status))?;
+    let rollout = answer.into_inner().rollout.unwrap_or_default();
+    if context.out.json() {
+        context.out.object(&RolloutJson::from(rollout))?;
+    } else {
+        let line = progress::change(None, &rollout).unwrap_or_default();
+        context.out.text(&line)?;
+    }
+    Ok(Exit::Success)
+}

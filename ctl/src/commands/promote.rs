@@ -1,0 +1,54 @@
+//! `hotctl promote`.
+
+use std::time::Duration;
+
+use hot_proto::v1::PromoteRequest;
+
+use super::Context;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::follow::{self, by_module};
+use crate::json::RolloutJson;
+use crate::node::call;
+use crate::{progress, words};
+
+/// Make the candidate of a running rollout stable now, skipping what is left of its steps
+///
+/// Follows the rollout to its end, as push does; --detach returns at once.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  hotctl promote greeter")]
+pub(crate) struct Args {
+    /// Name of the module
+    module: String,
+
+    /// Why, for the history
+    #[arg(short, long, value_name = "TEXT", default_value_t)]
+    message: String,
+
+    /// Return at once instead of following the rollout to its end
+    #[arg(long)]
+    detach: bool,
+
+    /// Stop following after this time (exit code 5); the rollout goes on
+    #[arg(long, value_name = "TIME", value_parser = words::parse_span, conflicts_with = "detach")]
+    timeout: Option<Duration>,
+}
+
+pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
+    let client = context.connect().await?;
+    let interrupt = follow::Interrupt::listen()?;
+    let request = PromoteRequest { rollout: Some(by_module(&args.module)), message: args.message };
+    let answer =
+        client.rollouts().promote(call(request)).await.map_err(|status| Failure::of_command(&status))?;
+    let rollout = answer.into_inner().rollout.unwrap_or_default();
+    if !args.detach {
+        return follow::follow(&client, context.out, rollout, args.timeout, interrupt).await;
+    }
+    if context.out.json() {
+        context.out.object(&RolloutJson::from(rollout))?;
+    } else {
+        let line = progress::change(None, &rollout).unwrap_or_default();
+        context.out.text(&line)?;
+    }
+    Ok(Exit::Success)
+}

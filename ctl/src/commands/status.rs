@@ -1,0 +1,90 @@
+//! `hotctl status`.
+
+use std::time::SystemTime;
+
+use hot_proto::v1::{GetModuleRequest, ListModulesRequest, Module, WatchModulesRequest};
+
+use super::Context;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::json::ModulesJson;
+use crate::node::{Client, call};
+use crate::output::Out;
+use crate::show;
+
+/// Show what serves, what is tried, and why
+///
+/// With a module: its releases and every instance with its weight and counters.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  hotctl status\n  hotctl status greeter --watch\n  \
+                        hotctl status -o json | jq '.modules[].phase'")]
+pub(crate) struct Args {
+    /// Only this module, in full
+    module: Option<String>,
+
+    /// Go on with each change until Ctrl-C
+    #[arg(short, long)]
+    watch: bool,
+}
+
+pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
+    let client = context.connect().await?;
+    if args.watch {
+        return watch(&client, context.out, args.module).await;
+    }
+    let modules = match &args.module {
+        Some(module) => {
+            let request = GetModuleRequest { module: module.clone() };
+            let answer =
+                client.modules().get(call(request)).await.map_err(|status| Failure::of_command(&status))?;
+            answer.into_inner().module.into_iter().collect()
+        }
+        None => {
+            let answer = client
+                .modules()
+                .list(call(ListModulesRequest {}))
+                .await
+                .map_err(|status| Failure::of_command(&status))?;
+            answer.into_inner().modules
+        }
+    };
+    if context.out.json() {
+        context.out.object(&ModulesJson::from(modules))?;
+    } else {
+        let lines = lines(&modules, args.module.is_some(), context.out.colour());
+        context.out.text(&lines.join("\n"))?;
+    }
+    Ok(Exit::Success)
+}
+
+fn lines(modules: &[Module], in_full: bool, colour: bool) -> Vec<String> {
+    match modules {
+        [module] if in_full => show::module(module, SystemTime::now(), colour),
+        modules => show::modules(modules, colour),
+    }
+}
+
+/// Redraws on a terminal. Elsewhere it prints the table again when a line of it changed: counters alone are no change.
+async fn watch(client: &Client, out: &mut Out, module: Option<String>) -> Result<Exit, Failure> {
+    let request = WatchModulesRequest { module: module.clone().unwrap_or_default() };
+    let answer =
+        client.modules().watch(call(request)).await.map_err(|status| Failure::of_command(&status))?;
+    let mut stream = answer.into_inner();
+    let mut printed = Vec::new();
+    while let Some(message) = stream.message().await.map_err(|status| Failure::of_command(&status))? {
+        if out.json() {
+            out.object(&ModulesJson::from(message.modules))?;
+            continue;
+        }
+        if out.live() {
+            out.redraw(&lines(&message.modules, module.is_some(), out.colour()))?;
+            continue;
+        }
+        let table = show::modules(&message.modules, false);
+        if table != printed {
+            out.text(&table.join("\n"))?;
+            printed = table;
+        }
+    }
+    Err(Failure::failed("stream_ended", "the node ended the watch; it stops, run the command again"))
+}

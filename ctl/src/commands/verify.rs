@@ -1,0 +1,80 @@
+//! `hotctl verify`.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::{Context, sign};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::offer::Offer;
+use crate::output::{Tone, paint};
+use crate::{signing, trust};
+
+/// Check a module and its signature as a node like this machine would, without running it
+///
+/// By the allowed signers of the dev node on record, else of /etc/hotd/allowed_signers. Exit code 4 says refused.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  hotctl verify greeter-1.1.0.so\n  \
+                        hotctl verify greeter-1.1.0.so --signature a.sig --allowed-signers signers")]
+pub(crate) struct Args {
+    /// The module's file
+    file: PathBuf,
+
+    /// Its signature [default: FILE.sig]
+    #[arg(long, value_name = "FILE")]
+    signature: Option<PathBuf>,
+
+    /// Whose signatures count, in OpenSSH's format
+    #[arg(long, value_name = "FILE")]
+    allowed_signers: Option<PathBuf>,
+}
+
+/// What `verify -o json` prints.
+#[derive(Debug, Serialize)]
+struct VerifiedJson<'a> {
+    module: String,
+    version: String,
+    target: String,
+    digest: String,
+    principal: &'a str,
+    fingerprint: &'a str,
+}
+
+pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
+    let offer = Offer::open(&args.file)?;
+    let signature = args.signature.clone().unwrap_or_else(|| sign::beside(&args.file));
+    let signature = signing::read(&signature)?;
+    let found = context.find().ok();
+    let signers = trust::signers_file(args.allowed_signers.as_deref(), found.as_ref()).ok_or_else(|| {
+        Failure::failed(
+            "signers.none",
+            "no allowed signers to judge by: there is neither a dev node on record nor /etc/hotd/allowed_signers; name \
+             a file with --allowed-signers FILE",
+        )
+    })?;
+    let trust = trust::read(&signers)?;
+    let verified =
+        trust::verify(&offer, &signature, &trust).map_err(|error| trust::failure(&args.file, &error))?;
+    if context.out.json() {
+        context.out.object(&VerifiedJson {
+            module: offer.module(),
+            version: offer.version(),
+            target: offer.inspection.target.to_string(),
+            digest: offer.digest(),
+            principal: verified.principal(),
+            fingerprint: verified.fingerprint(),
+        })?;
+    } else {
+        let text = format!(
+            "{}: {} {} is good, signed by {} ({})",
+            args.file.display(),
+            offer.module(),
+            offer.version(),
+            verified.principal(),
+            verified.fingerprint()
+        );
+        context.out.text(&paint(&text, Tone::Good, context.out.colour()))?;
+    }
+    Ok(Exit::Success)
+}

@@ -1,0 +1,35 @@
+//! `hotctl versions`.
+
+use std::time::SystemTime;
+
+use hot_proto::v1::VersionsRequest;
+
+use super::Context;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::json::VersionsJson;
+use crate::node::call;
+use crate::show;
+
+/// List the stored versions of a module
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  hotctl versions greeter")]
+pub(crate) struct Args {
+    /// Name of the module
+    module: String,
+}
+
+pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
+    let client = context.connect().await?;
+    let request = VersionsRequest { module: args.module.clone() };
+    let answer =
+        client.modules().versions(call(request)).await.map_err(|status| Failure::of_command(&status))?;
+    let versions = answer.into_inner().versions;
+    if context.out.json() {
+        context.out.object(&VersionsJson::new(&args.module, versions))?;
+    } else {
+        let lines = show::versions(&versions, SystemTime::now(), context.out.colour());
+        context.out.text(&lines.join("\n"))?;
+    }
+    Ok(Exit::Success)
+}

@@ -1,0 +1,258 @@
+//! Why a command ended without doing what it was asked: one sentence, an exit code, and details for programs.
+
+use std::error::Error;
+use std::fmt::Display;
+
+use hot_artifact::Refusal;
+use hot_proto::v1::ErrorDetail;
+use serde::Serialize;
+use tonic::{Code, Status};
+
+use crate::exit::Exit;
+use crate::output::OutputError;
+
+/// A command's failure. Its text is the whole sentence that the user reads.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// What the process ends with.
+    pub exit: Exit,
+    /// What was found, what was expected, the next thing to do. Empty: there is nothing to say.
+    pub sentence: String,
+    /// Stable word for programs.
+    pub code: String,
+    /// What the node said in detail. Boxed because it is rare and large.
+    pub detail: Option<Box<ErrorDetail>>,
+}
+
+impl Failure {
+    /// A failure with the sentence of `error`.
+    pub(crate) fn new(exit: Exit, code: &str, error: impl Display) -> Self {
+        Self { exit, sentence: error.to_string(), code: code.to_owned(), detail: None }
+    }
+
+    /// As [`Failure::new`], exit code 1.
+    pub(crate) fn failed(code: &str, error: impl Display) -> Self {
+        Self::new(Exit::Failed, code, error)
+    }
+
+    /// As [`Failure::new`], exit code 2.
+    pub(crate) fn usage(error: impl Display) -> Self {
+        Self::new(Exit::Usage, "usage", error)
+    }
+
+    /// As [`Failure::new`], exit code 4.
+    pub(crate) fn refused(code: &str, error: impl Display) -> Self {
+        Self::new(Exit::Refused, code, error)
+    }
+
+    /// What a node answered to a command that offers it something to run.
+    pub(crate) fn of_offer(status: &Status) -> Self {
+        Self::of_status(status, offer_exit(status))
+    }
+
+    /// What a node answered to any other command.
+    pub(crate) fn of_command(status: &Status) -> Self {
+        let exit = match status.code() {
+            Code::PermissionDenied | Code::Unauthenticated => Exit::Refused,
+            Code::DeadlineExceeded => Exit::Unfinished,
+            _ => Exit::Failed,
+        };
+        Self::of_status(status, exit)
+    }
+
+    fn of_status(status: &Status, exit: Exit) -> Self {
+        let detail = hot_proto::status::detail(status);
+        let code = match &detail {
+            Some(detail) if !detail.code.is_empty() => detail.code.clone(),
+            _ => code_word(status.code()).to_owned(),
+        };
+        let sentence = sentence(status, detail.as_ref());
+        Self { exit, sentence, code, detail: detail.map(Box::new) }
+    }
+}
+
+/// What the checks of files say, before any node is asked.
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let sentence = refusal.to_string();
+        let code = refusal.code.to_owned();
+        let detail = ErrorDetail {
+            code: code.clone(),
+            field: refusal.field,
+            found: refusal.found,
+            expected: refusal.expected,
+            advice: refusal.advice,
+        };
+        Self { exit: Exit::Refused, sentence, code, detail: Some(Box::new(detail)) }
+    }
+}
+
+/// Output that nobody reads any more is no failure: the reader has what it wanted.
+impl From<OutputError> for Failure {
+    fn from(error: OutputError) -> Self {
+        match error {
+            OutputError::Closed => Self::new(Exit::Success, "output_closed", ""),
+            OutputError::Io(_) => Self::failed("output", error),
+        }
+    }
+}
+
+/// The text of `error` and of every cause below it, from the outermost in, each once.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+        source = error.source();
+    }
+    text
+}
+
+/// The exit code for a node's answer to an upload or a start. Refusals are those that concern what was offered; a full
+/// disk or a node that goes away is a failure.
+fn offer_exit(status: &Status) -> Exit {
+    match status.code() {
+        Code::PermissionDenied
+        | Code::Unauthenticated
+        | Code::InvalidArgument
+        | Code::FailedPrecondition
+        | Code::AlreadyExists
+        | Code::OutOfRange
+        | Code::Unimplemented => Exit::Refused,
+        Code::ResourceExhausted => {
+            let too_large =
+                hot_proto::status::detail(status).is_some_and(|detail| detail.code.ends_with("too_large"));
+            if too_large { Exit::Refused } else { Exit::Failed }
+        }
+        Code::DeadlineExceeded => Exit::Unfinished,
+        _ => Exit::Failed,
+    }
+}
+
+/// The node's sentence, with the advice of its details where the sentence lacks it.
+fn sentence(status: &Status, detail: Option<&ErrorDetail>) -> String {
+    let mut text = status.message().trim().to_owned();
+    if text.is_empty() {
+        text = format!("the node answered {:?} and no reason; its log says more", code_word(status.code()));
+    }
+    if let Some(advice) = detail.map(|detail| detail.advice.trim()).filter(|advice| !advice.is_empty())
+        && !text.contains(advice)
+    {
+        text.push_str("; ");
+        text.push_str(advice);
+    }
+    text
+}
+
+/// gRPC's own word for a code, for errors without details.
+fn code_word(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "ok",
+        Code::Cancelled => "cancelled",
+        Code::Unknown => "unknown",
+        Code::InvalidArgument => "invalid_argument",
+        Code::DeadlineExceeded => "deadline_exceeded",
+        Code::NotFound => "not_found",
+        Code::AlreadyExists => "already_exists",
+        Code::PermissionDenied => "permission_denied",
+        Code::ResourceExhausted => "resource_exhausted",
+        Code::FailedPrecondition => "failed_precondition",
+        Code::Aborted => "aborted",
+        Code::OutOfRange => "out_of_range",
+        Code::Unimplemented => "unimplemented",
+        Code::Internal => "internal",
+        Code::Unavailable => "unavailable",
+        Code::DataLoss => "data_loss",
+        Code::Unauthenticated => "unauthenticated",
+    }
+}
+
+/// A failure as `-o json` prints it, on standard error.
+#[derive(Debug, Serialize)]
+pub(crate) struct FailureJson<'a> {
+    error: ErrorJson<'a>,
+    exit_code: u8,
+}
+
+#[derive(Debug, Serialize)]
+struct ErrorJson<'a> {
+    code: &'a str,
+    message: &'a str,
+    field: &'a str,
+    found: &'a str,
+    expected: &'a str,
+    advice: &'a str,
+}
+
+impl<'a> From<&'a Failure> for FailureJson<'a> {
+    fn from(failure: &'a Failure) -> Self {
+        let detail = failure.detail.as_deref();
+        let part = |pick: fn(&ErrorDetail) -> &str| detail.map_or("", pick);
+        Self {
+            error: ErrorJson {
+                code: &failure.code,
+                message: &failure.sentence,
+                field: part(|detail| &detail.field),
+                found: part(|detail| &detail.found),
+                expected: part(|detail| &detail.expected),
+                advice: part(|detail| &detail.advice),
+            },
+            exit_code: failure.exit.code(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn detail(code: &str, advice: &str) -> ErrorDetail {
+        ErrorDetail { code: code.to_owned(), advice: advice.to_owned(), ..ErrorDetail::default() }
+    }
+
+    #[test]
+    fn refusals_are_told_from_failures() {
+        let exit = |code| Failure::of_offer(&Status::new(code, "x")).exit;
+        assert_eq!(exit(Code::PermissionDenied), Exit::Refused);
+        assert_eq!(exit(Code::FailedPrecondition), Exit::Refused);
+        assert_eq!(exit(Code::InvalidArgument), Exit::Refused);
+        assert_eq!(exit(Code::Unavailable), Exit::Failed);
+        assert_eq!(exit(Code::ResourceExhausted), Exit::Failed, "a full disk");
+        let large = hot_proto::status::with_detail(Code::ResourceExhausted, "x", &detail("too_large", ""));
+        assert_eq!(Failure::of_offer(&large).exit, Exit::Refused);
+        assert_eq!(Failure::of_command(&Status::failed_precondition("no rollout")).exit, Exit::Failed);
+        assert_eq!(Failure::of_command(&Status::unauthenticated("no token")).exit, Exit::Refused);
+    }
+
+    #[test]
+    fn advice_is_said_once() {
+        let status = hot_proto::status::with_detail(
+            Code::PermissionDenied,
+            "the signer is not allowed",
+            &detail("signer_not_allowed", "sign with another key"),
+        );
+        let failure = Failure::of_offer(&status);
+        assert_eq!(failure.sentence, "the signer is not allowed; sign with another key");
+        assert_eq!(failure.code, "signer_not_allowed");
+        let again = hot_proto::status::with_detail(
+            Code::PermissionDenied,
+            "not allowed: sign with another key",
+            &detail("signer_not_allowed", "sign with another key"),
+        );
+        assert_eq!(Failure::of_offer(&again).sentence, "not allowed: sign with another key");
+    }
+
+    #[test]
+    fn json_has_every_key() {
+        let failure = Failure::failed("not_found", "no module \"a\"");
+        let json = serde_json::to_string(&FailureJson::from(&failure)).expect("serialises");
+        assert_eq!(
+            json,
+            r#"{"error":{"code":"not_found","message":"no module \"a\"","field":"","found":"","expected":"","advice":""},"exit_code":1}"#
+        );
+    }
+}

@@ -1,0 +1,248 @@
+//! Following a rollout to its end: reads the watch, goes on after a lost connection, prints what changed. A rollout
+//! runs on the node; nothing here steers it.
+
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use hot_proto::v1::{Rollout, RolloutSelector, WatchRolloutRequest, WatchRolloutResponse, rollout_selector};
+use serde::Serialize;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tonic::{Code, Status, Streaming};
+
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::json::RolloutJson;
+use crate::node::{Client, call};
+use crate::output::{Out, OutputError, Tone, paint};
+use crate::{progress, words};
+
+/// How long a node may be silent before following is given up. A restart of `hotd` takes a second.
+const LOST_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Between two attempts to reach a lost node.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// One line of `-o json` while a rollout runs. `event` tells the kinds apart.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum FollowJson {
+    /// It changed.
+    Rollout { rollout: Box<RolloutJson> },
+    /// The last line: it ended, or was left.
+    Ended { outcome: Option<&'static str>, exit_code: u8, rollout: Box<RolloutJson> },
+}
+
+/// Why following ended.
+enum Left {
+    /// The rollout ended.
+    Ended,
+    /// The user pressed Ctrl-C.
+    Interrupted,
+    /// The time that the user gave is over.
+    TimedOut,
+}
+
+/// Ctrl-C, heard from the moment of its making: one that comes while the node starts a rollout is not lost.
+#[derive(Debug)]
+pub(crate) struct Interrupt(Signal);
+
+impl Interrupt {
+    pub(crate) fn listen() -> Result<Self, Failure> {
+        signal(SignalKind::interrupt()).map(Self).map_err(|error| {
+            Failure::failed("signals", format!("can't listen for Ctrl-C: {error}; use --detach"))
+        })
+    }
+}
+
+/// Follows `rollout` until it ends, `timeout` is over or the user presses Ctrl-C, and tells how it ended. The rollout
+/// goes on in the latter two cases.
+pub(crate) async fn follow(
+    client: &Client,
+    out: &mut Out,
+    rollout: Rollout,
+    timeout: Option<Duration>,
+    mut interrupt: Interrupt,
+) -> Result<Exit, Failure> {
+    // A rollout is worth its exit code even when nobody reads the progress.
+    out.outlive_reader();
+    let mut follower = Follower { client, out, shown: None, now: rollout, since: Instant::now() };
+    follower.show()?;
+    let left = {
+        let mut deadline = pin!(async {
+            match timeout {
+                Some(timeout) => tokio::time::sleep(timeout).await,
+                None => std::future::pending().await,
+            }
+        });
+        tokio::select! {
+            ended = follower.read_to_end() => { ended?; Left::Ended }
+            _ = interrupt.0.recv() => Left::Interrupted,
+            () = &mut deadline => Left::TimedOut,
+        }
+    };
+    follower.finish(&left)
+}
+
+struct Follower<'a> {
+    client: &'a Client,
+    out: &'a mut Out,
+    /// What the last printed change showed.
+    shown: Option<Rollout>,
+    now: Rollout,
+    since: Instant,
+}
+
+impl Follower<'_> {
+    /// Reads until the outcome is there.
+    async fn read_to_end(&mut self) -> Result<(), Failure> {
+        let mut heard = Instant::now();
+        let mut told = false;
+        while self.now.outcome == 0 {
+            let lost = match self.read(&mut heard).await {
+                Ok(()) => continue,
+                Err(ReadError::Output(error)) => return Err(error.into()),
+                Err(ReadError::Node(status)) if !is_lost(&status) => {
+                    return Err(Failure::of_command(&status));
+                }
+                Err(ReadError::Node(status)) => status,
+            };
+            if heard.elapsed() > LOST_DEADLINE {
+                return Err(self.given_up(&lost));
+            }
+            if !std::mem::replace(&mut told, true) {
+                self.out.hint(&format!(
+                    "lost the node ({}); the rollout goes on there, trying again",
+                    lost.message()
+                ));
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+        Ok(())
+    }
+
+    /// Opens one watch and reads it until it ends.
+    async fn read(&mut self, heard: &mut Instant) -> Result<(), ReadError> {
+        let request = WatchRolloutRequest { rollout: Some(by_id(&self.now.id)) };
+        let mut stream: Streaming<WatchRolloutResponse> =
+            self.client.rollouts().watch(call(request)).await?.into_inner();
+        while let Some(message) = stream.message().await? {
+            *heard = Instant::now();
+            if let Some(rollout) = message.rollout {
+                self.now = rollout;
+                self.show()?;
+            }
+        }
+        if self.now.outcome == 0 {
+            return Err(ReadError::Node(Status::unavailable("the node ended the watch")));
+        }
+        Ok(())
+    }
+
+    /// Prints what changed and redraws the block.
+    fn show(&mut self) -> Result<(), OutputError> {
+        if let Some(line) = progress::change(self.shown.as_ref(), &self.now) {
+            if self.out.json() {
+                self.out.object(&FollowJson::Rollout { rollout: Box::new(self.now.clone().into()) })?;
+            } else {
+                self.out.text(&format!("{:>6}  {line}", words::span(self.since.elapsed())))?;
+            }
+            self.shown = Some(self.now.clone());
+        }
+        let lines = if self.now.outcome == 0 {
+            progress::block(&self.now, self.out.width(), self.out.colour())
+        } else {
+            vec![]
+        };
+        self.out.redraw(&lines)
+    }
+
+    /// Tells how it ended, or how to go on.
+    fn finish(&mut self, left: &Left) -> Result<Exit, Failure> {
+        let exit = Exit::of(self.now.outcome());
+        if self.out.json() {
+            let rollout = Box::new(RolloutJson::from(self.now.clone()));
+            let outcome = words::outcome(self.now.outcome);
+            self.out.object(&FollowJson::Ended { outcome, exit_code: exit.code(), rollout })?;
+            return Ok(exit);
+        }
+        self.out.redraw(&[])?;
+        match left {
+            Left::Ended => {
+                let (sentence, tone) = progress::ending(&self.now);
+                self.out.text(&paint(&sentence, tone, self.out.colour()))?;
+            }
+            Left::Interrupted => self.out.text(&self.goes_on("you left"))?,
+            Left::TimedOut => self.out.text(&self.goes_on("not finished in time"))?,
+        }
+        Ok(exit)
+    }
+
+    fn goes_on(&self, why: &str) -> String {
+        let module = self.now.modules.first().map_or("MODULE", |module| module.module.as_str());
+        let text = format!(
+            "{why}: rollout {} goes on; follow it with `hotctl status {module} --watch`, take it back with \
+             `hotctl abort {module}`",
+            self.now.id
+        );
+        paint(&words::clean(&text), Tone::Warn, self.out.colour())
+    }
+
+    fn given_up(&self, status: &Status) -> Failure {
+        Failure::new(
+            Exit::Unfinished,
+            "connection_lost",
+            format!(
+                "{} has not answered for {} ({}); {}",
+                self.client.found().address,
+                words::span(LOST_DEADLINE),
+                status.message(),
+                self.goes_on("how it ends is not known here")
+            ),
+        )
+    }
+}
+
+/// Why one watch ended.
+enum ReadError {
+    Node(Status),
+    Output(OutputError),
+}
+
+impl From<Status> for ReadError {
+    fn from(status: Status) -> Self {
+        Self::Node(status)
+    }
+}
+
+impl From<OutputError> for ReadError {
+    fn from(error: OutputError) -> Self {
+        Self::Output(error)
+    }
+}
+
+/// The rollout with this id.
+pub(crate) fn by_id(id: &str) -> RolloutSelector {
+    RolloutSelector { by: Some(rollout_selector::By::Id(id.to_owned())) }
+}
+
+/// The running rollout of this module, else its latest.
+pub(crate) fn by_module(module: &str) -> RolloutSelector {
+    RolloutSelector { by: Some(rollout_selector::By::Module(module.to_owned())) }
+}
+
+/// The connection broke or the node went away, rather than said no: worth another attempt. A broken HTTP/2 stream is
+/// told as one of these, depending on where it broke.
+pub(crate) fn is_lost(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::Unavailable
+            | Code::Unknown
+            | Code::Cancelled
+            | Code::Internal
+            | Code::Aborted
+            | Code::DeadlineExceeded
+    )
+}
+
+#[cfg(test)]
+mod tests;

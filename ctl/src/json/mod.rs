@@ -1,0 +1,141 @@
+//! The shapes of `-o json`. Stable: keys are never renamed or removed, only added; `docs/cli.md` lists them and the
+//! tests below hold them still. Text that is not known is an empty string, and what may be absent as a whole is null.
+
+mod module;
+mod rollout;
+
+use hot_proto::v1;
+use serde::Serialize;
+
+pub(crate) use module::{HistoryJson, LogLineJson, ModulesJson, RemovedJson, RestartedJson, VersionsJson};
+pub(crate) use rollout::{RollbackJson, RolloutJson};
+
+use crate::words;
+
+/// One release of a module.
+#[derive(Debug, Serialize)]
+pub(crate) struct ReleaseJson {
+    release: u64,
+    version: String,
+    digest: String,
+}
+
+impl From<v1::ReleaseRef> for ReleaseJson {
+    fn from(release: v1::ReleaseRef) -> Self {
+        Self { release: release.release, version: release.version, digest: release.digest }
+    }
+}
+
+/// A time in RFC 3339, or null.
+fn time(value: Option<prost_types::Timestamp>) -> Option<String> {
+    value.map(words::time)
+}
+
+/// One event.
+#[derive(Debug, Serialize)]
+pub(crate) struct EventJson {
+    sequence: u64,
+    time: Option<String>,
+    kind: String,
+    node: String,
+    module: String,
+    rollout: String,
+    principal: String,
+    text: String,
+}
+
+impl From<v1::Event> for EventJson {
+    fn from(event: v1::Event) -> Self {
+        Self {
+            sequence: event.sequence,
+            time: time(event.time),
+            kind: event.kind,
+            node: event.node,
+            module: event.module,
+            rollout: event.rollout,
+            principal: event.principal,
+            text: event.text,
+        }
+    }
+}
+
+/// What `nodes -o json` prints.
+#[derive(Debug, Serialize)]
+pub(crate) struct NodesJson {
+    nodes: Vec<NodeJson>,
+}
+
+#[derive(Debug, Serialize)]
+struct NodeJson {
+    name: String,
+    version: String,
+    since: Option<String>,
+    dev: bool,
+    ready: bool,
+    missing: Vec<String>,
+    http: String,
+    target: String,
+}
+
+impl From<Vec<v1::Node>> for NodesJson {
+    fn from(nodes: Vec<v1::Node>) -> Self {
+        Self { nodes: nodes.into_iter().map(NodeJson::from).collect() }
+    }
+}
+
+impl From<v1::Node> for NodeJson {
+    fn from(node: v1::Node) -> Self {
+        Self {
+            name: node.name,
+            version: node.version,
+            since: time(node.since),
+            dev: node.dev,
+            ready: node.ready,
+            missing: node.missing,
+            http: node.http,
+            target: node.target,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_holds_still() {
+        let event = v1::Event {
+            sequence: 7,
+            time: Some(prost_types::Timestamp { seconds: 1, nanos: 500_000_000 }),
+            kind: "rollout.started".to_owned(),
+            node: "n1".to_owned(),
+            module: "greeter".to_owned(),
+            rollout: "r1".to_owned(),
+            principal: "me".to_owned(),
+            text: "started".to_owned(),
+        };
+        assert_eq!(
+            serde_json::to_string(&EventJson::from(event)).expect("serialises"),
+            r#"{"sequence":7,"time":"1970-01-01T00:00:01.500Z","kind":"rollout.started","node":"n1","module":"greeter","rollout":"r1","principal":"me","text":"started"}"#
+        );
+    }
+
+    #[test]
+    fn nodes_hold_still() {
+        let node = v1::Node {
+            name: "n1".to_owned(),
+            version: "0.1.0".to_owned(),
+            since: None,
+            dev: true,
+            ready: true,
+            missing: vec!["hosts run as its own user".to_owned()],
+            http: "127.0.0.1:80".to_owned(),
+            target: "x86_64-linux-gnu".to_owned(),
+            trusted_keys: vec![],
+        };
+        assert_eq!(
+            serde_json::to_string(&NodesJson::from(vec![node])).expect("serialises"),
+            r#"{"nodes":[{"name":"n1","version":"0.1.0","since":null,"dev":true,"ready":true,"missing":["hosts run as its own user"],"http":"127.0.0.1:80","target":"x86_64-linux-gnu"}]}"#
+        );
+    }
+}

@@ -1,0 +1,221 @@
+//! The connection to a node: one HTTP/2 channel, with the token on every call.
+
+use std::error::Error;
+use std::time::Duration;
+
+use hot_proto::v1::artifact_service_client::ArtifactServiceClient;
+use hot_proto::v1::event_service_client::EventServiceClient;
+use hot_proto::v1::module_service_client::ModuleServiceClient;
+use hot_proto::v1::node_service_client::NodeServiceClient;
+use hot_proto::v1::rollout_service_client::RolloutServiceClient;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+use super::address::Address;
+use super::search::Found;
+use crate::failure::Failure;
+
+/// A node on the other side of the world answers a SYN in well under this.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// For a call that the node answers from what it knows. Streams and uploads have their own.
+const CALL_DEADLINE: Duration = Duration::from_secs(30);
+
+/// A connection that answers no ping for [`PING_DEADLINE`] is dead: a watch must not wait for ever on a machine that
+/// lost its power.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A status of thousands of instances is a few MiB.
+const MAX_ANSWER: usize = 32 * 1024 * 1024;
+
+/// A channel that sends the token.
+type Authorised = InterceptedService<Channel, Token>;
+
+/// `authorization: Bearer ...`, or nothing.
+#[derive(Clone, Default)]
+pub(crate) struct Token(Option<MetadataValue<Ascii>>);
+
+/// Without the secret: it must not get into an error or a log.
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "Token(set)" } else { "Token(none)" })
+    }
+}
+
+impl Token {
+    /// The token for `found`: `HOTCTL_TOKEN` (as `given`), else the recorded dev node's own.
+    pub(crate) fn choose(given: Option<&str>, found: &Found) -> Result<Self, Failure> {
+        let text = match given.map(str::trim).filter(|text| !text.is_empty()) {
+            Some(text) if found.address.is_local() => text.to_owned(),
+            Some(_) => {
+                return Err(Failure::failed(
+                    "token_in_clear",
+                    format!(
+                        "HOTCTL_TOKEN is set and {} is another machine: a token is not sent in clear text; unset it, \
+                         or use a tunnel to the node's loopback address",
+                        found.address
+                    ),
+                ));
+            }
+            // A socket asks for none, so a token that can't be read is no reason to stop.
+            None => match found.dev.as_ref().and_then(|node| node.token().ok()) {
+                Some(text) => text,
+                None => return Ok(Self(None)),
+            },
+        };
+        let mut value = MetadataValue::try_from(format!("Bearer {text}")).map_err(|_invalid| {
+            Failure::usage("HOTCTL_TOKEN has characters that no token has: expected the content of the node's token file")
+        })?;
+        value.set_sensitive(true);
+        Ok(Self(Some(value)))
+    }
+}
+
+impl Interceptor for Token {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// A node that answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    channel: Authorised,
+    found: Found,
+}
+
+impl Client {
+    /// Connects. Fails within [`CONNECT_DEADLINE`] when nobody is there.
+    pub(crate) async fn connect(found: Found, token: Token) -> Result<Self, Failure> {
+        let endpoint = endpoint(&found.address).map_err(|error| unreachable(&found, &error))?;
+        let channel = match tokio::time::timeout(CONNECT_DEADLINE, endpoint.connect()).await {
+            Ok(Ok(channel)) => channel,
+            Ok(Err(error)) => return Err(unreachable(&found, &error)),
+            Err(elapsed) => return Err(unreachable(&found, &elapsed)),
+        };
+        Ok(Self { channel: InterceptedService::new(channel, token), found })
+    }
+
+    /// How the node was found.
+    pub(crate) const fn found(&self) -> &Found {
+        &self.found
+    }
+
+    pub(crate) fn artifacts(&self) -> ArtifactServiceClient<Authorised> {
+        ArtifactServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
+    }
+
+    pub(crate) fn rollouts(&self) -> RolloutServiceClient<Authorised> {
+        RolloutServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
+    }
+
+    pub(crate) fn modules(&self) -> ModuleServiceClient<Authorised> {
+        ModuleServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
+    }
+
+    pub(crate) fn events(&self) -> EventServiceClient<Authorised> {
+        EventServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
+    }
+
+    pub(crate) fn nodes(&self) -> NodeServiceClient<Authorised> {
+        NodeServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
+    }
+}
+
+/// `message` as a call that must be answered within [`CALL_DEADLINE`].
+pub(crate) fn call<T>(message: T) -> Request<T> {
+    call_within(message, CALL_DEADLINE)
+}
+
+/// `message` as a call that must be answered within `deadline`.
+pub(crate) fn call_within<T>(message: T, deadline: Duration) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(deadline);
+    request
+}
+
+fn endpoint(address: &Address) -> Result<Endpoint, tonic::transport::Error> {
+    Endpoint::from_shared(address.to_string())?
+        .connect_timeout(CONNECT_DEADLINE)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_DEADLINE)
+        .user_agent(concat!("hotctl/", env!("CARGO_PKG_VERSION")))
+}
+
+fn unreachable(found: &Found, error: &dyn Error) -> Failure {
+    Failure::failed(
+        "unreachable",
+        format!(
+            "no node answers at {} ({}): {}; check that hotd runs there, or name another node with --node",
+            found.address,
+            found.how,
+            innermost(error)
+        ),
+    )
+}
+
+/// The text of the deepest cause: what the system said, without the layers that only passed it on.
+fn innermost(error: &dyn Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(address: &str) -> Found {
+        Found { address: address.parse().expect("an address"), how: "the test says so".to_owned(), dev: None }
+    }
+
+    #[test]
+    fn a_token_stays_on_the_machine() {
+        assert!(Token::choose(Some("secret"), &found("http://127.0.0.1:1")).is_ok());
+        let failure = Token::choose(Some("secret"), &found("http://10.0.0.1:1")).expect_err("refused");
+        assert!(!failure.sentence.contains("secret"));
+        assert!(Token::choose(None, &found("http://10.0.0.1:1")).is_ok(), "no token, nothing to leak");
+        assert!(Token::choose(Some("a\nb"), &found("http://127.0.0.1:1")).is_err());
+        let token = Token::choose(Some("secret"), &found("unix:/x")).expect("a token");
+        assert!(!format!("{token:?}").contains("secret"));
+    }
+
+    #[test]
+    fn a_dev_nodes_token_is_found() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("token"), "abc\n").expect("writes");
+        let mut found = found("http://127.0.0.1:1");
+        found.dev = Some(super::super::dev::DevNode {
+            http: String::new(),
+            grpc: "127.0.0.1:1".to_owned(),
+            socket: "/s".into(),
+            data_dir: folder.path().to_owned(),
+            pid: 1,
+        });
+        let mut token = Token::choose(None, &found).expect("a token");
+        let request = token.call(Request::new(())).expect("passes");
+        assert_eq!(request.metadata().get("authorization").expect("is set"), "Bearer abc");
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_one_sentence() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let found = found(&format!("unix:{}", folder.path().join("none.sock").display()));
+        let failure = Client::connect(found, Token::default()).await.expect_err("nobody there");
+        assert_eq!(failure.exit.code(), 1);
+        assert!(
+            failure.sentence.contains("none.sock (the test says so): No such file"),
+            "{}",
+            failure.sentence
+        );
+    }
+}

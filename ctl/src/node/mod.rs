@@ -1,0 +1,11 @@
+//! Finding a node and talking to it. Owns addresses, the search for a node, the dev node's record, the token and the
+//! connection. Does not know what is asked of a node: that is each command's.
+
+mod address;
+mod connect;
+mod dev;
+mod search;
+
+pub(crate) use address::Address;
+pub(crate) use connect::{Client, Token, call, call_within};
+pub(crate) use search::{Found, Surroundings, search};

@@ -1,0 +1,276 @@
+//! The one place that prints. Owns standard output and standard error, colours, JSON lines and the redrawn block of
+//! a terminal. Does not know what it prints.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::failure::{Failure, FailureJson};
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object, or one for each line where a command reports over time.
+    Json,
+}
+
+/// Why something could not be printed.
+#[derive(Debug, Error)]
+pub(crate) enum OutputError {
+    /// The reader of standard output is gone.
+    #[error("standard output is closed")]
+    Closed,
+    /// Standard output can't be written.
+    #[error("can't write to standard output: {0}")]
+    Io(#[source] io::Error),
+}
+
+impl From<io::Error> for OutputError {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe { Self::Closed } else { Self::Io(error) }
+    }
+}
+
+/// What a piece of text means; shown as a colour on a terminal and not at all elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tone {
+    /// Nothing special.
+    Plain,
+    /// As it should be.
+    Good,
+    /// Needs a look.
+    Warn,
+    /// Went wrong.
+    Bad,
+    /// Less important than the rest.
+    Dim,
+    /// A heading.
+    Strong,
+}
+
+/// Wraps `text` in the escape sequence of `tone` when `colour` is on.
+pub(crate) fn paint(text: &str, tone: Tone, colour: bool) -> String {
+    let code = match tone {
+        Tone::Plain => return text.to_owned(),
+        Tone::Good => "32",
+        Tone::Warn => "33",
+        Tone::Bad => "31",
+        Tone::Dim => "2",
+        Tone::Strong => "1",
+    };
+    if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+/// Standard output and standard error of this run.
+pub(crate) struct Out {
+    format: Format,
+    /// Standard output, or what a test reads.
+    sink: Box<dyn Write>,
+    /// Standard output is a terminal and may be redrawn.
+    terminal: bool,
+    colour: bool,
+    /// Lines of the redrawn block that are on the screen now.
+    drawn: usize,
+    /// The work is worth finishing even when nobody reads: see [`Out::outlive_reader`].
+    outlives_reader: bool,
+}
+
+impl Out {
+    /// The process's own output. Colours only on a terminal and without `NO_COLOR` (<https://no-color.org>).
+    pub(crate) fn new(format: Format) -> Self {
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let terminal = io::stdout().is_terminal() && !dumb;
+        let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { format, sink: Box::new(io::stdout()), terminal, colour, drawn: 0, outlives_reader: false }
+    }
+
+    /// Output into `sink`, which is no terminal.
+    #[cfg(test)]
+    pub(crate) fn into_sink(format: Format, sink: impl Write + 'static) -> Self {
+        Self {
+            format,
+            sink: Box::new(sink),
+            terminal: false,
+            colour: false,
+            drawn: 0,
+            outlives_reader: false,
+        }
+    }
+
+    /// From here on a closed standard output is not an error but silence: the exit code of what runs still matters.
+    pub(crate) const fn outlive_reader(&mut self) {
+        self.outlives_reader = true;
+    }
+
+    /// JSON was asked for.
+    pub(crate) const fn json(&self) -> bool {
+        matches!(self.format, Format::Json)
+    }
+
+    /// A block can be redrawn: a terminal, and text was asked for.
+    pub(crate) const fn live(&self) -> bool {
+        self.terminal && !self.json()
+    }
+
+    /// Text may carry colours.
+    pub(crate) const fn colour(&self) -> bool {
+        self.colour
+    }
+
+    /// Columns of the terminal; 100 where there is none.
+    pub(crate) fn width(&self) -> usize {
+        if !self.terminal {
+            return 100;
+        }
+        terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0))
+    }
+
+    /// Prints text, above the redrawn block where there is one. A newline is added when it lacks one.
+    pub(crate) fn text(&mut self, text: &str) -> Result<(), OutputError> {
+        let mut buffer = self.erase();
+        buffer.push_str(text);
+        if !text.is_empty() && !text.ends_with('\n') {
+            buffer.push('\n');
+        }
+        self.write(&buffer)
+    }
+
+    /// Prints `value` as one line of JSON.
+    pub(crate) fn object(&mut self, value: &impl Serialize) -> Result<(), OutputError> {
+        let mut line = serde_json::to_string(value).map_err(|error| OutputError::Io(error.into()))?;
+        line.push('\n');
+        self.write(&line)
+    }
+
+    /// Replaces the redrawn block by `lines`, which must fit into [`Out::width`]; those that the terminal has no room
+    /// for are left out. Does nothing off a terminal.
+    pub(crate) fn redraw(&mut self, lines: &[String]) -> Result<(), OutputError> {
+        if !self.live() {
+            return Ok(());
+        }
+        let room =
+            terminal_size::terminal_size().map_or(24, |(_, height)| usize::from(height.0)).saturating_sub(1);
+        let mut buffer = self.erase();
+        for line in lines.iter().take(room) {
+            buffer.push_str(line);
+            buffer.push('\n');
+        }
+        self.drawn = lines.len().min(room);
+        self.write(&buffer)
+    }
+
+    /// A hint on standard error that is not part of the result. Nothing with `-o json`.
+    pub(crate) fn hint(&mut self, text: &str) {
+        if !self.json() {
+            self.complain(text);
+        }
+    }
+
+    /// Tells why the run failed, on standard error.
+    pub(crate) fn failure(&mut self, failure: &Failure) {
+        if failure.sentence.is_empty() {
+            return;
+        }
+        if self.json() {
+            let line = serde_json::to_string(&FailureJson::from(failure));
+            self.complain(&line.unwrap_or_else(|_| failure.sentence.clone()));
+        } else {
+            self.complain(&format!("hotctl: {}", failure.sentence));
+        }
+    }
+
+    /// Where standard error goes is nobody's business but the user's: an error there has no better place to go.
+    fn complain(&self, text: &str) {
+        drop(writeln!(io::stderr().lock(), "{text}"));
+    }
+
+    /// The escape sequence that removes the redrawn block.
+    fn erase(&mut self) -> String {
+        match std::mem::take(&mut self.drawn) {
+            0 => String::new(),
+            lines => format!("\x1b[{lines}A\x1b[J"),
+        }
+    }
+
+    fn write(&mut self, text: &str) -> Result<(), OutputError> {
+        let sink = &mut self.sink;
+        match sink.write_all(text.as_bytes()).and_then(|()| sink.flush()).map_err(OutputError::from) {
+            Err(OutputError::Closed) if self.outlives_reader => Ok(()),
+            result => result,
+        }
+    }
+}
+
+impl std::fmt::Debug for Out {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Out")
+            .field("format", &self.format)
+            .field("terminal", &self.terminal)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    /// Memory that a test reads while `Out` writes to it.
+    #[derive(Clone, Debug, Default)]
+    pub(crate) struct Memory(Arc<Mutex<Vec<u8>>>);
+
+    impl Memory {
+        pub(crate) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().expect("not poisoned").clone()).expect("UTF-8")
+        }
+    }
+
+    impl Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("not poisoned").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A pipe whose reader is gone.
+    struct Broken;
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn nobody_reads() {
+        let mut out = Out::into_sink(Format::Text, Broken);
+        let failure = Failure::from(out.text("x").expect_err("a broken pipe"));
+        assert_eq!((failure.exit.code(), failure.sentence.as_str()), (0, ""), "success, and nothing to say");
+        out.outlive_reader();
+        assert!(out.text("x").is_ok(), "the work goes on");
+    }
+
+    #[test]
+    fn colours_only_where_allowed() {
+        assert_eq!(paint("x", Tone::Bad, false), "x");
+        assert_eq!(paint("x", Tone::Bad, true), "\x1b[31mx\x1b[0m");
+        assert_eq!(paint("x", Tone::Plain, true), "x");
+    }
+
+    #[test]
+    fn a_broken_pipe_is_told_from_other_errors() {
+        assert!(matches!(OutputError::from(io::Error::from(io::ErrorKind::BrokenPipe)), OutputError::Closed));
+        assert!(matches!(OutputError::from(io::Error::from(io::ErrorKind::StorageFull)), OutputError::Io(_)));
+    }
+}

@@ -1,0 +1,118 @@
+//! What a node could say, for the tests of text and JSON.
+
+use super::*;
+use hot_proto::v1::ModuleNode;
+use prost_types::Timestamp;
+
+fn release(release: u64, version: &str, digit: &str) -> ReleaseRef {
+    ReleaseRef { release, version: version.to_owned(), digest: digit.repeat(64) }
+}
+
+fn at(seconds: i64) -> Option<Timestamp> {
+    Some(Timestamp { seconds, nanos: 0 })
+}
+
+fn instance(id: u64, of: ReleaseRef, role: Role, weight: u32) -> Instance {
+    Instance {
+        id,
+        release: of.release,
+        version: of.version,
+        digest: of.digest,
+        role: role.into(),
+        weight,
+        state: InstanceState::Ready.into(),
+        requests: 1200,
+        errors: 3,
+        in_flight: 2,
+        p50_ms: 0.4,
+        p99_ms: 1.25,
+        started: at(40),
+        pid: 4711,
+        ..Instance::default()
+    }
+}
+
+/// `greeter` in a canary, and `hello-c` at rest.
+pub(crate) fn modules() -> Vec<Module> {
+    let (stable, candidate) = (release(1, "1.0.0", "a"), release(2, "1.1.0", "b"));
+    let greeter = Module {
+        name: "greeter".to_owned(),
+        stable: Some(stable.clone()),
+        candidate: Some(candidate.clone()),
+        phase: Phase::Baking.into(),
+        share: 1000,
+        waiting_on: "20 s of bake".to_owned(),
+        rollout: "r-7".to_owned(),
+        routes: vec!["/greet".to_owned()],
+        nodes: vec![ModuleNode {
+            node: "n1".to_owned(),
+            instances: vec![
+                instance(1, stable, Role::Stable, 9000),
+                instance(2, candidate, Role::Candidate, 1000),
+            ],
+        }],
+        ..Module::default()
+    };
+    let mut ended = instance(3, release(2, "0.2.0", "d"), Role::Unspecified, 0);
+    ended.set_state(InstanceState::Ended);
+    ended.reason = "ended by signal 11".to_owned();
+    ended.pid = 0;
+    ended.requests = 0;
+    ended.errors = 0;
+    let hello = Module {
+        name: "hello-c".to_owned(),
+        stable: Some(release(1, "0.1.0", "c")),
+        phase: Phase::RolledBack.into(),
+        reason: "the candidate crashed with signal 11".to_owned(),
+        rollout: "r-6".to_owned(),
+        nodes: vec![ModuleNode { node: "n1".to_owned(), instances: vec![ended] }],
+        ..Module::default()
+    };
+    vec![greeter, hello]
+}
+
+/// A stored, a quarantined and a removed version.
+pub(crate) fn versions() -> Vec<Version> {
+    let version = |version: &str, digit: &str| Version {
+        version: version.to_owned(),
+        target: "x86_64-linux-gnu".to_owned(),
+        digest: digit.repeat(64),
+        size: 1536,
+        principal: "dev".to_owned(),
+        committed: at(40),
+        ..Version::default()
+    };
+    let quarantined = Version { quarantined: "crashed with signal 11".to_owned(), ..version("1.2.0", "c") };
+    let stable = Version { role: Role::Stable.into(), ..version("1.1.0", "b") };
+    let removed = Version { removed: true, ..version("1.0.0", "a") };
+    vec![quarantined, stable, removed]
+}
+
+/// A push that was taken back after one that went well.
+pub(crate) fn history() -> Vec<HistoryEntry> {
+    let first = HistoryEntry {
+        release: Some(release(1, "1.0.0", "a")),
+        before: None,
+        rollout: "r-1".to_owned(),
+        principal: "dev".to_owned(),
+        started: at(10),
+        ended: at(40),
+        message: "first".to_owned(),
+        outcome: Outcome::Done.into(),
+        stable: true,
+        ..HistoryEntry::default()
+    };
+    let second = HistoryEntry {
+        release: Some(release(2, "1.1.0", "b")),
+        before: first.release.clone(),
+        rollout: "r-2".to_owned(),
+        started: at(40),
+        ended: at(70),
+        message: "faster".to_owned(),
+        outcome: Outcome::RolledBack.into(),
+        reason: "errors 5.00% > 1.00%".to_owned(),
+        stable: false,
+        ..first.clone()
+    };
+    vec![second, first]
+}

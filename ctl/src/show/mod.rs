@@ -1,0 +1,232 @@
+//! Modules, versions, history, nodes and events as text. Pure functions of what the node said.
+
+use std::time::SystemTime;
+
+use hot_proto::v1::{
+    Event, HistoryEntry, Instance, InstanceState, Module, Node, Outcome, Phase, ReleaseRef, Role, Version,
+};
+
+use crate::output::{Tone, paint};
+use crate::progress::named;
+use crate::table::{Cell, Table};
+use crate::words;
+
+/// Every module in one line each.
+pub(crate) fn modules(modules: &[Module], colour: bool) -> Vec<String> {
+    if modules.is_empty() {
+        return vec!["no modules yet; push the first one with `hotctl push FILE`".to_owned()];
+    }
+    let mut table = Table::new(["NAME", "PHASE", "STABLE", "CANDIDATE", "SHARE", "REASON"]);
+    for module in modules {
+        table.row([
+            Cell::from(&module.name),
+            phase(module.phase),
+            release(module.stable.as_ref()),
+            release(module.candidate.as_ref()),
+            share(module),
+            Cell::from(why(module)),
+        ]);
+    }
+    table.lines(colour)
+}
+
+/// One module in full, with each of its instances.
+pub(crate) fn module(module: &Module, now: SystemTime, colour: bool) -> Vec<String> {
+    let mut lines = vec![paint(&words::clean(&module.name), Tone::Strong, colour)];
+    let mut field = |name: &str, text: &str| {
+        if !text.is_empty() {
+            lines.push(format!("  {name:<11}{}", words::clean(text)));
+        }
+    };
+    field("phase", &words::phase(module.phase).replace('_', " "));
+    let release =
+        |release: &ReleaseRef| format!("{} {}", named(release), words::short_digest(&release.digest));
+    field("stable", &module.stable.as_ref().map_or_else(|| "none".to_owned(), release));
+    if let Some(candidate) = &module.candidate {
+        field("candidate", &format!("{} at {}", release(candidate), words::share(module.share)));
+    }
+    field("standby", &module.standby.as_ref().map(release).unwrap_or_default());
+    field("reason", &module.reason);
+    field("waiting on", &module.waiting_on);
+    field("rollout", &module.rollout);
+    field("routes", &module.routes.join(" "));
+    let instances = instances(module, now);
+    if let Some(instances) = instances {
+        lines.push(String::new());
+        lines.extend(instances.lines(colour));
+    }
+    lines
+}
+
+fn instances(module: &Module, now: SystemTime) -> Option<Table<10>> {
+    let mut table = Table::new([
+        "NODE", "INSTANCE", "VERSION", "ROLE", "STATE", "WEIGHT", "REQUESTS", "ERRORS", "P99 MS", "STARTED",
+    ]);
+    let mut any = false;
+    for node in &module.nodes {
+        for instance in &node.instances {
+            any = true;
+            table.row([
+                Cell::from(&node.node),
+                Cell::from(instance.id.to_string()),
+                Cell::from(format!("{} ({})", instance.version, instance.release)),
+                Cell::from(words::role(instance.role).unwrap_or_default()),
+                state(instance),
+                Cell::from(words::share(instance.weight)),
+                Cell::from(instance.requests.to_string()),
+                Cell::toned(
+                    &instance.errors.to_string(),
+                    if instance.errors > 0 { Tone::Warn } else { Tone::Plain },
+                ),
+                Cell::from(if instance.requests > 0 {
+                    words::millis(instance.p99_ms)
+                } else {
+                    String::new()
+                }),
+                Cell::from(instance.started.map(|then| words::ago(then, now)).unwrap_or_default()),
+            ]);
+        }
+    }
+    any.then_some(table)
+}
+
+fn state(instance: &Instance) -> Cell {
+    let word = words::state(instance.state);
+    let text =
+        if instance.reason.is_empty() { word.to_owned() } else { format!("{word}: {}", instance.reason) };
+    let tone = match instance.state() {
+        InstanceState::Ready => Tone::Good,
+        InstanceState::Ended => Tone::Bad,
+        InstanceState::Starting | InstanceState::Stopping | InstanceState::Unspecified => Tone::Plain,
+    };
+    Cell::toned(&text, tone)
+}
+
+fn phase(value: i32) -> Cell {
+    let tone = match Phase::try_from(value) {
+        Ok(Phase::Done) => Tone::Good,
+        Ok(Phase::RollingBack | Phase::RolledBack | Phase::Incomplete) => Tone::Bad,
+        Ok(Phase::Paused | Phase::Superseded) => Tone::Warn,
+        Ok(Phase::Unspecified | Phase::Preparing | Phase::Starting | Phase::Baking | Phase::Promoting)
+        | Err(_) => Tone::Plain,
+    };
+    Cell::toned(&words::phase(value).replace('_', " "), tone)
+}
+
+fn release(release: Option<&ReleaseRef>) -> Cell {
+    Cell::from(release.map(named).unwrap_or_default())
+}
+
+fn share(module: &Module) -> Cell {
+    Cell::from(if module.candidate.is_some() { words::share(module.share) } else { String::new() })
+}
+
+/// The reason, or what it waits for when there is none.
+fn why(module: &Module) -> String {
+    match (module.reason.as_str(), module.waiting_on.as_str()) {
+        ("", "") => String::new(),
+        ("", waiting_on) => format!("waiting on {waiting_on}"),
+        (reason, _) => reason.to_owned(),
+    }
+}
+
+/// The versions of a module.
+pub(crate) fn versions(versions: &[Version], now: SystemTime, colour: bool) -> Vec<String> {
+    let mut table = Table::new(["VERSION", "TARGET", "DIGEST", "SIZE", "SIGNED BY", "COMMITTED", "STATE"]);
+    for version in versions {
+        let state = if version.removed {
+            Cell::toned("removed", Tone::Dim)
+        } else if !version.quarantined.is_empty() {
+            Cell::toned(&format!("quarantined: {}", version.quarantined), Tone::Bad)
+        } else {
+            match version.role() {
+                Role::Stable => Cell::toned("stable", Tone::Good),
+                Role::Candidate => Cell::toned("candidate", Tone::Warn),
+                Role::Standby => Cell::from("standby"),
+                Role::Unspecified => Cell::from("stored"),
+            }
+        };
+        table.row([
+            Cell::from(&version.version),
+            Cell::from(&version.target),
+            Cell::from(words::short_digest(&version.digest)),
+            Cell::from(words::size(version.size)),
+            Cell::from(&version.principal),
+            Cell::from(version.committed.map(|then| words::ago(then, now)).unwrap_or_default()),
+            state,
+        ]);
+    }
+    table.lines(colour)
+}
+
+/// The history of a module.
+pub(crate) fn history(entries: &[HistoryEntry], now: SystemTime, colour: bool) -> Vec<String> {
+    let mut table = Table::new(["RELEASE", "VERSION", "HOW", "ENDED AS", "BY", "STARTED", "WHY"]);
+    for entry in entries {
+        let release = entry.release.clone().unwrap_or_default();
+        let mark = if entry.stable { " *" } else { "" };
+        let why = match (entry.message.as_str(), entry.reason.as_str()) {
+            ("", reason) => reason.to_owned(),
+            (message, "") => message.to_owned(),
+            (message, reason) => format!("{message} ({reason})"),
+        };
+        table.row([
+            Cell::from(format!("{}{mark}", release.release)),
+            Cell::from(&release.version),
+            Cell::from(if entry.rollback { "rollback" } else { "push" }),
+            ended(entry),
+            Cell::from(&entry.principal),
+            Cell::from(entry.started.map(|then| words::ago(then, now)).unwrap_or_default()),
+            Cell::from(why),
+        ]);
+    }
+    let mut lines = table.lines(colour);
+    if entries.iter().any(|entry| entry.stable) {
+        lines.push(paint("* is stable now", Tone::Dim, colour));
+    }
+    lines
+}
+
+fn ended(entry: &HistoryEntry) -> Cell {
+    let tone = match entry.outcome() {
+        Outcome::Done => Tone::Good,
+        Outcome::Failed | Outcome::RolledBack | Outcome::Incomplete => Tone::Bad,
+        Outcome::Aborted | Outcome::Superseded | Outcome::Unspecified => Tone::Warn,
+    };
+    Cell::toned(&words::outcome(entry.outcome).unwrap_or("running").replace('_', " "), tone)
+}
+
+/// The nodes, and below them what each lacks.
+pub(crate) fn nodes(nodes: &[Node], now: SystemTime, colour: bool) -> Vec<String> {
+    let mut table = Table::new(["NODE", "STATE", "VERSION", "TARGET", "HTTP", "RUNNING SINCE"]);
+    for node in nodes {
+        let state =
+            if node.ready { Cell::toned("ready", Tone::Good) } else { Cell::toned("not ready", Tone::Bad) };
+        table.row([
+            Cell::from(if node.dev { format!("{} (dev)", node.name) } else { node.name.clone() }),
+            state,
+            Cell::from(&node.version),
+            Cell::from(&node.target),
+            Cell::from(&node.http),
+            Cell::from(node.since.map(|then| words::ago(then, now)).unwrap_or_default()),
+        ]);
+    }
+    let mut lines = table.lines(colour);
+    for node in nodes {
+        let missing = node.missing.iter();
+        lines.extend(missing.map(|missing| words::clean(&format!("{} lacks: {missing}", node.name))));
+    }
+    lines
+}
+
+/// One event in one line.
+pub(crate) fn event(event: &Event) -> String {
+    let time = event.time.map(words::time).unwrap_or_default();
+    let by = if event.principal.is_empty() { String::new() } else { format!(" (by {})", event.principal) };
+    words::clean(&format!("{time}  {}  {}{by}", event.kind, event.text))
+}
+
+#[cfg(test)]
+pub(crate) mod examples;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+use std::time::{Duration, SystemTime};
+
+use super::*;
+
+fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(100)
+}
+
+#[test]
+fn all_modules() {
+    assert_eq!(
+        modules(&examples::modules(), false),
+        [
+            "NAME     PHASE        STABLE     CANDIDATE  SHARE  REASON",
+            "greeter  baking       1.0.0 (1)  1.1.0 (2)  10%    waiting on 20 s of bake",
+            "hello-c  rolled back  0.1.0 (1)  -          -      the candidate crashed with signal 11",
+        ]
+    );
+    assert_eq!(modules(&[], false).len(), 1, "an empty node says what to do");
+}
+
+#[test]
+fn one_module() {
+    let all = examples::modules();
+    assert_eq!(
+        module(&all[0], now(), false),
+        [
+            "greeter",
+            "  phase      baking",
+            "  stable     1.0.0 (1) aaaaaaaaaaaa",
+            "  candidate  1.1.0 (2) bbbbbbbbbbbb at 10%",
+            "  waiting on 20 s of bake",
+            "  rollout    r-7",
+            "  routes     /greet",
+            "",
+            "NODE  INSTANCE  VERSION    ROLE       STATE  WEIGHT  REQUESTS  ERRORS  P99 MS  STARTED",
+            "n1    1         1.0.0 (1)  stable     ready  90%     1200      3       1.25    1m ago",
+            "n1    2         1.1.0 (2)  candidate  ready  10%     1200      3       1.25    1m ago",
+        ]
+    );
+    let ended = module(&all[1], now(), false);
+    assert_eq!(
+        ended.last().map(String::as_str),
+        Some(
+            "n1    3         0.2.0 (2)  -     ended: ended by signal 11  0%      0         0       -       1m ago"
+        )
+    );
+}
+
+#[test]
+fn versions_and_history() {
+    assert_eq!(
+        versions(&examples::versions(), now(), false),
+        [
+            "VERSION  TARGET            DIGEST        SIZE     SIGNED BY  COMMITTED  STATE",
+            "1.2.0    x86_64-linux-gnu  cccccccccccc  1.5 KiB  dev        1m ago     quarantined: crashed with signal 11",
+            "1.1.0    x86_64-linux-gnu  bbbbbbbbbbbb  1.5 KiB  dev        1m ago     stable",
+            "1.0.0    x86_64-linux-gnu  aaaaaaaaaaaa  1.5 KiB  dev        1m ago     removed",
+        ]
+    );
+    assert_eq!(
+        history(&examples::history(), now(), false),
+        [
+            "RELEASE  VERSION  HOW   ENDED AS     BY   STARTED    WHY",
+            "2        1.1.0    push  rolled back  dev  1m ago     faster (errors 5.00% > 1.00%)",
+            "1 *      1.0.0    push  done         dev  1m30s ago  first",
+            "* is stable now",
+        ]
+    );
+}
+
+#[test]
+fn what_a_node_lacks_is_said() {
+    let node = Node {
+        name: "n1".to_owned(),
+        dev: true,
+        ready: true,
+        missing: vec!["users of their own for modules".to_owned()],
+        ..Node::default()
+    };
+    let lines = nodes(&[node], now(), false);
+    assert!(lines[1].starts_with("n1 (dev)  ready"), "{lines:?}");
+    assert_eq!(lines[2], "n1 lacks: users of their own for modules");
+}
+
+#[test]
+fn an_event_is_one_line() {
+    let text = event(&Event {
+        kind: "rollout.started".to_owned(),
+        text: "greeter 1.1.0\nsecond".to_owned(),
+        principal: "dev".to_owned(),
+        time: Some(prost_types::Timestamp { seconds: 0, nanos: 0 }),
+        ..Event::default()
+    });
+    assert_eq!(text, "1970-01-01T00:00:00Z  rollout.started  greeter 1.1.0\u{fffd}second (by dev)");
+}
