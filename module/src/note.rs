@@ -25,6 +25,14 @@ const _: () = {
     assert!(core::mem::offset_of!(Note<8>, content) == 16);
 };
 
+impl<const N: usize> Note<N> {
+    /// The content: the metadata's text and the NUL bytes behind it.
+    #[must_use]
+    pub const fn content(&self) -> &[u8] {
+        &self.content
+    }
+}
+
 /// What a module says of itself, as it is turned into a note by `export!`. All of it is constant.
 #[derive(Debug, Clone, Copy)]
 pub struct Metadata<'a> {

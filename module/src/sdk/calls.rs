@@ -139,7 +139,7 @@ pub(super) unsafe fn read<'a>(id: abi::Exchange, flags: u32) -> Result<Option<&'
 /// What is left of the request's body.
 ///
 /// # Safety
-/// As [`read`].
+/// No piece that [`read`] gave is in use, and the exchange is not ended for `'a`.
 pub(super) unsafe fn read_all<'a>(id: abi::Exchange, limit: usize) -> Result<&'a [u8], CallError> {
     let mut out = Slice::EMPTY;
     // SAFETY: `body_all` writes one `Slice` to the local `out`.

@@ -157,8 +157,9 @@ impl Exchange {
     ///
     /// # Errors
     /// [`CallError::TooLarge`] beyond `limit` bytes, [`CallError::Cancelled`].
-    pub fn read_all(&mut self, limit: usize) -> Result<Vec<u8>, CallError> {
-        // SAFETY: `&mut self` keeps other reads and the end away for this call, and the bytes are copied within it.
+    pub fn read_all(&self, limit: usize) -> Result<Vec<u8>, CallError> {
+        // SAFETY: no piece is lent meanwhile (a `Reader` borrows `&mut`), `&self` keeps the exchange from ending, and the
+        // bytes, which the host keeps until then, are copied within this call.
         unsafe { calls::read_all(self.id, limit) }.map(<[u8]>::to_vec)
     }
 

@@ -284,8 +284,8 @@ impl Engine {
         own.or_else(|| self.table.get(handle))
     }
 
-    /// Sees to it that what was appended to a link gets sent: by this thread now, unless it holds the link's turn, whose
-    /// end sends it. The turn is looked at after the append, and whoever takes it sends what is there: nothing stays.
+    /// Sees to it that what was appended to a link gets sent: by this thread now, unless it holds the link's turn and it
+    /// is little, for the end of the turn's batch sends that. The turn is looked at after the append, and whoever takes it sends what is there: nothing stays.
     pub(crate) fn flush(&self, link: &Arc<Link>) {
         let holds_turn = TURN.try_with(|turn| {
             turn.borrow().as_ref().is_some_and(|(lane, number)| {
@@ -294,6 +294,8 @@ impl Engine {
         });
         if !holds_turn.unwrap_or(false) {
             link.flush_all();
+        } else if link.has_much_to_send() {
+            link.flush_some();
         }
     }
 

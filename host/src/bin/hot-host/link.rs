@@ -19,6 +19,9 @@ use thiserror::Error;
 /// small answers add above it is bounded by the exchanges that are open.
 const HIGH_WATER: usize = 1024 * 1024;
 
+/// Bytes that are sent even within a batch: more would not make the write cheaper, but the buffer larger.
+const WORTH_A_WRITE: usize = 128 * 1024;
+
 /// Why a link ended.
 #[derive(Debug, Error)]
 pub(crate) enum LinkError {
@@ -140,6 +143,11 @@ impl Link {
     pub(crate) fn is_full(&self) -> bool {
         let out = lock(&self.out);
         out.buffer.len() + out.sending >= HIGH_WATER && !self.is_dead()
+    }
+
+    /// Whether enough waits for a write of its own.
+    pub(crate) fn has_much_to_send(&self) -> bool {
+        lock(&self.out).buffer.len() >= WORTH_A_WRITE
     }
 
     /// Waits until the link is not full, it died, or the deadline.
