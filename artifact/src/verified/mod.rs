@@ -31,6 +31,7 @@ pub struct Verified {
     file: FileReader,
     digest: Sha256,
     metadata: Metadata,
+    metadata_text: String,
     target: Target,
     principal: String,
     fingerprint: String,
@@ -191,6 +192,8 @@ impl Verified {
             file,
             digest: digests.identity,
             metadata,
+            // It parsed as TOML, which is UTF-8.
+            metadata_text: String::from_utf8_lossy(&facts.metadata).into_owned(),
             target: facts.target,
             principal,
             fingerprint: signature.key().fingerprint(),
@@ -207,6 +210,12 @@ impl Verified {
     #[must_use]
     pub const fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+
+    /// The metadata as it stands in the file, TOML.
+    #[must_use]
+    pub fn metadata_text(&self) -> &str {
+        &self.metadata_text
     }
 
     /// What it was built for.

@@ -195,6 +195,12 @@ impl Store {
         self.0.files.open_artifact(digest)
     }
 
+    /// What is known of an artifact that is here.
+    #[must_use]
+    pub fn artifact(&self, digest: &Sha256) -> Option<Arc<VersionRecord>> {
+        self.0.files.known().artifacts.get(digest).cloned()
+    }
+
     /// Modules that have a record, by name.
     #[must_use]
     pub fn modules(&self) -> Vec<ModuleName> {

@@ -15,6 +15,9 @@ use super::names::RolloutId;
 /// Milliseconds since 1970 UTC, as the caller's clock says: the store has no clock of its own for records.
 pub type UnixMillis = u64;
 
+/// Stable releases of a module that are remembered as a way back.
+const MAX_SERVED: usize = 50;
+
 /// All that can't be rebuilt about one module: the content of `modules/<name>.json`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModuleRecord {
@@ -27,6 +30,8 @@ pub struct ModuleRecord {
     /// Digests that failed and are not to run again unless a person says so.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub quarantine: BTreeMap<Sha256, Quarantine>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) served: Vec<u64>,
     #[serde(default)]
     pub(super) last_release: u64,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -44,6 +49,24 @@ impl ModuleRecord {
     #[must_use]
     pub const fn last_release(&self) -> u64 {
         self.last_release
+    }
+
+    /// The releases that were named stable and not taken back since, oldest first; the last one is stable.
+    #[must_use]
+    pub fn served(&self) -> &[u64] {
+        &self.served
+    }
+
+    /// Names the stable release. One that was stable before is gone back to: those after it are forgotten. `None`:
+    /// nothing is stable. Of the older ones a bounded number is remembered.
+    pub fn set_stable(&mut self, release: Option<u64>) {
+        let Some(release) = release else { return self.served.clear() };
+        match self.served.iter().position(|served| *served == release) {
+            Some(at) => self.served.truncate(at + 1),
+            None => self.served.push(release),
+        }
+        let over = self.served.len().saturating_sub(MAX_SERVED);
+        self.served.drain(..over);
     }
 
     /// The releases that can still be gone back to, by number. Older ones are in the history only.
