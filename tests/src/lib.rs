@@ -1,1 +1,31 @@
-//! .
+//! The real binaries under test: what starts nodes, builds modules that misbehave, makes load, and looks on.
+//!
+//! Owns how the end-to-end tests (`tests/tests/`) and the demo (`src/bin/hot-demo.rs`) handle `hotd`, `hot-spawn`,
+//! `hot-host` and `hotctl`: as processes, by their command lines, their JSON and their HTTP. It links none of them and
+//! stands in for none of them. Everything here waits with a deadline and for an event, and what it starts ends with it.
+//!
+//! Errors are `anyhow`: whoever reads them is a person in front of a failed test.
+
+#![forbid(unsafe_code)]
+
+mod binaries;
+mod follow;
+mod hotctl;
+mod http;
+mod keys;
+mod load;
+mod modules;
+mod node;
+mod process;
+mod status;
+
+pub use binaries::Binaries;
+pub use follow::Follow;
+pub use hotctl::{Hotctl, Output};
+pub use http::{Reply, Request, exchange, get, raw};
+pub use keys::Key;
+pub use load::{Counts, Failure, Load, LoadOptions, Pace, Window};
+pub use modules::{Module, example, panics};
+pub use node::{Events, Node, NodeOptions, Refusal, WAIT};
+pub use process::Process;
+pub use status::{Ended, Event, Instance, ModuleNode, ModuleStatus, Release, Rollback, Rollout, Status};

@@ -1,0 +1,49 @@
+/*
+ * What the modules of the tests share: a name, a version and a route that are set when they are built, and an answer
+ * that names both. A source that misbehaves says only how.
+ *
+ * Settings: VERSION (always given), NAME ("probe"), CONSTRUCTED (a file that is made when any code of the module runs).
+ */
+#ifndef PROBE_H
+#define PROBE_H
+
+#include "hot_module.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#ifndef NAME
+#define NAME "probe"
+#endif
+
+HOT_MODULE_METADATA(NAME, VERSION, "routes = [\"/" NAME "\"]\n");
+
+#define TEXT(literal) ((hot_slice){(const uint8_t *)(literal), sizeof(literal) - 1})
+
+/* The host's services. Written once, in start, before any other call. */
+static const hot_host *host;
+
+/* `NAME VERSION`, the answer of one that does what it should. */
+static inline void answer(hot_exchange exchange, uint32_t status) {
+    const hot_header type = {TEXT("content-type"), TEXT("text/plain")};
+    (void)host->reply(exchange, status, &type, 1, TEXT(NAME " " VERSION "\n"));
+}
+
+static inline hot_status probe_start(const hot_host *services, hot_slice config, void **self, hot_slice *why) {
+    (void)config;
+    (void)self;
+    (void)why;
+    host = services;
+    return HOT_OK;
+}
+
+#ifdef CONSTRUCTED
+/* Proves whether any code of this file has run: the loader calls this before anything else. */
+__attribute__((constructor)) static void constructed(void) {
+    int file = open(CONSTRUCTED, O_CREAT | O_WRONLY, 0600);
+    if (file >= 0)
+        close(file);
+}
+#endif
+
+#endif

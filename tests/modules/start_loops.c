@@ -1,0 +1,16 @@
+/* Never returns from start. */
+#include "probe.h"
+
+static hot_status start(const hot_host *services, hot_slice config, void **self, hot_slice *why) {
+    (void)probe_start(services, config, self, why);
+    for (;;)
+        pause();
+    return HOT_FAILED;
+}
+
+static void handle(void *self, hot_exchange exchange) {
+    (void)self;
+    answer(exchange, 200);
+}
+
+HOT_EXPORT const hot_table hot_module = {.abi = HOT_ABI, .size = sizeof(hot_table), .start = start, .handle = handle};

@@ -1,0 +1,167 @@
+//! Runs of `hotctl`, against one node, with a deadline.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+use std::{io::Read, os::unix::process::ExitStatusExt};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde::de::DeserializeOwned;
+
+use crate::Follow;
+
+/// Longest that a run may take. The longest rollouts of the tests take a quarter of it.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// How a run ended, and what it printed.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Exit code; 128 + signal when a signal ended it.
+    pub code: i32,
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+    /// From its start to its end.
+    pub took: Duration,
+    /// The arguments, for messages.
+    arguments: String,
+}
+
+impl Output {
+    /// Checks the exit code.
+    ///
+    /// # Errors
+    /// When it is another one; the text has all that was printed.
+    pub fn expect(self, code: i32) -> Result<Self> {
+        ensure!(
+            self.code == code,
+            "`hotctl {}` ended with {}, expected {code}\nstdout:\n{}\nstderr:\n{}",
+            self.arguments,
+            self.code,
+            self.stdout,
+            self.stderr
+        );
+        Ok(self)
+    }
+
+    /// The last line of its standard output, read as JSON.
+    ///
+    /// # Errors
+    /// When there is none or it has another shape.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
+        let line = self
+            .stdout
+            .lines()
+            .last()
+            .with_context(|| format!("`hotctl {}` printed nothing", self.arguments))?;
+        serde_json::from_str(line).with_context(|| format!("`hotctl {}` printed {line:?}", self.arguments))
+    }
+
+    /// Standard error as the one sentence that it must be.
+    ///
+    /// # Errors
+    /// When it is empty or more than one line.
+    pub fn sentence(&self) -> Result<&str> {
+        let text = self.stderr.trim_end();
+        ensure!(!text.is_empty(), "`hotctl {}` gave no error\nstdout:\n{}", self.arguments, self.stdout);
+        ensure!(!text.contains('\n'), "`hotctl {}`: expected one sentence, found:\n{text}", self.arguments);
+        Ok(text)
+    }
+}
+
+/// `hotctl` as the user of one node would run it: it finds the node by the record that the node left.
+#[derive(Clone, Debug)]
+pub struct Hotctl {
+    program: PathBuf,
+    runtime_dir: PathBuf,
+}
+
+impl Hotctl {
+    pub(crate) fn new(program: PathBuf, runtime_dir: PathBuf) -> Self {
+        Self { program, runtime_dir }
+    }
+
+    /// The command, not started, with nothing of the caller's environment that could lead it to another node.
+    pub fn command(&self, arguments: &[impl AsRef<OsStr>]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).env("XDG_RUNTIME_DIR", &self.runtime_dir).env("NO_COLOR", "1");
+        for name in ["HOTCTL_NODE", "HOTCTL_TOKEN", "HOTCTL_KEY", "SSH_AUTH_SOCK"] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    /// When it can't be started or takes more than two minutes.
+    pub fn run(&self, arguments: &[impl AsRef<OsStr>]) -> Result<Output> {
+        run(self.command(arguments))
+    }
+
+    /// Starts it and follows its lines.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn follow(&self, arguments: &[impl AsRef<OsStr>]) -> Result<Follow> {
+        Follow::start(self.command(arguments))
+    }
+}
+
+/// Runs a command to its end, within [`DEADLINE`].
+pub(crate) fn run(mut command: Command) -> Result<Output> {
+    let arguments = command
+        .get_args()
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect::<Vec<_>>()
+        .join(" ");
+    let start = Instant::now();
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("could not start {command:?}"))?;
+    let stdout = read_all(child.stdout.take().context("standard output is a pipe")?);
+    let stderr = read_all(child.stderr.take().context("standard error is a pipe")?);
+    let mut texts = Vec::new();
+    for pipe in [stdout, stderr] {
+        match pipe.recv_timeout((start + DEADLINE).saturating_duration_since(Instant::now())) {
+            Ok(text) => texts.push(text),
+            Err(RecvTimeoutError::Timeout) => {
+                child.kill().context("ending a program that hangs")?;
+                child.wait().context("waiting for a child")?;
+                bail!(
+                    "`{} {arguments}` still ran after {DEADLINE:?}",
+                    command.get_program().to_string_lossy()
+                );
+            }
+            Err(RecvTimeoutError::Disconnected) => return Err(anyhow!("the reader of a pipe is gone")),
+        }
+    }
+    let code = code(child.wait().context("waiting for a child")?);
+    let stderr = texts.pop().unwrap_or_default();
+    let stdout = texts.pop().unwrap_or_default();
+    Ok(Output { code, stdout, stderr, took: start.elapsed(), arguments })
+}
+
+/// The exit code as a shell tells it.
+pub(crate) fn code(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
+}
+
+/// Reads a pipe to its end on a thread of its own, so that neither of two pipes can fill up and block the child.
+fn read_all(mut pipe: impl Read + Send + 'static) -> std::sync::mpsc::Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What was read before an error is still worth showing; nobody listens when the deadline has passed.
+        drop(pipe.read_to_end(&mut bytes));
+        drop(sender.send(String::from_utf8_lossy(&bytes).into_owned()));
+    });
+    receiver
+}

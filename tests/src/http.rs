@@ -1,0 +1,69 @@
+//! Single requests over HTTP/1.1, each on a connection of its own.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+
+/// Longest that one request may take.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A request with its body.
+pub type Request = http::Request<Full<Bytes>>;
+
+/// A response with its whole body.
+pub type Reply = http::Response<Bytes>;
+
+/// Sends one request and reads the whole response.
+///
+/// # Errors
+/// When the connection or the response fails, or takes more than a minute.
+pub fn exchange(address: SocketAddr, request: Request) -> Result<Reply> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("a runtime")?;
+    runtime.block_on(async {
+        tokio::time::timeout(DEADLINE, send(address, request)).await.context("no response in time")?
+    })
+}
+
+/// `GET` of a path.
+///
+/// # Errors
+/// As [`exchange`].
+pub fn get(address: SocketAddr, path: &str) -> Result<Reply> {
+    let request = http::Request::get(path).header("host", address.to_string());
+    exchange(address, request.body(Full::default()).context("a path")?)
+}
+
+async fn send(address: SocketAddr, request: Request) -> Result<Reply> {
+    let stream = tokio::net::TcpStream::connect(address).await.context("connecting")?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.context("handshake")?;
+    let driver = tokio::spawn(connection);
+    let (head, body) = sender.send_request(request).await.context("sending")?.into_parts();
+    let body = body.collect().await.context("reading the body")?.to_bytes();
+    driver.abort();
+    Ok(http::Response::from_parts(head, body))
+}
+
+/// Sends bytes as they are and reads what comes back until the other side closes or says no more for a minute.
+///
+/// # Errors
+/// When the connection fails before anything came back.
+pub fn raw(address: SocketAddr, bytes: &[u8]) -> Result<String> {
+    let mut stream = TcpStream::connect(address).context("connecting")?;
+    stream.set_read_timeout(Some(DEADLINE)).context("a time-out")?;
+    stream.set_write_timeout(Some(DEADLINE)).context("a time-out")?;
+    // A server that has seen enough may answer and close before it has read all.
+    let sent = stream.write_all(bytes);
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer);
+    if answer.is_empty() {
+        sent.context("sending")?;
+        read.context("reading")?;
+    }
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}

@@ -1,0 +1,64 @@
+//! Keys and signatures, made by OpenSSH's own `ssh-keygen`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+/// A key pair in a file.
+#[derive(Clone, Debug)]
+pub struct Key {
+    path: PathBuf,
+}
+
+impl Key {
+    /// A key file that exists.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// A new ed25519 key at `path`, without a passphrase.
+    ///
+    /// # Errors
+    /// When `ssh-keygen` fails.
+    pub fn generate(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        let mut command = Command::new("ssh-keygen");
+        command.args(["-q", "-t", "ed25519", "-N", "", "-C", "a key of the tests", "-f"]).arg(&path);
+        let output = crate::hotctl::run(command)?;
+        ensure!(output.code == 0, "ssh-keygen could not make {}: {}", path.display(), output.stderr);
+        Ok(Self { path })
+    }
+
+    /// The private key's file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The public key as `allowed_signers` has it: `TYPE BASE64`.
+    ///
+    /// # Errors
+    /// When the public key's file can't be read.
+    pub fn public(&self) -> Result<String> {
+        let path = self.path.with_extension("pub");
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        Ok(text.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
+    }
+
+    /// Signs `file` as any user of OpenSSH would, into `signature`.
+    ///
+    /// # Errors
+    /// When `ssh-keygen` fails.
+    pub fn sign(&self, namespace: &str, file: &Path, signature: &Path) -> Result<()> {
+        let mut command = Command::new("ssh-keygen");
+        command.args(["-q", "-Y", "sign", "-n", namespace, "-f"]).arg(&self.path).arg(file);
+        let made = PathBuf::from(format!("{}.sig", file.display()));
+        let output = crate::hotctl::run(command)?;
+        ensure!(output.code == 0, "ssh-keygen could not sign {}: {}", file.display(), output.stderr);
+        if made != signature {
+            fs::rename(&made, signature).with_context(|| made.display().to_string())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,118 @@
+//! Modules of the tests: small C sources in `tests/modules/`, built on demand, each combination of source and settings
+//! once.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::Binaries;
+
+/// A module to build: `tests/modules/SOURCE.c` with its settings.
+#[derive(Clone, Debug)]
+pub struct Module {
+    source: &'static str,
+    version: String,
+    /// Values of macros, quoted where the source wants a string.
+    defines: BTreeMap<&'static str, String>,
+}
+
+impl Module {
+    /// The module `probe` in version 1.0.0, built from `tests/modules/SOURCE.c`. It serves `/probe` and answers
+    /// `probe 1.0.0`, as far as the source does not misbehave.
+    pub fn new(source: &'static str) -> Self {
+        Self { source, version: "1.0.0".to_owned(), defines: BTreeMap::new() }
+    }
+
+    /// In another version.
+    #[must_use]
+    pub fn version(mut self, version: &str) -> Self {
+        version.clone_into(&mut self.version);
+        self
+    }
+
+    /// Under another name, and with the route `/NAME`.
+    #[must_use]
+    pub fn name(self, name: &str) -> Self {
+        self.text("NAME", name)
+    }
+
+    /// With a macro whose value is a string.
+    #[must_use]
+    pub fn text(mut self, name: &'static str, value: &str) -> Self {
+        self.defines.insert(name, format!("{value:?}"));
+        self
+    }
+
+    /// With a macro whose value is a number.
+    #[must_use]
+    pub fn number(mut self, name: &'static str, value: u64) -> Self {
+        self.defines.insert(name, value.to_string());
+        self
+    }
+
+    /// Builds it, or finds it built, and gives the file.
+    ///
+    /// # Errors
+    /// When the compiler fails; the text has what it said.
+    pub fn build(&self) -> Result<PathBuf> {
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let include = sources.join("../module/include");
+        let source = sources.join("modules").join(self.source).with_extension("c");
+        let mut hasher = DefaultHasher::new();
+        for file in [&source, &sources.join("modules/probe.h"), &include.join("hot_module.h")] {
+            fs::read(file).with_context(|| file.display().to_string())?.hash(&mut hasher);
+        }
+        (&self.version, &self.defines).hash(&mut hasher);
+
+        let folder = target()?.join("test-modules");
+        fs::create_dir_all(&folder).context("a folder for modules")?;
+        let file = folder.join(format!("{}-{}-{:016x}.so", self.source, self.version, hasher.finish()));
+        if file.exists() {
+            return Ok(file);
+        }
+        // To a file of this build's own and then a rename: tests that build the same at the same time do not disturb
+        // each other.
+        let fresh =
+            tempfile::Builder::new().prefix("build-").suffix(".so").tempfile_in(&folder).context("a file")?;
+        let mut command = Command::new("cc");
+        command.args(["-shared", "-fPIC", "-O1", "-g0", "-Wall", "-Wextra", "-Werror", "-pthread", "-I"]);
+        command.arg(&include).arg("-I").arg(sources.join("modules"));
+        command.arg(format!("-DVERSION={:?}", self.version));
+        command.args(self.defines.iter().map(|(name, value)| format!("-D{name}={value}")));
+        command.arg(&source).arg("-o").arg(fresh.path());
+        let output = crate::hotctl::run(command)?;
+        ensure!(output.code == 0, "{} does not compile:\n{}", source.display(), output.stderr);
+        fresh.persist(&file).with_context(|| file.display().to_string())?;
+        Ok(file)
+    }
+}
+
+/// A file that `make examples` built, for example `greeter-1.0.0.so`.
+///
+/// # Errors
+/// When it is not there; the text says what to run.
+pub fn example(name: &str) -> Result<PathBuf> {
+    let file = target()?.join("release").join(name);
+    ensure!(file.is_file(), "{} was not found; build it first: `make examples`", file.display());
+    Ok(file)
+}
+
+/// The module that panics on one request of two, `probe 1.1.0`, in Rust (`tests/modules/panics`).
+///
+/// # Errors
+/// When it is not there; the text says what to run.
+pub fn panics() -> Result<PathBuf> {
+    let file = Binaries::profile()?.join("libpanics.so");
+    ensure!(file.is_file(), "{} was not found; build it first: `cargo build --workspace`", file.display());
+    Ok(file)
+}
+
+/// The folder of all that is built.
+fn target() -> Result<PathBuf> {
+    let profile = Binaries::profile()?;
+    Ok(profile.parent().with_context(|| format!("{} is in no folder", profile.display()))?.to_owned())
+}

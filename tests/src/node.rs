@@ -1,0 +1,454 @@
+//! A dev node of its own: a folder, a `hotd --dev`, and all the processes that come with it.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::process::{self, Process};
+use crate::{Binaries, Event, Follow, Hotctl, Key, ModuleStatus, Output, Status};
+
+/// Longest wait for anything that a healthy node does by itself. Far above what it takes, so that a busy machine fails
+/// no test; where the product promises a time, the test measures that.
+pub const WAIT: Duration = Duration::from_secs(30);
+
+/// Lines of the daemon's log that an error shows.
+const LOG_LINES: usize = 30;
+
+/// How to start a node that is not the usual one.
+#[derive(Clone, Debug, Default)]
+pub struct NodeOptions {
+    /// The data folder. None: one below the node's own folder.
+    pub data_dir: Option<PathBuf>,
+    /// Where HTTP is served. None: a port of loopback that is free.
+    pub http: Option<SocketAddr>,
+    /// Further arguments of `hotd`.
+    pub arguments: Vec<String>,
+}
+
+/// Why a `hotd` did not come to serve.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Its exit code; 128 + signal when a signal ended it.
+    pub code: i32,
+    /// All that it printed to its standard error.
+    pub stderr: String,
+}
+
+/// A node that runs, or one that was killed and can be started again on its data. Whatever is left of it ends when it
+/// is dropped.
+#[derive(Debug)]
+pub struct Node {
+    binaries: Binaries,
+    folder: TempDir,
+    data_dir: PathBuf,
+    arguments: Vec<String>,
+    daemon: Option<Daemon>,
+    http: SocketAddr,
+    grpc: SocketAddr,
+    socket: PathBuf,
+}
+
+/// The `hotd` of a node.
+#[derive(Debug)]
+struct Daemon {
+    child: Child,
+    process: Process,
+}
+
+/// What the ready line says.
+struct Ready {
+    http: SocketAddr,
+    grpc: SocketAddr,
+    socket: PathBuf,
+}
+
+impl Node {
+    /// Starts a node in a folder of its own and waits until it serves.
+    ///
+    /// # Errors
+    /// When it does not within [`WAIT`]; the text has the end of its log.
+    pub fn start() -> Result<Self> {
+        Self::start_with(NodeOptions::default())
+    }
+
+    /// Starts a node as told and waits until it serves.
+    ///
+    /// # Errors
+    /// When it does not within [`WAIT`]; the text has the end of its log.
+    pub fn start_with(options: NodeOptions) -> Result<Self> {
+        let binaries = Binaries::locate()?;
+        let folder = tempfile::Builder::new().prefix("hot-").tempdir().context("a folder for the node")?;
+        fs::create_dir(folder.path().join("run")).context("a run-time folder for the node")?;
+        let data_dir = options.data_dir.unwrap_or_else(|| folder.path().join("data"));
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut node = Self {
+            binaries,
+            folder,
+            data_dir,
+            arguments: options.arguments,
+            daemon: None,
+            http: options.http.unwrap_or(any),
+            grpc: any,
+            socket: PathBuf::new(),
+        };
+        node.boot()?;
+        Ok(node)
+    }
+
+    /// Starts a `hotd` that is expected to refuse, and gives what it said.
+    ///
+    /// # Errors
+    /// When it serves after all, or hangs.
+    pub fn refused(options: NodeOptions) -> Result<Refusal> {
+        let binaries = Binaries::locate()?;
+        let folder = tempfile::Builder::new().prefix("hot-").tempdir().context("a folder for the node")?;
+        let data_dir = options.data_dir.unwrap_or_else(|| folder.path().join("data"));
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut command = hotd(&binaries, &data_dir, options.http.unwrap_or(any), any, folder.path());
+        command.args(options.arguments);
+        let mut follow = Follow::start(command)?;
+        let end = follow.wait_end(WAIT);
+        // A hot-spawn that it started before it refused would outlive it.
+        for left in process::of_node(folder.path())? {
+            left.signal(Signal::KILL)?;
+            left.wait_gone(WAIT)?;
+        }
+        Ok(Refusal { code: end?, stderr: follow.seen().join("\n") })
+    }
+
+    /// Starts `hotd` on the node's data and addresses and waits for its ready line.
+    fn boot(&mut self) -> Result<()> {
+        let log =
+            File::options().create(true).append(true).open(self.log_path()).context("the node's log")?;
+        let mut command = hotd(&self.binaries, &self.data_dir, self.http, self.grpc, self.folder.path());
+        command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let mut child = command.spawn().context("could not start hotd")?;
+        let pid = i32::try_from(child.id()).context("a pid")?;
+        let process = Process::of(pid);
+        let stdout = child.stdout.take().context("standard output is a pipe")?;
+        let (sender, lines) = sync_channel(1);
+        thread::spawn(move || {
+            let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
+            let ready = lines.find_map(|line| parse_ready(&line));
+            if let Some(ready) = ready {
+                drop(sender.send(ready));
+            } else {
+                drop(sender);
+            }
+            // Whatever else it prints must not fill the pipe.
+            lines.for_each(drop);
+        });
+        let ready = lines.recv_timeout(WAIT);
+        if let Some(process) = process {
+            self.daemon = Some(Daemon { child, process });
+        }
+        let ready = ready.with_context(|| {
+            format!("hotd did not say that it is ready. Its log ends:\n{}", self.log_tail())
+        })?;
+        ensure!(self.daemon.is_some(), "hotd ended at once. Its log ends:\n{}", self.log_tail());
+        self.http = ready.http;
+        self.grpc = ready.grpc;
+        self.socket = ready.socket;
+        Ok(())
+    }
+
+    /// Where its gateway listens. The same over restarts.
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Where its gRPC listens. The same over restarts.
+    pub fn grpc(&self) -> SocketAddr {
+        self.grpc
+    }
+
+    /// Its control socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Its data folder.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// A folder of the test's own that goes with the node.
+    pub fn scratch(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The programs that it was started from.
+    pub fn binaries(&self) -> &Binaries {
+        &self.binaries
+    }
+
+    /// The key that it trusts.
+    pub fn key(&self) -> Key {
+        Key::at(self.data_dir.join("dev-key"))
+    }
+
+    /// The token that its gRPC asks for.
+    ///
+    /// # Errors
+    /// When its file can't be read.
+    pub fn token(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.data_dir.join("token")).context("the node's token")?.trim_end().to_owned())
+    }
+
+    /// `hotctl` for this node.
+    pub fn ctl(&self) -> Hotctl {
+        Hotctl::new(self.binaries.hotctl(), self.folder.path().join("run"))
+    }
+
+    /// Runs `hotctl` for this node.
+    ///
+    /// # Errors
+    /// When it can't be started or hangs.
+    pub fn hotctl(&self, arguments: &[&str]) -> Result<Output> {
+        self.ctl().run(arguments)
+    }
+
+    /// Pushes a file with further arguments and waits for the end of its rollout.
+    ///
+    /// # Errors
+    /// When `hotctl` can't be started or hangs. How the rollout ended is in the output.
+    pub fn push(&self, file: &Path, arguments: &[&str]) -> Result<Output> {
+        let file = file.to_str().context("a path in UTF-8")?;
+        self.hotctl(&[&["push", file], arguments].concat())
+    }
+
+    /// What `hotctl status -o json` says.
+    ///
+    /// # Errors
+    /// When it fails or has another shape than documented.
+    pub fn status(&self) -> Result<Status> {
+        self.hotctl(&["status", "-o", "json"])?.expect(0)?.json()
+    }
+
+    /// What `hotctl status` says of one module.
+    ///
+    /// # Errors
+    /// When it fails, or the node does not know the module.
+    pub fn module(&self, name: &str) -> Result<ModuleStatus> {
+        let status = self.status()?;
+        status.module(name).cloned().with_context(|| format!("no module {name} in {status:?}"))
+    }
+
+    /// Waits until what `hotctl status --watch` says of a module is as wanted, and gives that.
+    ///
+    /// # Errors
+    /// When it is not within `deadline`.
+    pub fn wait_module(
+        &self,
+        name: &str,
+        deadline: Duration,
+        wanted: impl Fn(&ModuleStatus) -> bool,
+    ) -> Result<ModuleStatus> {
+        let mut watch = self.ctl().follow(&["status", "--watch", "-o", "json"])?;
+        watch.wait(deadline, |line| {
+            let status: Status = serde_json::from_str(line).ok()?;
+            status.module(name).filter(|module| wanted(module)).cloned()
+        })
+    }
+
+    /// Follows the node's events: the latest first, then each new one.
+    ///
+    /// # Errors
+    /// When `hotctl` can't be started.
+    pub fn events(&self) -> Result<Events> {
+        Ok(Events(self.ctl().follow(&["events", "-f", "-o", "json"])?))
+    }
+
+    /// The daemon's process.
+    ///
+    /// # Errors
+    /// When it was killed and not started again.
+    pub fn daemon(&self) -> Result<&Process> {
+        self.daemon.as_ref().map(|daemon| &daemon.process).context("this node's hotd does not run")
+    }
+
+    /// The hosts that run now, by pid.
+    ///
+    /// # Errors
+    /// When `/proc` can't be read.
+    pub fn hosts(&self) -> Result<Vec<Process>> {
+        Ok(self.processes()?.into_iter().filter(|process| process.name() == "hot-host").collect())
+    }
+
+    /// Ends `hotd` as systemd would (SIGTERM, then wait) and starts it again on the same data and addresses.
+    ///
+    /// # Errors
+    /// When it does not end or does not serve again within [`WAIT`] each.
+    pub fn restart(&mut self) -> Result<()> {
+        let mut daemon = self.daemon.take().context("this node's hotd does not run")?;
+        daemon.process.signal(Signal::TERM)?;
+        let gone = daemon.process.wait_gone(WAIT);
+        if gone.is_err() {
+            self.daemon = Some(daemon);
+            return gone;
+        }
+        let code = crate::hotctl::code(daemon.child.wait().context("waiting for hotd")?);
+        ensure!(
+            code == 0,
+            "hotd ended with {code} after SIGTERM, expected 0. Its log ends:\n{}",
+            self.log_tail()
+        );
+        self.boot()
+    }
+
+    /// `kill -9` of `hotd` alone; its hosts stay. Gives the moment of the signal.
+    ///
+    /// # Errors
+    /// When it does not run or does not end.
+    pub fn kill_daemon(&mut self) -> Result<Instant> {
+        let mut daemon = self.daemon.take().context("this node's hotd does not run")?;
+        let at = Instant::now();
+        daemon.process.signal(Signal::KILL)?;
+        daemon.child.wait().context("waiting for hotd")?;
+        Ok(at)
+    }
+
+    /// `kill -9` of every process of the node, as a reboot does.
+    ///
+    /// # Errors
+    /// When one does not end within [`WAIT`].
+    pub fn kill_all(&mut self) -> Result<()> {
+        let all = self.processes()?;
+        if self.daemon.is_some() {
+            self.kill_daemon()?;
+        }
+        for process in &all {
+            process.signal(Signal::KILL)?;
+        }
+        all.iter().try_for_each(|process| process.wait_gone(WAIT))
+    }
+
+    /// Starts `hotd` again after a kill, on the same data and addresses.
+    ///
+    /// # Errors
+    /// When it does not serve within [`WAIT`].
+    pub fn start_again(&mut self) -> Result<()> {
+        ensure!(self.daemon.is_none(), "hotd still runs");
+        self.boot()
+    }
+
+    /// The end of the daemon's log, for messages.
+    pub fn log_tail(&self) -> String {
+        let text = fs::read_to_string(self.log_path()).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+    }
+
+    /// Ends the node as its user would, and checks that nothing of it is left: `hotd` ends in time with 0.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn stop(mut self) -> Result<()> {
+        let Some(mut daemon) = self.daemon.take() else { bail!("this node's hotd does not run") };
+        daemon.process.signal(Signal::TERM)?;
+        daemon.process.wait_gone(WAIT)?;
+        let code = crate::hotctl::code(daemon.child.wait().context("waiting for hotd")?);
+        ensure!(
+            code == 0,
+            "hotd ended with {code} after SIGTERM, expected 0. Its log ends:\n{}",
+            self.log_tail()
+        );
+        Ok(())
+    }
+
+    fn processes(&self) -> Result<Vec<Process>> {
+        let mut all = process::of_node(self.folder.path())?;
+        if !self.data_dir.starts_with(self.folder.path()) {
+            all.extend(process::of_node(&self.data_dir)?);
+        }
+        Ok(all.into_iter().collect())
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("hotd.log")
+    }
+
+    /// Ends whatever is left: first `hotd` in its own way, then all that still runs by force.
+    fn end(&mut self) -> Result<()> {
+        let all = self.processes()?;
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.process.signal(Signal::TERM)?;
+            if daemon.process.wait_gone(WAIT).is_err() {
+                daemon.process.signal(Signal::KILL)?;
+            }
+            daemon.child.wait().context("waiting for hotd")?;
+        }
+        for process in all.into_iter().chain(self.processes()?) {
+            process.signal(Signal::KILL)?;
+            process.wait_gone(WAIT)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let ended = self.end();
+        if thread::panicking() || ended.is_err() {
+            // The test runner shows it with the failed test.
+            drop(writeln!(std::io::stderr(), "the node's log ends:\n{}\n{ended:?}", self.log_tail()));
+        }
+    }
+}
+
+/// The events of a node as they happen.
+#[derive(Debug)]
+pub struct Events(Follow);
+
+impl Events {
+    /// Waits for the next event that is as wanted, and gives it.
+    ///
+    /// # Errors
+    /// When none comes within `deadline`.
+    pub fn wait(&mut self, deadline: Duration, wanted: impl Fn(&Event) -> bool) -> Result<Event> {
+        self.0.wait(deadline, |line| serde_json::from_str(line).ok().filter(|event| wanted(event)))
+    }
+}
+
+/// The command that starts a dev node's `hotd`, with nothing of the caller's environment that configures it.
+fn hotd(binaries: &Binaries, data_dir: &Path, http: SocketAddr, grpc: SocketAddr, folder: &Path) -> Command {
+    let mut command = Command::new(binaries.hotd());
+    command.arg("--dev").arg("--data-dir").arg(data_dir);
+    command.arg("--http").arg(http.to_string()).arg("--grpc").arg(grpc.to_string());
+    command.env("XDG_RUNTIME_DIR", folder.join("run")).env("NO_COLOR", "1").current_dir(folder);
+    for name in ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "RUST_LOG"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Reads `ready http=ADDR grpc=ADDR socket=PATH`.
+fn parse_ready(line: &str) -> Option<Ready> {
+    let rest = line.strip_prefix("ready http=")?;
+    let (http, rest) = rest.split_once(" grpc=")?;
+    let (grpc, socket) = rest.split_once(" socket=")?;
+    Some(Ready { http: http.parse().ok()?, grpc: grpc.parse().ok()?, socket: PathBuf::from(socket) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ready_line_is_read() {
+        let ready =
+            parse_ready("ready http=127.0.0.1:80 grpc=127.0.0.1:81 socket=/a b/hotd.sock").expect("parses");
+        assert_eq!((ready.http.port(), ready.grpc.port()), (80, 81));
+        assert_eq!(ready.socket, Path::new("/a b/hotd.sock"));
+        assert!(parse_ready("ready http=127.0.0.1 grpc=x socket=y").is_none());
+    }
+}

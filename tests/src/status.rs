@@ -1,0 +1,146 @@
+//! The documented shapes of `hotctl -o json`, as far as the tests look at them. A key that is missing fails the test.
+
+use serde::Deserialize;
+
+/// What `status -o json` prints.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Status {
+    /// Every module, by name.
+    pub modules: Vec<ModuleStatus>,
+}
+
+impl Status {
+    /// The module of this name.
+    pub fn module(&self, name: &str) -> Option<&ModuleStatus> {
+        self.modules.iter().find(|module| module.name == name)
+    }
+}
+
+/// A module at one moment.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ModuleStatus {
+    /// Its name.
+    pub name: String,
+    /// What is served.
+    pub stable: Option<Release>,
+    /// What a running rollout tries.
+    pub candidate: Option<Release>,
+    /// Phase of the running rollout, else of the latest one.
+    pub phase: String,
+    /// The candidate's share, basis points.
+    pub share: u32,
+    /// Why it is where it is.
+    pub reason: String,
+    /// Why nothing moves.
+    pub waiting_on: String,
+    /// What runs, node by node.
+    pub nodes: Vec<ModuleNode>,
+}
+
+/// What one node runs of a module.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ModuleNode {
+    /// Name of the node.
+    pub node: String,
+    /// Its instances.
+    pub instances: Vec<Instance>,
+}
+
+/// One release in one host.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Instance {
+    /// Release number.
+    pub release: u64,
+    /// Its version.
+    pub version: String,
+    /// Its part of the traffic, basis points.
+    pub weight: u32,
+    /// Where it is in its life.
+    pub state: String,
+    /// Requests that ended.
+    pub requests: u64,
+    /// Those that ended in an error.
+    pub errors: u64,
+    /// 99th percentile, milliseconds.
+    pub p99_ms: f64,
+    /// Its process; 0 when it does not run.
+    #[serde(default)]
+    pub pid: i32,
+}
+
+/// One release of a module.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Release {
+    /// Number within the module, from 1.
+    pub release: u64,
+    /// Its version.
+    pub version: String,
+    /// Digest of the artifact, 64 hexadecimal digits.
+    pub digest: String,
+}
+
+impl ModuleStatus {
+    /// The instances of the one node of these tests.
+    pub fn instances(&self) -> impl Iterator<Item = &Instance> {
+        self.nodes.iter().flat_map(|node| &node.instances)
+    }
+
+    /// Version of what is served, empty when nothing is.
+    pub fn stable_version(&self) -> &str {
+        self.stable.as_ref().map_or("", |release| &release.version)
+    }
+}
+
+/// One line of `events -o json`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Event {
+    /// Number in the order of the node's events.
+    pub sequence: u64,
+    /// Stable dotted word.
+    pub kind: String,
+    /// Name of the module, empty when it is not about one.
+    pub module: String,
+    /// What happened.
+    pub text: String,
+}
+
+/// The last line of `push -o json`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Ended {
+    /// How it ended; none when it was left running.
+    pub outcome: Option<String>,
+    /// What `hotctl` ends with.
+    pub exit_code: i32,
+    /// The rollout at its end.
+    pub rollout: Rollout,
+}
+
+/// A rollout at one moment: what the verbs `promote`, `pause` and `resume` print.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Rollout {
+    /// Its id.
+    pub id: String,
+    /// Where it is.
+    pub phase: String,
+    /// The candidate's share, basis points.
+    pub share: u32,
+    /// Why it is where it is.
+    pub reason: String,
+    /// How it ended; none while it runs.
+    pub outcome: Option<String>,
+}
+
+/// What `rollback -o json` and `abort -o json` print.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Rollback {
+    /// It aborted a running rollout.
+    pub aborted: bool,
+    /// The release that traffic left.
+    pub from: Option<Release>,
+    /// The release that traffic went to.
+    pub to: Option<Release>,
+    /// From the command's arrival to the new weights, microseconds, by the node's clock.
+    pub flip_us: Option<u64>,
+    /// From the command's arrival to the last pick of the release that was left, microseconds; none when none came after.
+    pub last_pick_us: Option<u64>,
+}

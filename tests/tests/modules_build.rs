@@ -1,0 +1,64 @@
+//! Every source in `tests/modules/` compiles against the public header, and two builds at once do not disturb each
+//! other.
+
+use std::collections::BTreeSet;
+use std::thread;
+
+use anyhow::Result;
+use hot_tests::Module;
+
+/// Every source, so that one that no test uses fails here.
+const SOURCES: [&str; 13] = [
+    "aborts",
+    "big",
+    "echoes",
+    "errors",
+    "exits_in_constructor",
+    "good",
+    "hangs",
+    "later",
+    "segfaults",
+    "slow",
+    "start_fails",
+    "start_loops",
+    "unhealthy",
+];
+
+#[test]
+fn every_source_compiles() -> Result<()> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("modules");
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "c") {
+            found.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+        }
+    }
+    assert_eq!(found, SOURCES.iter().map(|source| (*source).to_owned()).collect());
+    for source in SOURCES {
+        assert!(Module::new(source).build()?.is_file());
+    }
+    Ok(())
+}
+
+#[test]
+fn two_builds_of_one_module_do_not_disturb_each_other() -> Result<()> {
+    // A version of this run's own: it is not built yet.
+    let version = format!("0.0.{}", std::process::id());
+    let builds: Vec<_> = (0..4)
+        .map(|_| {
+            let version = version.clone();
+            thread::spawn(move || Module::new("good").version(&version).build())
+        })
+        .collect();
+    let mut files = BTreeSet::new();
+    for build in builds {
+        files.insert(build.join().expect("no panic")?);
+    }
+    assert_eq!(files.len(), 1);
+    for file in files {
+        assert_eq!(&std::fs::read(&file)?[..4], b"\x7fELF");
+        std::fs::remove_file(file)?;
+    }
+    Ok(())
+}
