@@ -10,7 +10,7 @@
 mod support;
 
 use hot_wire::data::{self, AbortCode, CancelReason, Frame, FromHost as FromLink, INITIAL_WINDOW};
-use hot_wire::host::{FromHost, HealthReply, Phase, Stage, ToHost};
+use hot_wire::host::{FromHost, HealthReply, Phase, Stage, StartOptions, ToHost};
 use std::os::unix::process::ExitStatusExt;
 use support::{Host, Link, compile, text};
 
@@ -180,6 +180,51 @@ fn a_handler_that_blocks_keeps_nobody_else_waiting() {
     let mut answered: Vec<_> = (0..41).map(|_| link.next().exchange).collect();
     answered.sort_unstable();
     assert_eq!(answered, (1..=40).chain([43]).collect::<Vec<_>>());
+}
+
+#[test]
+fn handlers_that_wait_get_no_more_threads_than_allowed() {
+    let options = StartOptions { workers: 3, max_exchanges: 0 };
+    let (host, said) = Host::start_with(&compile("paths.c", &[]), b"", options);
+    assert_eq!(said, FromHost::Ready { abi: 0 });
+    let mut link = host.attach();
+    // More bodies to wait for than there are threads, and then a request that does not wait but gets none.
+    for number in 1..=20 {
+        link.put(number, "/all", &[], b"", false);
+    }
+    link.put(21, "/plain", &[], b"", true);
+    link.send();
+    // Frames are read all the same, and each body that comes frees a thread.
+    for number in 1..=20 {
+        link.frames(|out| data::body(out, number, b"come", true));
+    }
+    link.send();
+    let mut bodies: Vec<_> = (0..21)
+        .map(|_| link.next())
+        .map(|frame| match frame.message {
+            FromLink::Response(response) => (frame.exchange, text(&response.body)),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    bodies.sort_unstable();
+    assert!(bodies[..20].iter().all(|(_, body)| body == "come"));
+    assert_eq!(bodies[20], (21, "plain".to_owned()));
+    // Three for handlers, one for the link's turn; one each for control, module and watch.
+    let threads = std::fs::read_dir(format!("/proc/{}/task", host.pid())).unwrap().count();
+    assert!(threads <= 3 + 1 + 3, "{threads} threads");
+}
+
+#[test]
+fn exchanges_beyond_the_bound_are_refused() {
+    let options = StartOptions { workers: 0, max_exchanges: 2 };
+    let (host, _) = Host::start_with(&compile("paths.c", &[]), b"", options);
+    let mut link = host.attach();
+    for number in 1..=3 {
+        link.get(number, "/keep");
+    }
+    let frame = link.next();
+    assert_eq!(frame.exchange, 3);
+    assert!(matches!(frame.message, FromLink::Abort { code: AbortCode::Refused, .. }), "{frame:?}");
 }
 
 #[test]

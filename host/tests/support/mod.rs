@@ -75,6 +75,11 @@ impl Host {
 
     /// Executes it and starts the module with `config`: what it says to that.
     pub(crate) fn start(module: &[u8], config: &[u8]) -> (Self, FromHost) {
+        Self::start_with(module, config, StartOptions::default())
+    }
+
+    /// As [`Host::start`], with bounds.
+    pub(crate) fn start_with(module: &[u8], config: &[u8], options: StartOptions) -> (Self, FromHost) {
         let host = Self::execute(module);
         host.tell(&ToHost::Start(Start {
             instance: 1,
@@ -82,7 +87,7 @@ impl Host {
             release: 1,
             version: "1.0.0".to_owned(),
             config: config.to_vec(),
-            options: StartOptions::default(),
+            options,
         }));
         let said = host.hear();
         (host, said)

@@ -122,6 +122,7 @@ impl Engine {
         let lane =
             Arc::new(Lane { link: Arc::new(link), turn: Mutex::default(), current: AtomicU64::new(0) });
         self.lanes().push(Arc::clone(&lane));
+        self.pool.add_turn();
         self.pool.submit(self, Job::Turn(lane, 0));
     }
 
@@ -192,7 +193,7 @@ impl Engine {
             }
             turn.runner = None;
             let Some(exchange) = turn.queue.pop_front() else { return true };
-            if self.is_eager.load(Ordering::Relaxed) {
+            if self.is_eager.load(Ordering::Relaxed) || self.pool.is_full() {
                 drop(turn);
                 self.pool.submit(self, Job::Handle(exchange));
             } else {
@@ -345,6 +346,7 @@ impl Engine {
             crate::output::say(&format!("link {}: {}", lane.link.number(), crate::output::chain(error)));
         }
         self.lanes().retain(|other| !Arc::ptr_eq(other, lane));
+        self.pool.remove_turn();
         lane.link.end();
         // Those that no handler has seen are over; the others are for the module to end.
         let unseen = std::mem::take(&mut lane.turn().queue);

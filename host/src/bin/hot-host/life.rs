@@ -5,15 +5,12 @@ use crate::control::Control;
 use crate::engine::Engine;
 use crate::library::{Module, StartError};
 use crate::pool::STACK;
-use crate::{output, services};
+use crate::{ARTIFACT, output, services};
 use hot_module::ABI;
 use hot_wire::host::{FromHost, HealthReply, Phase, Start};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-/// The artifact, as hot-spawn hands it over: a sealed file in memory.
-const ARTIFACT: &str = "/proc/self/fd/4";
 
 /// The handle on the module's life.
 #[derive(Debug)]
@@ -142,7 +139,8 @@ fn live(control: &Control, shared: &Shared, start: Start, asked: &Receiver<Ask>)
 
 fn load(start: Start) -> Result<&'static Engine, StartError> {
     let config = services::install_config(start.config);
-    let module = Module::start(ARTIFACT, &services::HOST, config)?;
+    let path = format!("/proc/self/fd/{ARTIFACT}");
+    let module = Module::start(&path, &services::HOST, config)?;
     let size = |given: u32| usize::try_from(given).unwrap_or(usize::MAX);
     Ok(Engine::start(module, size(start.options.workers), size(start.options.max_exchanges)))
 }

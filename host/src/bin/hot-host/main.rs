@@ -36,12 +36,16 @@ use hot_wire::host::{FromHost, ToHost};
 use hot_wire::{MAX_MESSAGE, PROTOCOL};
 use life::Life;
 use link::Link;
-use std::os::fd::{FromRawFd, OwnedFd};
+use rustix::io::{FdFlags, fcntl_setfd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The control socket's descriptor.
 const CONTROL: i32 = 3;
+
+/// The artifact's: a sealed file in memory.
+const ARTIFACT: i32 = 4;
 
 unsafe extern "C" {
     /// C's standard output.
@@ -59,7 +63,11 @@ fn main() {
     }
     print_by_line();
     // SAFETY: hot-spawn hands the socket over as this descriptor, and nothing else in this process owns it.
-    let control = Arc::new(Control::new(unsafe { OwnedFd::from_raw_fd(CONTROL) }));
+    let socket = unsafe { OwnedFd::from_raw_fd(CONTROL) };
+    if let Err(error) = keep_to_itself(&socket) {
+        output::die(&format!("descriptor {CONTROL} or {ARTIFACT} is not open: {error}"));
+    }
+    let control = Arc::new(Control::new(socket));
     control.send(&FromHost::Hello { protocol: PROTOCOL, pid: std::process::id() });
     let error = serve(&control);
     if !matches!(error, ReceiveError::Ended) {
@@ -89,6 +97,13 @@ fn serve(control: &Arc<Control>) -> ReceiveError {
             Err(error) => return error,
         }
     }
+}
+
+/// Keeps the two descriptors from programs that the module may execute.
+fn keep_to_itself(control: &OwnedFd) -> rustix::io::Result<()> {
+    fcntl_setfd(control, FdFlags::CLOEXEC)?;
+    // SAFETY: borrowed for one call, which fails if the descriptor is not open.
+    fcntl_setfd(unsafe { BorrowedFd::borrow_raw(ARTIFACT) }, FdFlags::CLOEXEC)
 }
 
 /// Has C's `printf` write at every line break, as on a terminal: the process ends without flushing what is buffered.

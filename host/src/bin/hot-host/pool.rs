@@ -4,6 +4,7 @@ use crate::engine::{Engine, Lane};
 use crate::exchange::Exchange;
 use crate::output;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,21 +28,40 @@ pub(crate) enum Job {
 pub(crate) struct Pool {
     jobs: Mutex<Jobs>,
     wake: Condvar,
-    /// Threads beyond this are made for turns only: somebody must read what the gateway says while all handlers are
-    /// stuck. There is one turn for each link.
+    /// Threads beside those that have a turn: somebody must read what the gateway says while all handlers are stuck.
     limit: usize,
+    /// Changes under the lock of `jobs` only.
+    threads: AtomicUsize,
+    /// How many turns there are: one for each link.
+    turns: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
 struct Jobs {
     queue: VecDeque<Job>,
     idle: usize,
-    threads: usize,
 }
 
 impl Pool {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { jobs: Mutex::default(), wake: Condvar::new(), limit }
+        let count = AtomicUsize::new;
+        Self { jobs: Mutex::default(), wake: Condvar::new(), limit, threads: count(0), turns: count(0) }
+    }
+
+    /// There is one turn more.
+    pub(crate) fn add_turn(&self) {
+        self.turns.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// There is one turn less.
+    pub(crate) fn remove_turn(&self) {
+        self.turns.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether no more threads may be made. Then a handler must not run within a turn either: would it wait, the turn
+    /// would need a thread more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.threads.load(Ordering::SeqCst) >= self.limit + self.turns.load(Ordering::SeqCst)
     }
 
     /// Has a thread do `job`: an idle one or a new one; a handler may have to wait for one that gets idle.
@@ -57,20 +77,18 @@ impl Pool {
             self.wake.notify_one();
             return;
         }
-        if !is_turn && jobs.threads >= self.limit {
+        if !is_turn && self.is_full() {
             return;
         }
-        jobs.threads += 1;
+        self.threads.fetch_add(1, Ordering::SeqCst);
         drop(jobs);
         let made = std::thread::Builder::new()
             .name("hot-handler".to_owned())
             .stack_size(STACK)
             .spawn(move || engine.pool().work(engine));
         if let Err(error) = made {
-            let mut jobs = self.jobs();
-            jobs.threads -= 1;
-            if jobs.threads == 0 {
-                drop(jobs);
+            let _jobs = self.jobs();
+            if self.threads.fetch_sub(1, Ordering::SeqCst) == 1 {
                 output::die(&format!("no thread can be made, and there is none to serve with: {error}"));
             }
             // Another thread comes to the job when it is done with what it does.
@@ -92,7 +110,7 @@ impl Pool {
             jobs = waited.0;
             jobs.idle -= 1;
             if waited.1.timed_out() && jobs.queue.is_empty() {
-                jobs.threads -= 1;
+                self.threads.fetch_sub(1, Ordering::SeqCst);
                 return;
             }
         }
