@@ -1,0 +1,242 @@
+//! What each instance was asked and how it ended, counted since it was attached.
+//!
+//! Each thread counts for itself, without locked instructions; a reader adds the threads up. Pinned requests are in
+//! none of these numbers but `in_flight`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+/// The longest latency that is told apart from longer ones. Deadlines are shorter.
+const MOST_MICROS: u64 = 600_000_000;
+
+/// Significant digits of a latency: 1% is finer than any limit, and a histogram stays below 25 KiB.
+const DIGITS: u8 = 2;
+
+/// One instance's numbers, all threads together, since it was first attached.
+///
+/// `picked = finished + aborted + timeouts + lost + cancelled` and those that are still under way.
+#[derive(Debug, Clone)]
+pub struct Counters {
+    /// Requests that were given to the instance.
+    pub picked: u64,
+    /// Requests that it answered to the end, whatever the status.
+    pub finished: u64,
+    /// Requests that ended as its error: a status of 500 and above (also in `finished`), or aborted.
+    pub errors: u64,
+    /// Requests that it began and gave up, or answered with what is no HTTP.
+    pub aborted: u64,
+    /// Requests that were not answered by their deadline, for no fault of the client's.
+    pub timeouts: u64,
+    /// Requests that were in flight when the instance, or a link to it, was lost.
+    pub lost: u64,
+    /// Requests that ended without its doing: the client went away or was too slow, or the request was given to
+    /// another instance before this one had seen it.
+    pub cancelled: u64,
+    /// Requests under way now, pinned ones included.
+    pub in_flight: u64,
+    /// From the pick to the last byte of the response at the gateway, in microseconds, of those in `finished`.
+    pub latency: Histogram<u64>,
+    /// When a request was last given to the instance.
+    pub last_pick: Option<Instant>,
+}
+
+/// How a request ended at an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Answered to the end with this status.
+    Finished { status: u16, took: Duration },
+    /// Given up by the module, or answered with what is no HTTP.
+    Aborted,
+    /// Not answered by the deadline.
+    TimedOut,
+    /// In flight when the link broke.
+    Lost,
+    /// Ended without the instance's doing.
+    Cancelled,
+}
+
+/// The recorders of one instance, one per gateway thread.
+#[derive(Debug, Clone)]
+pub(super) struct Recorders {
+    threads: Arc<[Arc<Recorder>]>,
+    epoch: Instant,
+}
+
+/// What one thread counts of one instance. Only that thread writes.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    epoch: Instant,
+    picked: AtomicU64,
+    finished: AtomicU64,
+    server_errors: AtomicU64,
+    aborted: AtomicU64,
+    timeouts: AtomicU64,
+    lost: AtomicU64,
+    cancelled: AtomicU64,
+    in_flight: AtomicU64,
+    /// Nanoseconds since `epoch`, plus one; zero is never.
+    last_pick: AtomicU64,
+    /// Contended only while a reader adds up.
+    latency: Mutex<Histogram<u64>>,
+}
+
+impl Recorders {
+    pub(super) fn new(threads: usize) -> Self {
+        let epoch = Instant::now();
+        Self { threads: (0..threads).map(|_| Arc::new(Recorder::new(epoch))).collect(), epoch }
+    }
+
+    pub(super) fn of_thread(&self, thread: usize) -> Arc<Recorder> {
+        Arc::clone(&self.threads[thread])
+    }
+
+    pub(super) fn read(&self) -> Counters {
+        let sum = |of: fn(&Recorder) -> &AtomicU64| -> u64 {
+            self.threads.iter().map(|thread| of(thread).load(Ordering::Relaxed)).sum()
+        };
+        let mut latency = histogram();
+        for thread in self.threads.iter() {
+            let of_thread = thread.latency.lock().unwrap_or_else(PoisonError::into_inner);
+            // Equal bounds and digits, so that every value of one fits into the other.
+            latency.add(&*of_thread).unwrap_or_else(|error| unreachable!("{error}"));
+        }
+        let last = self.threads.iter().map(|thread| thread.last_pick.load(Ordering::Acquire)).max();
+        let aborted = sum(|thread| &thread.aborted);
+        Counters {
+            picked: sum(|thread| &thread.picked),
+            finished: sum(|thread| &thread.finished),
+            errors: sum(|thread| &thread.server_errors) + aborted,
+            aborted,
+            timeouts: sum(|thread| &thread.timeouts),
+            lost: sum(|thread| &thread.lost),
+            cancelled: sum(|thread| &thread.cancelled),
+            in_flight: sum(|thread| &thread.in_flight),
+            latency,
+            last_pick: last
+                .and_then(|nanos| nanos.checked_sub(1))
+                .map(|n| self.epoch + Duration::from_nanos(n)),
+        }
+    }
+}
+
+impl Recorder {
+    fn new(epoch: Instant) -> Self {
+        Self {
+            epoch,
+            picked: AtomicU64::new(0),
+            finished: AtomicU64::new(0),
+            server_errors: AtomicU64::new(0),
+            aborted: AtomicU64::new(0),
+            timeouts: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            cancelled: AtomicU64::new(0),
+            in_flight: AtomicU64::new(0),
+            last_pick: AtomicU64::new(0),
+            latency: Mutex::new(histogram()),
+        }
+    }
+
+    /// A request is given to the instance.
+    pub(super) fn picked(&self, now: Instant) {
+        add(&self.picked, 1);
+        let nanos = now.saturating_duration_since(self.epoch).as_nanos();
+        self.last_pick.store(u64::try_from(nanos).unwrap_or(u64::MAX - 1) + 1, Ordering::Release);
+    }
+
+    /// A request that was picked, or pinned, is under way.
+    pub(super) fn begun(&self) {
+        add(&self.in_flight, 1);
+    }
+
+    /// A request is no longer under way. `counted`: it was picked, not pinned.
+    pub(super) fn ended(&self, outcome: Outcome, counted: bool) {
+        add(&self.in_flight, u64::MAX);
+        if !counted {
+            return;
+        }
+        match outcome {
+            Outcome::Finished { status, took } => {
+                add(&self.finished, 1);
+                if status >= 500 {
+                    add(&self.server_errors, 1);
+                }
+                let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+                self.latency.lock().unwrap_or_else(PoisonError::into_inner).saturating_record(micros);
+            }
+            Outcome::Aborted => add(&self.aborted, 1),
+            Outcome::TimedOut => add(&self.timeouts, 1),
+            Outcome::Lost => add(&self.lost, 1),
+            Outcome::Cancelled => add(&self.cancelled, 1),
+        }
+    }
+}
+
+/// One writer, so a load and a store do for an addition.
+fn add(counter: &AtomicU64, value: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(value), Ordering::Relaxed);
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, MOST_MICROS, DIGITS)
+        .unwrap_or_else(|error| unreachable!("the bounds are constants: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_add_up_and_every_end_has_its_number() {
+        let recorders = Recorders::new(2);
+        let now = Instant::now();
+        let took = Duration::from_micros(1_500);
+        let ends = [
+            Outcome::Finished { status: 200, took },
+            Outcome::Finished { status: 503, took },
+            Outcome::Aborted,
+            Outcome::TimedOut,
+            Outcome::Lost,
+            Outcome::Cancelled,
+        ];
+        for thread in 0..2 {
+            let recorder = recorders.of_thread(thread);
+            for outcome in ends {
+                recorder.picked(now);
+                recorder.begun();
+                recorder.ended(outcome, true);
+            }
+            recorder.picked(now);
+            recorder.begun();
+        }
+        let counters = recorders.read();
+        assert_eq!((counters.picked, counters.finished, counters.errors, counters.aborted), (14, 4, 4, 2));
+        assert_eq!((counters.timeouts, counters.lost, counters.cancelled, counters.in_flight), (2, 2, 2, 2));
+        assert_eq!(counters.latency.len(), 4);
+        assert!((1_485..=1_515).contains(&counters.latency.value_at_quantile(0.5)));
+    }
+
+    #[test]
+    fn pinned_requests_count_only_as_under_way() {
+        let recorders = Recorders::new(1);
+        let recorder = recorders.of_thread(0);
+        recorder.begun();
+        assert_eq!(recorders.read().in_flight, 1);
+        recorder.ended(Outcome::TimedOut, false);
+        let counters = recorders.read();
+        assert_eq!((counters.in_flight, counters.picked, counters.timeouts), (0, 0, 0));
+        assert_eq!(counters.last_pick, None);
+    }
+
+    #[test]
+    fn the_last_pick_is_the_latest_of_all_threads() {
+        let recorders = Recorders::new(2);
+        let early = Instant::now();
+        let late = early + Duration::from_millis(5);
+        recorders.of_thread(1).picked(late);
+        recorders.of_thread(0).picked(early);
+        assert_eq!(recorders.read().last_pick, Some(late));
+    }
+}

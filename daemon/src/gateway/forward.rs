@@ -1,0 +1,142 @@
+//! Headers on their way through: what travels to a host and back, and what the gateway adds or leaves out.
+
+use hot_wire::data::{Fields, Response};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+
+use super::conn::Client;
+
+/// Pins a request to a release, by number or version.
+pub(super) const PIN: &str = "x-hot-version";
+/// Says in a response which release made it.
+pub(super) const RELEASE: &str = "x-hot-release";
+
+const FORWARDED_FOR: &str = "x-forwarded-for";
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
+const FORWARDED_HOST: &str = "x-forwarded-host";
+
+/// What a host sees of a request's head.
+#[derive(Debug)]
+pub(super) struct RequestFields<'a> {
+    parts: &'a Parts,
+    client: &'a Client,
+    /// Fields that `Connection` names: they are for this hop only.
+    named: Vec<HeaderName>,
+    /// The whole of X-Forwarded-For, if what the client says is kept.
+    forwarded_for: Option<Vec<u8>>,
+}
+
+impl<'a> RequestFields<'a> {
+    pub(super) fn new(parts: &'a Parts, client: &'a Client) -> Self {
+        let kept = client.is_trusted() && parts.headers.contains_key(FORWARDED_FOR);
+        let forwarded_for = kept.then(|| {
+            let mut all = Vec::new();
+            for value in parts.headers.get_all(FORWARDED_FOR) {
+                all.extend_from_slice(value.as_bytes());
+                all.extend_from_slice(b", ");
+            }
+            all.extend_from_slice(client.ip_text().as_bytes());
+            all
+        });
+        Self { parts, client, named: named_by_connection(&parts.headers), forwarded_for }
+    }
+
+    /// All fields, in the client's order, with what the gateway adds behind them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let headers = &self.parts.headers;
+        let kept = headers.iter().filter(|(name, _)| self.travels(name));
+        let authority = self.parts.uri.authority().map(|authority| authority.as_str().as_bytes());
+        // A target with an authority overrules the field (RFC 9112, section 3.2.2).
+        let host = authority.or_else(|| headers.get("host").map(HeaderValue::as_bytes));
+        let own = self.client.ip_text().as_bytes();
+        let forwarded_for = self.forwarded_for.as_deref().unwrap_or(own);
+        let said = |name: &str| self.client.is_trusted() && headers.contains_key(name);
+        let added = [
+            ("host", authority),
+            (FORWARDED_FOR, Some(forwarded_for)),
+            (FORWARDED_PROTO, (!said(FORWARDED_PROTO)).then_some(b"http".as_slice())),
+            (FORWARDED_HOST, host.filter(|_| !said(FORWARDED_HOST))),
+        ];
+        kept.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
+            .chain(added.into_iter().filter_map(|(name, value)| Some((name.as_bytes(), value?))))
+    }
+
+    fn travels(&self, name: &HeaderName) -> bool {
+        match name.as_str() {
+            "expect" | FORWARDED_FOR | PIN => false,
+            "host" => self.parts.uri.authority().is_none(),
+            FORWARDED_PROTO | FORWARDED_HOST => self.client.is_trusted(),
+            other => !is_hop_by_hop(other) && !self.named.contains(name),
+        }
+    }
+}
+
+/// Fields that are between two neighbours and never travel further (RFC 9110, section 7.6.1).
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+/// The fields that `Connection` names.
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let mut named = Vec::new();
+    for value in headers.get_all("connection") {
+        for token in value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+            let usual = token.eq_ignore_ascii_case(b"keep-alive") || token.eq_ignore_ascii_case(b"close");
+            if !usual && let Ok(name) = HeaderName::from_bytes(token) {
+                named.push(name);
+            }
+        }
+    }
+    named
+}
+
+/// What a module wrote is no HTTP header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct InvalidField;
+
+/// The headers or trailers of a host's response, without those that this side says itself: how long it is and how it is framed.
+pub(super) fn response_headers(fields: &Fields) -> Result<HeaderMap, InvalidField> {
+    let mut headers = HeaderMap::with_capacity(fields.len());
+    for (name, value) in fields {
+        if let Some((name, value)) = field(fields, name, value)? {
+            headers.append(name, value);
+        }
+    }
+    Ok(headers)
+}
+
+fn field(
+    fields: &Fields,
+    name: &[u8],
+    value: &[u8],
+) -> Result<Option<(HeaderName, HeaderValue)>, InvalidField> {
+    let name = HeaderName::from_bytes(name).map_err(|_invalid| InvalidField)?;
+    if name == "content-length" || is_hop_by_hop(name.as_str()) {
+        return Ok(None);
+    }
+    let value = HeaderValue::from_maybe_shared(fields.share(value)).map_err(|_invalid| InvalidField)?;
+    Ok(Some((name, value)))
+}
+
+/// The length that a response announces for its body. One that is no number announces nothing that could be kept, so
+/// it is taken as zero and the body shows it to be wrong.
+pub(super) fn announced_length(response: &Response) -> Option<u64> {
+    let is_length = |(name, _): &(&[u8], &[u8])| name.eq_ignore_ascii_case(b"content-length");
+    let (_, value) = response.fields.iter().find(is_length)?;
+    Some(std::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0))
+}
+
+/// The text of a pin.
+pub(super) fn pin(headers: &HeaderMap) -> Option<&str> {
+    headers.get(PIN).map(|value| value.to_str().unwrap_or("").trim())
+}

@@ -1,0 +1,381 @@
+//! One data stream to one host: the queue of what goes out, and the exchanges under way.
+//!
+//! A link lives on one thread. Whoever sends appends to its queue and wakes its task, which runs after all that is
+//! ready in this turn of the executor and writes the queue with one system call. The same task reads, and wakes the
+//! exchanges that something came for.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BytesMut};
+use hot_wire::data::{self, CancelReason, Decoder, Frame, FrameError, FromHost, HeadError, RequestHead};
+use slab::Slab;
+use thiserror::Error;
+use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::net::UnixStream;
+
+use super::InstanceId;
+use super::counters::{Outcome, Recorder};
+use super::exchange::{Entry, Exchange, Failure, Start, Violation, reason_to_cancel};
+use super::limits::Gate;
+use super::retry::Progress;
+
+/// Queued bytes from which bodies wait: some turns of the executor at full speed.
+const BODIES_WAIT_ABOVE: usize = 1024 * 1024;
+
+/// Queued bytes from which the host counts as not ready: it has stopped reading, and heads must not pile up.
+const FULL_ABOVE: usize = 4 * 1024 * 1024;
+
+/// Reads in a row before others get their turn. Each is up to 256 KiB.
+const READS_PER_TURN: usize = 4;
+
+/// Why a link ended.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum LinkEnd {
+    /// The host closed it: its process ended, or it replaced the link.
+    #[error("the host closed the link")]
+    Closed,
+    /// The stream failed.
+    #[error("the link failed: {0}")]
+    Io(io::ErrorKind),
+    /// The host sent what is no frame.
+    #[error("the host broke the protocol: {0}")]
+    Malformed(#[from] FrameError),
+    /// The host sent frames that no exchange allows.
+    #[error("the host broke the protocol: {0}")]
+    Violation(&'static str),
+    /// It was detached, or another link took its place.
+    #[error("the instance was detached")]
+    Detached,
+}
+
+impl LinkEnd {
+    /// Whether the host is to blame rather than dead or dismissed.
+    #[must_use]
+    pub fn is_malformed(&self) -> bool {
+        matches!(self, Self::Malformed(_) | Self::Violation(_))
+    }
+}
+
+/// A link, as those on its thread share it.
+#[derive(Debug)]
+pub(super) struct Link {
+    instance: InstanceId,
+    recorder: Arc<Recorder>,
+    state: RefCell<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    exchanges: Slab<Entry>,
+    /// Slots that were ever in use: a frame for another one is forged.
+    slots: usize,
+    generation: u32,
+    out: BytesMut,
+    /// Bytes that ever left.
+    written: u64,
+    task: Option<Waker>,
+    /// The task was woken and has not run since.
+    woken: bool,
+    /// Senders of bodies that wait for the queue to shrink.
+    wait_for_room: Vec<Waker>,
+    end: Option<LinkEnd>,
+    gate: Option<Arc<Gate>>,
+}
+
+impl Link {
+    pub(super) fn new(instance: InstanceId, recorder: Arc<Recorder>) -> Rc<Self> {
+        Rc::new(Self { instance, recorder, state: RefCell::default() })
+    }
+
+    pub(super) fn instance(&self) -> InstanceId {
+        self.instance
+    }
+
+    pub(super) fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    /// Whether it can take requests.
+    pub(super) fn is_ready(&self) -> bool {
+        let state = self.state.borrow();
+        state.end.is_none() && state.out.len() < FULL_ABOVE
+    }
+
+    /// Queues a request and opens its exchange. On an error nothing was queued.
+    pub(super) fn send<'f>(
+        self: &Rc<Self>,
+        start: Start,
+        head: &RequestHead<'_>,
+        fields: impl IntoIterator<Item = (&'f [u8], &'f [u8])>,
+        gate: &Arc<Gate>,
+    ) -> Result<Exchange, HeadError> {
+        let state = &mut *self.state.borrow_mut();
+        let queued_at = state.written + state.out.len() as u64;
+        state.generation = state.generation.wrapping_add(1);
+        let slot = state.exchanges.vacant_entry();
+        let key = slot.key();
+        let id = u64::from(state.generation) << 32 | key as u64;
+        data::request(&mut state.out, id, head, fields, &[], start.request_ended)?;
+        let entry = slot.insert(Entry::new(start, state.generation, queued_at));
+        if state.end.is_some() {
+            entry.fail(Failure::Lost(Progress::Unsent));
+        }
+        state.slots = state.slots.max(key + 1);
+        if state.gate.is_none() {
+            state.gate = Some(Arc::clone(gate));
+        }
+        self.recorder.begun();
+        state.wake_task();
+        Ok(Exchange::new(Rc::clone(self), id))
+    }
+
+    /// Does something with an exchange that is open as long as its owner lives.
+    pub(super) fn with<T>(&self, id: u64, act: impl FnOnce(&mut Entry) -> T) -> T {
+        self.find(id, act).unwrap_or_else(|| unreachable!("an exchange has an entry until its owner is gone"))
+    }
+
+    /// Does something with an exchange, if it is still open.
+    pub(super) fn find<T>(&self, id: u64, act: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        self.state.borrow_mut().entry(id).map(act)
+    }
+
+    /// Waits until the queue has room for bodies.
+    pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.state.borrow_mut();
+        if state.out.len() <= BODIES_WAIT_ABOVE {
+            return Poll::Ready(());
+        }
+        state.wait_for_room.push(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Queues a part of a request's body, for which there is credit.
+    pub(super) fn body(&self, id: u64, data: &[u8], end: bool) {
+        self.queue(|out| data::body(out, id, data, end));
+    }
+
+    /// Queues the end of a request. Trailers that are too large to travel are left out.
+    pub(super) fn trailers(&self, id: u64, trailers: &http::HeaderMap) {
+        let fields = trailers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+        self.queue(|out| {
+            if data::trailers(out, id, fields).is_err() {
+                data::body(out, id, &[], true);
+            }
+        });
+    }
+
+    /// Queues credit for a response's body.
+    pub(super) fn grant(&self, id: u64, credit: u32) {
+        self.queue(|out| data::window(out, id, credit));
+    }
+
+    fn queue(&self, append: impl FnOnce(&mut BytesMut)) {
+        let mut state = self.state.borrow_mut();
+        if state.end.is_none() {
+            append(&mut state.out);
+            state.wake_task();
+        }
+    }
+
+    /// The end of an exchange's owner. A second call does nothing.
+    pub(super) fn close(&self, id: u64, outcome: Outcome, reason: CancelReason) {
+        let state = &mut *self.state.borrow_mut();
+        let Some(entry) = state.entry(id) else { return };
+        let counted = entry.account();
+        let cancel = reason_to_cancel(entry, reason);
+        // Who still sends the body learns of it.
+        entry.fail(Failure::Aborted);
+        state.exchanges.remove(slot_of(id));
+        if let Some(counted) = counted {
+            self.recorder.ended(outcome, counted);
+        }
+        if let Some(reason) = cancel.filter(|_| state.end.is_none()) {
+            data::cancel(&mut state.out, id, reason);
+            state.wake_task();
+        }
+    }
+
+    /// Fails an exchange, if it is open.
+    pub(super) fn fail(&self, id: u64, failure: Failure, outcome: Outcome) {
+        let counted = self.find(id, |entry| {
+            entry.fail(failure);
+            entry.account()
+        });
+        if let Some(counted) = counted.flatten() {
+            self.recorder.ended(outcome, counted);
+        }
+    }
+
+    /// Fails the exchanges whose time is over.
+    pub(super) fn sweep(&self, now: Instant, stall: Duration) {
+        for (_, entry) in &mut self.state.borrow_mut().exchanges {
+            if !entry.is_open() {
+                continue;
+            }
+            if let Some(outcome) = entry.expire(now, stall)
+                && let Some(counted) = entry.account()
+            {
+                self.recorder.ended(outcome, counted);
+            }
+        }
+    }
+
+    /// Ends the link: all that is under way fails as if the host had died.
+    pub(super) fn end(&self, end: LinkEnd) {
+        let state = &mut *self.state.borrow_mut();
+        if state.end.is_some() {
+            return;
+        }
+        let mut in_flight = 0;
+        for (_, entry) in &mut state.exchanges {
+            if !entry.is_open() {
+                continue;
+            }
+            in_flight += 1;
+            let progress = entry.progress(state.written);
+            entry.fail(Failure::Lost(progress));
+            if let Some(counted) = entry.account() {
+                let outcome = if progress == Progress::Unsent { Outcome::Cancelled } else { Outcome::Lost };
+                self.recorder.ended(outcome, counted);
+            }
+        }
+        if let Some(gate) = state.gate.as_ref().filter(|_| !end.is_malformed()) {
+            gate.host_died(in_flight);
+        }
+        state.out = BytesMut::new();
+        state.end = Some(end);
+        for waker in state.wait_for_room.drain(..) {
+            waker.wake();
+        }
+        state.wake_task();
+    }
+
+    /// Takes one frame.
+    fn receive(&self, frame: Frame<FromHost>, now: Instant) -> Result<(), Violation> {
+        let state = &mut *self.state.borrow_mut();
+        let newest = state.generation;
+        let Some(entry) = state.entry(frame.exchange) else {
+            // Frames may cross the cancellation of their exchange; those for one that never was are forged.
+            let known = slot_of(frame.exchange) < state.slots && generation_of(frame.exchange) <= newest;
+            return if known { Ok(()) } else { Err(Violation("a frame for an exchange that never was")) };
+        };
+        if entry.is_open()
+            && let Some(outcome) = entry.receive(frame.message, now)?
+            && let Some(counted) = entry.account()
+        {
+            self.recorder.ended(outcome, counted);
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn entry(&mut self, id: u64) -> Option<&mut Entry> {
+        let entry = self.exchanges.get_mut(slot_of(id))?;
+        (entry.generation == generation_of(id)).then_some(entry)
+    }
+
+    fn wake_task(&mut self) {
+        if !self.woken
+            && let Some(task) = &self.task
+        {
+            self.woken = true;
+            task.wake_by_ref();
+        }
+    }
+}
+
+fn slot_of(id: u64) -> usize {
+    usize::try_from(id & u64::from(u32::MAX)).unwrap_or(usize::MAX)
+}
+
+fn generation_of(id: u64) -> u32 {
+    u32::try_from(id >> 32).unwrap_or(u32::MAX)
+}
+
+/// Moves the bytes of a link until it ends, and says why it did.
+pub(super) async fn run(link: Rc<Link>, stream: UnixStream) -> LinkEnd {
+    let mut io = LinkIo { stream, decoder: Decoder::new() };
+    let end = poll_fn(|cx| io.poll(&link, cx)).await;
+    link.end(end.clone());
+    end
+}
+
+struct LinkIo {
+    stream: UnixStream,
+    decoder: Decoder<FromHost>,
+}
+
+impl LinkIo {
+    fn poll(&mut self, link: &Link, cx: &mut Context<'_>) -> Poll<LinkEnd> {
+        if let Some(end) = link.begin_turn(cx) {
+            return Poll::Ready(end);
+        }
+        let broken = match self.flush(link, cx) {
+            Poll::Ready(Err(error)) => Some(error.kind()),
+            _ => None,
+        };
+        // A host that died may have answered before: what it sent is read first, whatever became of writing.
+        for _ in 0..READS_PER_TURN {
+            let read = match (pin!(self.stream.read_buf(self.decoder.read_buf())).poll(cx), broken) {
+                (Poll::Pending, Some(error)) => return Poll::Ready(LinkEnd::Io(error)),
+                (read, _) => ready!(read),
+            };
+            match read {
+                Ok(0) => return Poll::Ready(LinkEnd::Closed),
+                Ok(_) => {
+                    if let Err(end) = self.dispatch(link) {
+                        return Poll::Ready(end);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return Poll::Ready(LinkEnd::Closed);
+                }
+                Err(error) => return Poll::Ready(LinkEnd::Io(error.kind())),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn flush(&mut self, link: &Link, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let state = &mut *link.state.borrow_mut();
+        while !state.out.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &state.out))?;
+            state.out.advance(written);
+            state.written += written as u64;
+            if state.out.len() <= BODIES_WAIT_ABOVE {
+                for waker in state.wait_for_room.drain(..) {
+                    waker.wake();
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn dispatch(&mut self, link: &Link) -> Result<(), LinkEnd> {
+        let now = Instant::now();
+        while let Some(frame) = self.decoder.next_frame()? {
+            link.receive(frame, now).map_err(|Violation(what)| LinkEnd::Violation(what))?;
+        }
+        Ok(())
+    }
+}
+
+impl Link {
+    fn begin_turn(&self, cx: &Context<'_>) -> Option<LinkEnd> {
+        let mut state = self.state.borrow_mut();
+        state.woken = false;
+        if state.task.as_ref().is_none_or(|task| !task.will_wake(cx.waker())) {
+            state.task = Some(cx.waker().clone());
+        }
+        state.end.clone()
+    }
+}

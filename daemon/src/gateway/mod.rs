@@ -1,0 +1,257 @@
+//! The HTTP front: accepts clients, picks an instance for each request by weight, and moves the bytes.
+//!
+//! What it owns: the clients' connections, the data streams to the hosts, the table of who serves what, and the
+//! numbers of what each instance was asked and how that ended. What it does not do: start or stop hosts, choose
+//! releases, or judge the numbers. The agent attaches links and publishes tables; `docs/gateway.md` says how requests
+//! fare.
+//!
+//! A few threads, each with an executor of its own, accept from the same listeners. A connection stays on its thread,
+//! and each thread has its own link to each host, so that the way of a request crosses no lock that two threads want
+//! at once.
+
+mod body;
+mod config;
+mod conn;
+mod counters;
+mod deck;
+mod exchange;
+mod forward;
+mod limits;
+mod link;
+mod place;
+mod retry;
+mod routes;
+mod serve;
+mod table;
+mod thread;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use thiserror::Error;
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+
+pub use config::{GatewayConfig, Network, NetworkError, Sources};
+pub use counters::Counters;
+pub use link::LinkEnd;
+pub use table::{Backend, Conflict, ModuleTable, RESERVED_PREFIX, Role, Table, conflicts};
+
+use counters::Recorders;
+use routes::Routes;
+use thread::{Mail, Seat};
+
+/// Names an instance, for as long as the node lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstanceId(pub u64);
+
+/// Events that a slow listener may have outstanding before it misses some.
+const EVENTS_KEPT: usize = 1024;
+
+/// What the gateway has to tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A link to an instance's host ended by itself. What was in flight on it is being tried again or answered.
+    LinkLost {
+        /// Whose link.
+        instance: InstanceId,
+        /// Why.
+        end: LinkEnd,
+    },
+}
+
+/// Why the gateway can't start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A listener can't be shared by the threads.
+    #[error("the listener can't be shared between threads")]
+    Listener(#[source] io::Error),
+    /// A thread or its executor can't be made.
+    #[error("a gateway thread can't be started")]
+    Thread(#[source] io::Error),
+    /// The configuration asks for no thread.
+    #[error("the gateway is configured with 0 threads; it needs at least 1")]
+    NoThreads,
+}
+
+/// Why links can't be attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum AttachError {
+    /// Each thread needs one.
+    #[error("{found} links were given and the gateway has {expected} threads; each needs one")]
+    WrongNumber {
+        /// The links.
+        found: usize,
+        /// The threads.
+        expected: usize,
+    },
+    /// The gateway has ended.
+    #[error("the gateway has been drained")]
+    Ended,
+}
+
+/// A handle to the gateway. When the last one is dropped its threads end, and with them all connections.
+#[derive(Debug, Clone)]
+pub struct Gateway {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    threads: Vec<Handle>,
+    /// The newest table, and what makes a publication one at a time.
+    newest: Mutex<Option<Arc<Routes>>>,
+    instances: Mutex<BTreeMap<InstanceId, Recorders>>,
+    events: broadcast::Sender<Event>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    seat: Arc<Seat>,
+    /// Unbounded, and used only at the pace at which instances come and go.
+    mail: mpsc::UnboundedSender<Mail>,
+}
+
+impl Gateway {
+    /// Starts the threads, which accept at once and let requests wait until the first table. The listeners stay the
+    /// caller's to hand on: the threads have duplicates.
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`]. Threads that were started have ended then.
+    pub fn start(listeners: &[TcpListener], config: GatewayConfig) -> Result<Self, StartError> {
+        if config.threads == 0 {
+            return Err(StartError::NoThreads);
+        }
+        let config = Arc::new(config);
+        let (events, _) = broadcast::channel(EVENTS_KEPT);
+        let mut threads = Vec::with_capacity(config.threads);
+        for number in 0..config.threads {
+            let (mail, inbox) = mpsc::unbounded_channel();
+            let seat = Arc::new(Seat { table: Mutex::new(None), changed: Notify::new() });
+            let start = thread::Start {
+                config: Arc::clone(&config),
+                listeners: share(listeners).map_err(StartError::Listener)?,
+                seat: Arc::clone(&seat),
+                mail: inbox,
+                events: events.clone(),
+            };
+            spawn(number, start).map_err(StartError::Thread)?;
+            threads.push(Handle { seat, mail });
+        }
+        let inner = Inner { threads, newest: Mutex::default(), instances: Mutex::default(), events };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// How many threads there are, and so how many links an instance needs.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.inner.threads.len()
+    }
+
+    /// Gives the gateway the data streams to an instance's host, one for each thread. Links that the instance has
+    /// already are replaced, and what is in flight on them ends as if the host had died. A table that is published
+    /// after this finds them in place.
+    ///
+    /// # Errors
+    ///
+    /// See [`AttachError`].
+    pub fn attach(&self, instance: InstanceId, links: Vec<UnixStream>) -> Result<(), AttachError> {
+        let (found, expected) = (links.len(), self.threads());
+        if found != expected {
+            return Err(AttachError::WrongNumber { found, expected });
+        }
+        let recorders = self.instances().entry(instance).or_insert_with(|| Recorders::new(expected)).clone();
+        for (number, (thread, stream)) in self.inner.threads.iter().zip(links).enumerate() {
+            let recorder = recorders.of_thread(number);
+            let mail = Mail::Attach { instance, stream, recorder };
+            thread.mail.send(mail).map_err(|_gone| AttachError::Ended)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the links to an instance; what is in flight on them ends as if the host had died. Its numbers stay until
+    /// [`Gateway::forget`].
+    pub fn detach(&self, instance: InstanceId) {
+        for thread in &self.inner.threads {
+            // A thread that has ended has no links.
+            drop(thread.mail.send(Mail::Detach(instance)));
+        }
+    }
+
+    /// Drops the numbers of an instance that was detached.
+    pub fn forget(&self, instance: InstanceId) {
+        self.instances().remove(&instance);
+    }
+
+    /// Replaces the table. When this returns, no request is given to an instance by the old one any more: the last
+    /// pick by it was before ([`Counters::last_pick`]). Requests in flight stay where they are.
+    pub fn publish(&self, table: Table) {
+        let mut newest = self.inner.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let routes = Arc::new(Routes::compile(table, newest.as_deref(), rand::random));
+        for thread in &self.inner.threads {
+            let old = {
+                let mut seat = thread.seat.table.lock().unwrap_or_else(PoisonError::into_inner);
+                seat.replace(Arc::clone(&routes))
+            };
+            // Freed without the lock.
+            drop(old);
+        }
+        *newest = Some(routes);
+        for thread in &self.inner.threads {
+            thread.seat.changed.notify_waiters();
+        }
+    }
+
+    /// What was counted for an instance since it was first attached; zeros for one that never was.
+    #[must_use]
+    pub fn counters(&self, instance: InstanceId) -> Counters {
+        let recorders = self.instances().get(&instance).cloned();
+        recorders.unwrap_or_else(|| Recorders::new(0)).read()
+    }
+
+    /// What happens from now on.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.inner.events.subscribe()
+    }
+
+    /// Stops accepting, lets what is in flight end with `Connection: close`, closes idle connections, and ends the
+    /// threads. Answers with how many connections were left at the deadline and were cut off.
+    pub async fn drain(&self, deadline: Instant) -> usize {
+        let threads = self.inner.threads.iter().filter_map(|thread| {
+            let (done, drained) = oneshot::channel();
+            thread.mail.send(Mail::Drain { deadline, done }).is_ok().then_some(drained)
+        });
+        let threads: Vec<_> = threads.collect();
+        let mut left = 0;
+        for drained in threads {
+            left += drained.await.unwrap_or(0);
+        }
+        left
+    }
+
+    fn instances(&self) -> MutexGuard<'_, BTreeMap<InstanceId, Recorders>> {
+        self.inner.instances.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn share(listeners: &[TcpListener]) -> io::Result<Vec<TcpListener>> {
+    let shared = listeners.iter().map(|listener| {
+        let shared = listener.try_clone()?;
+        shared.set_nonblocking(true)?;
+        Ok(shared)
+    });
+    shared.collect()
+}
+
+fn spawn(number: usize, start: thread::Start) -> io::Result<()> {
+    let (ready, began) = std::sync::mpsc::sync_channel(1);
+    std::thread::Builder::new()
+        .name(format!("gateway-{number}"))
+        .spawn(move || thread::run(start, &ready))?;
+    began.recv().unwrap_or_else(|_ended| Err(io::Error::other("the thread ended before it began")))
+}

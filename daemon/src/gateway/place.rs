@@ -1,0 +1,188 @@
+//! Where a request goes: the pick, and the bounded wait for one.
+//!
+//! A pick happens while this thread's table is locked, and a new table is published to each thread under that lock.
+//! So when a publication is over, no thread picks from the old table any more, and the stamp of the last pick of an
+//! instance that it took out is earlier.
+
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout_at;
+
+use super::InstanceId;
+use super::limits::{Full, Permit};
+use super::link::Link;
+use super::routes::{Module, Target};
+use super::table::{Backend, Role};
+use super::thread::Thread;
+
+/// How often a request that waits for a backend looks by itself: a link that was full says nothing when it no longer
+/// is.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What a request asks for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wish<'a> {
+    pub(super) path: &'a str,
+    /// A release, by number or version, instead of a pick by weight.
+    pub(super) pin: Option<&'a str>,
+    /// Only stable, and not the instance that the request was lost with.
+    pub(super) retry_after: Option<InstanceId>,
+    /// When it came.
+    pub(super) arrived: Instant,
+}
+
+/// An instance for a request, and the leave to use it.
+#[derive(Debug)]
+pub(super) struct Placed {
+    pub(super) module: Arc<Module>,
+    pub(super) link: Rc<Link>,
+    pub(super) permit: Permit,
+    pub(super) release: u64,
+    pub(super) at: Instant,
+    /// It was picked by weight, not pinned.
+    pub(super) counted: bool,
+}
+
+/// Why a request goes nowhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// No module has a route for the path.
+    NoRoute,
+    /// The module has no instance of the release that the request is pinned to.
+    NoRelease(String),
+    /// As many requests wait as may.
+    QueueFull(String),
+    /// Waited in vain for one of those in flight to end.
+    Busy(String),
+    /// Waited in vain for an instance.
+    NoBackend(String),
+    /// Waited in vain for the first table.
+    NoTable,
+}
+
+/// The result of one look.
+enum Look {
+    Placed(Placed),
+    Refused(Refusal),
+    NoTable,
+    /// As many requests of the module are in flight as may be.
+    Full(Arc<Module>),
+    /// No instance is ready.
+    NotReady(Arc<Module>),
+}
+
+impl Thread {
+    /// Finds an instance, at once if there is one and waiting if there is none.
+    pub(super) async fn place(self: &Rc<Self>, wish: Wish<'_>) -> Result<Placed, Refusal> {
+        match self.look(wish, None) {
+            Look::Placed(placed) => Ok(placed),
+            Look::Refused(refusal) => Err(refusal),
+            // Boxed: what only a wait needs would make the future of each request larger.
+            Look::NoTable | Look::Full(_) | Look::NotReady(_) => Box::pin(self.wait(wish)).await,
+        }
+    }
+
+    async fn wait(self: &Rc<Self>, wish: Wish<'_>) -> Result<Placed, Refusal> {
+        let patience = Instant::now() + self.config().max_wait;
+        let mut permit = None;
+        loop {
+            let mut changed = pin!(self.changed().notified());
+            // Enlisted before the look, so that no change between the two is missed.
+            changed.as_mut().enable();
+            let until = |module: &Module| patience.min(wish.arrived + module.table.deadline);
+            match self.look(wish, permit.take()) {
+                Look::Placed(placed) => return Ok(placed),
+                Look::Refused(refusal) => return Err(refusal),
+                Look::NoTable => {
+                    let waited = timeout_at(patience.into(), changed).await;
+                    waited.map_err(|_elapsed| Refusal::NoTable)?;
+                }
+                Look::Full(module) => {
+                    let queued = module.gate.queue().map_err(|Full| queue_full(&module))?;
+                    let entered = timeout_at(until(&module).into(), queued.enter()).await;
+                    permit = Some(entered.map_err(|_elapsed| Refusal::Busy(name(&module)))?);
+                }
+                Look::NotReady(module) => {
+                    let queued = module.gate.queue().map_err(|Full| queue_full(&module))?;
+                    let until = until(&module);
+                    if Instant::now() >= until {
+                        return Err(Refusal::NoBackend(name(&module)));
+                    }
+                    let look = until.min(Instant::now() + LOOK_EVERY);
+                    // Either way it is time to look again.
+                    drop(timeout_at(look.into(), changed).await);
+                    let entered = timeout_at(until.into(), queued.enter()).await;
+                    permit = Some(entered.map_err(|_elapsed| Refusal::NoBackend(name(&module)))?);
+                }
+            }
+        }
+    }
+
+    /// One look at the table as it is now. `permit` is kept if it is of the right module.
+    fn look(self: &Rc<Self>, wish: Wish<'_>, permit: Option<Permit>) -> Look {
+        let table = self.table().lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(routes) = &*table else { return Look::NoTable };
+        let Some(target) = routes.find(wish.path) else { return Look::Refused(Refusal::NoRoute) };
+        let module = &target.module;
+        let kept = permit.filter(|permit| Arc::ptr_eq(permit.gate(), &module.gate));
+        let Some(permit) = kept.or_else(|| module.gate.try_enter()) else {
+            return Look::Full(Arc::clone(module));
+        };
+        let chosen = match (wish.pin, wish.retry_after) {
+            (Some(wanted), _) => match module.release(wanted) {
+                Some(backend) => self.ready(backend),
+                None => return Look::Refused(Refusal::NoRelease(name(module))),
+            },
+            (None, Some(lost)) => self.other_than(lost, target),
+            (None, None) => self.by_weight(target),
+        };
+        let Some((backend, link)) = chosen else { return Look::NotReady(Arc::clone(module)) };
+        let at = Instant::now();
+        let counted = wish.pin.is_none();
+        if counted {
+            link.recorder().picked(at);
+        }
+        Look::Placed(Placed {
+            release: backend.release,
+            module: Arc::clone(module),
+            link,
+            permit,
+            at,
+            counted,
+        })
+    }
+
+    fn by_weight<'t>(self: &Rc<Self>, target: &'t Target) -> Option<(&'t Backend, Rc<Link>)> {
+        self.ready(target.draw()).or_else(|| target.others().find_map(|backend| self.ready(backend)))
+    }
+
+    /// For a request that was lost once: stable, or whoever serves if the lost one was all the stable there was.
+    fn other_than<'t>(
+        self: &Rc<Self>,
+        lost: InstanceId,
+        target: &'t Target,
+    ) -> Option<(&'t Backend, Rc<Link>)> {
+        let has_stable = target.module.with_role(Role::Stable).any(|backend| backend.instance != lost);
+        target
+            .others()
+            .chain(target.module.with_role(Role::Stable))
+            .filter(|backend| backend.instance != lost && (backend.role == Role::Stable || !has_stable))
+            .find_map(|backend| self.ready(backend))
+    }
+
+    fn ready<'t>(self: &Rc<Self>, backend: &'t Backend) -> Option<(&'t Backend, Rc<Link>)> {
+        let link = self.link(backend.instance)?;
+        link.is_ready().then_some((backend, link))
+    }
+}
+
+fn queue_full(module: &Module) -> Refusal {
+    Refusal::QueueFull(name(module))
+}
+
+fn name(module: &Module) -> String {
+    module.table.module.clone()
+}

@@ -1,0 +1,295 @@
+//! One request from its head to the head of its response.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Instant;
+
+use bytes::Bytes;
+use hot_wire::data::{self, CancelReason, HeadError, RequestHead};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body::Body;
+use hyper::body::Incoming;
+
+use super::body::{self, ResponseBody, Stream, Upload, UploadEnd};
+use super::conn::{Busy, Client};
+use super::counters::Outcome;
+use super::exchange::{Exchange, Failure, Start};
+use super::forward::{self, RequestFields};
+use super::place::{Placed, Refusal, Wish};
+use super::retry::{Attempt, Next, Progress, after_loss};
+use super::table::RESERVED_PREFIX;
+use super::thread::Thread;
+
+/// How often a request that no host has seen is placed anew, before that is taken for a fault.
+const MOST_PLACEMENTS: u32 = 4;
+
+/// What is read and dropped of a body that was refused, and for how long.
+const DISCARD_BYTES: u64 = 64 * 1024 * 1024;
+const DISCARD_FOR: std::time::Duration = std::time::Duration::from_secs(5);
+
+type Answer = Response<ResponseBody>;
+
+/// Serves one request.
+pub(super) async fn serve(thread: Rc<Thread>, client: Rc<Client>, request: Request<Incoming>) -> Answer {
+    let busy = client.begin();
+    let (parts, body) = request.into_parts();
+    if let Some(answer) = answered_here(&thread, &parts) {
+        return answer;
+    }
+    if body.size_hint().lower() > thread.config().max_body_bytes {
+        return too_large(&thread, body);
+    }
+    let pin = forward::pin(&parts.headers).filter(|_| client.may_pin());
+    let served = Serving {
+        attempt: Attempt::first(&parts.method, !body.is_end_stream()),
+        wish: Wish { path: parts.uri.path(), pin, retry_after: None, arrived: Instant::now() },
+        thread: &thread,
+        client: &client,
+        parts: &parts,
+        placements: 0,
+    };
+    served.run(body, busy).await
+}
+
+/// Requests that go to no module.
+fn answered_here(thread: &Rc<Thread>, parts: &Parts) -> Option<Answer> {
+    let path = parts.uri.path();
+    if parts.method == Method::CONNECT {
+        return Some(say(StatusCode::METHOD_NOT_ALLOWED, "this gateway is no proxy: CONNECT is not served"));
+    }
+    if parts.version == Version::HTTP_11
+        && parts.uri.authority().is_none()
+        && !parts.headers.contains_key("host")
+    {
+        return Some(say(StatusCode::BAD_REQUEST, "the request has no Host header, which HTTP/1.1 asks for"));
+    }
+    let own = path.strip_prefix(RESERVED_PREFIX).filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
+    Some(match own {
+        "/live" => say(StatusCode::OK, "live"),
+        "/ready" => match thread.not_ready() {
+            None => say(StatusCode::OK, "ready"),
+            Some(reason) => say(StatusCode::SERVICE_UNAVAILABLE, &reason),
+        },
+        _ => say(StatusCode::NOT_FOUND, "the gateway itself answers only /-/ready and /-/live here"),
+    })
+}
+
+struct Serving<'a> {
+    thread: &'a Rc<Thread>,
+    client: &'a Rc<Client>,
+    parts: &'a Parts,
+    wish: Wish<'a>,
+    attempt: Attempt,
+    placements: u32,
+}
+
+/// What came of one attempt.
+enum Tried {
+    Answer(Answer),
+    /// The host was lost or refused; the body goes to the next, if there is one.
+    Again(Option<Incoming>),
+}
+
+impl Serving<'_> {
+    async fn run(mut self, body: Incoming, busy: Busy) -> Answer {
+        let mut busy = Some(busy);
+        let mut body = self.attempt.has_body.then_some(body);
+        loop {
+            let placed = match self.thread.place(self.wish).await {
+                Ok(placed) => placed,
+                Err(refusal) => return refused(&refusal),
+            };
+            self.placements += 1;
+            match self.try_at(placed, body, &mut busy).await {
+                Tried::Answer(answer) => return answer,
+                Tried::Again(again) => body = again,
+            }
+        }
+    }
+
+    async fn try_at(&mut self, placed: Placed, body: Option<Incoming>, busy: &mut Option<Busy>) -> Tried {
+        let exchange = match self.send(&placed) {
+            Ok(exchange) => exchange,
+            Err(HeadError::TooLarge | HeadError::TooManyFields) => {
+                return Tried::Answer(say(
+                    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                    "the request's head is larger than 64 KiB or has more than 120 fields",
+                ));
+            }
+        };
+        let mut upload = body.map(|body| Upload::new(body, self.thread.config().max_body_bytes));
+        let sender = upload.is_some().then(|| exchange.sender());
+        let mut uploaded = None;
+        let head = poll_fn(|cx| {
+            if let (Some(upload), Some(sender), None) = (&mut upload, &sender, uploaded)
+                && let Poll::Ready(end) = upload.poll(sender, cx)
+            {
+                uploaded = Some(end);
+                if matches!(end, UploadEnd::TooLarge | UploadEnd::ClientGone) {
+                    return Poll::Ready(Err(Failure::ByClient));
+                }
+            }
+            exchange.poll_head(cx)
+        })
+        .await;
+        self.attempt.body_taken |= upload.as_ref().is_some_and(Upload::is_taken);
+        match (head, upload) {
+            (Ok(head), upload) => {
+                if let (Some(upload), Some(sender), None) = (upload, sender, uploaded) {
+                    self.thread.spawn(body::rest_of(upload, sender));
+                }
+                Tried::Answer(self.answer(placed, exchange, head, busy))
+            }
+            (Err(_), Some(upload)) if uploaded == Some(UploadEnd::TooLarge) => {
+                drop(exchange);
+                Tried::Answer(too_large(self.thread, upload.into_body()))
+            }
+            (Err(failure), upload) => {
+                drop(exchange);
+                self.after(failure, &placed, upload)
+            }
+        }
+    }
+
+    fn send(&self, placed: &Placed) -> Result<Exchange, HeadError> {
+        let deadline = self.wish.arrived + placed.module.table.deadline;
+        let left = deadline.saturating_duration_since(placed.at).as_millis();
+        let target = self.parts.uri.path_and_query().map_or("/", |target| target.as_str());
+        let head = RequestHead {
+            method: self.parts.method.as_str().as_bytes(),
+            target: target.as_bytes(),
+            peer: self.client.peer().as_bytes(),
+            // Zero would be no deadline.
+            deadline_ms: u32::try_from(left).unwrap_or(u32::MAX).max(1),
+        };
+        let start = Start {
+            started: placed.at,
+            deadline,
+            counted: placed.counted,
+            request_ended: !self.attempt.has_body,
+            bodiless: self.parts.method == Method::HEAD,
+        };
+        let fields = RequestFields::new(self.parts, self.client);
+        placed.link.send(start, &head, fields.iter(), placed.permit.gate())
+    }
+
+    /// The client's response out of the host's.
+    fn answer(
+        &self,
+        placed: Placed,
+        exchange: Exchange,
+        head: data::Response,
+        busy: &mut Option<Busy>,
+    ) -> Answer {
+        let status = StatusCode::from_u16(head.status).ok().filter(|status| !status.is_informational());
+        let (Some(status), Ok(mut headers)) = (status, forward::response_headers(&head.fields)) else {
+            exchange.end(Outcome::Aborted, CancelReason::Protocol);
+            return bad_response(&placed);
+        };
+        if self.thread.config().show_release {
+            headers.insert(forward::RELEASE, HeaderValue::from(placed.release));
+        }
+        let announced = forward::announced_length(&head);
+        let bodiless = self.parts.method == Method::HEAD;
+        let body = if bodiless || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+            if bodiless {
+                let whole = head.end.then_some(head.body.len() as u64);
+                if let Some(length) = announced.or_else(|| whole.filter(|&length| length > 0)) {
+                    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+                }
+            }
+            exchange.end_answered(head.status);
+            ResponseBody::Whole(Bytes::new())
+        } else if head.end {
+            ResponseBody::Whole(head.body)
+        } else if let Some(busy) = busy.take() {
+            ResponseBody::Stream(Stream::new(exchange, announced, placed.permit, busy))
+        } else {
+            unreachable!("a request is answered once")
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
+    }
+
+    /// What follows a failure.
+    fn after(&mut self, failure: Failure, placed: &Placed, upload: Option<Upload>) -> Tried {
+        let module = &placed.module.table.module;
+        let (status, text) = match failure {
+            Failure::Lost(progress) => return self.after_loss(progress, placed, upload),
+            Failure::Refused => return self.after_loss(Progress::Unsent, placed, upload),
+            Failure::Aborted => (StatusCode::INTERNAL_SERVER_ERROR, "failed while it handled the request"),
+            Failure::Malformed => return Tried::Answer(bad_response(placed)),
+            Failure::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "did not answer within its deadline"),
+            Failure::ByClient => {
+                let late = say(StatusCode::REQUEST_TIMEOUT, "the request's body did not come in time");
+                return Tried::Answer(closing(late));
+            }
+        };
+        Tried::Answer(say(status, &format!("module {module} {text}")))
+    }
+
+    fn after_loss(&mut self, progress: Progress, placed: &Placed, upload: Option<Upload>) -> Tried {
+        match after_loss(self.attempt, progress) {
+            Next::Place if self.placements < MOST_PLACEMENTS => Tried::Again(upload.map(Upload::into_body)),
+            Next::Retry if placed.permit.gate().take_retry() => {
+                self.attempt.retried = true;
+                self.wish.retry_after = Some(placed.link.instance());
+                Tried::Again(None)
+            }
+            Next::Place | Next::Retry | Next::Fail => {
+                let module = &placed.module.table.module;
+                let text = format!("module {module} was lost while it handled the request");
+                Tried::Answer(say(StatusCode::BAD_GATEWAY, &text))
+            }
+        }
+    }
+}
+
+fn bad_response(placed: &Placed) -> Answer {
+    let module = &placed.module.table.module;
+    say(StatusCode::BAD_GATEWAY, &format!("module {module} gave a response that is no valid HTTP"))
+}
+
+fn too_large(thread: &Thread, body: Incoming) -> Answer {
+    let most = thread.config().max_body_bytes;
+    thread.spawn(body::discard(body, DISCARD_BYTES, DISCARD_FOR));
+    closing(say(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        &format!("the request's body is larger than {most} bytes, the most that is accepted"),
+    ))
+}
+
+fn refused(refusal: &Refusal) -> Answer {
+    let text = match refusal {
+        Refusal::NoRoute => return say(StatusCode::NOT_FOUND, "no module has a route for this path"),
+        Refusal::NoRelease(module) => {
+            let text = format!("module {module} has no instance of the release that {} names", forward::PIN);
+            return say(StatusCode::NOT_FOUND, &text);
+        }
+        Refusal::QueueFull(module) => format!("module {module} has too many requests waiting; try again"),
+        Refusal::Busy(module) => format!("module {module} has too many requests in flight; try again"),
+        Refusal::NoBackend(module) => format!("module {module} has no instance that is ready; try again"),
+        Refusal::NoTable => "this node has not begun to serve yet; try again".to_owned(),
+    };
+    let mut answer = say(StatusCode::SERVICE_UNAVAILABLE, &text);
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    answer
+}
+
+/// An answer of the gateway's own: one sentence.
+fn say(status: StatusCode, sentence: &str) -> Answer {
+    let mut answer = Response::new(ResponseBody::Whole(Bytes::from(format!("{sentence}\n"))));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer
+}
+
+fn closing(mut answer: Answer) -> Answer {
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
+}

@@ -1,0 +1,377 @@
+//! One thread of the gateway: its executor, its connections, its links to the hosts.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use slab::Slab;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+use tokio::time::{sleep, sleep_until};
+
+use super::config::GatewayConfig;
+use super::conn::{Client, ClientIo};
+use super::counters::Recorder;
+use super::link::{self, Link, LinkEnd};
+use super::routes::Routes;
+use super::serve::serve;
+use super::table::Role;
+use super::{Event, InstanceId};
+
+/// How often deadlines and time-outs are looked at; so late may one be.
+const SWEEP_EVERY: Duration = Duration::from_millis(50);
+
+/// The pause after a failed accept: without descriptors left it fails again at once, and would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What other threads share with a gateway thread.
+#[derive(Debug)]
+pub(super) struct Seat {
+    /// What this thread serves; `None` until the first table. Locked for each pick.
+    pub(super) table: Mutex<Option<Arc<Routes>>>,
+    /// The table or a link changed.
+    pub(super) changed: Notify,
+}
+
+/// What a thread is told.
+#[derive(Debug)]
+pub(super) enum Mail {
+    /// A data stream to an instance's host.
+    Attach { instance: InstanceId, stream: std::os::unix::net::UnixStream, recorder: Arc<Recorder> },
+    /// End the link to an instance.
+    Detach(InstanceId),
+    /// Accept nothing more, and end when all connections have, or at this time. Answers with those that were left.
+    Drain { deadline: Instant, done: oneshot::Sender<usize> },
+}
+
+/// What a thread starts with.
+#[derive(Debug)]
+pub(super) struct Start {
+    pub(super) config: Arc<GatewayConfig>,
+    pub(super) listeners: Vec<std::net::TcpListener>,
+    pub(super) seat: Arc<Seat>,
+    pub(super) mail: mpsc::UnboundedReceiver<Mail>,
+    pub(super) events: broadcast::Sender<Event>,
+}
+
+/// A thread's state, shared by its tasks.
+#[derive(Debug)]
+pub(super) struct Thread {
+    config: Arc<GatewayConfig>,
+    seat: Arc<Seat>,
+    mail: RefCell<mpsc::UnboundedReceiver<Mail>>,
+    events: broadcast::Sender<Event>,
+    links: RefCell<BTreeMap<InstanceId, Rc<Link>>>,
+    clients: RefCell<Slab<Rc<Client>>>,
+    client_came: Notify,
+    client_left: Notify,
+    drain: RefCell<Option<(Instant, oneshot::Sender<usize>)>>,
+    draining: Cell<bool>,
+    drain_began: Notify,
+}
+
+impl Thread {
+    pub(super) fn config(&self) -> &GatewayConfig {
+        &self.config
+    }
+
+    pub(super) fn table(&self) -> &Mutex<Option<Arc<Routes>>> {
+        &self.seat.table
+    }
+
+    pub(super) fn changed(&self) -> &Notify {
+        &self.seat.changed
+    }
+
+    /// The link to an instance. One that was attached but not installed yet is installed first, so that a table that
+    /// is published behind an attachment finds it.
+    pub(super) fn link(self: &Rc<Self>, instance: InstanceId) -> Option<Rc<Link>> {
+        let installed = |thread: &Self| thread.links.borrow().get(&instance).cloned();
+        installed(self).or_else(|| {
+            self.read_mail();
+            installed(self)
+        })
+    }
+
+    /// Runs something beside the requests.
+    #[expect(
+        clippy::unused_self,
+        reason = "the task runs on this thread and no other, which the receiver says"
+    )]
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        tokio::task::spawn_local(task);
+    }
+
+    /// Why load balancers should send nothing here, in words.
+    pub(super) fn not_ready(self: &Rc<Self>) -> Option<String> {
+        if self.draining.get() {
+            return Some("this node is draining".to_owned());
+        }
+        let table = self.seat.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(routes) = &*table else { return Some("this node has not begun to serve yet".to_owned()) };
+        let unready = routes.modules.iter().find(|module| {
+            let mut serving = module.table.backends.iter().filter(|b| b.role != Role::Standby).peekable();
+            let has_stable = module.with_role(Role::Stable).next().is_some();
+            has_stable
+                && serving.peek().is_some()
+                && !serving.any(|backend| {
+                    (backend.weight > 0 || backend.role == Role::Stable)
+                        && self.link(backend.instance).is_some_and(|link| link.is_ready())
+                })
+        })?;
+        Some(format!("module {} has no instance that is ready", unready.table.module))
+    }
+
+    fn read_mail(self: &Rc<Self>) {
+        loop {
+            // Not held while the mail is read: that installs links, which may look for mail themselves.
+            let Ok(mail) = self.mail.borrow_mut().try_recv() else { return };
+            self.act(mail);
+        }
+    }
+
+    fn act(self: &Rc<Self>, mail: Mail) {
+        match mail {
+            Mail::Attach { instance, stream, recorder } => self.attach(instance, stream, recorder),
+            Mail::Detach(instance) => {
+                let link = self.links.borrow_mut().remove(&instance);
+                if let Some(link) = link {
+                    link.end(LinkEnd::Detached);
+                }
+            }
+            Mail::Drain { deadline, done } => {
+                *self.drain.borrow_mut() = Some((deadline, done));
+                self.draining.set(true);
+                self.drain_began.notify_waiters();
+                for (_, client) in &*self.clients.borrow() {
+                    client.wake();
+                }
+            }
+        }
+    }
+
+    fn attach(
+        self: &Rc<Self>,
+        instance: InstanceId,
+        stream: std::os::unix::net::UnixStream,
+        recorder: Arc<Recorder>,
+    ) {
+        let stream =
+            match stream.set_nonblocking(true).and_then(|()| tokio::net::UnixStream::from_std(stream)) {
+                Ok(stream) => stream,
+                Err(error) => return self.report(instance, LinkEnd::Io(error.kind())),
+            };
+        let link = Link::new(instance, recorder);
+        if let Some(old) = self.links.borrow_mut().insert(instance, Rc::clone(&link)) {
+            old.end(LinkEnd::Detached);
+        }
+        let thread = Rc::clone(self);
+        self.spawn(async move {
+            let end = link::run(Rc::clone(&link), stream).await;
+            let mut links = thread.links.borrow_mut();
+            if links.get(&instance).is_some_and(|current| Rc::ptr_eq(current, &link)) {
+                links.remove(&instance);
+            }
+            drop(links);
+            if end != LinkEnd::Detached {
+                thread.report(instance, end);
+            }
+        });
+        self.seat.changed.notify_waiters();
+    }
+
+    fn report(&self, instance: InstanceId, end: LinkEnd) {
+        if end.is_malformed() {
+            tracing::warn!(instance = instance.0, %end, "a host's link was dropped");
+        }
+        // Nobody may be listening, which is nobody's fault.
+        drop(self.events.send(Event::LinkLost { instance, end }));
+    }
+
+    /// Looks at all that may have taken too long, as long as there are clients.
+    async fn sweep(self: Rc<Self>) {
+        loop {
+            if self.clients.borrow().is_empty() {
+                self.client_came.notified().await;
+            }
+            sleep(SWEEP_EVERY).await;
+            let now = Instant::now();
+            for link in self.links.borrow().values() {
+                link.sweep(now, self.config.stall_timeout);
+            }
+            for (_, client) in &*self.clients.borrow() {
+                client.sweep(now, &self.config);
+            }
+        }
+    }
+
+    /// Accepts from one listener until the drain begins.
+    async fn accept(self: Rc<Self>, listener: TcpListener) {
+        let mut drain = pin!(self.drain_began.notified());
+        drain.as_mut().enable();
+        let most = self.config.max_connections.div_ceil(self.config.threads).max(1);
+        while !self.draining.get() {
+            if self.clients.borrow().len() >= most {
+                self.client_left.notified().await;
+                continue;
+            }
+            let accepted = tokio::select! {
+                () = drain.as_mut() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((socket, peer)) => self.welcome(socket, peer),
+                Err(error) if is_of_one_client(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "accepting connections failed; trying again");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+            // One at a time, so that the threads share what comes in a burst.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn welcome(self: &Rc<Self>, socket: TcpStream, peer: SocketAddr) {
+        if socket.set_nodelay(true).is_err() {
+            // The client has gone already.
+            return;
+        }
+        let client = Client::new(peer, &self.config);
+        let key = self.clients.borrow_mut().insert(Rc::clone(&client));
+        self.client_came.notify_one();
+        let thread = Rc::clone(self);
+        self.spawn(async move {
+            thread.converse(socket, client).await;
+            thread.clients.borrow_mut().remove(key);
+            thread.client_left.notify_waiters();
+        });
+    }
+
+    /// Serves one connection to its end.
+    async fn converse(self: &Rc<Self>, socket: TcpStream, client: Rc<Client>) {
+        let service = service_fn(|request| {
+            let answer = serve(Rc::clone(self), Rc::clone(&client), request);
+            async move { Ok::<_, Infallible>(answer.await) }
+        });
+        let io = ClientIo::new(socket, Rc::clone(&client));
+        let connection = http1::Builder::new()
+            .max_header_size(self.config.max_header_bytes)
+            // The time-outs are ours: hyper's would set a timer per request.
+            .header_read_timeout(None)
+            .serve_connection(io, service);
+        let mut connection = pin!(connection);
+        let mut ending = false;
+        let over = poll_fn(|cx| {
+            if client.begin_turn(cx) {
+                return Poll::Ready(Ok(()));
+            }
+            if self.draining.get() && !ending {
+                ending = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            connection.as_mut().poll(cx)
+        });
+        if let Err(error) = over.await {
+            tracing::debug!(client = %client.ip(), %error, "a connection broke");
+        }
+    }
+
+    /// Acts on mail until a drain is over, or nobody is left to write.
+    async fn live(self: Rc<Self>) {
+        loop {
+            let drained = self.drain_began.notified();
+            let mail = poll_fn(|cx| self.mail.borrow_mut().poll_recv(cx));
+            tokio::select! {
+                mail = mail => match mail {
+                    Some(mail) => self.act(mail),
+                    None => return,
+                },
+                () = drained => {}
+            }
+            let drain = self.drain.borrow_mut().take();
+            if let Some((deadline, done)) = drain {
+                let left = self.drained(deadline).await;
+                if done.send(left).is_err() {
+                    tracing::debug!("the drain ended after whoever asked for it had gone");
+                }
+                return;
+            }
+        }
+    }
+
+    /// Waits for the last client. Answers with how many were left at the deadline.
+    async fn drained(&self, deadline: Instant) -> usize {
+        let mut late = pin!(sleep_until(deadline.into()));
+        loop {
+            let left = self.client_left.notified();
+            let count = self.clients.borrow().len();
+            if count == 0 {
+                return 0;
+            }
+            tokio::select! {
+                () = left => {}
+                () = late.as_mut() => return count,
+            }
+        }
+    }
+}
+
+/// A connection that was reset before it was accepted says nothing about the next one.
+fn is_of_one_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}
+
+/// Runs a thread of the gateway to its end. `ready` learns whether it began.
+pub(super) fn run(start: Start, ready: &std::sync::mpsc::SyncSender<io::Result<()>>) {
+    let runtime =
+        match tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default()) {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                drop(ready.send(Err(error)));
+                return;
+            }
+        };
+    runtime.block_on(async {
+        let listeners: io::Result<Vec<_>> = start.listeners.into_iter().map(TcpListener::from_std).collect();
+        let listeners = match listeners {
+            Ok(listeners) => listeners,
+            Err(error) => {
+                drop(ready.send(Err(error)));
+                return;
+            }
+        };
+        let thread = Rc::new(Thread {
+            config: start.config,
+            seat: start.seat,
+            mail: RefCell::new(start.mail),
+            events: start.events,
+            links: RefCell::default(),
+            clients: RefCell::default(),
+            client_came: Notify::new(),
+            client_left: Notify::new(),
+            drain: RefCell::default(),
+            draining: Cell::new(false),
+            drain_began: Notify::new(),
+        });
+        for listener in listeners {
+            tokio::task::spawn_local(Rc::clone(&thread).accept(listener));
+        }
+        tokio::task::spawn_local(Rc::clone(&thread).sweep());
+        drop(ready.send(Ok(())));
+        thread.live().await;
+    });
+}
