@@ -112,6 +112,15 @@ pub(crate) fn chain(error: &dyn Error) -> String {
     text
 }
 
+/// The text of the deepest cause: what the system said, without the layers that only passed it on.
+pub(crate) fn innermost(error: &dyn Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
 /// The exit code for a node's answer to an upload or a start. Refusals are those that concern what was offered; a full
 /// disk or a node that goes away is a failure.
 fn offer_exit(status: &Status) -> Exit {
@@ -135,6 +144,13 @@ fn offer_exit(status: &Status) -> Exit {
 
 /// The node's sentence, with the advice of its details where the sentence lacks it.
 fn sentence(status: &Status, detail: Option<&ErrorDetail>) -> String {
+    if let Some(cause) = status.source() {
+        // Not the node's words but the connection's.
+        return format!(
+            "the connection to the node broke: {}; check that hotd runs there, then try again",
+            innermost(cause)
+        );
+    }
     let mut text = status.message().trim().to_owned();
     if text.is_empty() {
         text = format!("the node answered {:?} and no reason; its log says more", code_word(status.code()));

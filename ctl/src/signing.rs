@@ -10,7 +10,7 @@ use hot_proto::v1::{GetNodeRequest, Node};
 use thiserror::Error;
 
 use crate::failure::{Failure, chain};
-use crate::node::{Address, Client, call};
+use crate::node::{Address, Client, ask};
 use crate::offer::Offer;
 
 /// An armoured signature of an RSA key of 16384 bits has under 6 KiB.
@@ -89,8 +89,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, SigningError> {
 
 /// The signer when nothing was said: a dev node's own key, else the agent's first key that the node trusts.
 pub(crate) async fn default_signer(client: &Client) -> Result<Signer, Failure> {
-    let answer = client.nodes().get(call(GetNodeRequest::default())).await;
-    let answer = answer.map_err(|status| Failure::of_command(&status))?.into_inner();
+    let answer = ask(client.nodes().get(GetNodeRequest::default())).await?;
     let node = answer.node.unwrap_or_default();
     if let Some(key) = dev_key(client, &node) {
         return Ok(Signer::from_file(&key).map_err(SigningError::from)?);

@@ -19,11 +19,19 @@ use crate::output::Format;
 )]
 pub(crate) struct Cli {
     /// The node to ask: http://HOST:PORT or unix:PATH
-    #[arg(long, global = true, env = "HOTCTL_NODE", value_name = "URL")]
+    #[arg(long, global = true, env = "HOTCTL_NODE", value_name = "URL", help_heading = "Everywhere")]
     pub node: Option<String>,
 
     /// How to print results
-    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        help_heading = "Everywhere"
+    )]
     pub output: Format,
 
     #[command(subcommand)]

@@ -7,7 +7,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::follow::by_module;
 use crate::json::RollbackJson;
-use crate::node::call;
+use crate::node::ask;
 use crate::output::{Tone, paint};
 use crate::progress;
 
@@ -21,16 +21,14 @@ pub(crate) struct Args {
     module: String,
 
     /// Why, for the history
-    #[arg(short, long, value_name = "TEXT", default_value_t)]
+    #[arg(short, long, value_name = "TEXT", default_value_t, hide_default_value = true)]
     message: String,
 }
 
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let client = context.connect().await?;
     let request = AbortRequest { rollout: Some(by_module(&args.module)), message: args.message };
-    let answer =
-        client.rollouts().abort(call(request)).await.map_err(|status| Failure::of_command(&status))?;
-    let answer = answer.into_inner();
+    let answer = ask(client.rollouts().abort(request)).await?;
     if context.out.json() {
         context.out.object(&RollbackJson::of_abort(&args.module, answer))?;
     } else {

@@ -6,7 +6,7 @@ use super::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::EventJson;
-use crate::node::call;
+use crate::node::{ask, next};
 use crate::output::{Out, OutputError};
 use crate::show;
 
@@ -15,7 +15,7 @@ use crate::show;
 #[command(after_help = "Examples:\n  hotctl events greeter\n  hotctl events -f -o json")]
 pub(crate) struct Args {
     /// Only those of this module
-    #[arg(default_value_t)]
+    #[arg(default_value_t, hide_default_value = true)]
     module: String,
 
     /// Go on with each new event until Ctrl-C
@@ -31,18 +31,16 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     let client = context.connect().await?;
     if !args.follow {
         let request = ListEventsRequest { module: args.module, after: 0, limit: args.limit };
-        let answer =
-            client.events().list(call(request)).await.map_err(|status| Failure::of_command(&status))?;
-        for event in answer.into_inner().events {
+        let answer = ask(client.events().list(request)).await?;
+        for event in answer.events {
             print(context.out, event)?;
         }
         return Ok(Exit::Success);
     }
     let request = FollowEventsRequest { module: args.module, after: 0, tail: args.limit };
-    let answer =
-        client.events().follow(call(request)).await.map_err(|status| Failure::of_command(&status))?;
-    let mut events = answer.into_inner();
-    while let Some(message) = events.message().await.map_err(|status| Failure::of_command(&status))? {
+    let answer = ask(client.events().follow(request)).await?;
+    let mut events = answer;
+    while let Some(message) = next(&mut events).await? {
         if let Some(event) = message.event {
             print(context.out, event)?;
         }

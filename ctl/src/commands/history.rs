@@ -8,7 +8,7 @@ use super::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::HistoryJson;
-use crate::node::call;
+use crate::node::ask;
 use crate::show;
 
 /// List the releases of a module: who, when, why, and how each ended
@@ -26,9 +26,8 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let client = context.connect().await?;
     let request = HistoryRequest { module: args.module.clone(), limit: args.limit };
-    let answer =
-        client.modules().history(call(request)).await.map_err(|status| Failure::of_command(&status))?;
-    let entries = answer.into_inner().entries;
+    let answer = ask(client.modules().history(request)).await?;
+    let entries = answer.entries;
     if context.out.json() {
         context.out.object(&HistoryJson::new(&args.module, entries))?;
     } else {

@@ -6,7 +6,7 @@ use super::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::LogLineJson;
-use crate::node::call;
+use crate::node::{ask, next};
 use crate::output::{Out, OutputError, Tone, paint};
 use crate::words;
 
@@ -34,9 +34,9 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     let client = context.connect().await?;
     let request =
         LogsRequest { module: args.module, tail: args.tail, follow: args.follow, release: args.release };
-    let answer = client.modules().logs(call(request)).await.map_err(|status| Failure::of_command(&status))?;
-    let mut stream = answer.into_inner();
-    while let Some(message) = stream.message().await.map_err(|status| Failure::of_command(&status))? {
+    let answer = ask(client.modules().logs(request)).await?;
+    let mut stream = answer;
+    while let Some(message) = next(&mut stream).await? {
         if message.dropped > 0 {
             context.out.hint(&format!("{} lines were dropped here: they came too fast", message.dropped));
         }

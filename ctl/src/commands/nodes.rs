@@ -8,7 +8,7 @@ use super::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::NodesJson;
-use crate::node::call;
+use crate::node::ask;
 use crate::show;
 
 /// List the nodes, and what each lacks
@@ -18,12 +18,8 @@ pub(crate) struct Args {}
 
 pub(crate) async fn run(Args {}: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let client = context.connect().await?;
-    let answer = client
-        .nodes()
-        .list(call(ListNodesRequest {}))
-        .await
-        .map_err(|status| Failure::of_command(&status))?;
-    let nodes = answer.into_inner().nodes;
+    let answer = ask(client.nodes().list(ListNodesRequest {})).await?;
+    let nodes = answer.nodes;
     if context.out.json() {
         context.out.object(&NodesJson::from(nodes))?;
     } else {

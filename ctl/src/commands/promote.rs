@@ -9,7 +9,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::follow::{self, by_module};
 use crate::json::RolloutJson;
-use crate::node::call;
+use crate::node::ask;
 use crate::{progress, words};
 
 /// Make the candidate of a running rollout stable now, skipping what is left of its steps
@@ -22,7 +22,7 @@ pub(crate) struct Args {
     module: String,
 
     /// Why, for the history
-    #[arg(short, long, value_name = "TEXT", default_value_t)]
+    #[arg(short, long, value_name = "TEXT", default_value_t, hide_default_value = true)]
     message: String,
 
     /// Return at once instead of following the rollout to its end
@@ -38,9 +38,8 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     let client = context.connect().await?;
     let interrupt = follow::Interrupt::listen()?;
     let request = PromoteRequest { rollout: Some(by_module(&args.module)), message: args.message };
-    let answer =
-        client.rollouts().promote(call(request)).await.map_err(|status| Failure::of_command(&status))?;
-    let rollout = answer.into_inner().rollout.unwrap_or_default();
+    let answer = ask(client.rollouts().promote(request)).await?;
+    let rollout = answer.rollout.unwrap_or_default();
     if !args.detach {
         return follow::follow(&client, context.out, rollout, args.timeout, interrupt).await;
     }

@@ -16,7 +16,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::follow::{self, is_lost};
 use crate::json::RolloutJson;
-use crate::node::{Client, call};
+use crate::node::{Client, answer};
 use crate::offer::{Offer, named};
 use crate::output::{Out, OutputError, Tone, paint};
 use crate::signing::{self, Means};
@@ -54,7 +54,7 @@ pub(crate) struct Args {
     bake: Option<Duration>,
 
     /// Why, for the history
-    #[arg(short, long, value_name = "TEXT", default_value_t)]
+    #[arg(short, long, value_name = "TEXT", default_value_t, hide_default_value = true)]
     message: String,
 
     /// Print the rollout's id and return instead of following it
@@ -299,8 +299,8 @@ fn uploaded(out: &mut Out, source: &Source, answer: &UploadResponse) -> Result<(
 async fn start(client: &Client, request: &StartRequest) -> Result<StartResponse, Status> {
     let mut attempt = 1;
     loop {
-        match client.rollouts().start(call(request.clone())).await {
-            Ok(answer) => return Ok(answer.into_inner()),
+        match answer(client.rollouts().start(request.clone())).await {
+            Ok(started) => return Ok(started),
             Err(status) if is_lost(&status) && attempt < START_ATTEMPTS => attempt += 1,
             Err(status) => return Err(status),
         }

@@ -6,7 +6,7 @@ use super::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::RemovedJson;
-use crate::node::call;
+use crate::node::ask;
 use crate::words;
 
 /// Remove a module with all that runs of it, or one of its versions
@@ -29,9 +29,8 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     let client = context.connect().await?;
     let version = args.version.map(|version| version.to_string()).unwrap_or_default();
     let request = RemoveRequest { module: args.module.clone(), version };
-    let answer =
-        client.modules().remove(call(request)).await.map_err(|status| Failure::of_command(&status))?;
-    let removed = RemovedJson { module: args.module, versions: answer.into_inner().versions };
+    let answer = ask(client.modules().remove(request)).await?;
+    let removed = RemovedJson { module: args.module, versions: answer.versions };
     if context.out.json() {
         context.out.object(&removed)?;
     } else {

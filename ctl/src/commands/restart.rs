@@ -8,7 +8,7 @@ use super::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::RestartedJson;
-use crate::node::call_within;
+use crate::node::answer_within;
 use crate::words;
 
 /// A start and a drain of each instance, one after the other.
@@ -25,12 +25,10 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let client = context.connect().await?;
     let request = RestartRequest { module: args.module.clone() };
-    let answer = client
-        .rollouts()
-        .restart(call_within(request, DEADLINE))
+    let answer = answer_within(client.rollouts().restart(request), DEADLINE)
         .await
         .map_err(|status| Failure::of_command(&status))?;
-    let restarted = RestartedJson { module: args.module, instances: answer.into_inner().instances };
+    let restarted = RestartedJson { module: args.module, instances: answer.instances };
     if context.out.json() {
         context.out.object(&restarted)?;
     } else {

@@ -7,7 +7,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::follow::by_module;
 use crate::json::RolloutJson;
-use crate::node::call;
+use crate::node::ask;
 use crate::progress;
 
 /// Let a held rollout go on
@@ -20,16 +20,15 @@ pub(crate) struct Args {
     module: String,
 
     /// Why, for the history
-    #[arg(short, long, value_name = "TEXT", default_value_t)]
+    #[arg(short, long, value_name = "TEXT", default_value_t, hide_default_value = true)]
     message: String,
 }
 
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let client = context.connect().await?;
     let request = ResumeRequest { rollout: Some(by_module(&args.module)), message: args.message };
-    let answer =
-        client.rollouts().resume(call(request)).await.map_err(|status| Failure::of_command(&status))?;
-    let rollout = answer.into_inner().rollout.unwrap_or_default();
+    let answer = ask(client.rollouts().resume(request)).await?;
+    let rollout = answer.rollout.unwrap_or_default();
     if context.out.json() {
         context.out.object(&RolloutJson::from(rollout))?;
     } else {

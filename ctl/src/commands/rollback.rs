@@ -6,7 +6,7 @@ use super::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::RollbackJson;
-use crate::node::call;
+use crate::node::ask;
 use crate::output::{Tone, paint};
 use crate::{progress, words};
 
@@ -28,7 +28,7 @@ pub(crate) struct Args {
     to: Option<Goal>,
 
     /// Why, for the history
-    #[arg(short, long, value_name = "TEXT", default_value_t)]
+    #[arg(short, long, value_name = "TEXT", default_value_t, hide_default_value = true)]
     message: String,
 }
 
@@ -61,9 +61,7 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     });
     let request =
         RollbackRequest { module: args.module.clone(), to, message: args.message, request_id: String::new() };
-    let answer =
-        client.rollouts().rollback(call(request)).await.map_err(|status| Failure::of_command(&status))?;
-    let answer = answer.into_inner();
+    let answer = ask(client.rollouts().rollback(request)).await?;
     if context.out.json() {
         context.out.object(&RollbackJson::of_rollback(&args.module, answer))?;
     } else {

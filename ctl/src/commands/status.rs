@@ -8,7 +8,7 @@ use super::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::ModulesJson;
-use crate::node::{Client, call};
+use crate::node::{Client, ask, next};
 use crate::output::Out;
 use crate::show;
 
@@ -35,17 +35,12 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     let modules = match &args.module {
         Some(module) => {
             let request = GetModuleRequest { module: module.clone() };
-            let answer =
-                client.modules().get(call(request)).await.map_err(|status| Failure::of_command(&status))?;
-            answer.into_inner().module.into_iter().collect()
+            let answer = ask(client.modules().get(request)).await?;
+            answer.module.into_iter().collect()
         }
         None => {
-            let answer = client
-                .modules()
-                .list(call(ListModulesRequest {}))
-                .await
-                .map_err(|status| Failure::of_command(&status))?;
-            answer.into_inner().modules
+            let answer = ask(client.modules().list(ListModulesRequest {})).await?;
+            answer.modules
         }
     };
     if context.out.json() {
@@ -67,11 +62,10 @@ fn lines(modules: &[Module], in_full: bool, colour: bool) -> Vec<String> {
 /// Redraws on a terminal. Elsewhere it prints the table again when a line of it changed: counters alone are no change.
 async fn watch(client: &Client, out: &mut Out, module: Option<String>) -> Result<Exit, Failure> {
     let request = WatchModulesRequest { module: module.clone().unwrap_or_default() };
-    let answer =
-        client.modules().watch(call(request)).await.map_err(|status| Failure::of_command(&status))?;
-    let mut stream = answer.into_inner();
+    let answer = ask(client.modules().watch(request)).await?;
+    let mut stream = answer;
     let mut printed = Vec::new();
-    while let Some(message) = stream.message().await.map_err(|status| Failure::of_command(&status))? {
+    while let Some(message) = next(&mut stream).await? {
         if out.json() {
             out.object(&ModulesJson::from(message.modules))?;
             continue;

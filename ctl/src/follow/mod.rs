@@ -12,7 +12,7 @@ use tonic::{Code, Status, Streaming};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::RolloutJson;
-use crate::node::{Client, call};
+use crate::node::{Client, answer};
 use crate::output::{Out, OutputError, Tone, paint};
 use crate::{progress, words};
 
@@ -124,7 +124,7 @@ impl Follower<'_> {
     async fn read(&mut self, heard: &mut Instant) -> Result<(), ReadError> {
         let request = WatchRolloutRequest { rollout: Some(by_id(&self.now.id)) };
         let mut stream: Streaming<WatchRolloutResponse> =
-            self.client.rollouts().watch(call(request)).await?.into_inner();
+            answer(self.client.rollouts().watch(request)).await?;
         while let Some(message) = stream.message().await? {
             *heard = Instant::now();
             if let Some(rollout) = message.rollout {

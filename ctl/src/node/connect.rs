@@ -12,11 +12,12 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::address::Address;
 use super::search::Found;
-use crate::failure::Failure;
+use crate::failure::{Failure, innermost};
+use crate::words;
 
 /// A node on the other side of the world answers a SYN in well under this.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -129,16 +130,34 @@ impl Client {
     }
 }
 
-/// `message` as a call that must be answered within [`CALL_DEADLINE`].
-pub(crate) fn call<T>(message: T) -> Request<T> {
-    call_within(message, CALL_DEADLINE)
+/// What the node answers to `call`, within [`CALL_DEADLINE`]. For a stream that is its beginning.
+pub(crate) async fn answer<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Status> {
+    answer_within(call, CALL_DEADLINE).await
 }
 
-/// `message` as a call that must be answered within `deadline`.
-pub(crate) fn call_within<T>(message: T, deadline: Duration) -> Request<T> {
-    let mut request = Request::new(message);
-    request.set_timeout(deadline);
-    request
+/// What the node answers to `call`, within `deadline`.
+pub(crate) async fn answer_within<T>(
+    call: impl Future<Output = Result<Response<T>, Status>>,
+    deadline: Duration,
+) -> Result<T, Status> {
+    match tokio::time::timeout(deadline, call).await {
+        Ok(answer) => Ok(answer?.into_inner()),
+        Err(_elapsed) => Err(Status::deadline_exceeded(format!(
+            "the node has not answered within {}; its log may say why, `hotctl status` whether it did what was asked",
+            words::span(deadline)
+        ))),
+    }
+}
+
+/// As [`answer`], for a command that a node can do nothing but answer or refuse.
+pub(crate) async fn ask<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Failure> {
+    answer(call).await.map_err(|status| Failure::of_command(&status))
+}
+
+/// The next message of a stream that a command shows, however long it takes: a node that is gone is noticed by
+/// [`PING_INTERVAL`].
+pub(crate) async fn next<T>(stream: &mut Streaming<T>) -> Result<Option<T>, Failure> {
+    stream.message().await.map_err(|status| Failure::of_command(&status))
 }
 
 fn endpoint(address: &Address) -> Result<Endpoint, tonic::transport::Error> {
@@ -159,15 +178,6 @@ fn unreachable(found: &Found, error: &dyn Error) -> Failure {
             innermost(error)
         ),
     )
-}
-
-/// The text of the deepest cause: what the system said, without the layers that only passed it on.
-fn innermost(error: &dyn Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }
 
 #[cfg(test)]
@@ -217,5 +227,14 @@ mod tests {
             "{}",
             failure.sentence
         );
+    }
+
+    #[tokio::test]
+    async fn a_node_that_never_answers_is_given_up() {
+        let call = std::future::pending::<Result<Response<()>, Status>>();
+        let status = answer_within(call, Duration::ZERO).await.expect_err("given up");
+        let failure = Failure::of_command(&status);
+        assert_eq!(failure.exit.code(), 5);
+        assert!(failure.sentence.contains("has not answered within 0ms"), "{}", failure.sentence);
     }
 }

@@ -7,5 +7,5 @@ mod dev;
 mod search;
 
 pub(crate) use address::Address;
-pub(crate) use connect::{Client, Token, call, call_within};
+pub(crate) use connect::{Client, Token, answer, answer_within, ask, next};
 pub(crate) use search::{Found, Surroundings, search};

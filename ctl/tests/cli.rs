@@ -1,0 +1,136 @@
+//! The real `hotctl`, as a shell sees it: exit codes, what goes to which output, and nothing from this machine's own
+//! nodes.
+
+#![forbid(unsafe_code)]
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// `hotctl` with `folder` for its run-time folder, so that a node of the user's is not found.
+fn hotctl(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hotctl"));
+    command
+        .env_remove("HOTCTL_NODE")
+        .env_remove("HOTCTL_TOKEN")
+        .env_remove("SSH_AUTH_SOCK")
+        .env("XDG_RUNTIME_DIR", folder)
+        .stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    let folder = tempfile::tempdir().expect("a folder");
+    hotctl(folder.path()).args(arguments).output().expect("runs")
+}
+
+/// Exit code, standard output, standard error.
+fn parts(output: &Output) -> (Option<i32>, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+/// Nobody listens on a port that was just given back.
+fn dead_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    format!("http://{}", listener.local_addr().expect("is bound"))
+}
+
+#[test]
+fn a_slip_is_a_usage_error() {
+    let (code, out, err) = parts(&run(&["stauts"]));
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert!(err.contains("status"), "{err}");
+}
+
+#[test]
+fn an_unreachable_node_is_one_sentence() {
+    let address = dead_address();
+    let (code, out, err) = parts(&run(&["--node", &address, "status"]));
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(err.starts_with(&format!("hotctl: no node answers at {address}")), "{err}");
+    assert_eq!(err.lines().count(), 1, "{err}");
+}
+
+#[test]
+fn json_errors_are_objects_on_standard_error() {
+    let address = dead_address();
+    let (code, out, err) = parts(&run(&["--node", &address, "-o", "json", "status"]));
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    let error: serde_json::Value = serde_json::from_str(&err).expect("an object");
+    assert_eq!(
+        (error["error"]["code"].as_str(), error["exit_code"].as_u64()),
+        (Some("unreachable"), Some(1))
+    );
+}
+
+#[test]
+fn the_node_comes_from_the_environment_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("hotd.sock");
+    let node = format!("unix:{}", socket.display());
+    let output = hotctl(folder.path()).env("HOTCTL_NODE", &node).arg("nodes").output().expect("runs");
+    let (code, _, err) = parts(&output);
+    assert_eq!(code, Some(1));
+    assert!(err.contains(&format!("no node answers at {node}")), "{err}");
+}
+
+#[test]
+fn a_dev_node_that_ended_is_said() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(folder.path().join("hot")).expect("a folder");
+    // Above the kernel's largest pid.
+    let record = r#"{"http":"127.0.0.1:1","grpc":"127.0.0.1:2","socket":"/s","data_dir":"/d","pid":5000000}"#;
+    std::fs::write(folder.path().join("hot/dev.json"), record).expect("writes");
+    let output = hotctl(folder.path()).args(["status"]).output().expect("runs");
+    // A machine with the service has a node, and then this says nothing about the record.
+    if !Path::new("/run/hot/hotd.sock").exists() {
+        let (code, _, err) = parts(&output);
+        assert_eq!(code, Some(1));
+        assert!(err.contains("is of process 5000000, which no longer runs"), "{err}");
+    }
+}
+
+#[test]
+fn what_is_no_module_is_refused_before_any_node_is_asked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("notes.txt");
+    std::fs::write(&file, "hello").expect("writes");
+    let address = dead_address();
+    for command in ["push", "inspect", "sign"] {
+        let output =
+            hotctl(folder.path()).args(["--node", &address, command]).arg(&file).output().expect("runs");
+        let (code, out, err) = parts(&output);
+        assert_eq!((code, out.as_str()), (Some(4), ""), "{command}: {err}");
+        assert!(
+            err.contains("notes.txt: ") && err.contains("expected an ELF shared object"),
+            "{command}: {err}"
+        );
+    }
+}
+
+#[test]
+fn completions_are_for_three_shells() {
+    for (shell, mark) in
+        [("bash", "complete -F _hotctl"), ("zsh", "#compdef hotctl"), ("fish", "complete -c hotctl")]
+    {
+        let (code, out, _) = parts(&run(&["completions", shell]));
+        assert_eq!(code, Some(0), "{shell}");
+        assert!(out.contains(mark) && out.contains("rollback"), "{shell}");
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_is_success() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut child = hotctl(folder.path())
+        .args(["completions", "bash"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("runs");
+    // More than a pipe holds is not needed: the reading end is gone before anything is written, or the write fails.
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("ends");
+    let (code, _, err) = parts(&output);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+}
