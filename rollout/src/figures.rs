@@ -18,9 +18,25 @@ pub struct Figures {
 impl Figures {
     /// Adds the figures of another node, or of another time.
     pub fn merge(&mut self, other: &Self) {
-        self.requests = self.requests.saturating_add(other.requests);
-        self.errors = self.errors.saturating_add(other.errors);
-        self.latency.merge(&other.latency);
+        *self = Self::sum([&*self, other]);
+    }
+
+    /// All figures together, in one pass: a fleet's are added up after every sample.
+    #[must_use]
+    pub fn sum<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
+        let mut counts = vec![0_u64; usize::from(Latency::BUCKETS)];
+        let (mut requests, mut errors) = (0_u64, 0_u64);
+        for figures in all {
+            requests = requests.saturating_add(figures.requests);
+            errors = errors.saturating_add(figures.errors);
+            for (bucket, count) in &figures.latency.buckets {
+                if let Some(sum) = counts.get_mut(usize::from(*bucket)) {
+                    *sum = sum.saturating_add(*count);
+                }
+            }
+        }
+        let buckets = (0..Latency::BUCKETS).zip(counts).filter(|(_, count)| *count > 0).collect();
+        Self { requests, errors, latency: Latency { buckets } }
     }
 
     /// Errors as a part of requests, 0.0 to 1.0; 0.0 without requests. Senders are not trusted to count errors as
@@ -58,13 +74,6 @@ impl Latency {
     pub fn from_counts(counts: impl IntoIterator<Item = (u64, u64)>) -> Self {
         let pairs = counts.into_iter().map(|(micros, count)| (bucket_of(micros), count)).collect::<Vec<_>>();
         Self::from(pairs)
-    }
-
-    /// Adds another histogram.
-    pub fn merge(&mut self, other: &Self) {
-        let mut pairs = std::mem::take(&mut self.buckets);
-        pairs.extend_from_slice(&other.buckets);
-        *self = Self::from(pairs);
     }
 
     /// How many values were counted.
@@ -195,10 +204,16 @@ mod tests {
             left in prop::collection::vec((0_u64..1_000_000, 0_u64..100), 0..40),
             right in prop::collection::vec((0_u64..1_000_000, 0_u64..100), 0..40),
         ) {
-            let mut merged = Latency::from_counts(left.clone());
-            merged.merge(&Latency::from_counts(right.clone()));
-            let together = Latency::from_counts(left.into_iter().chain(right));
-            prop_assert_eq!(&merged, &together);
+            let figures = |counts: &[(u64, u64)]| Figures {
+                requests: counts.len() as u64,
+                errors: 1,
+                latency: Latency::from_counts(counts.iter().copied()),
+            };
+            let mut merged = figures(&left);
+            merged.merge(&figures(&right));
+            prop_assert_eq!((merged.requests, merged.errors), ((left.len() + right.len()) as u64, 2));
+            let merged = merged.latency;
+            prop_assert_eq!(&merged, &Latency::from_counts(left.into_iter().chain(right)));
             prop_assert_eq!(merged.above(0) + merged.buckets.iter().filter(|b| b.0 == 0).map(|b| b.1).sum::<u64>(), merged.count());
         }
     }

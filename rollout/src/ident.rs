@@ -82,3 +82,20 @@ impl fmt::Display for Revision {
         write!(f, "r{}", self.0)
     }
 }
+
+/// Up to three names, then how many more.
+pub(crate) struct List<'a>(pub(crate) &'a [Node]);
+
+impl fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 3;
+        for (index, node) in self.0.iter().take(SHOWN).enumerate() {
+            let join = if index == 0 { "" } else { ", " };
+            write!(f, "{join}{node}")?;
+        }
+        match self.0.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}

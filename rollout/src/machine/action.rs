@@ -174,7 +174,7 @@ pub enum Outcome {
         /// Why.
         reason: Reason,
     },
-    /// Stable serves again, and another rollout goes on from there.
+    /// Another rollout goes on: from stable, or from the new stable if this one was promoted already.
     Superseded {
         /// Why: which other one.
         reason: Reason,

@@ -14,7 +14,9 @@ use crate::units::Time;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
-    /// The node is there and its agent can be told things. A node that the rollout does not know joins it.
+    /// The node is there and its agent can be told things. A node that the rollout does not know joins it. After it,
+    /// tell anew what the node says of its instances: what was known of them is forgotten when a node goes down. That a
+    /// node which joins serves the fleet's stable releases is not the rollout's business.
     NodeUp {
         /// Which.
         node: Node,
@@ -98,17 +100,18 @@ pub enum InstanceState {
     Ended,
 }
 
-/// What one node counted for one module since the candidate has its present weight.
+/// What one node counted for one module since it applied an assignment.
 ///
-/// Counts are cumulative from `since` to `until`, so a sample that is lost, late or repeated does no harm. A node that
-/// starts to count anew (its daemon restarted) says so by a later `since`; what it counted before still counts.
+/// Counts are cumulative from `since` to `until`, so a sample that is lost, late or repeated does no harm. A node
+/// starts to count anew, with a later `since`, when it applies an assignment with another revision, and when its daemon
+/// restarted; the rollout adds up the countings of one step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
     /// Where.
     pub node: Node,
     /// Of which module.
     pub module: Module,
-    /// The assignment that the node had applied when the counting began, or a later one with the same weights.
+    /// The assignment whose being applied began the counting.
     pub revision: Revision,
     /// When the counting began, on the node's clock.
     pub since: Time,

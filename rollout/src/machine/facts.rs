@@ -26,7 +26,7 @@ pub(super) struct Facts {
     pub(super) given: Option<Revision>,
     /// The candidate's weight in that assignment; `None` if there is no candidate in it.
     pub(super) weight: Option<Weight>,
-    /// The revision with which that weight began: samples of earlier ones are of another time.
+    /// The revision with which the step's counting began: samples of earlier ones are of another time.
     pub(super) counting: Revision,
     /// The highest of our revisions that it applied.
     pub(super) applied: Revision,
@@ -37,7 +37,7 @@ pub(super) struct Facts {
     pub(super) counted: Counted,
 }
 
-/// What a node counted since the candidate has its present weight.
+/// What a node counted in this step.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Counted {
     /// What earlier countings came to, both sides.
@@ -67,6 +67,12 @@ impl NodeFacts {
 }
 
 impl Facts {
+    /// From this revision on, samples count, and none before.
+    pub(super) fn count_anew(&mut self, from: Revision) {
+        self.counting = from;
+        self.counted = Counted::default();
+    }
+
     /// It applied what it was last given.
     pub(super) fn in_line(&self) -> bool {
         self.given.is_none_or(|given| self.applied >= given)
@@ -88,18 +94,18 @@ impl Counted {
         self.latest = Pair { candidate: sample.candidate, stable: sample.stable };
     }
 
-    /// Adds what was counted to the figures of other nodes.
-    pub(super) fn add_to(&self, candidate: &mut Figures, stable: &mut Figures) {
-        for pair in [&self.past, &self.latest] {
-            candidate.merge(&pair.candidate);
-            stable.merge(&pair.stable);
-        }
+    /// The node has said something about this step.
+    pub(super) fn heard(&self) -> bool {
+        self.until > Time(0)
     }
 
-    /// The candidate's figures alone.
-    pub(super) fn candidate(&self) -> Figures {
-        let (mut candidate, mut stable) = Default::default();
-        self.add_to(&mut candidate, &mut stable);
-        candidate
+    /// The candidate's figures, in two parts.
+    pub(super) fn candidate(&self) -> [&Figures; 2] {
+        [&self.past.candidate, &self.latest.candidate]
+    }
+
+    /// Stable's figures, in two parts.
+    pub(super) fn stable(&self) -> [&Figures; 2] {
+        [&self.past.stable, &self.latest.stable]
     }
 }

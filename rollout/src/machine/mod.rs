@@ -7,20 +7,27 @@
 //! | room | what it is for |
 //! |---|---|
 //! | `event`, `action`, `phase`, `waiting`, `status` | the words spoken with the outside |
-//! | `facts` | what is known of each node |
+//! | `facts`, `queries` | what is known of each node |
 //! | `record` | an event changes what is known |
-//! | `settle` | from what is known to the next phase |
+//! | `settle`, `ending` | from what is known to the next phase, and to the end |
+//! | `judgement` | what the figures of a step say |
 //! | `waves` | the assignments that a decision gives out |
+//! | `alarms`, `why` | what is due, and what is waited for |
 
 mod action;
+mod alarms;
+mod ending;
 mod event;
 mod facts;
+mod judgement;
 mod phase;
+mod queries;
 mod record;
 mod settle;
 mod status;
 mod waiting;
 mod waves;
+mod why;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -189,14 +196,19 @@ impl Rollout {
 
     /// To be called once after a snapshot was read back: says again all that may not have been done, with revisions
     /// above any that were given out and not persisted.
+    ///
+    /// The time in which nobody watched does not count: a bake takes that much longer, and what was being waited for
+    /// has its whole time again. Only the rollout's own deadline goes on.
     #[must_use]
     pub fn resume(&mut self, now: Time) -> Vec<Action> {
+        let unwatched = now.since(self.now);
         self.now = self.now.max(now);
         let mut out = Vec::new();
         if let Some(outcome) = self.outcome().filter(|_| self.phase.is_final()) {
             return vec![Action::Finished(outcome)];
         }
         self.revision = self.revision.after(LEAP);
+        self.forgive(unwatched);
         self.repeat(&mut out);
         self.settle(&mut out);
         ordered(out)
@@ -249,7 +261,7 @@ impl Rollout {
     }
 
     fn ignore(&self, command: Command, out: &mut Vec<Action>) {
-        let name = self.phase.name();
+        let name = self.phase_name();
         self.note(out, NoteKind::Ignored(command), format!("the rollout is {name} already; nothing changes"));
     }
 
@@ -279,6 +291,3 @@ fn ordered(mut actions: Vec<Action>) -> Vec<Action> {
     actions.sort_by_key(|action| !action.toward_stable());
     actions
 }
-
-#[cfg(test)]
-mod tests;

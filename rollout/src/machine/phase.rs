@@ -52,7 +52,7 @@ pub enum Phase {
         /// Why.
         reason: Reason,
     },
-    /// Stable serves again, another rollout goes on.
+    /// Another rollout goes on from here: from stable, or from the new stable if it was promoted already.
     Superseded {
         /// Which other one.
         reason: Reason,

@@ -1,10 +1,10 @@
 //! An event changes what is known. Nothing here decides where the rollout goes, except that a failure or a command
 //! that says "back" does so at once.
 
-use super::facts::Facts;
 use super::{Action, Command, Direction, Event, InstanceState, Kind, NodeFacts, NoteKind, Phase, Rollout};
 use crate::ident::{Module, Node, ReleaseNumber, Revision};
 use crate::reason::{Cause, Reason};
+use crate::units::Weight;
 
 impl Rollout {
     pub(super) fn record(&mut self, event: Event, out: &mut Vec<Action>) {
@@ -25,27 +25,18 @@ impl Rollout {
                 if let Some(facts) = self.facts_mut(&sample.node, &sample.module)
                     && facts.weight.is_some()
                     && sample.revision >= facts.counting
+                    && facts.given.is_some_and(|given| sample.revision <= given)
                 {
                     facts.counted.take(sample);
                 }
             }
-            Event::Applied { node, module, revision } => {
-                if let Some(facts) = self.facts_mut(&node, &module)
-                    && facts.given.is_some_and(|given| revision <= given)
-                {
-                    facts.applied = facts.applied.max(revision);
-                }
-            }
+            Event::Applied { node, module, revision } => self.applied(&node, &module, revision),
             Event::TookBack { node, module, revision, cause } => {
                 self.took_back(node, module, revision, cause, out);
             }
             Event::Command(command) => self.command(command, out),
             Event::Timeout => {}
         }
-    }
-
-    fn facts_mut(&mut self, node: &Node, module: &Module) -> Option<&mut Facts> {
-        self.nodes.get_mut(node)?.modules.get_mut(module)
     }
 
     /// Says again what the node is to do, even if it never seemed gone: its daemon may have restarted between two
@@ -90,20 +81,37 @@ impl Rollout {
         self.note(out, NoteKind::Node { node }, text);
     }
 
+    /// Its last word is to go back to stable, in case it can still hear.
     fn node_left(&mut self, node: Node, out: &mut Vec<Action>) {
-        if self.nodes.remove(&node).is_some() {
-            self.weights.remove(&node);
-            self.targets.remove(&node);
+        if self.nodes.contains_key(&node) {
+            self.drop_carrier(&node, out);
+            self.nodes.remove(&node);
             let text = format!("{node} left the fleet");
             self.note(out, NoteKind::Node { node }, text);
+        }
+    }
+
+    fn applied(&mut self, node: &Node, module: &Module, revision: Revision) {
+        let promoted = self.promoted;
+        let Some(facts) = self.facts_mut(node, module) else { return };
+        if facts.given.is_none_or(|given| revision > given) {
+            return;
+        }
+        facts.applied = facts.applied.max(revision);
+        // What a node serves is ready there, whether or not anybody said so.
+        let serves = promoted || facts.weight.is_some_and(|weight| weight > Weight::ZERO);
+        if facts.in_line() && serves {
+            facts.ready = true;
+            facts.awaited = None;
         }
     }
 
     /// Only while everybody prepares does one refusal stop all: a node that joins later and cannot take the candidate
     /// gets no share of it.
     fn prepare_failed(&mut self, node: Node, module: Module, text: String, out: &mut Vec<Action>) {
-        let Some(facts) = self.facts_mut(&node, &module).filter(|facts| !facts.prepared) else { return };
-        facts.prepared = false;
+        if self.facts(&node, &module).is_none_or(|facts| facts.prepared) {
+            return;
+        }
         match &self.phase {
             Phase::Preparing => self.go_back(Reason::PrepareFailed { node, module, text }, out),
             Phase::Starting { .. } | Phase::Baking { .. } => {
@@ -128,15 +136,15 @@ impl Rollout {
         state: InstanceState,
         out: &mut Vec<Action>,
     ) {
-        let now = self.now;
+        let (now, promoted) = (self.now, self.promoted);
         if self.spec.moves.get(&module).is_none_or(|releases| releases.candidate != release) {
             return;
         }
-        let Some(facts) = self.nodes.get_mut(&node) else { return };
-        let up = facts.up;
-        let Some(facts) = facts.modules.get_mut(&module).filter(|facts| facts.given.is_some()) else {
+        let up = self.nodes.get(&node).is_some_and(|facts| facts.up);
+        let Some(facts) = self.facts_mut(&node, &module) else { return };
+        if facts.weight.is_none() && !(promoted && facts.given.is_some()) {
             return;
-        };
+        }
         match state {
             InstanceState::Starting => {}
             InstanceState::Ready => {
@@ -149,41 +157,32 @@ impl Rollout {
             }
             InstanceState::Failed(cause) => {
                 let was_ready = std::mem::replace(&mut facts.ready, false);
-                self.failed(node, module, release, cause, was_ready, out);
+                if self.failure_counts(&node, &module, was_ready) {
+                    self.go_back(Reason::Fast { node, module, release, cause }, out);
+                } else {
+                    let text = format!(
+                        "{module} release {release} on {node}: {cause}; it does not send the others back"
+                    );
+                    self.note(out, NoteKind::Node { node }, text);
+                }
             }
         }
     }
 
-    /// An instance of the release that we move to failed.
-    fn failed(
-        &mut self,
-        node: Node,
-        module: Module,
-        release: ReleaseNumber,
-        cause: Cause,
-        was_ready: bool,
-        out: &mut Vec<Action>,
-    ) {
-        let carried = self.carries(&module, &node);
-        let counts = match &self.phase {
-            Phase::Starting { .. } | Phase::Baking { .. } => self
-                .nodes
-                .get(&node)
-                .and_then(|facts| facts.modules.get(&module))
-                .is_some_and(|f| f.weight.is_some()),
+    /// Whether the failure of an instance of the release that we move to, on a node that was given it, sends all back.
+    fn failure_counts(&self, node: &Node, module: &Module, was_ready: bool) -> bool {
+        match &self.phase {
+            Phase::Starting { .. } | Phase::Baking { .. } => true,
             // Who joined late never carried it: that it cannot take it now is that node's trouble, not the fleet's.
-            Phase::Promoting { .. } => carried,
+            Phase::Promoting { .. } => self.carries(module, node),
             // The preceding stable must at least start; once it does, it is stable and kept alive as such.
-            Phase::RollingBack { .. } => self.kind == Kind::Rollback && !was_ready,
+            Phase::RollingBack { .. } => !was_ready && !self.returning(),
             Phase::Preparing
             | Phase::Incomplete
             | Phase::Done
             | Phase::RolledBack { .. }
             | Phase::Failed { .. }
             | Phase::Superseded { .. } => false,
-        };
-        if counts {
-            self.go_back(Reason::Fast { node, module, release, cause }, out);
         }
     }
 
@@ -200,10 +199,21 @@ impl Rollout {
             return;
         }
         let expired = matches!(cause, Cause::Expired { .. });
+        if expired && self.facts(&node, &module).is_some_and(|facts| facts.weight.is_none()) {
+            // It was told to go back meanwhile.
+            return;
+        }
+        if expired && self.phase.step().is_some() && self.carried_without(Some(&node)) {
+            // That it was cut off says nothing about the candidate, and others carry on.
+            self.drop_carrier(&node, out);
+            let text =
+                format!("{node} was cut off and went back to stable by itself; it is left out of this step");
+            self.note(out, NoteKind::Node { node }, text);
+            return;
+        }
         let counts = match &self.phase {
             Phase::Starting { .. } | Phase::Baking { .. } => true,
-            // It had not heard of the promotion yet; it will, and follow.
-            Phase::Promoting { .. } => !expired,
+            Phase::Promoting { .. } => true,
             Phase::Preparing
             | Phase::Incomplete
             | Phase::RollingBack { .. }

@@ -121,7 +121,7 @@ impl Rollout {
                     weight: facts.weight,
                     ready: facts.ready,
                     applied: facts.in_line(),
-                    figures: facts.counted.candidate(),
+                    figures: Figures::sum(facts.counted.candidate()),
                 })
                 .collect(),
         }

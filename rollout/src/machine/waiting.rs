@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ident::Node;
+use crate::ident::{List, Node};
 use crate::units::{Millis, Share};
 use crate::verdict::Missing;
 
@@ -72,34 +72,19 @@ impl fmt::Display for Waiting {
             }
             Self::Bake { share, left } => write!(f, "watching {share} of the traffic, {left} to go"),
             Self::Verdict(missing) => write!(f, "holding: {missing}"),
-            Self::Person { by } => write!(f, "paused by {by}; resume, promote or abort it"),
+            Self::Person { by } => write!(f, "paused by {by}, until it is resumed, promoted or aborted"),
             Self::Nodes { nodes } if nodes.is_empty() => {
                 f.write_str("waiting for a node: none can be reached")
             }
             Self::Nodes { nodes } => {
                 write!(f, "waiting for {}, which cannot be reached", List(nodes))
             }
-            Self::Back { nodes } => write!(f, "waiting for {} to confirm that it serves stable", List(nodes)),
-            Self::Follow { nodes } => {
-                write!(f, "waiting for {} to serve the new stable release", List(nodes))
+            Self::Back { nodes } => {
+                write!(f, "waiting for {} to confirm the way back to stable", List(nodes))
             }
-        }
-    }
-}
-
-/// Up to three names, then how many more.
-pub(super) struct List<'a>(pub(super) &'a [Node]);
-
-impl fmt::Display for List<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const SHOWN: usize = 3;
-        for (index, node) in self.0.iter().take(SHOWN).enumerate() {
-            let join = if index == 0 { "" } else { ", " };
-            write!(f, "{join}{node}")?;
-        }
-        match self.0.len().saturating_sub(SHOWN) {
-            0 => Ok(()),
-            more => write!(f, " and {more} more"),
+            Self::Follow { nodes } => {
+                write!(f, "waiting for {} to serve the stable release", List(nodes))
+            }
         }
     }
 }

@@ -71,13 +71,31 @@ impl Rollout {
         true
     }
 
-    /// Gives every node of the step its weight.
+    /// Gives every node of the step its weight. What is counted from here on is this step's, even on a node whose
+    /// weight is the same as before.
     pub(super) fn weigh(&mut self, step: usize, out: &mut Vec<Action>) {
         self.phase = Phase::Baking { step, since: None };
         self.next_revision();
+        let revision = self.revision;
         for (node, module) in self.pairs() {
             if let Some(weight) = self.due_weight(&module, &node) {
+                if let Some(facts) = self.facts_mut(&node, &module) {
+                    facts.count_anew(revision);
+                }
                 self.give(&node, &module, Some(weight), Direction::Onward, out);
+            }
+        }
+    }
+
+    /// Takes one node out of the step.
+    pub(super) fn drop_carrier(&mut self, node: &Node, out: &mut Vec<Action>) {
+        self.weights.remove(node);
+        self.targets.remove(node);
+        self.next_revision();
+        let modules: Vec<Module> = self.spec.moves.keys().cloned().collect();
+        for module in modules {
+            if self.facts(node, &module).is_some_and(|facts| facts.weight.is_some()) {
+                self.give(node, &module, None, Direction::TowardStable, out);
             }
         }
     }
@@ -155,10 +173,8 @@ impl Rollout {
             out.extend(self.name_stable(direction));
         }
         for (node, module) in self.pairs() {
-            let Some(facts) = self.facts(&node, &module) else { continue };
-            let weight = facts.weight;
-            if facts.given.is_some() {
-                self.give(&node, &module, weight, direction, out);
+            if let Some(facts) = self.facts(&node, &module).filter(|facts| facts.given.is_some()) {
+                self.give(&node, &module, facts.weight, direction, out);
             }
         }
         if self.phase == Phase::Preparing || self.phase.step().is_some() {
@@ -216,7 +232,7 @@ impl Rollout {
         direction: Direction,
         out: &mut Vec<Action>,
     ) {
-        let (now, revision) = (self.now, self.revision);
+        let (now, revision, promoted) = (self.now, self.revision, self.promoted);
         if weight.is_some() && !self.candidates_out() {
             self.renewed = now;
         }
@@ -224,8 +240,11 @@ impl Rollout {
         let up = facts.up;
         let Some(facts) = facts.modules.get_mut(module) else { return };
         if facts.weight != weight {
-            facts.counting = revision;
-            facts.counted = super::facts::Counted::default();
+            facts.count_anew(revision);
+        }
+        if weight.is_none() && !promoted {
+            // Its instance ends; one that starts there later has to pass its checks by itself.
+            facts.ready = false;
         }
         facts.given = Some(revision);
         facts.weight = weight;

@@ -14,7 +14,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::figures::{Figures, as_f64};
-use crate::ident::{Module, ReleaseNumber};
+use crate::ident::{List, Module, Node, ReleaseNumber};
 use crate::policy::PolicySpec;
 use crate::reason::{Reason, rate};
 use crate::units::{Millis, Share, WHOLE};
@@ -54,16 +54,16 @@ pub enum Verdict {
     Undecided(Missing),
 }
 
-/// What a good verdict rests on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What a good verdict rests on, from the firmest ground to the weakest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Basis {
     /// It was compared with stable.
     Compared,
-    /// There was no traffic at all: health alone.
-    NoTraffic,
     /// There was nothing to compare it with: fast signals alone.
     NothingBeside,
+    /// There was no traffic at all: health alone.
+    NoTraffic,
 }
 
 impl fmt::Display for Basis {
@@ -82,6 +82,13 @@ impl fmt::Display for Basis {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Missing {
+    /// Nodes that carry the candidate have not said what they counted: silence is not success.
+    Samples {
+        /// Of which module.
+        module: Module,
+        /// Which nodes.
+        nodes: Vec<Node>,
+    },
     /// Stable has traffic and the candidate has none: no data is not success.
     CandidateTraffic {
         /// Of which module.
@@ -132,7 +139,7 @@ impl Missing {
     pub fn yields_to_patience(&self) -> bool {
         match self {
             Self::Requests { .. } | Self::StableRequests { .. } | Self::Clarity { .. } => true,
-            Self::CandidateTraffic { .. } | Self::BothSick { .. } => false,
+            Self::Samples { .. } | Self::CandidateTraffic { .. } | Self::BothSick { .. } => false,
         }
     }
 }
@@ -140,6 +147,9 @@ impl Missing {
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Samples { module, nodes } => {
+                write!(f, "{module}: no word from {} of what was counted in this step", List(nodes))
+            }
             Self::CandidateTraffic { module, stable } => {
                 write!(f, "{module}: the candidate has had no request while stable had {stable}")
             }

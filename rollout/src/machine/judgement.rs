@@ -1,0 +1,69 @@
+//! What was counted in a step, and what it says about each candidate.
+
+use super::Rollout;
+use super::facts::Facts;
+use crate::figures::Figures;
+use crate::ident::Module;
+use crate::units::Weight;
+use crate::verdict::{self, Basis, Evidence, Missing, Verdict};
+
+impl Rollout {
+    /// The judgement on one module's candidate as things are. `None` for an unknown module.
+    #[must_use]
+    pub fn verdict(&self, module: &Module) -> Option<Verdict> {
+        let releases = self.spec.moves.get(module)?;
+        if releases.stable.is_none() {
+            return Some(Verdict::Healthy(Basis::NothingBeside));
+        }
+        let evidence = self.evidence(module);
+        let silent = self.lagging(|of, facts| of == module && !facts.counted.heard());
+        if !silent.is_empty() && evidence.candidate.requests == 0 {
+            return Some(Verdict::Undecided(Missing::Samples { module: module.clone(), nodes: silent }));
+        }
+        Some(verdict::judge(module, releases.candidate, &evidence, self.spec.policy.spec()))
+    }
+
+    /// What was counted for one module in this step.
+    #[must_use]
+    pub fn evidence(&self, module: &Module) -> Evidence {
+        // A node that only starts its candidate has figures of stable alone: they would compare different machines.
+        let carriers: Vec<&Facts> = self
+            .nodes
+            .values()
+            .filter_map(|facts| facts.modules.get(module))
+            .filter(|facts| facts.weight.is_some_and(|weight| weight > Weight::ZERO))
+            .collect();
+        let beside = carriers.iter().any(|facts| facts.weight < Some(Weight::WHOLE));
+        let candidate = Figures::sum(carriers.iter().flat_map(|facts| facts.counted.candidate()));
+        let stable = if beside {
+            Figures::sum(carriers.iter().flat_map(|facts| facts.counted.stable()))
+        } else {
+            self.baselines.get(module).cloned().unwrap_or_default()
+        };
+        Evidence { candidate, stable, beside }
+    }
+
+    /// The weakest basis of all modules, or what is missing for the first that misses something.
+    pub(super) fn step_result(&self) -> Result<Basis, Missing> {
+        let mut weakest = Basis::Compared;
+        for module in self.spec.moves.keys() {
+            match self.verdict(module) {
+                Some(Verdict::Undecided(missing)) => return Err(missing),
+                Some(Verdict::Healthy(basis)) => weakest = weakest.max(basis),
+                Some(Verdict::Unhealthy(_)) | None => {}
+            }
+        }
+        Ok(weakest)
+    }
+
+    /// Before the weights change: stable's figures are kept for the step in which it has none.
+    pub(super) fn keep_baselines(&mut self) {
+        let modules: Vec<Module> = self.spec.moves.keys().cloned().collect();
+        for module in modules {
+            let evidence = self.evidence(&module);
+            if evidence.beside && evidence.stable.requests > 0 {
+                self.baselines.insert(module, evidence.stable);
+            }
+        }
+    }
+}

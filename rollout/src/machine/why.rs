@@ -1,0 +1,60 @@
+//! Why nothing moves.
+
+use super::{NodeFacts, Phase, Rollout, Waiting};
+use crate::ident::Node;
+use crate::units::Time;
+
+impl Rollout {
+    /// Why nothing moves; `None` once it is over.
+    #[must_use]
+    pub fn waiting_on(&self) -> Option<Waiting> {
+        if let Some(by) = &self.paused {
+            return Some(Waiting::Person { by: by.clone() });
+        }
+        match &self.phase {
+            Phase::Preparing => {
+                let waits = |facts: &NodeFacts| facts.up && !facts.prepared();
+                let nodes: Vec<Node> = self
+                    .nodes
+                    .iter()
+                    .filter(|(_, facts)| waits(facts))
+                    .map(|(node, _)| node.clone())
+                    .collect();
+                Some(if nodes.is_empty() {
+                    Waiting::Nodes { nodes: self.nodes.keys().cloned().collect() }
+                } else {
+                    Waiting::Prepare { nodes }
+                })
+            }
+            Phase::Starting { .. } | Phase::Baking { .. } if !self.carriers_up() => {
+                Some(Waiting::Nodes { nodes: self.weights.keys().cloned().collect() })
+            }
+            Phase::Starting { .. } => Some(Waiting::Start { nodes: self.lagging(|_, facts| !facts.ready) }),
+            Phase::Baking { since: None, .. } => {
+                Some(Waiting::Apply { nodes: self.lagging(|_, facts| !facts.in_line()) })
+            }
+            Phase::Baking { step, since: Some(since) } => self.baking_waits_on(*step, *since),
+            Phase::Promoting { .. } | Phase::Incomplete => {
+                Some(Waiting::Follow { nodes: self.not_in_line(|_| true) })
+            }
+            Phase::RollingBack { .. } => Some(Waiting::Back { nodes: self.not_in_line(|_| true) }),
+            Phase::Done | Phase::RolledBack { .. } | Phase::Failed { .. } | Phase::Superseded { .. } => None,
+        }
+    }
+
+    fn baking_waits_on(&self, step: usize, since: Time) -> Option<Waiting> {
+        let step = self.plan.get(step)?;
+        let over = since.plus(step.bake);
+        let unready = self.lagging(|_, facts| !facts.ready);
+        if self.now < over {
+            Some(Waiting::Bake { share: step.share, left: over.since(self.now) })
+        } else if !unready.is_empty() {
+            Some(Waiting::Start { nodes: unready })
+        } else {
+            match self.step_result() {
+                Err(missing) => Some(Waiting::Verdict(missing)),
+                Ok(_) => Some(Waiting::Nodes { nodes: self.nodes.keys().cloned().collect() }),
+            }
+        }
+    }
+}

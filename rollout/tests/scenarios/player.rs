@@ -1,0 +1,275 @@
+//! Turns the commands of a story into events.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use hot_rollout::{
+    Action, Cause, Command, Event, Figures, InstanceState, Latency, Millis, Module, Move, Node, Policy,
+    PolicySpec, ReleaseNumber, Revision, Rollout, Sample, Share, Spec, Step, Time,
+};
+
+use crate::show;
+
+/// Plays one story.
+#[derive(Default)]
+pub(crate) struct Player {
+    rollout: Option<Rollout>,
+    now: Time,
+    /// When each node began to count, by node and module.
+    since: BTreeMap<(Node, Module), (Revision, Time)>,
+}
+
+const START: Time = Time(1_000_000);
+
+impl Player {
+    /// Plays one command and writes down what the rollout wants done.
+    pub(crate) fn play(&mut self, line: &str, told: &mut String) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (verb, words) = words.split_first().unwrap();
+        match *verb {
+            "push" | "rollback" => {
+                self.now = START;
+                let spec = spec(words);
+                let begin = if *verb == "push" { Rollout::start } else { Rollout::rollback };
+                let (rollout, actions) = begin(spec, self.now);
+                self.rollout = Some(rollout);
+                show::actions(&actions, told);
+            }
+            "after" => self.wait(span(words[0]), told),
+            "restart" => {
+                let bytes = self.rollout().encode().unwrap();
+                let mut rollout = Rollout::decode(&bytes).unwrap();
+                assert_eq!(&rollout, self.rollout());
+                let actions = rollout.resume(self.now);
+                self.rollout = Some(rollout);
+                show::actions(&actions, told);
+            }
+            "asleep" => self.now = self.now.plus(span(words[0])),
+            "status" => told.push_str(&show::status(&self.rollout().status())),
+            _ => {
+                for event in self.events(verb, words) {
+                    let now = self.now;
+                    let actions = self.rollout.as_mut().unwrap().handle(event, now);
+                    show::actions(&actions, told);
+                }
+            }
+        }
+    }
+
+    /// Where it stands at the end of a block.
+    pub(crate) fn close(&mut self, told: &mut String) {
+        let rollout = self.rollout();
+        writeln!(told, "= {}", show::standing(rollout, self.now.since(START))).unwrap();
+        let moves_on = rollout.next_timeout().is_some() || rollout.waiting_on().is_some();
+        assert!(moves_on || rollout.phase().is_final(), "nothing can move it: {rollout:?}");
+    }
+
+    fn rollout(&self) -> &Rollout {
+        self.rollout.as_ref().expect("the story has begun")
+    }
+
+    /// Lets time pass, feeding each time-out when it is due.
+    fn wait(&mut self, span: Millis, told: &mut String) {
+        let end = self.now.plus(span);
+        let mut actions = Vec::new();
+        loop {
+            let rollout = self.rollout.as_mut().expect("the story has begun");
+            let due = rollout.next_timeout().filter(|due| *due <= end);
+            self.now = due.unwrap_or(end);
+            actions.extend(rollout.handle(Event::Timeout, self.now));
+            if due.is_none() {
+                break;
+            }
+        }
+        let renewals = actions.iter().filter(|action| matches!(action, Action::Renew { .. })).count();
+        actions.retain(|action| !matches!(action, Action::Renew { .. }));
+        if renewals > 0 {
+            writeln!(told, "renewed {renewals}x").unwrap();
+        }
+        show::actions(&actions, told);
+    }
+
+    fn events(&mut self, verb: &str, words: &[&str]) -> Vec<Event> {
+        let by = || words.first().map_or_else(String::new, |word| (*word).to_owned());
+        let node = || Node::from(words[0]);
+        match verb {
+            "up" => vec![Event::NodeUp { node: node() }],
+            "down" => vec![Event::NodeDown { node: node() }],
+            "left" => vec![Event::NodeLeft { node: node() }],
+            "pause" => vec![Event::Command(Command::Pause { by: by() })],
+            "resume" => vec![Event::Command(Command::Resume { by: by() })],
+            "abort" => vec![Event::Command(Command::Abort { by: by() })],
+            "supersede" => vec![Event::Command(Command::Supersede { by: words[0].into() })],
+            "promote" => {
+                vec![Event::Command(Command::Promote { by: by(), full: words.get(1) == Some(&"full") })]
+            }
+            _ => self.node_events(verb, words),
+        }
+    }
+
+    /// Events of one module on one node, or of `all` nodes and modules that were told anything.
+    fn node_events(&mut self, verb: &str, words: &[&str]) -> Vec<Event> {
+        let targets = if words[0] == "all" {
+            let mut told = self.told();
+            told.retain(|target| verb != "counted" || self.since.contains_key(target));
+            told
+        } else {
+            vec![(Node::from(words[0]), Module::from(words[1]))]
+        };
+        let rest = if words[0] == "all" { &words[1..] } else { &words[2..] };
+        targets.into_iter().map(|(node, module)| self.node_event(verb, node, module, rest)).collect()
+    }
+
+    fn node_event(&mut self, verb: &str, node: Node, module: Module, rest: &[&str]) -> Event {
+        let text = rest.join(" ");
+        match verb {
+            "prepared" => Event::Prepared { node, module },
+            "cannot" => Event::PrepareFailed { node, module, text },
+            "applied" => {
+                let revision = rest.first().map_or_else(|| self.given(&node, &module), |word| revision(word));
+                self.since.insert((node.clone(), module.clone()), (revision, self.now));
+                Event::Applied { node, module, revision }
+            }
+            "took-back" => {
+                let revision = self.given(&node, &module);
+                Event::TookBack { node, module, revision, cause: cause(rest) }
+            }
+            "counted" => self.sample(node, module, rest),
+            _ => {
+                let release = self.rollout().spec().moves[&module].candidate;
+                let state = match verb {
+                    "starting" => InstanceState::Starting,
+                    "ready" => InstanceState::Ready,
+                    "ended" => InstanceState::Ended,
+                    "failed" => InstanceState::Failed(cause(rest)),
+                    other => panic!("unknown command {other}"),
+                };
+                Event::Instance { node, module, release, state }
+            }
+        }
+    }
+
+    /// `counted a greeter candidate 3/200@5ms stable 0/1800@5ms`: errors, requests, and how long each took.
+    fn sample(&self, node: Node, module: Module, rest: &[&str]) -> Event {
+        let (revision, since) = self.since[&(node.clone(), module.clone())];
+        let [_, candidate, _, stable] = rest else { panic!("not a sample: {rest:?}") };
+        let (candidate, stable) = (figures(candidate), figures(stable));
+        Event::Sample(Sample {
+            node,
+            module,
+            revision,
+            since,
+            until: self.now.plus(Millis(1)),
+            candidate,
+            stable,
+        })
+    }
+
+    fn told(&self) -> Vec<(Node, Module)> {
+        let status = self.rollout().status();
+        let preparing = status.modules.iter().all(|module| module.nodes.is_empty());
+        if preparing {
+            let spec = self.rollout().spec();
+            let nodes = spec.nodes.iter();
+            return nodes
+                .flat_map(|node| spec.moves.keys().map(|module| (node.clone(), module.clone())))
+                .collect();
+        }
+        let modules = status.modules.iter();
+        modules
+            .flat_map(|module| {
+                let nodes = module.nodes.iter().filter(|node| node.up);
+                nodes.map(|node| (node.node.clone(), module.module.clone()))
+            })
+            .collect()
+    }
+
+    fn given(&self, node: &Node, module: &Module) -> Revision {
+        self.rollout().assignment(node, module).expect("it was told something").revision
+    }
+}
+
+/// `nodes=a,b modules=greeter:1->2 steps=10%,100% bake=30s ...`: what is not said is as in the default policy, except
+/// for the steps' bakes.
+fn spec(words: &[&str]) -> Spec {
+    let given: BTreeMap<&str, &str> = words.iter().map(|word| word.split_once('=').unwrap()).collect();
+    let mut policy = PolicySpec::default();
+    if let Some(steps) = given.get("steps") {
+        let shares = steps.split(',').map(|share| share.parse::<Share>().unwrap());
+        policy.steps = shares.map(|share| Step { share, bake: Millis::seconds(30) }).collect();
+    }
+    for (key, value) in &given {
+        match *key {
+            "bake" => policy.steps.iter_mut().for_each(|step| step.bake = span(value)),
+            "deadline" => policy.deadline = span(value),
+            "patience" => policy.patience = span(value),
+            "spread" => policy.spread = *value == "yes",
+            "nodes" | "modules" | "steps" => {}
+            other => panic!("unknown key {other}"),
+        }
+    }
+    Spec {
+        id: "ro-1".into(),
+        by: "ada".to_owned(),
+        moves: given["modules"].split(',').map(releases).collect(),
+        nodes: nodes(given["nodes"]),
+        policy: Policy::new(policy).unwrap(),
+        revision: Revision(0),
+    }
+}
+
+/// `a,b,c`, or `n001..n100`.
+fn nodes(text: &str) -> std::collections::BTreeSet<Node> {
+    match text.split_once("..") {
+        None => text.split(',').map(Node::from).collect(),
+        Some((first, last)) => {
+            let number = |name: &str| name.trim_start_matches('n').parse::<u32>().unwrap();
+            (number(first)..=number(last)).map(|index| Node(format!("n{index:03}"))).collect()
+        }
+    }
+}
+
+/// `greeter:1->2`, or `greeter:->1` for a first release.
+fn releases(text: &str) -> (Module, Move) {
+    let (module, releases) = text.split_once(':').unwrap();
+    let (stable, candidate) = releases.split_once("->").unwrap();
+    let stable = (!stable.is_empty()).then(|| ReleaseNumber(stable.parse().unwrap()));
+    (module.into(), Move { stable, candidate: ReleaseNumber(candidate.parse().unwrap()) })
+}
+
+fn revision(text: &str) -> Revision {
+    Revision(text.trim_start_matches('r').parse().unwrap())
+}
+
+fn span(text: &str) -> Millis {
+    let number = |unit: &str| text.strip_suffix(unit).and_then(|number| number.parse::<u64>().ok());
+    number("ms")
+        .map(Millis)
+        .or_else(|| number("s").map(Millis::seconds))
+        .or_else(|| number("m").map(Millis::minutes))
+        .unwrap_or_else(|| panic!("not a span of time: {text}"))
+}
+
+fn figures(text: &str) -> Figures {
+    let (errors, rest) = text.split_once('/').unwrap();
+    let (requests, took) = rest.split_once('@').unwrap_or((rest, "5ms"));
+    let (errors, requests) = (errors.parse().unwrap(), requests.parse().unwrap());
+    Figures { requests, errors, latency: Latency::from_counts([(span(took).0 * 1000, requests)]) }
+}
+
+fn cause(words: &[&str]) -> Cause {
+    let text = words[1..].join(" ");
+    match words[0] {
+        "load" => Cause::LoadFailed { text },
+        "crash" => Cause::Crashed { signal: 11, text },
+        "exit" => Cause::Exited { code: 1, text },
+        "hang" => Cause::Hung { silent: Millis::seconds(3), limit: Millis::seconds(3) },
+        "health" => Cause::FailingHealth { failures: 3, limit: 3, text },
+        "memory" => Cause::OverMemory { used: 300 << 20, limit: 256 << 20 },
+        "refused" => Cause::Refused { text },
+        "expired" => Cause::Expired { after: Millis::seconds(60) },
+        "errors" => Cause::Errors { errors: 20, requests: 20, limit: Share::percent(50) },
+        "by" => Cause::ByHand { by: text },
+        other => panic!("unknown cause {other}"),
+    }
+}
