@@ -1,4 +1,7 @@
 //! hotd as a library: one module for each room of the daemon.
 
+pub mod args;
+pub mod config;
 pub mod gateway;
 pub mod store;
+pub mod telemetry;

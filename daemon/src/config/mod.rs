@@ -1,0 +1,220 @@
+//! [`Config`]: everything that can be set, read from TOML once and validated as a whole.
+//!
+//! All mistakes are reported at once, each as `file:line: what was found and what was expected`. Nothing behind this
+//! door checks a value again. It opens no socket and no store; the one file that it reads besides its own is that of
+//! the allowed signers ([`Trust::load`]).
+
+mod dev;
+mod read;
+mod sections;
+mod trust;
+mod units;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use thiserror::Error;
+
+pub use dev::{Dev, DevError};
+pub use trust::{Trust, TrustError};
+
+/// Largest config file that is read: a thousand times what one has.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Everything that can be set.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Service or development.
+    pub mode: Mode,
+    /// This node's name in the fleet.
+    pub node: String,
+    /// Where the store is.
+    pub data_dir: PathBuf,
+    /// The gateway's listeners and bounds.
+    pub http: Http,
+    /// Where `hotctl` connects.
+    pub grpc: Grpc,
+    /// Whose modules are let in.
+    pub trust: Trust,
+    /// What is kept.
+    pub store: Store,
+    /// How rollouts go unless a push says otherwise.
+    pub policy: hot_rollout::Policy,
+    /// Who starts hosts.
+    pub spawn: Spawn,
+    /// What is logged.
+    pub log: Log,
+}
+
+/// How this node runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// For trying out: loopback only, with a signing key and a `hot-spawn` of its own.
+    Dev,
+    /// As a service of the system.
+    Service,
+}
+
+/// `[http]`: the gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// Addresses that it listens on, at least one.
+    pub listen: Vec<SocketAddr>,
+    /// Largest body of a request, in bytes; a larger one gets 413.
+    pub max_body: u64,
+    /// Largest head of a request, in bytes; a larger one gets 431.
+    pub max_header: usize,
+    /// Connections at once; more wait in the kernel's queue.
+    pub max_connections: usize,
+    /// From a request's arrival to the end of its response.
+    pub request_deadline: Duration,
+    /// Requests of one module that its hosts work on at once.
+    pub max_in_flight: usize,
+    /// Requests of one module that wait for that; the next one gets 503.
+    pub max_waiting: usize,
+    /// How long a request waits at most.
+    pub max_wait: Duration,
+    /// From the first byte of a request to the end of its head.
+    pub header_timeout: Duration,
+    /// Between two requests on a connection.
+    pub idle_timeout: Duration,
+    /// Between two pieces of a body, sent or taken.
+    pub stall_timeout: Duration,
+    /// Time for requests to end when the daemon stops.
+    pub drain_deadline: Duration,
+}
+
+/// `[grpc]`: the control interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grpc {
+    /// The Unix socket.
+    pub socket: PathBuf,
+    /// A loopback address; with [`Mode::Dev`] only, and each call needs the token.
+    pub listen: Option<SocketAddr>,
+}
+
+/// `[store]`: what is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Store {
+    /// Versions of a module that are kept besides those in use.
+    pub keep: usize,
+    /// Largest artifact, in bytes.
+    pub max_artifact: u64,
+}
+
+/// `[spawn]`: who starts hosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Spawn {
+    /// The `hot-spawn` that listens here.
+    Socket(PathBuf),
+    /// A `hot-spawn` of our own, told to listen here.
+    Own(PathBuf),
+}
+
+impl Spawn {
+    /// The socket of hot-spawn.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        match self {
+            Self::Socket(path) | Self::Own(path) => path,
+        }
+    }
+}
+
+/// `[log]`: what is logged, to stderr.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// A filter of `tracing-subscriber`: a level, or levels by target. The environment's `HOT_LOG` comes before it.
+    pub level: String,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text; coloured on a terminal.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Why there is no config.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("can't read the config {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There are mistakes in it.
+    #[error(transparent)]
+    Invalid(#[from] Mistakes),
+}
+
+/// All that is wrong in a config file, in its order.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub struct Mistakes {
+    /// The file.
+    pub file: PathBuf,
+    /// At least one.
+    pub mistakes: Vec<Mistake>,
+}
+
+/// One thing that is wrong in a config file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mistake {
+    /// The line, from 1.
+    pub line: usize,
+    /// What was found, what was expected, what to do.
+    pub text: String,
+}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, Mistake { line, text }) in self.mistakes.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{}:{line}: {text}", self.file.display())?;
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    /// Reads and validates the config file of a service.
+    ///
+    /// # Errors
+    /// When it can't be read, or with everything that is wrong in it.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = trust::read_bounded(path, MAX_FILE)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Ok(Self::parse(&text, path)?)
+    }
+
+    /// Validates the text of the config file at `path`, which is only named in messages.
+    ///
+    /// # Errors
+    /// Everything that is wrong in it.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, Mistakes> {
+        sections::parse(text, path)
+    }
+
+    /// The config of a node for trying out, with everything in one folder.
+    ///
+    /// # Errors
+    /// When an address is not a loopback one, or the folder's path is too long for a socket in it.
+    pub fn dev(dev: &Dev) -> Result<Self, DevError> {
+        dev::config(dev)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,369 @@
+//! The keys of each table, their bounds and what holds without them.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hot_artifact::trust::ModuleRules;
+use hot_rollout::{Millis, Policy, PolicySpec, Ratio, Share, Step};
+use toml::de::{DeTable, DeValue};
+
+use super::read::{Reader, Section};
+use super::{Config, Grpc, Http, Log, LogFormat, Mistakes, Mode, Spawn, Store, Trust, units};
+
+/// Longest path of a Unix socket on Linux, in bytes (`sun_path` less its NUL).
+pub(super) const MAX_SOCKET_PATH: usize = 107;
+
+pub(super) fn parse(text: &str, path: &Path) -> Result<Config, Mistakes> {
+    const TABLES: [&str; 9] =
+        ["data_dir", "node", "http", "grpc", "trust", "store", "policy", "spawn", "log"];
+    let reader = Reader::new(path, text);
+    let (document, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
+        reader.mistake(error.span().map_or(0, |span| span.start), error.message().replace('\n', " "));
+    }
+    let top = Section::top(&reader, document.get_ref(), &TABLES);
+    let config = Config {
+        mode: Mode::Service,
+        node: top.value("node", node_name).unwrap_or_else(|| default_node(&top)),
+        data_dir: top.value("data_dir", absolute_path).unwrap_or_else(|| "/var/lib/hotd".into()),
+        http: http(&top),
+        grpc: grpc(&top),
+        trust: trust(&top),
+        store: store(&top),
+        policy: policy(&top),
+        spawn: spawn(&top),
+        log: log(&top),
+    };
+    reader.finish(Some(config))
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            max_body: 64 << 20,
+            max_header: 64 << 10,
+            max_connections: 10_000,
+            request_deadline: Duration::from_secs(30),
+            max_in_flight: 1024,
+            max_waiting: 1024,
+            max_wait: Duration::from_secs(5),
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            stall_timeout: Duration::from_secs(30),
+            drain_deadline: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { keep: 5, max_artifact: hot_artifact::DEFAULT_MAX_SIZE }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+fn http(top: &Section<'_>) -> Http {
+    const KEYS: [&str; 12] = [
+        "listen",
+        "max_body",
+        "max_header",
+        "max_connections",
+        "request_deadline",
+        "max_in_flight",
+        "max_waiting",
+        "max_wait",
+        "header_timeout",
+        "idle_timeout",
+        "stall_timeout",
+        "drain_deadline",
+    ];
+    const LISTEN: &str = "addresses like [\"0.0.0.0:8080\"]";
+    let section = top.section("http", "http", &KEYS);
+    let default = Http::default();
+    let listen =
+        section.required("listen", LISTEN, section.values("listen", LISTEN, address)).unwrap_or_default();
+    let twice =
+        |address: &SocketAddr| address.port() != 0 && listen.iter().filter(|a| *a == address).count() > 1;
+    if let Some(address) = listen.iter().find(|address| twice(address)) {
+        section.mistake("listen", &format!("{address} stands there twice, expected each address once"));
+    }
+    if section.has("listen") && listen.is_empty() {
+        section.value("listen", |value| match value.as_array() {
+            Some(array) if array.is_empty() => Err(format!("at least one of {LISTEN}")),
+            _ => Ok(()),
+        });
+    }
+    let span = |key, default| section.value(key, duration).unwrap_or(default);
+    let count = |key, default| section.value(key, count(1..=10_000_000)).unwrap_or(default);
+    let max_header = section.value("max_header", size(8 << 10..=64 << 10));
+    Http {
+        listen,
+        max_body: section.value("max_body", size(0..=1 << 40)).unwrap_or(default.max_body),
+        max_header: max_header.and_then(|size| usize::try_from(size).ok()).unwrap_or(default.max_header),
+        max_connections: count("max_connections", default.max_connections),
+        request_deadline: span("request_deadline", default.request_deadline),
+        max_in_flight: count("max_in_flight", default.max_in_flight),
+        max_waiting: section.value("max_waiting", self::count(0..=10_000_000)).unwrap_or(default.max_waiting),
+        max_wait: span("max_wait", default.max_wait),
+        header_timeout: span("header_timeout", default.header_timeout),
+        idle_timeout: span("idle_timeout", default.idle_timeout),
+        stall_timeout: span("stall_timeout", default.stall_timeout),
+        drain_deadline: span("drain_deadline", default.drain_deadline),
+    }
+}
+
+fn grpc(top: &Section<'_>) -> Grpc {
+    const LATER: &str = "TCP needs mutual TLS, which this version does not serve yet; remove it and use the Unix \
+                         socket, from elsewhere by `ssh -L PORT:/run/hot/hotd.sock HOST`";
+    let section = top.section("grpc", "grpc", &["socket", "listen", "tls"]);
+    for key in ["listen", "tls"] {
+        if section.has(key) {
+            section.mistake(key, LATER);
+        }
+    }
+    let socket = section.value("socket", socket_path).unwrap_or_else(|| "/run/hot/hotd.sock".into());
+    Grpc { socket, listen: None }
+}
+
+fn trust(top: &Section<'_>) -> Trust {
+    let section = top.section("trust", "trust", &["allowed_signers", "modules"]);
+    let rules = section.section("modules", "trust.modules", &[]);
+    let mut pairs = Vec::new();
+    for (pattern, _) in rules.entries() {
+        let name = |value: &DeValue<'_>| match value.as_str() {
+            Some(name) if !name.is_empty() => Ok(name.to_owned()),
+            _ => Err("the name of a principal".to_owned()),
+        };
+        let principals =
+            rules.values(pattern, "principals like [\"ci@example.com\"]", name).unwrap_or_default();
+        if let Err(error) = ModuleRules::new([(pattern.to_owned(), Vec::new())]) {
+            rules.mistake(pattern, &error.to_string());
+        } else {
+            pairs.push((pattern.to_owned(), principals));
+        }
+    }
+    Trust {
+        allowed_signers: section
+            .value("allowed_signers", absolute_path)
+            .unwrap_or_else(|| "/etc/hotd/allowed_signers".into()),
+        modules: ModuleRules::new(pairs).unwrap_or_default(),
+    }
+}
+
+fn store(top: &Section<'_>) -> Store {
+    let section = top.section("store", "store", &["keep", "max_artifact"]);
+    let default = Store::default();
+    Store {
+        keep: section.value("keep", count(1..=1000)).unwrap_or(default.keep),
+        max_artifact: section.value("max_artifact", size(4096..=4 << 30)).unwrap_or(default.max_artifact),
+    }
+}
+
+fn policy(top: &Section<'_>) -> Policy {
+    const KEYS: [&str; 15] = [
+        "steps",
+        "bake",
+        "error_rate",
+        "p99_ratio",
+        "p99_floor",
+        "min_requests",
+        "patience",
+        "start_deadline",
+        "health_interval",
+        "health_threshold",
+        "standby",
+        "deadline",
+        "expiry",
+        "error_cap",
+        "spread",
+    ];
+    let section = top.section("policy", "policy", &KEYS);
+    let default = PolicySpec::default();
+    let bake = section.value("bake", millis);
+    let steps = section.values("steps", "steps like [\"10% 5m\", \"100%\"]", |value| step(value, bake));
+    let steps = steps.unwrap_or_else(|| {
+        default.steps.iter().map(|step| Step { bake: bake.unwrap_or(step.bake), ..*step }).collect()
+    });
+    let span = |key, default| section.value(key, millis).unwrap_or(default);
+    let share = |key, default| section.value(key, share).unwrap_or(default);
+    let number = |key, default| section.value(key, count(0..=1_000_000_000)).unwrap_or(default);
+    let spec = PolicySpec {
+        steps,
+        error_rate: share("error_rate", default.error_rate),
+        p99_ratio: section.value("p99_ratio", ratio).unwrap_or(default.p99_ratio),
+        p99_floor: span("p99_floor", default.p99_floor),
+        min_requests: number("min_requests", default.min_requests),
+        patience: span("patience", default.patience),
+        start_deadline: span("start_deadline", default.start_deadline),
+        health_interval: span("health_interval", default.health_interval),
+        health_threshold: section
+            .value("health_threshold", count(0..=1_000_000))
+            .unwrap_or(default.health_threshold),
+        standby: span("standby", default.standby),
+        deadline: span("deadline", default.deadline),
+        expiry: span("expiry", default.expiry),
+        error_cap: share("error_cap", default.error_cap),
+        spread: section
+            .value("spread", |value| value.as_bool().ok_or_else(|| "true or false".to_owned()))
+            .unwrap_or(default.spread),
+    };
+    Policy::new(spec).unwrap_or_else(|error| {
+        for mistake in error.mistakes {
+            let text = mistake.to_string();
+            let text =
+                text.strip_prefix(mistake.field()).and_then(|text| text.strip_prefix(": ")).unwrap_or(&text);
+            section.mistake(mistake.field(), text);
+        }
+        Policy::default()
+    })
+}
+
+fn spawn(top: &Section<'_>) -> Spawn {
+    let section = top.section("spawn", "spawn", &["socket"]);
+    Spawn::Socket(section.value("socket", socket_path).unwrap_or_else(|| "/run/hot/spawn.sock".into()))
+}
+
+fn log(top: &Section<'_>) -> Log {
+    let section = top.section("log", "log", &["level", "format"]);
+    let default = Log::default();
+    let level = |value: &DeValue<'_>| {
+        const EXPECTED: &str =
+            "a level (error, warn, info, debug, trace) or levels by target like \"info,hotd::gateway=debug\"";
+        let text = value.as_str().ok_or(EXPECTED)?;
+        match tracing_subscriber::EnvFilter::try_new(text) {
+            Ok(_) if !text.is_empty() => Ok(text.to_owned()),
+            _ => Err(EXPECTED.to_owned()),
+        }
+    };
+    let format = |value: &DeValue<'_>| match value.as_str() {
+        Some("text") => Ok(LogFormat::Text),
+        Some("json") => Ok(LogFormat::Json),
+        _ => Err("\"text\" or \"json\"".to_owned()),
+    };
+    Log {
+        level: section.value("level", level).unwrap_or(default.level),
+        format: section.value("format", format).unwrap_or(default.format),
+    }
+}
+
+fn duration(value: &DeValue<'_>) -> Result<Duration, String> {
+    match value.as_str().and_then(units::duration) {
+        Some(duration) if !duration.is_zero() && duration <= Duration::from_hours(24 * 365) => Ok(duration),
+        _ => Err("a duration like \"500ms\", \"30s\" or \"5m\"".to_owned()),
+    }
+}
+
+/// Unlike [`duration`] it may be zero; the policy has bounds of its own.
+fn millis(value: &DeValue<'_>) -> Result<Millis, String> {
+    let millis =
+        value.as_str().and_then(units::duration).and_then(|span| u64::try_from(span.as_millis()).ok());
+    millis.map(Millis).ok_or_else(|| "a duration like \"500ms\", \"30s\" or \"5m\"".to_owned())
+}
+
+fn size(bounds: std::ops::RangeInclusive<u64>) -> impl Fn(&DeValue<'_>) -> Result<u64, String> {
+    move |value| match value.as_str().and_then(units::size) {
+        Some(size) if bounds.contains(&size) => Ok(size),
+        Some(_) => Err(format!("a size of {} to {} bytes", bounds.start(), bounds.end())),
+        None => Err("a size like \"64MiB\" or \"512KiB\"".to_owned()),
+    }
+}
+
+fn count<T: TryFrom<u32>>(
+    bounds: std::ops::RangeInclusive<u32>,
+) -> impl Fn(&DeValue<'_>) -> Result<T, String> {
+    move |value| {
+        let number = value.as_integer().and_then(|n| u32::from_str_radix(n.as_str(), n.radix()).ok());
+        number
+            .filter(|number| bounds.contains(number))
+            .and_then(|number| T::try_from(number).ok())
+            .ok_or_else(|| format!("a number from {} to {}", bounds.start(), bounds.end()))
+    }
+}
+
+fn share(value: &DeValue<'_>) -> Result<Share, String> {
+    let text = value.as_str().filter(|text| text.ends_with('%'));
+    text.and_then(|text| text.parse().ok()).ok_or_else(|| "a percentage like \"10%\" or \"0.5%\"".to_owned())
+}
+
+/// A share, and behind a space its bake time where it is not that of all.
+fn step(value: &DeValue<'_>, bake: Option<Millis>) -> Result<Step, String> {
+    const EXPECTED: &str = "a share, and its bake time if it has one of its own, like \"10%\" or \"10% 5m\"";
+    let bake = bake.or_else(|| PolicySpec::default().steps.first().map(|step| step.bake)).unwrap_or_default();
+    let text = value.as_str().ok_or(EXPECTED)?;
+    let (share, own) = text.split_once(' ').map_or((text, None), |(share, own)| (share, Some(own)));
+    let bake = match own {
+        None => bake,
+        Some(own) => units::duration(own)
+            .and_then(|span| u64::try_from(span.as_millis()).ok())
+            .map(Millis)
+            .ok_or(EXPECTED)?,
+    };
+    let share = Some(share).filter(|share| share.ends_with('%')).and_then(|share| share.parse().ok());
+    Ok(Step { share: share.ok_or(EXPECTED)?, bake })
+}
+
+fn ratio(value: &DeValue<'_>) -> Result<Ratio, String> {
+    let text = match value {
+        DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str()),
+        DeValue::Float(number) => Some(number.as_str()),
+        _ => None,
+    };
+    text.and_then(units::ten_thousandths).map(Ratio).ok_or_else(|| "a number like 2.0".to_owned())
+}
+
+fn address(value: &DeValue<'_>) -> Result<SocketAddr, String> {
+    let address = value.as_str().and_then(|text| text.parse().ok());
+    address.ok_or_else(|| "an address and a port like \"0.0.0.0:8080\" or \"[::]:8080\"".to_owned())
+}
+
+fn absolute_path(value: &DeValue<'_>) -> Result<PathBuf, String> {
+    let path = value.as_str().map(PathBuf::from).filter(|path| path.is_absolute());
+    path.ok_or_else(|| "an absolute path like \"/var/lib/hotd\"".to_owned())
+}
+
+fn socket_path(value: &DeValue<'_>) -> Result<PathBuf, String> {
+    let path = absolute_path(value)?;
+    if path.as_os_str().len() > MAX_SOCKET_PATH {
+        return Err(format!(
+            "a path of at most {MAX_SOCKET_PATH} bytes, which is all that a Unix socket can have"
+        ));
+    }
+    Ok(path)
+}
+
+/// What names a node in tables, labels and the cluster store: a host name.
+fn node_name(value: &DeValue<'_>) -> Result<String, String> {
+    let text = value.as_str().filter(|text| is_host_name(text));
+    text.map(str::to_owned)
+        .ok_or_else(|| "a host name like \"web-1\" (a-z, A-Z, 0-9, - and ., at most 63)".to_owned())
+}
+
+fn is_host_name(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
+    (1..=63).contains(&text.len()) && text.bytes().all(plain) && !text.starts_with(['.', '-'])
+}
+
+/// The machine's host name, unless the config says another.
+pub(super) fn host_name() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(text.trim_end().to_owned()).filter(|name| is_host_name(name))
+}
+
+fn default_node(top: &Section<'_>) -> String {
+    host_name().unwrap_or_else(|| {
+        if !top.has("node") {
+            top.mistake(
+                "node",
+                "is missing and this machine has no usable host name, expected a name like \"web-1\"",
+            );
+        }
+        String::new()
+    })
+}

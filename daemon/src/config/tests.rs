@@ -1,0 +1,250 @@
+use super::*;
+
+const FILE: &str = "hotd.toml";
+
+const SMALL: &str = "[http]\nlisten = [\"127.0.0.1:8080\"]\n";
+
+const FULL: &str = r#"
+node = "web-1"
+data_dir = "/srv/hot"
+
+[http]
+listen = ["0.0.0.0:80", "[::]:80"]
+max_body = "1MiB"
+max_header = "16KiB"
+max_connections = 100
+request_deadline = "10s"
+max_in_flight = 7
+max_waiting = 0
+max_wait = "500ms"
+header_timeout = "1s"
+idle_timeout = "2m"
+stall_timeout = "3s"
+drain_deadline = "1m"
+
+[grpc]
+socket = "/run/x.sock"
+
+[trust]
+allowed_signers = "/etc/x/signers"
+[trust.modules]
+"pay-*" = ["anna"]
+
+[store]
+keep = 3
+max_artifact = "10MiB"
+
+[policy]
+steps = ["1% 5m", "50%", "100%"]
+bake = "1m"
+error_rate = "0.5%"
+p99_ratio = 1.5
+p99_floor = "10ms"
+min_requests = 100
+patience = "1m"
+start_deadline = "5s"
+health_interval = "2s"
+health_threshold = 4
+standby = "10m"
+deadline = "2h"
+expiry = "30s"
+error_cap = "20%"
+spread = true
+
+[spawn]
+socket = "/run/y.sock"
+
+[log]
+level = "info,hotd=debug"
+format = "json"
+"#;
+
+fn mistakes(text: &str) -> Vec<String> {
+    match Config::parse(text, Path::new(FILE)) {
+        Ok(_) => Vec::new(),
+        Err(mistakes) => mistakes.to_string().lines().map(str::to_owned).collect(),
+    }
+}
+
+#[test]
+fn every_key_is_read() {
+    let config = Config::parse(FULL, Path::new(FILE)).unwrap();
+    assert_eq!((config.mode, config.node.as_str()), (Mode::Service, "web-1"));
+    assert_eq!(config.data_dir, Path::new("/srv/hot"));
+    let expected = Http {
+        listen: vec!["0.0.0.0:80".parse().unwrap(), "[::]:80".parse().unwrap()],
+        max_body: 1 << 20,
+        max_header: 16 << 10,
+        max_connections: 100,
+        request_deadline: Duration::from_secs(10),
+        max_in_flight: 7,
+        max_waiting: 0,
+        max_wait: Duration::from_millis(500),
+        header_timeout: Duration::from_secs(1),
+        idle_timeout: Duration::from_secs(120),
+        stall_timeout: Duration::from_secs(3),
+        drain_deadline: Duration::from_secs(60),
+    };
+    assert_eq!(config.http, expected);
+    assert_eq!(config.grpc, Grpc { socket: "/run/x.sock".into(), listen: None });
+    assert_eq!(config.trust.allowed_signers, Path::new("/etc/x/signers"));
+    assert!(config.trust.modules.allow(&"pay-x".parse().unwrap(), "anna"));
+    assert!(!config.trust.modules.allow(&"pay-x".parse().unwrap(), "berta"));
+    assert_eq!(config.store, Store { keep: 3, max_artifact: 10 << 20 });
+    assert_eq!(config.spawn, Spawn::Socket("/run/y.sock".into()));
+    assert_eq!(config.log, Log { level: "info,hotd=debug".into(), format: LogFormat::Json });
+    let policy = config.policy.spec();
+    let steps: Vec<(u16, u64)> = policy.steps.iter().map(|s| (s.share.basis_points(), s.bake.0)).collect();
+    assert_eq!(steps, [(100, 300_000), (5000, 60_000), (10_000, 60_000)]);
+    assert_eq!((policy.error_rate.basis_points(), policy.error_cap.basis_points()), (50, 2000));
+    assert_eq!((policy.p99_ratio.0, policy.p99_floor.0, policy.min_requests), (15_000, 10, 100));
+    assert_eq!((policy.patience.0, policy.start_deadline.0, policy.health_interval.0), (60_000, 5000, 2000));
+    assert_eq!((policy.health_threshold, policy.standby.0, policy.deadline.0), (4, 600_000, 7_200_000));
+    assert_eq!((policy.expiry.0, policy.spread), (30_000, true));
+}
+
+#[test]
+fn a_listener_is_all_that_is_needed() {
+    let config = Config::parse(SMALL, Path::new(FILE)).unwrap();
+    assert!(!config.node.is_empty());
+    assert_eq!(config.data_dir, Path::new("/var/lib/hotd"));
+    assert_eq!(config.grpc.socket, Path::new("/run/hot/hotd.sock"));
+    assert_eq!(config.trust.allowed_signers, Path::new("/etc/hotd/allowed_signers"));
+    assert_eq!(config.policy, hot_rollout::Policy::default());
+    assert_eq!(config.http.max_body, 64 << 20);
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once_by_line() {
+    let text = "\
+data_dir = \"relative\"
+colour = 1
+[http]
+lisen = [\"127.0.0.1:80\"]
+max_body = \"64 monkeys\"
+max_in_flight = 0
+[grpc]
+listen = \"0.0.0.0:1\"
+[policy]
+steps = [\"50%\", \"10%\", \"ten\"]
+bake = 5
+[store]
+keep = true
+[log]
+level = \"hotd=loud\"
+format = \"xml\"
+";
+    let expected = [
+        "hotd.toml:1: data_dir: found \"relative\", expected an absolute path like \"/var/lib/hotd\"",
+        "hotd.toml:2: unknown key \"colour\"; known are data_dir, node, http, grpc, trust, store, policy, spawn, log",
+        "hotd.toml:3: [http] listen: is missing, expected addresses like [\"0.0.0.0:8080\"]",
+        "hotd.toml:4: unknown key \"lisen\" in [http]; did you mean \"listen\"?",
+        "hotd.toml:5: [http] max_body: found \"64 monkeys\", expected a size like \"64MiB\" or \"512KiB\"",
+        "hotd.toml:6: [http] max_in_flight: found 0, expected a number from 1 to 10000000",
+        "hotd.toml:8: [grpc] listen: TCP needs mutual TLS, which this version does not serve yet; remove it and use the Unix socket, from elsewhere by `ssh -L PORT:/run/hot/hotd.sock HOST`",
+        "hotd.toml:10: [policy] steps[2]: found \"ten\", expected a share, and its bake time if it has one of its own, like \"10%\" or \"10% 5m\"",
+        "hotd.toml:11: [policy] bake: found 5, expected a duration like \"500ms\", \"30s\" or \"5m\"",
+        "hotd.toml:13: [store] keep: found true, expected a number from 1 to 1000",
+        "hotd.toml:15: [log] level: found \"hotd=loud\", expected a level (error, warn, info, debug, trace) or levels by target like \"info,hotd::gateway=debug\"",
+        "hotd.toml:16: [log] format: found \"xml\", expected \"text\" or \"json\"",
+    ];
+    assert_eq!(mistakes(text), expected);
+}
+
+#[test]
+fn a_broken_line_does_not_hide_the_others() {
+    let found =
+        mistakes("[http]\nlisten = [\"127.0.0.1:80\"]\nmax_body = = 1\n[store]\nkeep = 0\nkeep = 1\n");
+    let lines: Vec<&str> = found.iter().filter_map(|mistake| mistake.split(':').nth(1)).collect();
+    assert!(lines.contains(&"3") && lines.contains(&"5") && lines.contains(&"6"), "{found:#?}");
+}
+
+#[test]
+fn what_the_policy_says_of_itself_has_a_line_too() {
+    let found = mistakes(&format!(
+        "{SMALL}[policy]\nsteps = [\"10%\", \"50%\"]\nhealth_threshold = 0\nexpiry = \"1s\"\n"
+    ));
+    assert_eq!(found.len(), 3, "{found:#?}");
+    assert_eq!(found[0], "hotd.toml:4: [policy] steps: the last is 50%; it must be 100%");
+    assert!(found[1].starts_with("hotd.toml:5: [policy] health_threshold: is 0"));
+    assert!(found[2].starts_with("hotd.toml:6: [policy] expiry: 1s"));
+}
+
+#[test]
+fn each_kind_of_wrong_value_is_one_mistake() {
+    let cases = [
+        "[http]\nlisten = []\n",
+        "[http]\nlisten = \"127.0.0.1:80\"\n",
+        "[http]\nlisten = [\"localhost:80\"]\n",
+        "[http]\nlisten = [\"127.0.0.1:80\", \"127.0.0.1:80\"]\n",
+        "http = 1\n",
+        "",
+    ];
+    for text in cases {
+        assert_eq!(mistakes(text).len(), 1, "{text}: {:#?}", mistakes(text));
+    }
+    let long = format!("socket = \"/{}\"", "x".repeat(107));
+    for line in [
+        "[grpc]\nsocket = \"hotd.sock\"",
+        &format!("[grpc]\n{long}"),
+        &format!("[spawn]\n{long}"),
+        "[grpc.tls]\ncert = \"x\"",
+        "[trust]\nallowed_signers = 1",
+        "[trust.modules]\n\"Pay\" = [\"anna\"]",
+        "[trust.modules]\npay = \"anna\"",
+        "[trust.modules]\npay = [1]",
+        "[store]\nmax_artifact = \"1B\"",
+        "[store]\nmax_artifact = 1048576",
+        "[store]\nkeep = -1",
+        "[policy]\np99_ratio = 0.5",
+        "[policy]\np99_ratio = \"2\"",
+        "[policy]\nerror_rate = \"101%\"",
+        "[policy]\nerror_rate = 0.01",
+        "[policy]\nspread = \"yes\"",
+        "[log]\nlevel = \"\"",
+    ] {
+        let text = format!("{SMALL}{line}\n");
+        assert_eq!(mistakes(&text).len(), 1, "{text}: {:#?}", mistakes(&text));
+    }
+    for line in ["node = \"a b\"", "node = \"\"", "node = \".x\"", "http = []"] {
+        assert!(!mistakes(&format!("{line}\n{SMALL}")).is_empty(), "{line}");
+    }
+}
+
+#[test]
+fn dev_needs_nothing_and_stays_on_loopback() {
+    let dev = Dev { data_dir: "/tmp/x".into(), http: Dev::HTTP, grpc: Dev::GRPC };
+    let config = Config::dev(&dev).unwrap();
+    assert_eq!(config.mode, Mode::Dev);
+    assert_eq!(config.grpc.socket, Path::new("/tmp/x/hotd.sock"));
+    assert_eq!(config.spawn.socket(), Path::new("/tmp/x/spawn.sock"));
+    assert_eq!(config.trust.allowed_signers, Path::new("/tmp/x/allowed_signers"));
+    let open = Config::dev(&Dev { http: "0.0.0.0:80".parse().unwrap(), ..dev.clone() });
+    assert!(matches!(open, Err(DevError::NotLoopback { option: "--http", .. })));
+    let long = Config::dev(&Dev { data_dir: format!("/{}", "x".repeat(96)).into(), ..dev });
+    assert!(matches!(long, Err(DevError::DataDir { .. })));
+}
+
+#[test]
+fn files_are_bounded_and_must_be_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    assert!(matches!(Config::load(&at("missing")), Err(ConfigError::Read { .. })));
+    assert!(matches!(Config::load(folder.path()), Err(ConfigError::Read { .. })));
+    std::fs::write(at("large"), vec![b'#'; 2 << 20]).unwrap();
+    assert!(matches!(Config::load(&at("large")), Err(ConfigError::Read { .. })));
+    std::fs::write(at("good"), SMALL).unwrap();
+    assert!(Config::load(&at("good")).is_ok());
+}
+
+#[test]
+fn trust_is_read_anew_each_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let allowed_signers = folder.path().join("allowed_signers");
+    let trust = Trust { allowed_signers: allowed_signers.clone(), modules: Default::default() };
+    assert!(matches!(trust.load(), Err(TrustError::Read { .. })));
+    std::fs::write(&allowed_signers, "bad\n").unwrap();
+    assert!(matches!(trust.load(), Err(TrustError::Invalid(_))));
+    std::fs::write(&allowed_signers, "# nobody yet\n").unwrap();
+    assert!(trust.load().unwrap().signers.keys("hot-module").is_empty());
+}

@@ -1,0 +1,64 @@
+//! [`Trust`]: where the allowed signers are, and reading them.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use hot_artifact::trust::{AllowedSigners, AllowedSignersError, ModuleRules};
+use thiserror::Error;
+
+/// Largest file of allowed signers that is read.
+const MAX_SIGNERS: u64 = 8 << 20;
+
+/// `[trust]`: whose modules are let in.
+#[derive(Debug, Clone)]
+pub struct Trust {
+    /// The file of allowed signers, in OpenSSH's format.
+    pub allowed_signers: PathBuf,
+    /// Which of them may sign which modules.
+    pub modules: ModuleRules,
+}
+
+/// Why nobody can be trusted.
+#[derive(Debug, Error)]
+pub enum TrustError {
+    /// The file of allowed signers can't be read.
+    #[error("can't read the allowed signers {}; make the file with lines `NAME namespaces=\"hot-module\" KEY`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There are mistakes in it.
+    #[error(transparent)]
+    Invalid(#[from] AllowedSignersError),
+}
+
+impl Trust {
+    /// Reads the file of allowed signers as it is now.
+    ///
+    /// # Errors
+    /// When it can't be read, or with everything that is wrong in it.
+    pub fn load(&self) -> Result<hot_artifact::trust::Trust, TrustError> {
+        let path = &self.allowed_signers;
+        let text = read_bounded(path, MAX_SIGNERS)
+            .map_err(|source| TrustError::Read { path: path.clone(), source })?;
+        let signers = AllowedSigners::parse(&text, path)?;
+        Ok(hot_artifact::trust::Trust { signers, modules: self.modules.clone() })
+    }
+}
+
+/// The text of a file, up to a bound: a path in a config may lead to anything.
+pub(super) fn read_bounded(path: &Path, max: u64) -> io::Result<String> {
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    let mut text = String::new();
+    File::open(path)?.take(max + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > max {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {max} bytes")));
+    }
+    Ok(text)
+}
