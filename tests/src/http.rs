@@ -1,10 +1,10 @@
 //! Single requests over HTTP/1.1, each on a connection of its own.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
@@ -49,21 +49,28 @@ async fn send(address: SocketAddr, request: Request) -> Result<Reply> {
     Ok(http::Response::from_parts(head, body))
 }
 
-/// Sends bytes as they are and reads what comes back until the other side closes or says no more for a minute.
+/// Sends bytes as they are and reads what comes back until the other side closes. It reads while it sends: a server may
+/// answer before it has read all, and one that echoes would wait for its reader else.
 ///
 /// # Errors
-/// When the connection fails before anything came back.
+/// When nothing came back, or neither side did anything for a minute.
 pub fn raw(address: SocketAddr, bytes: &[u8]) -> Result<String> {
     let mut stream = TcpStream::connect(address).context("connecting")?;
     stream.set_read_timeout(Some(DEADLINE)).context("a time-out")?;
     stream.set_write_timeout(Some(DEADLINE)).context("a time-out")?;
-    // A server that has seen enough may answer and close before it has read all.
-    let sent = stream.write_all(bytes);
-    let mut answer = Vec::new();
-    let read = stream.read_to_end(&mut answer);
-    if answer.is_empty() {
-        sent.context("sending")?;
-        read.context("reading")?;
-    }
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+    let mut sender = stream.try_clone().context("a second descriptor")?;
+    std::thread::scope(|scope| {
+        let sent = scope.spawn(move || sender.write_all(bytes));
+        let mut answer = Vec::new();
+        let read = stream.read_to_end(&mut answer);
+        // Whatever is not sent by now is not wanted.
+        drop(stream.shutdown(Shutdown::Both));
+        let sent = sent.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        if answer.is_empty() {
+            sent.context("sending")?;
+            read.context("reading")?;
+            bail!("the connection was closed without an answer");
+        }
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    })
 }
