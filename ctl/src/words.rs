@@ -26,6 +26,7 @@ pub(crate) fn phase(value: i32) -> &'static str {
         Ok(Phase::Paused) => "paused",
         Ok(Phase::Superseded) => "superseded",
         Ok(Phase::Incomplete) => "incomplete",
+        Ok(Phase::Failed) => "failed",
         Err(_) => UNKNOWN,
     }
 }

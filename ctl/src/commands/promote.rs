@@ -41,7 +41,7 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     let answer = ask(client.rollouts().promote(request)).await?;
     let rollout = answer.rollout.unwrap_or_default();
     if !args.detach {
-        return follow::follow(&client, context.out, rollout, args.timeout, interrupt).await;
+        return follow::follow(&client, context.out, rollout, args.timeout, interrupt.pressed()).await;
     }
     if context.out.json() {
         context.out.object(&RolloutJson::from(rollout))?;

@@ -156,7 +156,7 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     if args.detach {
         return Ok(Exit::Success);
     }
-    follow::follow(&client, context.out, rollout, args.timeout, interrupt).await
+    follow::follow(&client, context.out, rollout, args.timeout, interrupt.pressed()).await
 }
 
 /// What the files are to the node: files of one version are its targets.

@@ -52,16 +52,24 @@ impl Interrupt {
             Failure::failed("signals", format!("can't listen for Ctrl-C: {error}; use --detach"))
         })
     }
+
+    /// Ends when the user has pressed Ctrl-C.
+    pub(crate) async fn pressed(mut self) {
+        if self.0.recv().await.is_none() {
+            // No more signals will come; the rollout is followed all the same.
+            std::future::pending().await
+        }
+    }
 }
 
-/// Follows `rollout` until it ends, `timeout` is over or the user presses Ctrl-C, and tells how it ended. The rollout
+/// Follows `rollout` until it ends, `timeout` is over or `interrupt` is, and tells how it ended. The rollout
 /// goes on in the latter two cases.
 pub(crate) async fn follow(
     client: &Client,
     out: &mut Out,
     rollout: Rollout,
     timeout: Option<Duration>,
-    mut interrupt: Interrupt,
+    interrupt: impl Future<Output = ()>,
 ) -> Result<Exit, Failure> {
     // A rollout is worth its exit code even when nobody reads the progress.
     out.outlive_reader();
@@ -76,7 +84,7 @@ pub(crate) async fn follow(
         });
         tokio::select! {
             ended = follower.read_to_end() => { ended?; Left::Ended }
-            _ = interrupt.0.recv() => Left::Interrupted,
+            () = interrupt => Left::Interrupted,
             () = &mut deadline => Left::TimedOut,
         }
     };

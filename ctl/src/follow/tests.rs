@@ -26,9 +26,8 @@ async fn followed(
     let node = FakeNode::start(Script { watches: watches.into(), ..Script::default() });
     let memory = Memory::default();
     let mut out = Out::into_sink(format, memory.clone());
-    let interrupt = Interrupt::listen().expect("listens");
     let client = node.client().await;
-    let exit = follow(&client, &mut out, at(Phase::Preparing), timeout, interrupt).await;
+    let exit = follow(&client, &mut out, at(Phase::Preparing), timeout, std::future::pending()).await;
     let watched = node.script().watched;
     (exit, memory.text(), watched)
 }
@@ -85,6 +84,24 @@ async fn the_timeout_leaves_it_running() {
     let last = text.lines().last().expect("a line");
     assert!(
         last.contains("hotctl status greeter --watch") && last.contains("hotctl abort greeter"),
+        "{last}"
+    );
+}
+
+#[tokio::test]
+async fn ctrl_c_leaves_it_running() {
+    let node = FakeNode::start(Script {
+        watches: vec![vec![Ok(at(Phase::Baking))]; 100].into(),
+        ..Script::default()
+    });
+    let memory = Memory::default();
+    let mut out = Out::into_sink(Format::Text, memory.clone());
+    let pressed = std::future::ready(());
+    let exit = follow(&node.client().await, &mut out, at(Phase::Baking), None, pressed).await;
+    assert_eq!(exit.expect("ends").code(), 5);
+    let last = memory.text().lines().last().expect("a line").to_owned();
+    assert!(
+        last.starts_with("you left: rollout r-7 goes on; follow it with `hotctl status greeter --watch`"),
         "{last}"
     );
 }

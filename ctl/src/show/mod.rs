@@ -105,7 +105,7 @@ fn state(instance: &Instance) -> Cell {
 fn phase(value: i32) -> Cell {
     let tone = match Phase::try_from(value) {
         Ok(Phase::Done) => Tone::Good,
-        Ok(Phase::RollingBack | Phase::RolledBack | Phase::Incomplete) => Tone::Bad,
+        Ok(Phase::RollingBack | Phase::RolledBack | Phase::Incomplete | Phase::Failed) => Tone::Bad,
         Ok(Phase::Paused | Phase::Superseded) => Tone::Warn,
         Ok(Phase::Unspecified | Phase::Preparing | Phase::Starting | Phase::Baking | Phase::Promoting)
         | Err(_) => Tone::Plain,
