@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::sections::{MAX_SOCKET_PATH, host_name};
 use super::{Config, Grpc, Http, Log, Mode, Spawn, Store, Trust};
+use crate::gateway::{GatewayConfig, Sources};
 
 /// What `--dev` can be given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +79,7 @@ pub(super) fn config(dev: &Dev) -> Result<Config, DevError> {
     Ok(Config {
         mode: Mode::Dev,
         node: host_name().unwrap_or_else(|| "dev".to_owned()),
-        http: Http { listen: vec![dev.http], ..Http::default() },
+        http: http(dev.http),
         grpc: Grpc { socket: data_dir.join("hotd.sock"), listen: Some(dev.grpc) },
         trust: Trust { allowed_signers: data_dir.join("allowed_signers"), modules: ModuleRules::default() },
         store: Store::default(),
@@ -87,4 +88,11 @@ pub(super) fn config(dev: &Dev) -> Result<Config, DevError> {
         log: Log::default(),
         data_dir,
     })
+}
+
+/// Who is on this machine may pin requests to a release and is told which one answered.
+fn http(address: SocketAddr) -> Http {
+    let http = Http::default();
+    let gateway = GatewayConfig { pin_from: Sources::All, show_release: true, ..http.gateway };
+    Http { listen: vec![address], gateway, ..http }
 }

@@ -18,6 +18,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::gateway::GatewayConfig;
+
 pub use dev::{Dev, DevError};
 pub use trust::{Trust, TrustError};
 
@@ -63,26 +65,14 @@ pub enum Mode {
 pub struct Http {
     /// Addresses that it listens on, at least one.
     pub listen: Vec<SocketAddr>,
-    /// Largest body of a request, in bytes; a larger one gets 413.
-    pub max_body: u64,
-    /// Largest head of a request, in bytes; a larger one gets 431.
-    pub max_header: usize,
-    /// Connections at once; more wait in the kernel's queue.
-    pub max_connections: usize,
+    /// How it treats its clients: bounds and time-outs of connections, whom it believes.
+    pub gateway: GatewayConfig,
     /// From a request's arrival to the end of its response.
     pub request_deadline: Duration,
     /// Requests of one module that its hosts work on at once.
     pub max_in_flight: usize,
     /// Requests of one module that wait for that; the next one gets 503.
     pub max_waiting: usize,
-    /// How long a request waits at most.
-    pub max_wait: Duration,
-    /// From the first byte of a request to the end of its head.
-    pub header_timeout: Duration,
-    /// Between two requests on a connection.
-    pub idle_timeout: Duration,
-    /// Between two pieces of a body, sent or taken.
-    pub stall_timeout: Duration,
     /// Time for requests to end when the daemon stops.
     pub drain_deadline: Duration,
 }

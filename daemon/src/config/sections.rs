@@ -10,6 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::read::{Reader, Section};
 use super::{Config, Grpc, Http, Log, LogFormat, Mistakes, Mode, Spawn, Store, Trust, units};
+use crate::gateway::{GatewayConfig, Network, Sources};
 
 /// Longest path of a Unix socket on Linux, in bytes (`sun_path` less its NUL).
 pub(super) const MAX_SOCKET_PATH: usize = 107;
@@ -42,16 +43,11 @@ impl Default for Http {
     fn default() -> Self {
         Self {
             listen: Vec::new(),
-            max_body: 64 << 20,
-            max_header: 64 << 10,
-            max_connections: 10_000,
+            // Uploads pass through; what a module can't take it refuses itself.
+            gateway: GatewayConfig { max_body_bytes: 64 << 20, ..GatewayConfig::default() },
             request_deadline: Duration::from_secs(30),
             max_in_flight: 1024,
             max_waiting: 1024,
-            max_wait: Duration::from_secs(5),
-            header_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(75),
-            stall_timeout: Duration::from_secs(30),
             drain_deadline: Duration::from_secs(30),
         }
     }
@@ -70,8 +66,9 @@ impl Default for Log {
 }
 
 fn http(top: &Section<'_>) -> Http {
-    const KEYS: [&str; 12] = [
+    const KEYS: [&str; 16] = [
         "listen",
+        "threads",
         "max_body",
         "max_header",
         "max_connections",
@@ -83,6 +80,9 @@ fn http(top: &Section<'_>) -> Http {
         "idle_timeout",
         "stall_timeout",
         "drain_deadline",
+        "pin_from",
+        "forwarded_from",
+        "show_release",
     ];
     const LISTEN: &str = "addresses like [\"0.0.0.0:8080\"]";
     let section = top.section("http", "http", &KEYS);
@@ -100,22 +100,41 @@ fn http(top: &Section<'_>) -> Http {
             _ => Ok(()),
         });
     }
-    let span = |key, default| section.value(key, duration).unwrap_or(default);
-    let count = |key, default| section.value(key, count(1..=10_000_000)).unwrap_or(default);
-    let max_header = section.value("max_header", size(8 << 10..=64 << 10));
     Http {
         listen,
-        max_body: section.value("max_body", size(0..=1 << 40)).unwrap_or(default.max_body),
-        max_header: max_header.and_then(|size| usize::try_from(size).ok()).unwrap_or(default.max_header),
-        max_connections: count("max_connections", default.max_connections),
-        request_deadline: span("request_deadline", default.request_deadline),
-        max_in_flight: count("max_in_flight", default.max_in_flight),
-        max_waiting: section.value("max_waiting", self::count(0..=10_000_000)).unwrap_or(default.max_waiting),
-        max_wait: span("max_wait", default.max_wait),
+        gateway: gateway(&section, default.gateway),
+        request_deadline: section.value("request_deadline", duration).unwrap_or(default.request_deadline),
+        max_in_flight: section.value("max_in_flight", count(1..=10_000_000)).unwrap_or(default.max_in_flight),
+        max_waiting: section.value("max_waiting", count(0..=10_000_000)).unwrap_or(default.max_waiting),
+        drain_deadline: section.value("drain_deadline", duration).unwrap_or(default.drain_deadline),
+    }
+}
+
+/// The keys of `[http]` that are about clients, not about modules.
+fn gateway(section: &Section<'_>, default: GatewayConfig) -> GatewayConfig {
+    let span = |key, default| section.value(key, duration).unwrap_or(default);
+    let sources = |key, default| match section.values(key, "networks like [\"10.0.0.0/8\"]", network) {
+        None => default,
+        Some(networks) if networks.is_empty() => Sources::None,
+        Some(networks) => Sources::In(networks),
+    };
+    let max_header = section.value("max_header", size(8 << 10..=64 << 10));
+    GatewayConfig {
+        threads: section.value("threads", count(1..=256)).unwrap_or(default.threads),
+        max_connections: section
+            .value("max_connections", count(1..=10_000_000))
+            .unwrap_or(default.max_connections),
+        max_header_bytes: max_header
+            .and_then(|size| usize::try_from(size).ok())
+            .unwrap_or(default.max_header_bytes),
+        max_body_bytes: section.value("max_body", size(0..=1 << 40)).unwrap_or(default.max_body_bytes),
         header_timeout: span("header_timeout", default.header_timeout),
         idle_timeout: span("idle_timeout", default.idle_timeout),
         stall_timeout: span("stall_timeout", default.stall_timeout),
-        drain_deadline: span("drain_deadline", default.drain_deadline),
+        max_wait: span("max_wait", default.max_wait),
+        pin_from: sources("pin_from", default.pin_from),
+        forwarded_from: sources("forwarded_from", default.forwarded_from),
+        show_release: section.value("show_release", flag).unwrap_or(default.show_release),
     }
 }
 
@@ -210,9 +229,7 @@ fn policy(top: &Section<'_>) -> Policy {
         deadline: span("deadline", default.deadline),
         expiry: span("expiry", default.expiry),
         error_cap: share("error_cap", default.error_cap),
-        spread: section
-            .value("spread", |value| value.as_bool().ok_or_else(|| "true or false".to_owned()))
-            .unwrap_or(default.spread),
+        spread: section.value("spread", flag).unwrap_or(default.spread),
     };
     Policy::new(spec).unwrap_or_else(|error| {
         for mistake in error.mistakes {
@@ -321,6 +338,15 @@ fn ratio(value: &DeValue<'_>) -> Result<Ratio, String> {
 fn address(value: &DeValue<'_>) -> Result<SocketAddr, String> {
     let address = value.as_str().and_then(|text| text.parse().ok());
     address.ok_or_else(|| "an address and a port like \"0.0.0.0:8080\" or \"[::]:8080\"".to_owned())
+}
+
+fn network(value: &DeValue<'_>) -> Result<Network, String> {
+    let network = value.as_str().and_then(|text| text.parse().ok());
+    network.ok_or_else(|| "a network like \"10.0.0.0/8\", or an address".to_owned())
+}
+
+fn flag(value: &DeValue<'_>) -> Result<bool, String> {
+    value.as_bool().ok_or_else(|| "true or false".to_owned())
 }
 
 fn absolute_path(value: &DeValue<'_>) -> Result<PathBuf, String> {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::gateway::Sources;
 
 const FILE: &str = "hotd.toml";
 
@@ -21,6 +22,10 @@ header_timeout = "1s"
 idle_timeout = "2m"
 stall_timeout = "3s"
 drain_deadline = "1m"
+threads = 3
+pin_from = ["127.0.0.1"]
+forwarded_from = ["10.0.0.0/8", "fd00::/8"]
+show_release = true
 
 [grpc]
 socket = "/run/x.sock"
@@ -73,16 +78,22 @@ fn every_key_is_read() {
     assert_eq!(config.data_dir, Path::new("/srv/hot"));
     let expected = Http {
         listen: vec!["0.0.0.0:80".parse().unwrap(), "[::]:80".parse().unwrap()],
-        max_body: 1 << 20,
-        max_header: 16 << 10,
-        max_connections: 100,
+        gateway: GatewayConfig {
+            threads: 3,
+            max_connections: 100,
+            max_header_bytes: 16 << 10,
+            max_body_bytes: 1 << 20,
+            header_timeout: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(120),
+            stall_timeout: Duration::from_secs(3),
+            max_wait: Duration::from_millis(500),
+            pin_from: Sources::In(vec!["127.0.0.1".parse().unwrap()]),
+            forwarded_from: Sources::In(vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()]),
+            show_release: true,
+        },
         request_deadline: Duration::from_secs(10),
         max_in_flight: 7,
         max_waiting: 0,
-        max_wait: Duration::from_millis(500),
-        header_timeout: Duration::from_secs(1),
-        idle_timeout: Duration::from_secs(120),
-        stall_timeout: Duration::from_secs(3),
         drain_deadline: Duration::from_secs(60),
     };
     assert_eq!(config.http, expected);
@@ -111,7 +122,8 @@ fn a_listener_is_all_that_is_needed() {
     assert_eq!(config.grpc.socket, Path::new("/run/hot/hotd.sock"));
     assert_eq!(config.trust.allowed_signers, Path::new("/etc/hotd/allowed_signers"));
     assert_eq!(config.policy, hot_rollout::Policy::default());
-    assert_eq!(config.http.max_body, 64 << 20);
+    assert_eq!(config.http.gateway.max_body_bytes, 64 << 20);
+    assert_eq!(config.http.gateway.pin_from, Sources::None);
 }
 
 #[test]
@@ -178,6 +190,8 @@ fn each_kind_of_wrong_value_is_one_mistake() {
         "[http]\nlisten = [\"localhost:80\"]\n",
         "[http]\nlisten = [\"127.0.0.1:80\", \"127.0.0.1:80\"]\n",
         "http = 1\n",
+        "[http]\nlisten = [\"127.0.0.1:80\"]\npin_from = [\"10.0.0.0/33\"]\n",
+        "[http]\nlisten = [\"127.0.0.1:80\"]\nthreads = 0\n",
         "",
     ];
     for text in cases {
@@ -216,6 +230,7 @@ fn dev_needs_nothing_and_stays_on_loopback() {
     let dev = Dev { data_dir: "/tmp/x".into(), http: Dev::HTTP, grpc: Dev::GRPC };
     let config = Config::dev(&dev).unwrap();
     assert_eq!(config.mode, Mode::Dev);
+    assert_eq!(config.http.gateway.pin_from, Sources::All);
     assert_eq!(config.grpc.socket, Path::new("/tmp/x/hotd.sock"));
     assert_eq!(config.spawn.socket(), Path::new("/tmp/x/spawn.sock"));
     assert_eq!(config.trust.allowed_signers, Path::new("/tmp/x/allowed_signers"));
