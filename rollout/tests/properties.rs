@@ -362,7 +362,7 @@ fn played(spec: Spec, kind: Kind, happenings: &[Happening]) -> World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_that_happens_breaks_a_push(spec in specs(), happenings in happenings()) {

@@ -1,0 +1,85 @@
+//! A snapshot is read by daemons of other versions: its format is frozen here.
+
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+
+use hot_rollout::{
+    DecodeError, Event, FORMAT, Figures, InstanceState, Latency, Module, Move, Node, Policy, ReleaseNumber,
+    Revision, Rollout, RolloutId, Sample, Spec, Time,
+};
+
+/// A rollout in the middle of its first step, as format 1 has it. Never change this file: a change of the format gets
+/// a new number and a new file, and says what reads what.
+const FORMAT_1: &[u8] = include_bytes!("snapshot-format-1.json");
+
+fn baking() -> Rollout {
+    let (node, module) = (Node::from("a"), Module::from("greeter"));
+    let spec = Spec {
+        id: "ro-1".into(),
+        by: "ada".to_owned(),
+        moves: BTreeMap::from([(
+            module.clone(),
+            Move { stable: Some(ReleaseNumber(1)), candidate: ReleaseNumber(2) },
+        )]),
+        nodes: [node.clone()].into(),
+        policy: Policy::default(),
+        revision: Revision(40),
+    };
+    let (mut rollout, _) = Rollout::start(spec, Time(1_700_000_000_000));
+    let figures =
+        |errors, requests| Figures { requests, errors, latency: Latency::from_counts([(5000, requests)]) };
+    for event in [
+        Event::Prepared { node: node.clone(), module: module.clone() },
+        Event::Instance {
+            node: node.clone(),
+            module: module.clone(),
+            release: ReleaseNumber(2),
+            state: InstanceState::Ready,
+        },
+        Event::Applied { node: node.clone(), module: module.clone(), revision: Revision(42) },
+        Event::Sample(Sample {
+            node,
+            module,
+            revision: Revision(42),
+            since: Time(1_700_000_000_100),
+            until: Time(1_700_000_001_100),
+            candidate: figures(1, 20),
+            stable: figures(0, 180),
+        }),
+    ] {
+        let _actions = rollout.handle(event, Time(1_700_000_000_500));
+    }
+    rollout
+}
+
+#[test]
+fn the_format_is_frozen() {
+    let rollout = baking();
+    let written = String::from_utf8(rollout.encode().unwrap()).unwrap();
+    assert_eq!(written, String::from_utf8_lossy(FORMAT_1).trim_end(), "a changed format needs a new number");
+    assert_eq!(Rollout::decode(FORMAT_1).unwrap(), rollout);
+}
+
+#[test]
+fn a_newer_format_is_named_and_not_guessed_at() {
+    let newer = br#"{"format":2,"id":"ro-9","rollout":{"anything":"else"}}"#;
+    match Rollout::decode(newer) {
+        Err(DecodeError::UnknownFormat { id, found: 2 }) => assert_eq!(id, RolloutId::from("ro-9")),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(FORMAT, 1);
+}
+
+#[test]
+fn damage_is_an_error_wherever_it_is() {
+    let whole = String::from_utf8_lossy(FORMAT_1).trim_end().to_owned();
+    for end in 0..whole.len() {
+        let cut = Rollout::decode(&whole.as_bytes()[..end]);
+        assert!(matches!(cut, Err(DecodeError::Malformed(_))), "cut at {end}: {cut:?}");
+    }
+    // A share above the whole is caught at the door as well.
+    let wrong = whole.replacen("\"share\":1000", "\"share\":10001", 1);
+    assert_ne!(wrong, whole);
+    assert!(matches!(Rollout::decode(wrong.as_bytes()), Err(DecodeError::Malformed(_))));
+}
