@@ -29,6 +29,7 @@ enum Happening {
 }
 
 /// What the nodes were told, and what must hold of it.
+#[derive(Clone)]
 struct World {
     rollout: Rollout,
     now: Time,
@@ -387,8 +388,15 @@ proptest! {
 
     #[test]
     fn an_abort_always_ends_on_stable(spec in specs(), happenings in happenings(), obeyed in any::<bool>()) {
-        let mut world = played(spec, Kind::Push, &happenings);
-        prop_assume!(!world.rollout.phase().is_final());
+        let mut world = World::new(spec, Kind::Push);
+        for happening in &happenings {
+            let before = world.clone();
+            world.happen(happening);
+            if world.rollout.phase().is_final() {
+                world = before;
+                break;
+            }
+        }
         for _ in 0..2 {
             world.happen(&Happening::Event(Event::Command(Command::Abort { by: "bob".to_owned() })));
         }
