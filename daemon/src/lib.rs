@@ -4,4 +4,5 @@ pub mod args;
 pub mod config;
 pub mod gateway;
 pub mod store;
+pub mod supervisor;
 pub mod telemetry;

@@ -173,6 +173,8 @@ pub enum FromSpawn {
         /// How.
         ending: Ending,
     },
+    /// A newer `hotd` took over; last message of this connection.
+    Replaced,
     /// A demand other than `Spawn` can't be met.
     Refused {
         /// What was asked and why not, in one sentence.
@@ -198,6 +200,7 @@ const KEPT_ONE: u8 = 70;
 const KEPT_END: u8 = 71;
 const EXITED: u8 = 72;
 const REFUSED: u8 = 73;
+const REPLACED: u8 = 74;
 
 impl ToSpawn {
     /// The packet's bytes.
@@ -279,6 +282,7 @@ impl FromSpawn {
             Self::KeptEnd => Writer::new(KEPT_END),
             Self::Exited { id, ending } => put_ending(Writer::new(EXITED).u64(*id), ending),
             Self::Refused { text } => Writer::new(REFUSED).bytes(text.as_bytes()),
+            Self::Replaced => Writer::new(REPLACED),
         }
         .finish()
     }
@@ -307,6 +311,7 @@ impl FromSpawn {
             KEPT_END => Ok(Self::KeptEnd),
             EXITED => Ok(Self::Exited { id: fields.u64("id")?, ending: take_ending(&mut fields)? }),
             REFUSED => Ok(Self::Refused { text: fields.text("text")? }),
+            REPLACED => Ok(Self::Replaced),
             found => Err(MessageError::UnknownKind { found }),
         }
     }
@@ -323,7 +328,8 @@ impl FromSpawn {
             | Self::ListEnd
             | Self::KeptEnd
             | Self::Exited { .. }
-            | Self::Refused { .. } => 0,
+            | Self::Refused { .. }
+            | Self::Replaced => 0,
         }
     }
 }

@@ -38,6 +38,11 @@ fn run() -> anyhow::Result<()> {
     let signals = sys::Signals::take().context("cannot take over signals")?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .context("cannot become a subreaper")?;
+    if options.alone_for.is_some() {
+        // A dev node's hotd starts us: what ends its session or process group must not end the hosts. Who leads a group
+        // already was started by hand and stays where it is.
+        rustix::process::setsid().map(drop).unwrap_or_default();
+    }
     let door = door::Door::open(&options.socket)?;
     // Whoever started us waits for this line; nobody may be there to read it.
     writeln!(std::io::stdout(), "ready socket={}", options.socket.display()).unwrap_or_default();

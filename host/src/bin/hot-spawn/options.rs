@@ -67,7 +67,6 @@ fn beside_ourselves(name: &str) -> anyhow::Result<PathBuf> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

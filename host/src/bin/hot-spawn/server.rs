@@ -219,7 +219,10 @@ impl Server {
         let pid = u32::try_from(rustix::process::getpid().as_raw_nonzero().get()).unwrap_or_default();
         self.send(number, &FromSpawn::Hello { protocol: PROTOCOL, pid }, &[])?;
         if let Some(former) = self.current.replace(number) {
-            self.peers.remove(&former);
+            // Told, so that it does not come back and take over in turn. If it can't hear, it can't come back either.
+            if let Some(mut former) = self.peers.remove(&former) {
+                former.send(&FromSpawn::Replaced, &[]).unwrap_or_default();
+            }
             log(format_args!("a newer hotd took over from one that was still connected"));
         }
         self.alone_since = None;

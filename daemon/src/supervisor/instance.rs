@@ -1,0 +1,420 @@
+//! One instance: the handle, and the task that follows its host from the first message to the end of its process.
+
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hot_wire::PROTOCOL;
+use hot_wire::host::{FromHost, HealthReply, Phase, ToHost};
+use hot_wire::spawn::{Cause, Ending};
+use rustix::process::Signal;
+use thiserror::Error;
+use tokio::sync::{broadcast, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::health::{Health, Verdict};
+use super::host_link::{HostLink, HostLinkError};
+use super::output::Output;
+use super::spawn_link::{HostEnd, Process, SpawnLink};
+use super::spec::{InstanceId, Spec};
+use super::state::{End, State, describe};
+
+/// Between TERM and KILL for a host that did not stop when asked.
+const TERM_GRACE: Duration = Duration::from_millis(500);
+/// How long a host that said that it ends may take to do so.
+const EXIT_GRACE: Duration = Duration::from_secs(2);
+/// How long the rest of the output is waited for once the process is gone; something that it started may hold the pipe.
+const OUTPUT_GRACE: Duration = Duration::from_millis(200);
+
+/// An instance. Cheap to clone; dropping it changes nothing.
+#[derive(Debug, Clone)]
+pub struct Instance {
+    id: InstanceId,
+    pid: u32,
+    link: Option<Arc<HostLink>>,
+    state: watch::Receiver<State>,
+    stop: Arc<watch::Sender<Option<Duration>>>,
+    output: Output,
+}
+
+/// Why links can't be attached.
+#[derive(Debug, Error)]
+pub enum AttachError {
+    /// The instance does not serve.
+    #[error("instance {instance} is not ready")]
+    NotReady {
+        /// The instance.
+        instance: InstanceId,
+    },
+    /// The host can't be talked to.
+    #[error("instance {instance} can't be given a link")]
+    Host {
+        /// The instance.
+        instance: InstanceId,
+        /// What went wrong.
+        source: HostLinkError,
+    },
+}
+
+impl Instance {
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> InstanceId {
+        self.id
+    }
+
+    /// The process of its host.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Where it stands, from now on. After [`State::Ended`] nothing comes any more.
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<State> {
+        self.state.clone()
+    }
+
+    /// Makes `n` data streams to the host. They don't block; what was attached before stays.
+    pub async fn attach(&self, n: usize) -> Result<Vec<UnixStream>, AttachError> {
+        let ready = *self.state.borrow() == State::Ready;
+        let Some(link) = self.link.as_ref().filter(|_| ready) else {
+            return Err(AttachError::NotReady { instance: self.id });
+        };
+        let mut links = Vec::with_capacity(n);
+        for _ in 0..n {
+            links
+                .push(link.attach().await.map_err(|source| AttachError::Host { instance: self.id, source })?);
+        }
+        Ok(links)
+    }
+
+    /// Ends it: a word to the host, which may use `grace` to let exchanges finish, then TERM, then KILL. Returns when
+    /// the process is gone. The first call's grace counts.
+    pub async fn stop(&self, grace: Duration) {
+        self.stop.send_if_modified(|stop| {
+            let first = stop.is_none();
+            stop.get_or_insert(grace);
+            first
+        });
+        let mut state = self.state.clone();
+        // An error means that its task is gone, e.g. because this process ends; then nobody can wait.
+        state.wait_for(|state| matches!(state, State::Ended(_))).await.map(drop).unwrap_or_default();
+    }
+
+    /// The last lines that it printed, oldest first.
+    #[must_use]
+    pub fn output_tail(&self) -> Vec<Arc<str>> {
+        self.output.tail()
+    }
+
+    /// The lines that it prints from now on. Who reads too slowly misses some and is told so.
+    #[must_use]
+    pub fn subscribe_output(&self) -> broadcast::Receiver<Arc<str>> {
+        self.output.subscribe()
+    }
+
+    /// An instance whose end hot-spawn kept while no `hotd` was there.
+    pub(super) fn ended(spec: &Spec, pid: u32, ending: Ending, tail: &[u8]) -> Self {
+        let output = Output::new();
+        output.take_up(tail);
+        let end = end_of(ending, &output.last_line().unwrap_or_default());
+        let (_, state) = watch::channel(State::Ended(end));
+        let stop = Arc::new(watch::Sender::new(None));
+        Self { id: spec.instance, pid, link: None, state, stop, output }
+    }
+
+    /// Follows a host: a new one, which is told to start, or, if `adopted`, one that an earlier `hotd` started, which
+    /// is asked where it stands. `tail` is what it printed meanwhile.
+    pub(super) fn follow(
+        spec: Spec,
+        process: Process,
+        spawn: SpawnLink,
+        adopted: bool,
+        tail: &[u8],
+    ) -> std::io::Result<Self> {
+        let output = Output::new();
+        output.take_up(tail);
+        let link = Arc::new(HostLink::new(process.control)?);
+        let reader = tokio::spawn(output.clone().read(process.output, spec.module.clone(), spec.release));
+        let (state_sender, state) = watch::channel(State::Starting);
+        let (stop, stop_asked) = watch::channel(None);
+        let instance = Self {
+            id: spec.instance,
+            pid: process.pid,
+            link: Some(Arc::clone(&link)),
+            state,
+            stop: Arc::new(stop),
+            output: output.clone(),
+        };
+        let now = Instant::now();
+        let life = Life {
+            deadline: Some((now + spec.start_deadline, Due::Start)),
+            health: Health::new(spec.health_interval, spec.health_threshold, now),
+            spec,
+            link,
+            spawn,
+            state: state_sender,
+            stop: stop_asked,
+            output,
+            blame: None,
+            link_open: true,
+        };
+        tokio::spawn(life.run(adopted, process.end, reader));
+        Ok(instance)
+    }
+}
+
+/// What is due at a deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    /// To be ready.
+    Start,
+    /// To have stopped by itself.
+    Term,
+    /// To have ended.
+    Kill,
+}
+
+/// The task's state.
+struct Life {
+    spec: Spec,
+    link: Arc<HostLink>,
+    spawn: SpawnLink,
+    state: watch::Sender<State>,
+    stop: watch::Receiver<Option<Duration>>,
+    output: Output,
+    health: Health,
+    deadline: Option<(Instant, Due)>,
+    /// How its end will be told, once something made it inevitable.
+    blame: Option<End>,
+    /// Whether the host can still say something.
+    link_open: bool,
+}
+
+impl Life {
+    async fn run(mut self, adopted: bool, mut end: oneshot::Receiver<HostEnd>, reader: JoinHandle<()>) {
+        let begin =
+            if adopted { self.health.ask(Instant::now()) } else { ToHost::Start(self.spec.to_start()) };
+        self.tell(&begin).await;
+        let ended = loop {
+            let (at, due) = self.next_deadline();
+            tokio::select! {
+                biased;
+                ended = &mut end => break ended.unwrap_or_else(|_| HostEnd::Lost("hotd is ending".to_owned())),
+                asked = self.stop.changed() => match asked {
+                    Ok(()) => self.stop_asked().await,
+                    // No handle is left. The instance goes on: it is the agent's to stop it, or the next hotd's.
+                    Err(_) => self.stop = watch::channel(None).1,
+                },
+                message = self.link.receive(), if self.link_open => match message {
+                    Ok(message) => self.heard(message).await,
+                    Err(error) => self.link_failed(&error).await,
+                },
+                () = sleep_until(at) => self.due(due).await,
+            }
+        };
+        let end = self.finish(ended, reader).await;
+        tracing::debug!(instance = %self.spec.instance, "ended: {end}");
+        self.state.send_replace(State::Ended(end));
+    }
+
+    /// The earlier of the deadline and the next health question.
+    fn next_deadline(&self) -> (Instant, Option<Due>) {
+        let far = Instant::now() + Duration::from_secs(3600);
+        let (at, due) = self.deadline.map_or((far, None), |(at, due)| (at, Some(due)));
+        match self.is_watched().then(|| self.health.next()) {
+            Some(health) if health < at => (health, None),
+            _ => (at, due),
+        }
+    }
+
+    /// Health questions are asked of an instance that serves and is not to end.
+    fn is_watched(&self) -> bool {
+        self.blame.is_none() && *self.state.borrow() == State::Ready
+    }
+
+    async fn due(&mut self, due: Option<Due>) {
+        let now = Instant::now();
+        match due {
+            Some(Due::Start) => {
+                let end = End::StartTimeout { limit: self.spec.start_deadline };
+                self.kill(end).await;
+            }
+            Some(Due::Term) => {
+                self.deadline = Some((now + TERM_GRACE, Due::Kill));
+                self.spawn.signal(self.spec.instance.0, Signal::TERM).await;
+            }
+            Some(Due::Kill) => {
+                self.deadline = None;
+                self.spawn.signal(self.spec.instance.0, Signal::KILL).await;
+            }
+            None if self.is_watched() => match self.health.due(now) {
+                Verdict::Fine => {
+                    let question = self.health.ask(now);
+                    self.tell(&question).await;
+                }
+                Verdict::Ended(end) => self.kill(end).await,
+            },
+            None => {}
+        }
+    }
+
+    async fn heard(&mut self, message: FromHost) {
+        match message {
+            FromHost::Hello { protocol: PROTOCOL, .. } => {}
+            FromHost::Hello { protocol, .. } => {
+                let text = format!("the host speaks protocol {protocol}, expected {PROTOCOL}");
+                self.kill(End::LoadFailed { stage: None, text }).await;
+            }
+            FromHost::Ready { .. } => self.ready(),
+            FromHost::Failed { stage, text } => {
+                self.will_end(End::LoadFailed { stage: Some(stage), text: bounded(text) }, EXIT_GRACE);
+            }
+            FromHost::Health(reply) => self.healthy(reply).await,
+            // Unasked it says nothing about why; the exit code does.
+            FromHost::Stopped => self.deadline = Some((Instant::now() + EXIT_GRACE, Due::Kill)),
+        }
+    }
+
+    fn ready(&mut self) {
+        if self.blame.is_some() || *self.state.borrow() != State::Starting {
+            return;
+        }
+        self.deadline = None;
+        self.health.begin(Instant::now());
+        self.state.send_replace(State::Ready);
+    }
+
+    async fn healthy(&mut self, reply: HealthReply) {
+        let starting = *self.state.borrow() == State::Starting && self.blame.is_none();
+        match (reply.phase, starting) {
+            (Phase::Ready, true) => self.ready(),
+            // Told by the hotd before, which is gone.
+            (Phase::Stopping, _) if self.blame.is_none() => self.will_end(End::Stopped, EXIT_GRACE),
+            // Its hotd went away before it said what to start.
+            (Phase::Waiting, true) => {
+                let start = ToHost::Start(self.spec.to_start());
+                self.tell(&start).await;
+            }
+            _ => {}
+        }
+        if let Verdict::Ended(end) = self.health.answered(reply, Instant::now())
+            && self.is_watched()
+        {
+            self.kill(end).await;
+        }
+    }
+
+    async fn stop_asked(&mut self) {
+        let Some(grace) = *self.stop.borrow_and_update() else { return };
+        if self.blame.is_some() {
+            return;
+        }
+        let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
+        self.blame = Some(End::Stopped);
+        self.deadline = Some((Instant::now() + grace, Due::Term));
+        self.state.send_replace(State::Stopping);
+        self.tell(&ToHost::Stop { grace_ms }).await;
+    }
+
+    /// It ends by itself, or is killed after `grace`.
+    fn will_end(&mut self, end: End, grace: Duration) {
+        if self.blame.is_none() {
+            self.blame = Some(end);
+            self.state.send_replace(State::Stopping);
+        }
+        self.deadline = Some((Instant::now() + grace, Due::Kill));
+    }
+
+    async fn kill(&mut self, end: End) {
+        self.will_end(end, Duration::ZERO);
+        self.deadline = None;
+        self.spawn.signal(self.spec.instance.0, Signal::KILL).await;
+    }
+
+    async fn tell(&mut self, message: &ToHost) {
+        if let Err(error) = self.link.send(message).await {
+            self.link_failed(&error).await;
+        }
+    }
+
+    /// A host without its control socket ends by itself, and hot-spawn tells how: that says more than the socket. One
+    /// that sends rubbish is not what we started.
+    async fn link_failed(&mut self, error: &HostLinkError) {
+        let end = match error {
+            HostLinkError::Closed | HostLinkError::Socket(_) => {
+                self.link_open = false;
+                let at = Instant::now() + EXIT_GRACE;
+                if self.deadline.is_none_or(|(before, _)| at < before) {
+                    self.deadline = Some((at, Due::Kill));
+                }
+                return;
+            }
+            HostLinkError::Stuck => {
+                End::Hung { silent: self.health.silent(Instant::now()), limit: self.health.limit() }
+            }
+            HostLinkError::Message(_) | HostLinkError::TooLarge(_) => {
+                let text = super::sentence(error);
+                if *self.state.borrow() == State::Ready {
+                    End::FailingHealth { failures: 1, limit: 1, text }
+                } else {
+                    End::LoadFailed { stage: None, text }
+                }
+            }
+        };
+        self.kill(end).await;
+    }
+
+    /// The process is gone: reads what it left, and says how it ended.
+    async fn finish(&mut self, ended: HostEnd, mut reader: JoinHandle<()>) -> End {
+        while let Some(message) = self.link.try_receive() {
+            match message {
+                FromHost::Failed { stage, text } if self.blame.is_none() => {
+                    self.blame = Some(End::LoadFailed { stage: Some(stage), text: bounded(text) });
+                }
+                FromHost::Ready { .. } => self.ready(),
+                _ => {}
+            }
+        }
+        if timeout(OUTPUT_GRACE, &mut reader).await.is_err() {
+            reader.abort();
+        }
+        let was_ready = *self.state.borrow() == State::Ready;
+        match (self.blame.take(), ended) {
+            (Some(blame), _) => blame,
+            (None, HostEnd::Lost(text)) => End::Lost { text },
+            (None, HostEnd::Ended(ending)) => {
+                let line = self.output.last_line().unwrap_or_default();
+                if was_ready {
+                    end_of(ending, &line)
+                } else {
+                    let text = format!("the host {} before the module was ready", describe(ending.cause, ""));
+                    let text =
+                        if line.is_empty() { text } else { format!("{text}; it last printed: {line}") };
+                    End::LoadFailed { stage: None, text }
+                }
+            }
+        }
+    }
+}
+
+/// The end of a host that was ready.
+fn end_of(ending: Ending, last_line: &str) -> End {
+    let text = last_line.to_owned();
+    match ending.cause {
+        Cause::Killed(signal) => End::Crashed { signal, text },
+        Cause::Exited(code) => End::Exited { code, text },
+    }
+}
+
+/// A text of a host for people: of bounded length.
+pub(super) fn bounded(mut text: String) -> String {
+    const MAX_TEXT: usize = 1024;
+    if text.len() > MAX_TEXT {
+        text.truncate(text.floor_char_boundary(MAX_TEXT));
+        text.push_str(" ...");
+    }
+    text
+}

@@ -1,0 +1,237 @@
+//! What hosts print: read always, kept a little, told to whoever listens, and logged at a bounded rate.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
+use tokio::sync::broadcast;
+
+/// Lines that are kept of each instance.
+const KEPT_LINES: usize = 50;
+/// Bytes that are kept of each instance.
+const KEPT_BYTES: usize = 16 * 1024;
+/// The longest line, in bytes; what is longer is cut into several.
+const MAX_LINE: usize = 4 * 1024;
+/// Lines that a listener may lag behind before it misses some.
+const LISTENER_LAG: usize = 256;
+/// Lines of one instance that go to the log per second. A module that prints a gigabyte must not fill the journal.
+const LOGGED_PER_SECOND: u32 = 50;
+
+/// The output of one instance.
+#[derive(Debug, Clone)]
+pub(super) struct Output(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    kept: Mutex<Kept>,
+    listeners: broadcast::Sender<Arc<str>>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    lines: VecDeque<Arc<str>>,
+    bytes: usize,
+}
+
+impl Output {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Shared { kept: Mutex::default(), listeners: broadcast::Sender::new(LISTENER_LAG) }))
+    }
+
+    /// The last lines, oldest first.
+    pub(super) fn tail(&self) -> Vec<Arc<str>> {
+        self.kept().lines.iter().cloned().collect()
+    }
+
+    /// The last line that says something.
+    pub(super) fn last_line(&self) -> Option<Arc<str>> {
+        self.kept().lines.iter().rev().find(|line| !line.trim().is_empty()).cloned()
+    }
+
+    /// Lines from now on.
+    pub(super) fn subscribe(&self) -> broadcast::Receiver<Arc<str>> {
+        self.0.listeners.subscribe()
+    }
+
+    /// Takes lines that were read by hot-spawn.
+    pub(super) fn take_up(&self, bytes: &[u8]) {
+        let mut lines = Lines::default();
+        lines.push(bytes, |line| drop(self.add(line)));
+        lines.finish(|line| drop(self.add(line)));
+    }
+
+    /// Reads `pipe` until it ends; `module` and `release` are for the log.
+    pub(super) async fn read(self, pipe: OwnedFd, module: String, release: u64) {
+        let mut pipe = match pipe::Receiver::from_owned_fd(pipe) {
+            Ok(pipe) => pipe,
+            Err(error) => {
+                tracing::error!(%module, release, %error, "the output of a host can't be read");
+                return;
+            }
+        };
+        let mut lines = Lines::default();
+        let mut rate = Rate::default();
+        let mut bytes = vec![0; 16 * 1024];
+        loop {
+            let len = match pipe.read(&mut bytes).await {
+                Ok(0) => break,
+                Ok(len) => len,
+                Err(error) => {
+                    tracing::warn!(%module, release, %error, "the output of a host can't be read any more");
+                    break;
+                }
+            };
+            lines.push(&bytes[..len], |line| {
+                let line = self.add(line);
+                match rate.allow(Instant::now()) {
+                    Allowed::No => {}
+                    Allowed::Yes { left_out: 0 } => {
+                        tracing::info!(target: "module", %module, release, "{line}")
+                    }
+                    Allowed::Yes { left_out } => {
+                        tracing::info!(target: "module", %module, release, left_out, "{line}");
+                    }
+                }
+            });
+        }
+        lines.finish(|line| {
+            let line = self.add(line);
+            tracing::info!(target: "module", %module, release, "{line}");
+        });
+    }
+
+    fn add(&self, line: &[u8]) -> Arc<str> {
+        let line: Arc<str> = String::from_utf8_lossy(line).into();
+        {
+            let mut kept = self.kept();
+            kept.bytes += line.len();
+            kept.lines.push_back(Arc::clone(&line));
+            while kept.lines.len() > KEPT_LINES || kept.bytes > KEPT_BYTES {
+                let Some(oldest) = kept.lines.pop_front() else { break };
+                kept.bytes -= oldest.len();
+            }
+        }
+        // Without listeners it goes nowhere.
+        self.0.listeners.send(Arc::clone(&line)).unwrap_or_default();
+        line
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Cuts a stream into lines of at most [`MAX_LINE`] bytes.
+#[derive(Default)]
+struct Lines {
+    begun: Vec<u8>,
+}
+
+impl Lines {
+    fn push(&mut self, mut bytes: &[u8], mut line: impl FnMut(&[u8])) {
+        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+            self.extend(&bytes[..end], &mut line);
+            line(self.begun.strip_suffix(b"\r").unwrap_or(&self.begun));
+            self.begun.clear();
+            bytes = &bytes[end + 1..];
+        }
+        self.extend(bytes, &mut line);
+    }
+
+    fn extend(&mut self, mut bytes: &[u8], line: &mut impl FnMut(&[u8])) {
+        while self.begun.len() + bytes.len() > MAX_LINE {
+            let (part, rest) = bytes.split_at(MAX_LINE - self.begun.len());
+            self.begun.extend_from_slice(part);
+            line(&self.begun);
+            self.begun.clear();
+            bytes = rest;
+        }
+        self.begun.extend_from_slice(bytes);
+    }
+
+    /// What has no line break behind it is a line as well.
+    fn finish(&mut self, mut line: impl FnMut(&[u8])) {
+        if !self.begun.is_empty() {
+            line(&self.begun);
+            self.begun.clear();
+        }
+    }
+}
+
+/// [`LOGGED_PER_SECOND`] in each second, and how many were left out before.
+#[derive(Debug, Default)]
+struct Rate {
+    since: Option<Instant>,
+    used: u32,
+    left_out: u64,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Allowed {
+    Yes { left_out: u64 },
+    No,
+}
+
+impl Rate {
+    fn allow(&mut self, now: Instant) -> Allowed {
+        if self.since.is_none_or(|since| now.duration_since(since) >= Duration::from_secs(1)) {
+            self.since = Some(now);
+            self.used = 0;
+        }
+        if self.used == LOGGED_PER_SECOND {
+            self.left_out += 1;
+            return Allowed::No;
+        }
+        self.used += 1;
+        Allowed::Yes { left_out: std::mem::take(&mut self.left_out) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tail(output: &Output) -> Vec<String> {
+        output.tail().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn lines_are_cut_at_breaks_and_at_the_limit_however_they_come() {
+        let text = [&b"one\r\ntwo\n\n"[..], &[b'x'; MAX_LINE + 3], b"\nlast"].concat();
+        for step in [1, 7, text.len()] {
+            let mut lines = Lines::default();
+            let mut got = Vec::new();
+            for chunk in text.chunks(step) {
+                lines.push(chunk, |line| got.push(line.to_vec()));
+            }
+            lines.finish(|line| got.push(line.to_vec()));
+            let lengths: Vec<_> = got.iter().map(Vec::len).collect();
+            assert_eq!(lengths, [3, 3, 0, MAX_LINE, 3, 4]);
+        }
+    }
+
+    #[test]
+    fn the_tail_is_bounded_in_lines_and_bytes() {
+        let output = Output::new();
+        for number in 0..100 {
+            output.take_up(format!("{number}\n").as_bytes());
+        }
+        assert_eq!(tail(&output).len(), KEPT_LINES);
+        assert_eq!(output.last_line().as_deref(), Some("99"));
+        output.take_up(&vec![b'y'; 1024 * 1024]);
+        let bytes: usize = tail(&output).iter().map(String::len).sum();
+        assert!(bytes <= KEPT_BYTES, "{bytes}");
+    }
+
+    #[test]
+    fn the_log_gets_so_many_lines_a_second_and_the_number_of_the_others() {
+        let mut rate = Rate::default();
+        let start = Instant::now();
+        let logged = (0..1000).filter(|_| rate.allow(start) != Allowed::No).count();
+        assert_eq!(logged, 50);
+        assert_eq!(rate.allow(start + Duration::from_secs(1)), Allowed::Yes { left_out: 950 });
+    }
+}

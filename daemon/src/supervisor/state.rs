@@ -1,0 +1,149 @@
+//! Where an instance stands, and how one ends, in types and in words.
+
+use std::fmt;
+use std::time::Duration;
+
+use hot_wire::host::Stage;
+use hot_wire::spawn::Cause;
+
+/// Where an instance stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// Its process runs; the module is not ready.
+    Starting,
+    /// It serves.
+    Ready,
+    /// It was told to end.
+    Stopping,
+    /// Its process is gone, with all that it started. Final.
+    Ended(End),
+}
+
+/// How an instance ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// The module did not come up: refused, failed or died before it was ready.
+    LoadFailed {
+        /// Where, if the host lived to tell.
+        stage: Option<Stage>,
+        /// Why.
+        text: String,
+    },
+    /// It was not ready in time and was killed.
+    StartTimeout {
+        /// The start deadline.
+        limit: Duration,
+    },
+    /// A signal that nobody here sent killed it after it was ready.
+    Crashed {
+        /// The signal's number.
+        signal: i32,
+        /// The last line that it printed; may be empty.
+        text: String,
+    },
+    /// It exited by itself after it was ready.
+    Exited {
+        /// The exit code.
+        code: i32,
+        /// The last line that it printed; may be empty.
+        text: String,
+    },
+    /// It gave no answer to health questions and was killed.
+    Hung {
+        /// Time since its last answer.
+        silent: Duration,
+        /// The limit on that.
+        limit: Duration,
+    },
+    /// Its module said that it is not healthy, and it was killed.
+    FailingHealth {
+        /// Bad answers in a row.
+        failures: u32,
+        /// The limit on them.
+        limit: u32,
+        /// What the module said last.
+        text: String,
+    },
+    /// It was told to end.
+    Stopped,
+    /// hot-spawn is gone, or serves another `hotd`: nobody here can watch it any more, and it was let go. Says nothing
+    /// about the module.
+    Lost {
+        /// What happened.
+        text: String,
+    },
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LoadFailed { stage: Some(stage), text } => write!(f, "failed at {}: {text}", stage.name()),
+            Self::LoadFailed { stage: None, text } => write!(f, "failed to load: {text}"),
+            Self::StartTimeout { limit } => write!(f, "was not ready within {limit:?}"),
+            Self::Crashed { signal, text } => f.write_str(&describe(Cause::Killed(*signal), text)),
+            Self::Exited { code, text } => f.write_str(&describe(Cause::Exited(*code), text)),
+            Self::Hung { silent, limit } => {
+                write!(f, "gave no sign of life for {silent:?}, the limit is {limit:?}")
+            }
+            Self::FailingHealth { failures, limit, text } => {
+                write!(f, "failed {failures} health checks in a row, the limit is {limit}: {text}")
+            }
+            Self::Stopped => f.write_str("was stopped"),
+            Self::Lost { text } => write!(f, "was lost: {text}"),
+        }
+    }
+}
+
+/// The end of a process in words, with the last line that it printed.
+pub(super) fn describe(cause: Cause, last_line: &str) -> String {
+    let mut text = match cause {
+        Cause::Exited(code) => format!("exited with code {code}"),
+        Cause::Killed(signal) => match signal_name(signal) {
+            Some(name) => format!("was killed by {name}"),
+            None => format!("was killed by signal {signal}"),
+        },
+    };
+    if !last_line.is_empty() {
+        text.push_str("; it last printed: ");
+        text.push_str(last_line);
+    }
+    text
+}
+
+/// The name of a signal that ends a process.
+fn signal_name(signal: i32) -> Option<&'static str> {
+    use rustix::process::Signal;
+    let names = [
+        (Signal::HUP, "SIGHUP"),
+        (Signal::INT, "SIGINT"),
+        (Signal::QUIT, "SIGQUIT"),
+        (Signal::ILL, "SIGILL"),
+        (Signal::TRAP, "SIGTRAP"),
+        (Signal::ABORT, "SIGABRT"),
+        (Signal::BUS, "SIGBUS"),
+        (Signal::FPE, "SIGFPE"),
+        (Signal::KILL, "SIGKILL"),
+        (Signal::USR1, "SIGUSR1"),
+        (Signal::SEGV, "SIGSEGV"),
+        (Signal::USR2, "SIGUSR2"),
+        (Signal::PIPE, "SIGPIPE"),
+        (Signal::ALARM, "SIGALRM"),
+        (Signal::TERM, "SIGTERM"),
+        (Signal::XCPU, "SIGXCPU"),
+        (Signal::XFSZ, "SIGXFSZ"),
+        (Signal::SYS, "SIGSYS"),
+    ];
+    names.iter().find(|(known, _)| known.as_raw() == signal).map(|(_, name)| *name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_told_with_the_signals_name_and_the_last_line() {
+        assert_eq!(describe(Cause::Killed(11), ""), "was killed by SIGSEGV");
+        assert_eq!(describe(Cause::Killed(50), ""), "was killed by signal 50");
+        assert_eq!(describe(Cause::Exited(3), "oh no"), "exited with code 3; it last printed: oh no");
+    }
+}
