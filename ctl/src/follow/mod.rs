@@ -151,7 +151,8 @@ impl Follower<'_> {
         if let Some(line) = progress::change(self.shown.as_ref(), &self.now) {
             if self.out.json() {
                 self.out.object(&FollowJson::Rollout { rollout: Box::new(self.now.clone().into()) })?;
-            } else {
+            } else if self.now.outcome == 0 {
+                // The end has a sentence of its own.
                 self.out.text(&format!("{:>6}  {line}", words::span(self.since.elapsed())))?;
             }
             self.shown = Some(self.now.clone());
