@@ -265,6 +265,28 @@ impl Reason {
         }
     }
 
+    /// For a slow signal what was measured and the limit, without what it is about; else nothing.
+    pub(crate) fn measured(&self) -> String {
+        match self {
+            Self::ErrorRate { errors, requests, stable_errors, stable_requests, limit, .. } => format!(
+                "error rate {} of {requests} requests, stable {}, limit {:.1}% above stable",
+                Percent { part: *errors, whole: *requests },
+                Percent { part: *stable_errors, whole: *stable_requests },
+                limit.fraction() * 100.0,
+            ),
+            Self::Slow { p99, requests, stable_p99, limit, .. } => format!(
+                "p99 {} ms of {requests} requests, stable {} ms, limit {limit} stable",
+                p99.0, stable_p99.0
+            ),
+            Self::Fast { .. }
+            | Self::PrepareFailed { .. }
+            | Self::Deadline { .. }
+            | Self::Aborted { .. }
+            | Self::Superseded { .. }
+            | Self::Rollback { .. } => String::new(),
+        }
+    }
+
     /// Whether a person wanted it, so that it is no failure of anything.
     #[must_use]
     pub fn by_person(&self) -> bool {
@@ -285,20 +307,9 @@ impl fmt::Display for Reason {
             Self::Fast { node, module, release, cause } => {
                 write!(f, "{module} release {release} on {node}: {cause}")
             }
-            Self::ErrorRate { module, release, errors, requests, stable_errors, stable_requests, limit } => {
-                write!(
-                    f,
-                    "{module} release {release}: error rate {} of {requests} requests, stable {}, limit {:.1}% above stable",
-                    Percent { part: *errors, whole: *requests },
-                    Percent { part: *stable_errors, whole: *stable_requests },
-                    limit.fraction() * 100.0,
-                )
+            Self::ErrorRate { module, release, .. } | Self::Slow { module, release, .. } => {
+                write!(f, "{module} release {release}: {}", self.measured())
             }
-            Self::Slow { module, release, p99, requests, stable_p99, limit } => write!(
-                f,
-                "{module} release {release}: p99 {} ms of {requests} requests, stable {} ms, limit {limit} stable",
-                p99.0, stable_p99.0
-            ),
             Self::PrepareFailed { node, module, text } => {
                 write!(f, "{module} cannot run on {node}{}; no code of it has run", Tail(text))
             }

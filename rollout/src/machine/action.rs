@@ -17,6 +17,9 @@ use crate::reason::Reason;
 /// 2. persists the snapshot ([`super::Rollout::encode`]);
 /// 3. does the rest, in order. An acknowledgement to whoever gave a command comes after 2.
 ///
+/// When there is nothing to do there is nothing to persist: what such a call wrote down (a sample, an instance that got
+/// ready) the nodes say again.
+///
 /// So a candidate never gets traffic that the snapshot does not know of, and a driver that dies between any two of
 /// these does them again by [`super::Rollout::resume`]. Every action is idempotent. One that cannot be done (the
 /// cluster store is down) is tried again by its driver until it can, or until a later one for the same node and module

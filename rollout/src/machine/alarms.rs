@@ -5,8 +5,8 @@ use crate::reason::Reason;
 use crate::units::{Millis, Time};
 
 impl Rollout {
-    /// Moves what is measured from a moment on by the time in which nobody watched. Not the way back from a candidate:
-    /// that ends by the nodes' own clocks.
+    /// Moves what is measured from a moment on by the time in which nobody watched, and forgets what may have changed
+    /// meanwhile. Not the way back from a candidate: that ends by the nodes' own clocks.
     pub(super) fn forgive(&mut self, unwatched: Millis) {
         let now = self.now;
         match &mut self.phase {
@@ -25,8 +25,12 @@ impl Rollout {
             | Phase::Failed { .. }
             | Phase::Superseded { .. } => {}
         }
-        for facts in self.nodes.values_mut().flat_map(|facts| facts.modules.values_mut()) {
-            facts.awaited = facts.awaited.map(|_| now);
+        for node in self.nodes.values_mut() {
+            let up = node.up;
+            for facts in node.modules.values_mut() {
+                facts.ready = false;
+                facts.awaited = (up && facts.weight.is_some()).then_some(now);
+            }
         }
     }
 

@@ -75,7 +75,8 @@ pub enum Event {
         node: Node,
         /// Of which module.
         module: Module,
-        /// The assignment that it took its candidate out of; those of another rollout are ignored.
+        /// The assignment that it took its candidate out of; those of another rollout are ignored, and an expiry is
+        /// when the node has been given a newer one since.
         revision: Revision,
         /// Why.
         cause: Cause,

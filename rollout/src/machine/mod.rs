@@ -198,7 +198,8 @@ impl Rollout {
     /// above any that were given out and not persisted.
     ///
     /// The time in which nobody watched does not count: a bake takes that much longer, and what was being waited for
-    /// has its whole time again. Only the rollout's own deadline goes on.
+    /// has its whole time again. Only the rollout's own deadline goes on. Which instances are ready is forgotten: feed
+    /// afterwards what the nodes say of them now.
     #[must_use]
     pub fn resume(&mut self, now: Time) -> Vec<Action> {
         let unwatched = now.since(self.now);

@@ -199,8 +199,12 @@ impl Rollout {
             return;
         }
         let expired = matches!(cause, Cause::Expired { .. });
-        if expired && self.facts(&node, &module).is_some_and(|facts| facts.weight.is_none()) {
-            // It was told to go back meanwhile.
+        if expired
+            && self
+                .facts(&node, &module)
+                .is_some_and(|facts| facts.weight.is_none() || facts.given > Some(revision))
+        {
+            // It has been told something newer meanwhile and will obey that.
             return;
         }
         if expired && self.phase.step().is_some() && self.carried_without(Some(&node)) {
@@ -212,8 +216,7 @@ impl Rollout {
             return;
         }
         let counts = match &self.phase {
-            Phase::Starting { .. } | Phase::Baking { .. } => true,
-            Phase::Promoting { .. } => true,
+            Phase::Starting { .. } | Phase::Baking { .. } | Phase::Promoting { .. } => true,
             Phase::Preparing
             | Phase::Incomplete
             | Phase::RollingBack { .. }

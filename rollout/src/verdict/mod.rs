@@ -169,7 +169,7 @@ impl fmt::Display for Missing {
                 )
             }
             Self::Clarity { module, suspicion } => {
-                write!(f, "{module}: more requests will tell whether {suspicion}")
+                write!(f, "{module}: the candidate looks worse, but not clearly yet: {suspicion}")
             }
         }
     }
@@ -247,7 +247,7 @@ fn compare(module: &Module, release: ReleaseNumber, evidence: &Evidence, policy:
         return Verdict::Unhealthy(slow_reason());
     }
     let unclear = |reason: Reason| {
-        Verdict::Undecided(Missing::Clarity { module: module.clone(), suspicion: reason.to_string() })
+        Verdict::Undecided(Missing::Clarity { module: module.clone(), suspicion: reason.measured() })
     };
     if errors.at_least(SUSPECT) > error_limit {
         unclear(error_reason())

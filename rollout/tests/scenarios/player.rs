@@ -131,8 +131,9 @@ impl Player {
                 Event::Applied { node, module, revision }
             }
             "took-back" => {
-                let revision = self.given(&node, &module);
-                Event::TookBack { node, module, revision, cause: cause(rest) }
+                let said = rest.first().filter(|word| word.starts_with('r') && word.len() < 4);
+                let revision = said.map_or_else(|| self.given(&node, &module), |word| revision(word));
+                Event::TookBack { node, module, revision, cause: cause(&rest[usize::from(said.is_some())..]) }
             }
             "counted" => self.sample(node, module, rest),
             _ => {
