@@ -20,11 +20,11 @@ use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::UnixStream;
 
-use super::InstanceId;
 use super::counters::{Outcome, Recorder};
 use super::exchange::{Entry, Exchange, Failure, Start, Violation, reason_to_cancel};
 use super::limits::Gate;
 use super::retry::Progress;
+use crate::supervisor::InstanceId;
 
 /// Queued bytes from which bodies wait: some turns of the executor at full speed.
 const BODIES_WAIT_ABOVE: usize = 1024 * 1024;

@@ -40,13 +40,10 @@ pub use counters::Counters;
 pub use link::LinkEnd;
 pub use table::{Backend, Conflict, ModuleTable, RESERVED_PREFIX, Role, Table, conflicts};
 
+use crate::supervisor::InstanceId;
 use counters::Recorders;
 use routes::Routes;
 use thread::{Mail, Seat};
-
-/// Names an instance, for as long as the node lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct InstanceId(pub u64);
 
 /// Events that a slow listener may have outstanding before it misses some.
 const EVENTS_KEPT: usize = 1024;

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout_at;
 
-use super::InstanceId;
 use super::limits::{Full, Permit};
 use super::link::Link;
 use super::routes::{Module, Target};
 use super::table::{Backend, Role};
 use super::thread::Thread;
+use crate::supervisor::InstanceId;
 
 /// How often a request that waits for a backend looks by itself: a link that was full says nothing when it no longer
 /// is.

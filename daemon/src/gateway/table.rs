@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::InstanceId;
+use crate::supervisor::InstanceId;
 
 /// Paths that the gateway answers itself; no module can have them.
 pub const RESERVED_PREFIX: &str = "/-";

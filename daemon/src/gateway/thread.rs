@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use tokio::time::{sleep, sleep_until};
 
+use super::Event;
 use super::config::GatewayConfig;
 use super::conn::{Client, ClientIo};
 use super::counters::Recorder;
@@ -26,7 +27,7 @@ use super::link::{self, Link, LinkEnd};
 use super::routes::Routes;
 use super::serve::serve;
 use super::table::Role;
-use super::{Event, InstanceId};
+use crate::supervisor::InstanceId;
 
 /// How often deadlines and time-outs are looked at; so late may one be.
 const SWEEP_EVERY: Duration = Duration::from_millis(50);
