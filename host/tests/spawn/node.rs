@@ -1,0 +1,312 @@
+//! A hot-spawn in a folder of its own, a client that speaks its frames, and processes to wait for.
+
+use std::io::{BufRead as _, BufReader, IoSlice, IoSliceMut, Read as _};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hot_wire::spawn::{Cause, FromSpawn, HostState, Limits, ToSpawn};
+use hot_wire::{MAX_MESSAGE, PROTOCOL};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+};
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+/// Longer than anything takes on a machine that is busy with something else.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A running hot-spawn, which is killed with this and takes its hosts along.
+pub(crate) struct Node {
+    folder: tempfile::TempDir,
+    host: PathBuf,
+    arguments: Vec<String>,
+    child: Child,
+}
+
+impl Node {
+    /// With hosts that run their artifact as a shell script.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let host = folder.path().join("host");
+        std::fs::write(&host, "#!/bin/sh\n. /proc/self/fd/4\n").unwrap();
+        std::fs::set_permissions(&host, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Self::in_folder(folder, host, arguments)
+    }
+
+    /// With hosts that are this program.
+    pub(crate) fn with_host(host: &str, arguments: &[&str]) -> Self {
+        Self::in_folder(tempfile::tempdir().unwrap(), host.into(), arguments)
+    }
+
+    fn in_folder(folder: tempfile::TempDir, host: PathBuf, arguments: &[&str]) -> Self {
+        let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
+        let child = run(&folder.path().join("spawn.sock"), &host, &arguments);
+        Self { folder, host, arguments, child }
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("spawn.sock")
+    }
+
+    /// A connection after its hello.
+    pub(crate) fn connect(&self) -> Client {
+        let client = Client::connect(&self.socket());
+        client.send(&ToSpawn::Hello { protocol: PROTOCOL }, None);
+        let pid = self.child.id();
+        assert_eq!(client.receive().unwrap().0, FromSpawn::Hello { protocol: PROTOCOL, pid });
+        client
+    }
+
+    /// Connects anew until a host is listed as wanted: hot-spawn reads pipes only while nobody is connected.
+    pub(crate) fn until_listed(&self, wanted: impl Fn(&Listed) -> bool) -> Listed {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let listed = self.connect().list();
+            let seen = format!("{listed:?}");
+            if let Some(host) = listed.into_iter().find(&wanted) {
+                return host;
+            }
+            assert!(Instant::now() < deadline, "not listed as wanted: {seen}");
+        }
+    }
+
+    /// What a second hot-spawn on the same socket says when it gives up.
+    pub(crate) fn second(&self) -> String {
+        let mut command = command(&self.socket(), &self.host, &[]);
+        let output = command.stderr(Stdio::piped()).output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub(crate) fn restart(&mut self) {
+        self.child = run(&self.socket(), &self.host, &self.arguments);
+    }
+
+    pub(crate) fn terminate(&self) {
+        rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    }
+
+    /// Waits until it has exited with `code`, and checks that its socket is gone.
+    pub(crate) fn ends_with(mut self, code: i32) {
+        Watched::new(self.child.id()).ends();
+        assert_eq!(self.child.wait().unwrap().code(), Some(code));
+        assert!(!self.socket().exists());
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            self.terminate();
+            self.child.wait().unwrap();
+        }
+    }
+}
+
+fn command(socket: &Path, host: &Path, arguments: &[String]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hot-spawn"));
+    command.arg("--socket").arg(socket).arg("--host-binary").arg(host).args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// Starts it and waits until it listens.
+fn run(socket: &Path, host: &Path, arguments: &[String]) -> Child {
+    let mut command = command(socket, host, &["--stop-grace-ms".into(), "0".into()]);
+    let mut child = command.args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, format!("ready socket={}\n", socket.display()));
+    child
+}
+
+/// An artifact with this content.
+pub(crate) fn artifact(script: &str) -> OwnedFd {
+    let fd = unsealed(script);
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&fd, seals).unwrap();
+    fd
+}
+
+/// The same, but it can still be changed.
+pub(crate) fn unsealed(script: &str) -> OwnedFd {
+    let fd = rustix::fs::memfd_create("artifact", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+    assert_eq!(rustix::io::write(&fd, script.as_bytes()).unwrap(), script.len());
+    fd
+}
+
+/// A host that was started.
+pub(crate) struct Host {
+    pub(crate) pid: u32,
+    pub(crate) control: OwnedFd,
+    pub(crate) output: OwnedFd,
+}
+
+impl Host {
+    /// Sends a packet to its descriptor 3.
+    pub(crate) fn say(&self, text: &str) {
+        rustix::io::write(&self.control, text.as_bytes()).unwrap();
+    }
+
+    /// The next line that it prints.
+    pub(crate) fn read_line(&mut self) -> String {
+        rustix::io::ioctl_fionbio(&self.output, false).unwrap();
+        let mut pipe = std::fs::File::from(self.output.try_clone().unwrap());
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while pipe.read(&mut byte).unwrap() == 1 && byte != *b"\n" {
+            line.push(byte[0]);
+        }
+        String::from_utf8(line).unwrap()
+    }
+}
+
+/// A host of a list.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) id: u64,
+    pub(crate) pid: u32,
+    pub(crate) state: HostState,
+    pub(crate) label: Vec<u8>,
+    pub(crate) tail: Vec<u8>,
+    pub(crate) descriptors: Vec<OwnedFd>,
+}
+
+/// A connection to hot-spawn.
+pub(crate) struct Client {
+    socket: OwnedFd,
+    exits: Vec<(u64, Cause)>,
+}
+
+impl Client {
+    pub(crate) fn connect(path: &Path) -> Self {
+        let socket =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .unwrap();
+        rustix::net::connect(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
+        let timeout = rustix::net::sockopt::Timeout::Recv;
+        rustix::net::sockopt::set_socket_timeout(&socket, timeout, Some(DEADLINE)).unwrap();
+        Self { socket, exits: Vec::new() }
+    }
+
+    pub(crate) fn send(&self, message: &ToSpawn, descriptor: Option<BorrowedFd<'_>>) {
+        self.send_bytes(&message.encode().unwrap(), descriptor);
+    }
+
+    pub(crate) fn send_bytes(&self, bytes: &[u8], descriptor: Option<BorrowedFd<'_>>) {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if let Some(descriptor) = &descriptor {
+            assert!(control.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(descriptor))));
+        }
+        rustix::net::sendmsg(&self.socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)
+            .unwrap();
+    }
+
+    /// The next message; `None` when hot-spawn closed the connection.
+    pub(crate) fn receive(&self) -> Option<(FromSpawn, Vec<OwnedFd>)> {
+        let mut bytes = vec![0; MAX_MESSAGE];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        let received =
+            match rustix::net::recvmsg(&self.socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
+                Ok(received) => received.bytes,
+                Err(Errno::CONNRESET) => 0,
+                Err(error) => panic!("hot-spawn said nothing: {error}"),
+            };
+        let mut descriptors = Vec::new();
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(received) = message {
+                descriptors.extend(received);
+            }
+        }
+        if received == 0 {
+            return None;
+        }
+        let message = FromSpawn::decode(&bytes[..received]).unwrap();
+        assert_eq!(message.descriptors(), descriptors.len(), "{message:?}");
+        Some((message, descriptors))
+    }
+
+    /// Whether hot-spawn closes the connection before it says anything.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.receive().is_none()
+    }
+
+    pub(crate) fn spawn(&mut self, id: u64, script: &str) -> Host {
+        self.spawn_with(id, script, Limits::default())
+    }
+
+    pub(crate) fn spawn_with(&mut self, id: u64, script: &str, limits: Limits) -> Host {
+        let label = format!("label {id}").into_bytes();
+        self.send(&ToSpawn::Spawn { id, label, limits }, Some(artifact(script).as_fd()));
+        let (message, descriptors) = self.receive().unwrap();
+        let FromSpawn::Spawned { id: spawned, pid } = message else { panic!("not started: {message:?}") };
+        assert_eq!(spawned, id);
+        let [control, output] = descriptors.try_into().unwrap();
+        Host { pid, control, output }
+    }
+
+    /// Waits for the end of a host.
+    pub(crate) fn exited(&mut self, id: u64) -> Cause {
+        loop {
+            if let Some(at) = self.exits.iter().position(|(exited, _)| *exited == id) {
+                return self.exits.remove(at).1;
+            }
+            match self.receive() {
+                Some((FromSpawn::Exited { id, ending }, _)) => self.exits.push((id, ending.cause)),
+                other => panic!("expected the end of host {id}, found {other:?}"),
+            }
+        }
+    }
+
+    pub(crate) fn list(&mut self) -> Vec<Listed> {
+        self.send(&ToSpawn::List, None);
+        let mut listed = Vec::new();
+        loop {
+            match self.receive() {
+                Some((FromSpawn::Host { id, pid, state, label, tail }, descriptors)) => {
+                    listed.push(Listed { id, pid, state, label, tail, descriptors });
+                }
+                Some((FromSpawn::Exited { id, ending }, _)) => self.exits.push((id, ending.cause)),
+                Some((FromSpawn::ListEnd, _)) => return listed,
+                other => panic!("expected a list, found {other:?}"),
+            }
+        }
+    }
+}
+
+/// A process whose end can be waited for, even if it is no child of ours.
+pub(crate) struct Watched(OwnedFd);
+
+impl Watched {
+    pub(crate) fn new(pid: u32) -> Self {
+        let pid = Pid::from_raw(pid.try_into().unwrap()).unwrap();
+        Self(rustix::process::pidfd_open(pid, PidfdFlags::empty()).unwrap())
+    }
+
+    pub(crate) fn runs(&self) -> bool {
+        self.poll(Duration::ZERO) == 0
+    }
+
+    pub(crate) fn ends(&self) {
+        assert_eq!(self.poll(DEADLINE), 1, "a process did not end");
+    }
+
+    fn poll(&self, timeout: Duration) -> usize {
+        let timeout = Timespec::try_from(timeout).unwrap();
+        rustix::event::poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&timeout)).unwrap()
+    }
+}
