@@ -16,7 +16,7 @@ pub(crate) use blob::Hashers;
 pub use blob::{Hash, Signature};
 pub use error::SignatureError;
 pub use key::{KeyError, PublicKey};
-pub use sign::{GeneratedKey, SignError, Signer, generate_key, sign};
+pub use sign::{GeneratedKey, SignError, Signer, generate_key, sign, sign_with};
 
 use crate::ModuleName;
 
