@@ -7,7 +7,8 @@ use hot_artifact::trust::ModuleRules;
 use hot_rollout::Policy;
 use thiserror::Error;
 
-use super::sections::{MAX_SOCKET_PATH, host_name};
+use super::sections::host_name;
+use super::values::MAX_SOCKET_PATH;
 use super::{Config, Grpc, Http, Log, Mode, Spawn, Store, Trust};
 use crate::gateway::{GatewayConfig, Sources};
 

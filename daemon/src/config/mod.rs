@@ -9,6 +9,7 @@ mod read;
 mod sections;
 mod trust;
 mod units;
+mod values;
 
 use std::fmt;
 use std::io;
