@@ -2,3 +2,5 @@
 
 mod kit;
 mod plain;
+mod power;
+mod recorder;
