@@ -80,7 +80,14 @@ pub enum FolderError {
 #[derive(Debug)]
 pub(super) struct Folder {
     root: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Not left to the closing of the descriptor: a child that is between fork and exec right now has it too.
+        flock(&self.lock, FlockOperation::Unlock).ok();
+    }
 }
 
 impl Folder {
@@ -94,7 +101,7 @@ impl Folder {
             disk.create_dir(&path).map_err(|source| FolderError::Io { path, source })?;
         }
         disk.sync_dir(root).map_err(|source| FolderError::Io { path: root.to_owned(), source })?;
-        Ok(Self { root: root.to_owned(), _lock: lock })
+        Ok(Self { root: root.to_owned(), lock })
     }
 
     /// The folder's own path.

@@ -7,7 +7,9 @@
 //! - after an IO error it refuses every write until it is reopened, even with space freed: reopened here, beneath the
 //!   callers;
 //! - it panics on some IO errors, and on some damaged files: caught here, and treated like an error;
-//! - its cache is a gigabyte unless told.
+//! - its cache is a gigabyte unless told;
+//! - a database file of garbage is no error to it: it opens as an empty one, so what should have been there and was not
+//!   recovered counts as damage here.
 //!
 //! What can't be opened is moved aside and made anew. It does not know what is in the trees: that is `history`. Nothing
 //! that goes toward stable comes here.
@@ -28,6 +30,8 @@ use super::folder::set_aside;
 const CACHE: u64 = 4 * 1024 * 1024;
 /// Time between two of sled's own flushes, which bounds how many events a crash of the process can lose.
 const FLUSH_EVERY_MS: u64 = 500;
+/// How long to wait for the lock of the database file. From fork to exec takes milliseconds.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
 
 /// The index can't be asked now.
 #[derive(Debug, Error)]
@@ -92,9 +96,10 @@ enum State {
 }
 
 impl Index {
-    /// Opens `root/index`. Never fails: what can't be opened now is tried again, at most once per `retry`.
-    pub(super) fn open(disk: Arc<dyn Disk>, root: &Path, retry: Duration) -> (Self, IndexFound) {
-        let (state, found) = open_state(&*disk, root);
+    /// Opens `root/index`. Never fails: what can't be opened now is tried again, at most once per `retry`. A folder that
+    /// is not `new` should have an index with something in it.
+    pub(super) fn open(disk: Arc<dyn Disk>, root: &Path, new: bool, retry: Duration) -> (Self, IndexFound) {
+        let (state, found) = open_state(&*disk, root, new);
         (Self { disk, root: root.to_owned(), retry, state: Mutex::new(state) }, found)
     }
 
@@ -114,7 +119,7 @@ impl Index {
         };
         // sled holds a lock on its file until the last handle is gone.
         close(std::mem::replace(&mut *state, State::Down { why: why.clone(), since: Instant::now() }));
-        let (opened, _) = open_state(&*self.disk, &self.root);
+        let (opened, _) = open_state(&*self.disk, &self.root, true);
         *state = opened;
         if let State::Open(trees) = &*state {
             match guarded(|| work(trees)) {
@@ -173,11 +178,13 @@ fn guarded<T>(work: impl FnOnce() -> sled::Result<T>) -> Result<T, String> {
 enum OpenFailure {
     /// Time or space will mend it.
     Passing(String),
+    /// Its file is locked.
+    Locked(String),
     /// The files are damaged.
     Damaged(String),
 }
 
-fn open_state(disk: &dyn Disk, root: &Path) -> (State, IndexFound) {
+fn open_state(disk: &dyn Disk, root: &Path, new: bool) -> (State, IndexFound) {
     let folder = root.join("index");
     let is_new = !folder.join("db").exists();
     let passing = |why: String| {
@@ -188,14 +195,19 @@ fn open_state(disk: &dyn Disk, root: &Path) -> (State, IndexFound) {
         return passing(format!("an unfinished snapshot can't be moved aside: {error}"));
     }
     let why = match open_trees(&folder) {
-        Ok(trees) => return (State::Open(trees), if is_new { IndexFound::New } else { IndexFound::Whole }),
-        Err(OpenFailure::Passing(why)) => return passing(why),
+        Ok(trees) if is_new => return (State::Open(trees), IndexFound::New),
+        Ok(trees) if new || trees.db.was_recovered() => return (State::Open(trees), IndexFound::Whole),
+        Ok(trees) => {
+            close(State::Open(trees));
+            "nothing in it could be read".to_owned()
+        }
+        Err(OpenFailure::Passing(why) | OpenFailure::Locked(why)) => return passing(why),
         Err(OpenFailure::Damaged(why)) => why,
     };
     if snapshots_aside(disk, root, |_| true).is_ok_and(|moved| moved > 0) {
         match open_trees(&folder) {
             Ok(trees) => return (State::Open(trees), IndexFound::Salvaged),
-            Err(OpenFailure::Passing(why)) => return passing(why),
+            Err(OpenFailure::Passing(why) | OpenFailure::Locked(why)) => return passing(why),
             Err(OpenFailure::Damaged(_)) => {}
         }
     }
@@ -205,7 +217,7 @@ fn open_state(disk: &dyn Disk, root: &Path) -> (State, IndexFound) {
     };
     match open_trees(&folder) {
         Ok(trees) => (State::Open(trees), IndexFound::Lost { why, aside }),
-        Err(OpenFailure::Passing(now) | OpenFailure::Damaged(now)) => {
+        Err(OpenFailure::Passing(now) | OpenFailure::Locked(now) | OpenFailure::Damaged(now)) => {
             (State::Down { why: now, since: Instant::now() }, IndexFound::Lost { why, aside })
         }
     }
@@ -231,7 +243,19 @@ fn snapshots_aside(disk: &dyn Disk, root: &Path, which: impl Fn(&str) -> bool) -
     Ok(moved)
 }
 
+/// Opens the database, and waits while somebody else has its lock: that is a child of ours between fork and exec.
 fn open_trees(folder: &Path) -> Result<Trees, OpenFailure> {
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        match try_open_trees(folder) {
+            Err(OpenFailure::Locked(_)) if Instant::now() < deadline => std::thread::sleep(LOCK_WAIT / 100),
+            Err(OpenFailure::Locked(why)) => return Err(OpenFailure::Passing(why)),
+            done => return done,
+        }
+    }
+}
+
+fn try_open_trees(folder: &Path) -> Result<Trees, OpenFailure> {
     let open = || {
         let db = sled::Config::new()
             .path(folder)
@@ -239,7 +263,7 @@ fn open_trees(folder: &Path) -> Result<Trees, OpenFailure> {
             .flush_every_ms(Some(FLUSH_EVERY_MS))
             .print_profile_on_drop(false)
             .open()?;
-        Ok(Trees {
+        let trees = Trees {
             file: File::open(folder.join("db"))?,
             releases: db.open_tree("releases")?,
             rollouts: db.open_tree("rollouts")?,
@@ -247,10 +271,17 @@ fn open_trees(folder: &Path) -> Result<Trees, OpenFailure> {
             requests: db.open_tree("requests")?,
             events: db.open_tree("events")?,
             db,
-        })
+        };
+        // From here on it is never empty.
+        flush(&trees)?;
+        Ok(trees)
     };
     match catch_unwind(AssertUnwindSafe(open)) {
         Ok(Ok(trees)) => Ok(trees),
+        // It has no kind of its own.
+        Ok(Err(sled::Error::Io(error))) if error.to_string().contains("could not acquire lock") => {
+            Err(OpenFailure::Locked(error.to_string()))
+        }
         Ok(Err(sled::Error::Io(error))) if is_passing(&error) => Err(OpenFailure::Passing(error.to_string())),
         Ok(Err(error)) => Err(OpenFailure::Damaged(error.to_string())),
         Err(_panic) => Err(OpenFailure::Damaged("the index panicked while it was opened".to_owned())),
@@ -260,7 +291,6 @@ fn open_trees(folder: &Path) -> Result<Trees, OpenFailure> {
 /// Errors that say nothing about what is in the files.
 fn is_passing(error: &io::Error) -> bool {
     use io::ErrorKind as K;
-    let locked = error.to_string().contains("could not acquire lock");
     let by_kind = matches!(
         error.kind(),
         K::StorageFull
@@ -274,5 +304,5 @@ fn is_passing(error: &io::Error) -> bool {
     // Too many descriptors, in this process or on this machine, have no kind of their own.
     let descriptors =
         [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].map(rustix::io::Errno::raw_os_error);
-    by_kind || locked || error.raw_os_error().is_some_and(|code| descriptors.contains(&code))
+    by_kind || error.raw_os_error().is_some_and(|code| descriptors.contains(&code))
 }

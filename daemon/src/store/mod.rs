@@ -128,7 +128,9 @@ impl Store {
 
     fn open_on(disk: Arc<dyn Disk>, folder: &Path, options: Options) -> Result<(Self, Recovered), OpenError> {
         let folder = Folder::open(&*disk, folder)?;
-        let (index, found) = Index::open(Arc::clone(&disk), folder.root(), options.index_retry);
+        // The counters are written at the end of the first start, when the index is there already.
+        let is_new = !folder.root().join("counters.json").exists();
+        let (index, found) = Index::open(Arc::clone(&disk), folder.root(), is_new, options.index_retry);
         let limits = HistoryLimits {
             events: options.max_events,
             rollouts: options.max_ended_rollouts,

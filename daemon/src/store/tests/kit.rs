@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use hot_artifact::{ModuleName, Sha256, Target};
+use tempfile::TempDir;
 
 use crate::store::{
     Begun, CommitError, Committed, NewRelease, Options, Recovered, RolloutRecord, Spooled, Store,
@@ -22,6 +23,12 @@ pub(super) fn options() -> Options {
         max_ended_rollouts: 20,
         index_retry: Duration::ZERO,
     }
+}
+
+/// A folder in memory, where there is a file system for that: for tests that are about the order of steps, in which the
+/// disk's own time would only be waited for.
+pub(super) fn fast_folder() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
 }
 
 pub(super) fn open(folder: &Path) -> (Store, Recovered) {

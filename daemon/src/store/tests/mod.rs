@@ -1,6 +1,12 @@
-//! The store, tried hard. `kit` has what the tests share; each of the others is one kind of trouble.
+//! The store, tried hard. `kit` and `recorder` have what the tests share; each of the others is one kind of trouble.
 
+mod damage;
+mod folders;
+mod full;
+mod kill;
 mod kit;
 mod plain;
 mod power;
+mod properties;
 mod recorder;
+mod uploads;

@@ -11,7 +11,6 @@ use std::time::{Duration, SystemTime};
 
 use hot_artifact::{ModuleName, Sha256};
 use serde_json::json;
-use tempfile::TempDir;
 
 use super::kit::*;
 use super::recorder::{Cut, Model, Recorder, Step};
@@ -44,11 +43,6 @@ fn start(disk: Arc<dyn Disk>, root: &Path) -> (Folder, Files, Recovered) {
     let folder = Folder::open(&*disk, root).unwrap();
     let (files, recovered) = recover(&disk, &folder, None).unwrap();
     (folder, files, recovered)
-}
-
-/// Images are written by the thousand, so they go to memory where there is a file system for that.
-fn fast_folder() -> TempDir {
-    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
 }
 
 type Operation = Box<dyn Fn(&Files, &Spool, &Recorder) -> Result<(), String>>;

@@ -218,7 +218,7 @@ impl Model {
 
 /// `kept` with the first half of what makes it differ from `now`.
 fn torn(now: &[u8], kept: &[u8]) -> Vec<u8> {
-    let common = now.iter().zip(kept).position(|(a, b)| a != b).unwrap_or(now.len().min(kept.len()));
+    let common = now.iter().zip(kept).position(|(a, b)| a != b).unwrap_or_else(|| now.len().min(kept.len()));
     let same = |at: &usize| now.get(*at) == kept.get(*at);
     let end = now.len().max(kept.len());
     let tail = (common..end).rev().take_while(same).count();
