@@ -236,7 +236,9 @@ fn required<'a>(
     field: &'static str,
     expected: &'static str,
 ) -> Result<&'a Value, MetadataError> {
-    table.get(field).ok_or(MetadataError::Missing { field, expected })
+    // A field is named with its table, e.g. `state.schema`.
+    let key = field.rsplit('.').next().unwrap_or(field);
+    table.get(key).ok_or(MetadataError::Missing { field, expected })
 }
 
 fn integer(table: &Table, field: &'static str, expected: &'static str) -> Result<i64, MetadataError> {
@@ -323,8 +325,8 @@ fn state(value: &Value) -> Result<State, MetadataError> {
         .as_table()
         .ok_or_else(|| wrong("state", shown(value), EXPECTED, "leave it out for a stateless module"))?;
     refuse_unknown(table, &["schema", "accepts"], "state.")?;
-    let schema = number(table, "schema", "the number of the schema that `save` writes")?;
-    let accepts: Accepts = parsed(table, "accepts", "a range of schemas like \"1..=3\"")?;
+    let schema = number(table, "state.schema", "the number of the schema that `save` writes")?;
+    let accepts: Accepts = parsed(table, "state.accepts", "a range of schemas like \"1..=3\"")?;
     if !accepts.0.contains(&schema) {
         return Err(wrong(
             "state.accepts",

@@ -75,12 +75,14 @@ fn each_wrong_value_names_its_place() {
         ("requires = [\"auth 1\", \"auth 2\"]", "requires[1]"),
         ("state = 1", "state"),
         ("state = { schema = 4, accepts = \"1..=3\" }", "state.accepts"),
-        ("state = { schema = 1, accepts = \"3..=1\" }", "accepts"),
+        ("state = { schema = 1, accepts = \"3..=1\" }", "state.accepts"),
     ];
     for (line, field) in cases {
         let refusal = refuse(&format!("{SMALL}{line}\n"));
         assert_eq!((refusal.code, refusal.field.as_str()), ("metadata.wrong_value", field), "{line}");
     }
+    let missing = refuse(&format!("{SMALL}state = {{ accepts = \"1\" }}\n"));
+    assert_eq!((missing.code, missing.field.as_str()), ("metadata.missing", "state.schema"));
     for (key, value) in
         [("format", "2"), ("name", "\"A/b\""), ("version", "\"1\""), ("abi", "-1"), ("abi", "\"0\"")]
     {
