@@ -215,7 +215,7 @@ impl Engine {
         let Some(exchange) = lane.link.find(number) else { return Ok(()) };
         match frame.message {
             FromGateway::Request(_) => {}
-            FromGateway::Body { data, end } => exchange.body_came(data, end),
+            FromGateway::Body { data, end } => exchange.body_came(&data, end),
             FromGateway::Trailers(fields) => exchange.trailers_came(&fields),
             FromGateway::Window(credit) => exchange.credit_came(credit),
             FromGateway::Cancel(_) => {

@@ -3,7 +3,6 @@
 //! A decoded frame is a share of the whole buffer that was read, up to 256 KiB. A module may keep an exchange for hours,
 //! so its head is copied into one allocation of its own size.
 
-use bytes::Bytes;
 use hot_module::abi;
 use hot_wire::data::{Fields, MAX_FIELDS, Request};
 use std::ops::Range;
@@ -109,13 +108,6 @@ fn view(bytes: &[u8], fields: &FieldLengths) -> Box<[abi::Header]> {
             value: abi::Slice::of(&bytes[value]),
         })
         .collect()
-}
-
-/// A body's bytes that may be kept for long: a small share of a big buffer is copied out of it.
-pub(crate) fn keep(body: Bytes) -> Bytes {
-    /// From here on a share keeps at most sixteen times its own size alive.
-    const WORTH_SHARING: usize = 16 * 1024;
-    if body.len() < WORTH_SHARING { Bytes::copy_from_slice(&body) } else { body }
 }
 
 /// Whether a module may send this header: a token as name (RFC 9110, 5.6.2), no control characters in the value but tab

@@ -3,10 +3,12 @@
 //! A handle that names nothing, a null pointer and a length beyond the address space are refused here; that a pointer
 //! which is none of these is good is for the module to keep (docs/abi.md, "Misuse").
 
+mod borrow;
+
 use crate::engine::Engine;
-use crate::exchange::{Exchange, Field, Refusal};
-use crate::head::{MAX_HEADERS, is_allowed};
+use crate::exchange::{Exchange, Refusal};
 use crate::output;
+use borrow::{Outcome, borrow, borrow_fields, give, give_two, parts};
 use hot_module::ABI;
 use hot_module::abi::{self, Header, Host, NONBLOCK, Slice, Status};
 use hot_wire::data::AbortCode;
@@ -45,8 +47,6 @@ static CONFIG: OnceLock<&'static [u8]> = OnceLock::new();
 pub(crate) fn install_config(bytes: Vec<u8>) -> &'static [u8] {
     CONFIG.get_or_init(|| bytes.leak())
 }
-
-type Outcome<T = ()> = Result<T, Refusal>;
 
 unsafe extern "C" fn log(level: u32, text: Slice) {
     let prefix = match level {
@@ -313,95 +313,4 @@ fn check_status(status: u32) -> Outcome<u16> {
 
 fn answer(call: impl FnOnce() -> Outcome) -> Status {
     call().map_or_else(Refusal::status, |()| abi::OK)
-}
-
-/// Writes a result where the module wants it.
-///
-/// # Safety
-/// `out` is null or a place for one `T`.
-unsafe fn give<T>(out: *mut T, outcome: Outcome<T>) -> Status {
-    match outcome {
-        Ok(_) if out.is_null() => abi::INVALID,
-        Ok(value) => {
-            // SAFETY: not null, so a place for one `T` (caller).
-            unsafe { out.write(value) };
-            abi::OK
-        }
-        Err(refusal) => refusal.status(),
-    }
-}
-
-/// As [`give`], for an address and a count.
-///
-/// # Safety
-/// Each of `out` and `count` is null or a place for one value.
-unsafe fn give_two(
-    out: *mut *const Header,
-    count: *mut usize,
-    outcome: Outcome<(*const Header, usize)>,
-) -> Status {
-    match outcome {
-        Ok(_) if out.is_null() || count.is_null() => abi::INVALID,
-        Ok((first, found)) => {
-            // SAFETY: not null, so a place for one pointer (caller).
-            unsafe { out.write(first) };
-            // SAFETY: not null, so a place for one count (caller).
-            unsafe { count.write(found) };
-            abi::OK
-        }
-        Err(refusal) => refusal.status(),
-    }
-}
-
-/// # Safety
-/// The slice is empty, or its bytes can be read and do not change for `'a`.
-unsafe fn borrow<'a>(slice: Slice) -> Outcome<&'a [u8]> {
-    if slice.len == 0 {
-        return Ok(&[]);
-    }
-    if slice.ptr.is_null() || isize::try_from(slice.len).is_err() {
-        return Err(Refusal::Invalid);
-    }
-    // SAFETY: not null, no longer than the address space, and good for `'a` (caller).
-    Ok(unsafe { std::slice::from_raw_parts(slice.ptr, slice.len) })
-}
-
-/// Headers of the module, each one checked.
-///
-/// # Safety
-/// `first` is null, or `count` headers lie there; they and their slices do not change for `'a`.
-unsafe fn borrow_fields<'a>(first: *const Header, count: usize) -> Outcome<&'a [Header]> {
-    if count == 0 {
-        return Ok(&[]);
-    }
-    if count > MAX_HEADERS {
-        return Err(Refusal::TooLarge);
-    }
-    if first.is_null() || !first.is_aligned() {
-        return Err(Refusal::Invalid);
-    }
-    // SAFETY: not null, aligned, a bounded count, and good for `'a` (caller).
-    let fields = unsafe { std::slice::from_raw_parts(first, count) };
-    for field in fields {
-        // SAFETY: the field's slices are good for `'a` (caller).
-        let name = unsafe { borrow(field.name) }?;
-        // SAFETY: as above.
-        let value = unsafe { borrow(field.value) }?;
-        if !is_allowed(name, value) {
-            return Err(Refusal::Invalid);
-        }
-        if name.len() > usize::from(u16::MAX) || value.len() > usize::from(u16::MAX) {
-            return Err(Refusal::TooLarge);
-        }
-    }
-    Ok(fields)
-}
-
-/// Name and value of headers that [`borrow_fields`] has checked.
-fn parts<'a>(fields: &'a [Header]) -> impl Iterator<Item = Field<'a>> {
-    let bytes = |slice: Slice| -> &'a [u8] {
-        // SAFETY: `borrow_fields` has checked both slices, and they are good for as long as `fields` are borrowed.
-        unsafe { borrow(slice) }.unwrap_or_default()
-    };
-    fields.iter().map(move |field| (bytes(field.name), bytes(field.value)))
 }

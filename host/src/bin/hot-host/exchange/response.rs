@@ -1,0 +1,155 @@
+//! The response: head, body within its credit, trailers, and the end.
+
+use super::{Exchange, Refusal, State, check};
+use crate::head;
+use hot_wire::data::{self, AbortCode, HeadError, SendCredit};
+
+/// A header as a module sends it.
+pub(crate) type Field<'a> = (&'a [u8], &'a [u8]);
+
+/// A trailer, kept until the end.
+type OwnedField = (Box<[u8]>, Box<[u8]>);
+
+/// The response.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    pub(super) phase: Phase,
+    credit: SendCredit,
+    trailers: Option<Vec<OwnedField>>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// No head yet.
+    #[default]
+    Waiting,
+    /// The head is under way.
+    Body,
+    Ended,
+}
+
+impl Exchange {
+    /// Credit for the response's body.
+    pub(crate) fn credit_came(&self, credit: u32) {
+        let mut state = self.state();
+        if state.outgoing.credit.grant(credit).is_err() {
+            return self.break_off(state);
+        }
+        self.tell(&mut state);
+    }
+
+    /// The head of the answer, and as much of the body as there is credit for: how much that was. With `whole`, the
+    /// answer ends if that was all.
+    pub(crate) fn respond<'a>(
+        &self,
+        status: u16,
+        fields: impl Iterator<Item = Field<'a>>,
+        body: &[u8],
+        whole: bool,
+    ) -> Result<usize, Refusal> {
+        let mut state = self.state();
+        check(&state)?;
+        let outgoing = &mut state.outgoing;
+        if outgoing.phase != Phase::Waiting {
+            return Err(Refusal::State);
+        }
+        let before = outgoing.credit.clone();
+        let taken = outgoing.credit.take(body.len());
+        let end = whole && taken == body.len();
+        let sent =
+            self.link.append(|out| data::response(out, self.number, status, fields, &body[..taken], end));
+        if let Err(HeadError::TooManyFields | HeadError::TooLarge) = sent {
+            outgoing.credit = before;
+            return Err(Refusal::TooLarge);
+        }
+        outgoing.phase = Phase::Body;
+        if end {
+            self.end(&mut state);
+        }
+        Ok(taken)
+    }
+
+    /// As much of `body` as there is credit for, but something: how much that was.
+    pub(crate) fn write(&self, body: &[u8]) -> Result<usize, Refusal> {
+        let mut state = self.state();
+        check(&state)?;
+        if state.outgoing.phase != Phase::Body {
+            return Err(Refusal::State);
+        }
+        let taken = state.outgoing.credit.take(body.len());
+        if taken == 0 && !body.is_empty() {
+            return Err(Refusal::WouldBlock);
+        }
+        self.link.append(|out| data::body(out, self.number, &body[..taken], false));
+        Ok(taken)
+    }
+
+    /// Trailers, to go with the end.
+    pub(crate) fn add_trailers<'a>(&self, fields: impl Iterator<Item = Field<'a>>) -> Result<(), Refusal> {
+        let mut state = self.state();
+        check(&state)?;
+        let outgoing = &mut state.outgoing;
+        if outgoing.phase != Phase::Body || outgoing.trailers.is_some() {
+            return Err(Refusal::State);
+        }
+        let owned: Vec<OwnedField> = fields.map(|(name, value)| (name.into(), value.into())).collect();
+        let size: usize = owned.iter().map(|(name, value)| 4 + name.len() + value.len()).sum();
+        if owned.len() > head::MAX_HEADERS || size + 2 > data::MAX_HEAD {
+            return Err(Refusal::TooLarge);
+        }
+        outgoing.trailers = Some(owned);
+        Ok(())
+    }
+
+    /// The end of a complete answer. On `Cancelled` the exchange has ended too.
+    pub(crate) fn finish(&self) -> Result<(), Refusal> {
+        let mut state = self.state();
+        match check(&state) {
+            Err(Refusal::Cancelled) => {
+                self.end(&mut state);
+                return Err(Refusal::Cancelled);
+            }
+            refused => refused?,
+        }
+        let outgoing = &mut state.outgoing;
+        if outgoing.phase != Phase::Body {
+            return Err(Refusal::State);
+        }
+        let trailers = outgoing.trailers.take();
+        self.end(&mut state);
+        match trailers {
+            None => self.link.append(|out| data::body(out, self.number, &[], true)),
+            Some(owned) => {
+                let fields = owned.iter().map(|(name, value)| (&**name, &**value));
+                // Their size was checked when they were taken; were it wrong, the answer is not complete.
+                if self.link.append(|out| data::trailers(out, self.number, fields)).is_err() {
+                    self.append_abort(AbortCode::Failed, "the trailers are too large");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The end without one; `Ended` if there was one.
+    pub(crate) fn abort(&self, code: AbortCode, why: &str) -> Result<(), Refusal> {
+        let mut state = self.state();
+        if state.outgoing.phase == Phase::Ended {
+            return Err(Refusal::Ended);
+        }
+        self.end(&mut state);
+        if !state.is_cancelled {
+            self.append_abort(code, why);
+        }
+        Ok(())
+    }
+
+    /// Other threads of the module may wait in a call for it.
+    fn end(&self, state: &mut State) {
+        state.outgoing.phase = Phase::Ended;
+        self.tell(state);
+    }
+
+    pub(super) fn append_abort(&self, code: AbortCode, why: &str) {
+        self.link.append(|out| data::abort(out, self.number, code, why));
+    }
+}

@@ -1,0 +1,99 @@
+//! Addresses that the module gives: what is refused before one is used, and what its use relies on.
+
+use crate::exchange::{Field, Refusal};
+use crate::head::{MAX_HEADERS, is_allowed};
+use hot_module::abi::{self, Header, Slice, Status};
+
+/// What a service comes to.
+pub(super) type Outcome<T = ()> = Result<T, Refusal>;
+
+/// Writes a result where the module wants it.
+///
+/// # Safety
+/// `out` is null or a place for one `T`.
+pub(super) unsafe fn give<T>(out: *mut T, outcome: Outcome<T>) -> Status {
+    match outcome {
+        Ok(_) if out.is_null() => abi::INVALID,
+        Ok(value) => {
+            // SAFETY: not null, so a place for one `T` (caller).
+            unsafe { out.write(value) };
+            abi::OK
+        }
+        Err(refusal) => refusal.status(),
+    }
+}
+
+/// As [`give`], for an address and a count.
+///
+/// # Safety
+/// Each of `out` and `count` is null or a place for one value.
+pub(super) unsafe fn give_two(
+    out: *mut *const Header,
+    count: *mut usize,
+    outcome: Outcome<(*const Header, usize)>,
+) -> Status {
+    match outcome {
+        Ok(_) if out.is_null() || count.is_null() => abi::INVALID,
+        Ok((first, found)) => {
+            // SAFETY: not null, so a place for one pointer (caller).
+            unsafe { out.write(first) };
+            // SAFETY: not null, so a place for one count (caller).
+            unsafe { count.write(found) };
+            abi::OK
+        }
+        Err(refusal) => refusal.status(),
+    }
+}
+
+/// # Safety
+/// The slice is empty, or its bytes can be read and do not change for `'a`.
+pub(super) unsafe fn borrow<'a>(slice: Slice) -> Outcome<&'a [u8]> {
+    if slice.len == 0 {
+        return Ok(&[]);
+    }
+    if slice.ptr.is_null() || isize::try_from(slice.len).is_err() {
+        return Err(Refusal::Invalid);
+    }
+    // SAFETY: not null, no longer than the address space, and good for `'a` (caller).
+    Ok(unsafe { std::slice::from_raw_parts(slice.ptr, slice.len) })
+}
+
+/// Headers of the module, each one checked.
+///
+/// # Safety
+/// `first` is null, or `count` headers lie there; they and their slices do not change for `'a`.
+pub(super) unsafe fn borrow_fields<'a>(first: *const Header, count: usize) -> Outcome<&'a [Header]> {
+    if count == 0 {
+        return Ok(&[]);
+    }
+    if count > MAX_HEADERS {
+        return Err(Refusal::TooLarge);
+    }
+    if first.is_null() || !first.is_aligned() {
+        return Err(Refusal::Invalid);
+    }
+    // SAFETY: not null, aligned, a bounded count, and good for `'a` (caller).
+    let fields = unsafe { std::slice::from_raw_parts(first, count) };
+    for field in fields {
+        // SAFETY: the field's slices are good for `'a` (caller).
+        let name = unsafe { borrow(field.name) }?;
+        // SAFETY: as above.
+        let value = unsafe { borrow(field.value) }?;
+        if !is_allowed(name, value) {
+            return Err(Refusal::Invalid);
+        }
+        if name.len() > usize::from(u16::MAX) || value.len() > usize::from(u16::MAX) {
+            return Err(Refusal::TooLarge);
+        }
+    }
+    Ok(fields)
+}
+
+/// Name and value of headers that [`borrow_fields`] has checked.
+pub(super) fn parts<'a>(fields: &'a [Header]) -> impl Iterator<Item = Field<'a>> {
+    let bytes = |slice: Slice| -> &'a [u8] {
+        // SAFETY: `borrow_fields` has checked both slices, and they are good for as long as `fields` are borrowed.
+        unsafe { borrow(slice) }.unwrap_or_default()
+    };
+    fields.iter().map(move |field| (bytes(field.name), bytes(field.value)))
+}
