@@ -300,6 +300,37 @@ fn a_stop_lets_open_exchanges_finish_and_refuses_new_ones() {
 }
 
 #[test]
+fn a_stop_under_load_answers_or_refuses_each_request() {
+    let (host, mut link) = paths();
+    // An open exchange keeps the host from its end until all have been counted.
+    link.put(1000, "/echo", &[], b"", false);
+    link.send();
+    assert!(matches!(link.next().message, FromLink::Response(_)));
+    for number in 0..200 {
+        link.get(number, "/plain");
+        if number == 100 {
+            host.tell(&ToHost::Stop { grace_ms: 15_000 });
+        }
+    }
+    // The stop came over another socket, so it may have overtaken requests; none is lost, and none answered in part.
+    let mut answered = [false; 200];
+    for _ in 0..200 {
+        let frame = link.next();
+        match frame.message {
+            FromLink::Response(whole) => assert!(whole.end && text(&whole.body) == "plain"),
+            FromLink::Abort { code: AbortCode::Refused, .. } => {}
+            other => panic!("{other:?}"),
+        }
+        assert!(!std::mem::replace(&mut answered[usize::try_from(frame.exchange).unwrap()], true));
+    }
+    link.frames(|out| data::body(out, 1000, b"", true));
+    link.send();
+    assert!(matches!(link.next().message, FromLink::Body { end: true, .. }));
+    assert_eq!(host.hear(), FromHost::Stopped);
+    assert_eq!(host.end().0.code(), Some(0));
+}
+
+#[test]
 fn a_stop_at_rest_is_orderly() {
     let (host, mut link) = paths();
     assert_eq!(link.ask(1, "/plain"), "plain");
