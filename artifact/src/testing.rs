@@ -33,9 +33,16 @@ pub(crate) fn compile(source: &str, arguments: &[&str]) -> Vec<u8> {
 pub(crate) static PROBE: LazyLock<Vec<u8>> =
     LazyLock::new(|| compile(&source("probe", "routes = [\"/probe\"]\n"), &["-shared", "-fPIC", "-O1"]));
 
-/// A folder with keys of each kind, made once: `ed25519`, `other` (ed25519 too), `p256`, `p384`, `rsa`.
-pub(crate) static KEYS: LazyLock<TempDir> = LazyLock::new(|| {
-    let folder = TempDir::new().unwrap();
+/// A folder with keys of each kind: `ed25519`, `other` (ed25519 too), `p256`, `p384`, `p521`, `rsa`, `rsa2048`.
+///
+/// It is beside the test binary and made once, under a lock: a test runner that has a process for each test would else
+/// make RSA keys for seconds in each, and a static's folder is never removed.
+static KEYS: LazyLock<PathBuf> = LazyLock::new(|| {
+    let mut folder = std::env::current_exe().unwrap();
+    folder.set_file_name("hot-artifact-test-keys");
+    std::fs::create_dir_all(&folder).unwrap();
+    let lock = std::fs::File::create(folder.join("lock")).unwrap();
+    lock.lock().unwrap();
     for (file, kind, bits) in [
         ("ed25519", "ed25519", "256"),
         ("other", "ed25519", "256"),
@@ -45,22 +52,32 @@ pub(crate) static KEYS: LazyLock<TempDir> = LazyLock::new(|| {
         ("rsa", "rsa", "3072"),
         ("rsa2048", "rsa", "2048"),
     ] {
-        let path = folder.path().join(file);
+        if folder.join(format!("{file}.done")).exists() {
+            continue;
+        }
+        let path = folder.join(file);
+        for half in [path.clone(), path.with_extension("pub")] {
+            // What a run that was stopped half-way has left; ssh-keygen would ask before it writes over that.
+            if half.exists() {
+                std::fs::remove_file(half).unwrap();
+            }
+        }
         run(Command::new("ssh-keygen")
             .args(["-q", "-N", "", "-C", file, "-t", kind, "-b", bits, "-f"])
             .arg(path));
+        std::fs::write(folder.join(format!("{file}.done")), "").unwrap();
     }
     folder
 });
 
 /// The private key file of a kind.
 pub(crate) fn key(kind: &str) -> PathBuf {
-    KEYS.path().join(kind)
+    KEYS.join(kind)
 }
 
 /// The public key of a kind: kind and base64.
 pub(crate) fn public(kind: &str) -> String {
-    let text = std::fs::read_to_string(KEYS.path().join(format!("{kind}.pub"))).unwrap();
+    let text = std::fs::read_to_string(KEYS.join(format!("{kind}.pub"))).unwrap();
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
 
