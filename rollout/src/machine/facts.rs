@@ -109,3 +109,46 @@ impl Counted {
         [&self.past.stable, &self.latest.stable]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ident::Node;
+
+    fn sample(since: u64, until: u64, requests: u64) -> Sample {
+        let figures = Figures { requests, ..Figures::default() };
+        Sample {
+            node: Node::from("a"),
+            module: Module::from("greeter"),
+            revision: Revision(1),
+            since: Time(since),
+            until: Time(until),
+            candidate: figures.clone(),
+            stable: figures,
+        }
+    }
+
+    fn requests_after(samples: &[(u64, u64, u64)]) -> u64 {
+        let mut counted = Counted::default();
+        for (since, until, requests) in samples {
+            counted.take(sample(*since, *until, *requests));
+        }
+        let sum = |parts| Figures::sum(parts).requests;
+        assert_eq!(sum(counted.candidate()), sum(counted.stable()));
+        sum(counted.candidate())
+    }
+
+    #[test]
+    fn the_newest_sample_of_a_counting_replaces_the_others() {
+        assert_eq!(requests_after(&[(10, 11, 5), (10, 12, 9)]), 9);
+        assert_eq!(requests_after(&[(10, 12, 9), (10, 11, 5)]), 9, "late");
+        assert_eq!(requests_after(&[(10, 12, 9), (10, 12, 9)]), 9, "twice");
+    }
+
+    #[test]
+    fn a_new_counting_adds_to_the_one_before() {
+        assert_eq!(requests_after(&[(10, 12, 9), (20, 21, 4)]), 13);
+        assert_eq!(requests_after(&[(10, 12, 9), (20, 21, 4), (10, 13, 12)]), 13, "of the one before, late");
+        assert_eq!(requests_after(&[(10, 12, 9), (20, 21, 4), (20, 22, 6)]), 15);
+    }
+}
