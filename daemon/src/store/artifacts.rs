@@ -23,6 +23,8 @@ use super::spool::Spooled;
 const KEEP_RELEASES: usize = 100;
 /// Removed versions whose binding is kept. Beyond it the oldest *collected* ones are forgotten, never removed ones.
 const MAX_TOMBSTONES: usize = 1000;
+/// Digests that stay quarantined; the oldest are forgotten.
+const MAX_QUARANTINE: usize = 500;
 /// Bytes of metadata and signature together in an artifact's record.
 const MAX_RECORD_TEXT: usize = 128 * 1024;
 
@@ -330,10 +332,14 @@ fn beyond(module: &ModuleRecord, protected: &Protected, keep: usize) -> Vec<Vers
     versions.into_iter().skip(keep).filter(|(_, _, t)| is_free(t)).map(|(_, v, _)| v.clone()).collect()
 }
 
-/// Takes old releases out of the record.
+/// Takes old releases and quarantined digests out of the record; not what is a way back.
 fn prune(module: &mut ModuleRecord, protected: Option<&BTreeSet<u64>>) {
+    while module.quarantine.len() > MAX_QUARANTINE {
+        let Some(oldest) = module.quarantine.iter().min_by_key(|(_, q)| q.at).map(|(d, _)| *d) else { break };
+        module.quarantine.remove(&oldest);
+    }
     let Some(first_kept) = module.releases.keys().rev().nth(KEEP_RELEASES - 1).copied() else { return };
-    module
-        .releases
-        .retain(|number, _| *number >= first_kept || protected.is_some_and(|p| p.contains(number)));
+    let served = &module.served;
+    let is_protected = |n: &u64| served.contains(n) || protected.is_some_and(|p| p.contains(n));
+    module.releases.retain(|number, _| *number >= first_kept || is_protected(number));
 }

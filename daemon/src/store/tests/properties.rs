@@ -70,7 +70,7 @@ fn module() -> impl Strategy<Value = ModuleRecord> {
         prop::option::of(json().prop_filter("null is no assignment", |v| !v.is_null())),
         prop::option::of(version()),
         prop::collection::btree_map(digest(), quarantine, 0..3),
-        any::<u64>(),
+        (any::<u64>(), prop::collection::vec(any::<u64>(), 0..4)),
         prop::collection::vec(release(), 0..4),
         versions,
         prop::collection::btree_map(version(), tombstone(), 0..3),
@@ -78,11 +78,21 @@ fn module() -> impl Strategy<Value = ModuleRecord> {
         prop::collection::btree_map("x-[a-z]{1,5}", json(), 0..3),
     )
         .prop_map(
-            |(assignment, floor, quarantine, last_release, releases, versions, tombstones, other)| {
+            |(
+                assignment,
+                floor,
+                quarantine,
+                (last_release, served),
+                releases,
+                versions,
+                tombstones,
+                other,
+            )| {
                 ModuleRecord {
                     assignment,
                     floor,
                     quarantine,
+                    served,
                     last_release,
                     releases: releases.into_iter().map(|r| (r.number, r)).collect::<BTreeMap<_, _>>(),
                     versions,
