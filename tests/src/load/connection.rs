@@ -120,10 +120,15 @@ fn judge(status: u16, body: &[u8]) -> Outcome {
     let text = String::from_utf8_lossy(body);
     let result = match (status, version(&text)) {
         (200, Some(version)) => Ok(version.to_owned()),
-        (200, None) => Err((Failure::Body, format!("200 with {text:?}"))),
-        _ => Err((Failure::Status, format!("{status} with {:?}", text.trim_end()))),
+        (200, None) => Err((Failure::Body, format!("200 with {:?}", beginning(&text)))),
+        _ => Err((Failure::Status, format!("{status} with {:?}", beginning(&text)))),
     };
     Outcome { status: Some(status), closed: false, result }
+}
+
+/// As much of a body as a message can bear.
+fn beginning(body: &str) -> String {
+    body.trim_end().chars().take(80).collect()
 }
 
 /// The first word of the body that looks like a version: three numbers between dots.

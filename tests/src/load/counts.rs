@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 
 use super::connection::Outcome;
 
-/// Messages of failures that are kept: the first ones say what began.
+/// Different messages of failures that are kept: the first ones say what began.
 const EXAMPLES: usize = 5;
 
 /// Longest time that the histogram tells apart, microseconds.
@@ -42,7 +42,7 @@ pub struct Counts {
     pub failures: BTreeMap<Failure, u64>,
     /// Kept-alive connections that the server closed.
     pub closed: u64,
-    /// The first failures in words.
+    /// The first failures in words, each once.
     pub examples: Vec<String>,
     /// When the first good response was whole.
     pub first_good: Option<Instant>,
@@ -125,7 +125,7 @@ impl Counts {
             Err((failure, text)) => {
                 *self.failures.entry(failure).or_default() += 1;
                 self.last_failure = Some(Instant::now());
-                if self.examples.len() < EXAMPLES {
+                if self.examples.len() < EXAMPLES && !self.examples.contains(&text) {
                     self.examples.push(text);
                 }
             }
