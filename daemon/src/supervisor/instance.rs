@@ -160,6 +160,7 @@ impl Instance {
             output,
             blame: None,
             link_open: true,
+            coming_up: !adopted,
         };
         tokio::spawn(life.run(adopted, process.end, reader));
         Ok(instance)
@@ -191,6 +192,9 @@ struct Life {
     blame: Option<End>,
     /// Whether the host can still say something.
     link_open: bool,
+    /// Whether it is known not to have been ready yet. Of an adopted host nothing is known until it answers; it was
+    /// most likely ready, so a crash is called that.
+    coming_up: bool,
 }
 
 impl Life {
@@ -282,6 +286,7 @@ impl Life {
         if self.blame.is_some() || *self.state.borrow() != State::Starting {
             return;
         }
+        self.coming_up = false;
         self.deadline = None;
         self.health.begin(Instant::now());
         self.state.send_replace(State::Ready);
@@ -289,6 +294,9 @@ impl Life {
 
     async fn healthy(&mut self, reply: HealthReply) {
         let starting = *self.state.borrow() == State::Starting && self.blame.is_none();
+        if starting {
+            self.coming_up = matches!(reply.phase, Phase::Waiting | Phase::Starting);
+        }
         match (reply.phase, starting) {
             (Phase::Ready, true) => self.ready(),
             // Told by the hotd before, which is gone.
@@ -381,13 +389,12 @@ impl Life {
         if timeout(OUTPUT_GRACE, &mut reader).await.is_err() {
             reader.abort();
         }
-        let was_ready = *self.state.borrow() == State::Ready;
         match (self.blame.take(), ended) {
             (Some(blame), _) => blame,
             (None, HostEnd::Lost(text)) => End::Lost { text },
             (None, HostEnd::Ended(ending)) => {
                 let line = self.output.last_line().unwrap_or_default();
-                if was_ready {
+                if !self.coming_up {
                     end_of(ending, &line)
                 } else {
                     let text = format!("the host {} before the module was ready", describe(ending.cause, ""));
