@@ -1,8 +1,32 @@
 //! hotd as a library: one module for each room of the daemon.
+#![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod args;
+pub mod cluster;
 pub mod config;
+pub mod dev;
+pub mod driver;
 pub mod gateway;
+pub mod grpc;
+pub mod journal;
+pub mod ledger;
+pub mod node;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;
+pub mod trust;
+
+/// Runs what blocks, as on the disk, beside the executor's threads. A panic in it goes on here.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// An error and its causes in one line, for whoever started this process.
+#[must_use]
+pub fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    grpc::chain(error)
+}

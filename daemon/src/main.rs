@@ -1,2 +1,68 @@
-//! .
-fn main() {}
+//! `hotd`: arguments, config, logs, one node, signals.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use hotd::args::Args;
+use hotd::config::Config;
+use hotd::node::Node;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The config or the arguments are wrong, as clap itself says it.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let config = match args.config() {
+        Ok(config) => config,
+        Err(error) => return complain(&anyhow::Error::new(error), USAGE),
+    };
+    if args.check {
+        return check(&config);
+    }
+    if let Err(error) = hotd::telemetry::init(&config.log) {
+        return complain(&anyhow::Error::new(error), USAGE);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let served = runtime.context("the executor can't be started").and_then(|runtime| {
+        let served = runtime.block_on(serve(config));
+        // What still runs has been told to end; nothing waits for it.
+        runtime.shutdown_background();
+        served
+    });
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&error, 1),
+    }
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    // Before the node: a signal while it starts ends it in order, too.
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut node = Node::start(config).await?;
+    node.say_ready(std::io::stdout())?;
+    let failure = tokio::select! {
+        _ = term.recv() => None,
+        _ = int.recv() => None,
+        error = node.failed() => Some(error),
+    };
+    tracing::info!("hotd stops");
+    node.stop().await?;
+    failure.map_or(Ok(()), Err)
+}
+
+/// Says whether the node could start with this config, as far as files tell.
+fn check(config: &Config) -> ExitCode {
+    match config.trust.load() {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => complain(&anyhow::Error::new(error), USAGE),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the one place where a failure to start is said to whoever started hotd")]
+fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
+    eprintln!("hotd: {}", hotd::describe(error.as_ref()));
+    ExitCode::from(code)
+}

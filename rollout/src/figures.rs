@@ -92,18 +92,24 @@ impl Latency {
             .fold(0, |sum, (_, count)| sum.saturating_add(*count))
     }
 
-    /// The 99th percentile in microseconds: the upper end of the bucket in which the nearest rank lies. `None`
-    /// without values.
+    /// The 99th percentile in microseconds, as [`Latency::percentile`].
     #[must_use]
     pub fn p99(&self) -> Option<u64> {
-        let count = self.count();
-        let rank = count - count / 100;
+        self.percentile(99)
+    }
+
+    /// The percentile `percent`, 1 to 100, in microseconds: the upper end of the bucket in which the nearest rank
+    /// lies. `None` without values.
+    #[must_use]
+    pub fn percentile(&self, percent: u8) -> Option<u64> {
+        let count = u128::from(self.count());
+        let rank = (count * u128::from(percent.clamp(1, 100))).div_ceil(100);
         let mut seen = 0_u64;
         self.buckets
             .iter()
             .find(|(_, in_bucket)| {
                 seen = seen.saturating_add(*in_bucket);
-                seen >= rank
+                u128::from(seen) >= rank
             })
             .map(|(bucket, _)| upper_end(*bucket))
     }

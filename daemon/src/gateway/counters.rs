@@ -43,6 +43,20 @@ pub struct Counters {
     pub last_pick: Option<Instant>,
 }
 
+impl Counters {
+    /// Requests that the instance ended, well or badly. Those that ended without its doing are not among them.
+    #[must_use]
+    pub fn ended(&self) -> u64 {
+        self.finished + self.aborted + self.timeouts + self.lost
+    }
+
+    /// Those of [`Counters::ended`] that failed.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.errors + self.timeouts + self.lost
+    }
+}
+
 /// How a request ended at an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {

@@ -16,7 +16,7 @@ use thiserror::Error;
 use super::disk::{parent, remove_for_good};
 use super::files::{Files, UpdateError};
 use super::records::{ModuleRecord, Removal, Stored, Tombstone, UnixMillis, VersionRecord};
-use super::small::{Key, Urgency, WriteError, hint};
+use super::small::{Key, Urgency, WriteError, hint, is_full};
 use super::spool::Spooled;
 
 /// Releases of a module that stay in its record beyond those that are protected. The index has all.
@@ -94,6 +94,19 @@ pub enum CommitError {
     /// The module's record could not be written.
     #[error(transparent)]
     Update(#[from] UpdateError),
+}
+
+impl CommitError {
+    /// Whether free space on the disk would help.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => is_full(source),
+            Self::Write(error) | Self::Update(UpdateError::Write(error)) => error.is_full(),
+            Self::OtherFile { .. } | Self::TooLong { .. } | Self::Bound { .. } | Self::Removed { .. } => false,
+            Self::Update(UpdateError::TooMany) => false,
+        }
+    }
 }
 
 fn because(reason: &str) -> String {

@@ -78,6 +78,13 @@ identifier!(
     "request id"
 );
 
+impl From<hot_artifact::Sha256> for RequestId {
+    /// 64 hexadecimal digits: callers name their requests more freely than an identifier allows.
+    fn from(digest: hot_artifact::Sha256) -> Self {
+        Self(digest.to_string())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -227,6 +227,12 @@ impl Rollout {
         &self.spec
     }
 
+    /// The steps that it takes: the policy's, or a single one where no module has a stable release.
+    #[must_use]
+    pub fn steps(&self) -> &[Step] {
+        &self.plan
+    }
+
     /// Push or rollback.
     #[must_use]
     pub fn kind(&self) -> Kind {

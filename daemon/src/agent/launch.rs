@@ -1,0 +1,281 @@
+//! One instance from its artifact to its end.
+//!
+//! Each instance has a task of its own that follows it; what the task learns goes into the slot, and the slot's plan
+//! says what is next.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use hot_rollout::{Cause, InstanceState, Module, ReleaseNumber};
+use tokio::sync::watch;
+
+use super::slot::{Rest, Run, RunState, Slot};
+use super::{Agent, DRAIN};
+use crate::ledger::{LedgerError, Runnable};
+use crate::supervisor::{Adopted, Backoff, End, Instance, InstanceId, Spec, State};
+
+/// How long a host may take to stop after it has drained.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Between two looks at what an instance has in flight while it drains.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+impl Agent {
+    /// Starts an instance of `release`.
+    pub(super) fn launch(&self, module: &Module, slot: &mut Slot, release: ReleaseNumber) {
+        let id = self.mint();
+        let runnable = match self.shared.parts.ledger.runnable(module, release) {
+            Ok(runnable) => runnable,
+            Err(error) => {
+                let agent = self.clone();
+                let module = module.clone();
+                let text = crate::grpc::chain(&error);
+                // Not here: the lock is held, and what follows changes the slot.
+                self.shared.tasks.spawn(async move { agent.refused(&module, release, text) });
+                slot.rest(release);
+                return;
+            }
+        };
+        slot.runs.push(Run {
+            id,
+            release,
+            version: runnable.version.clone(),
+            digest: runnable.digest,
+            routes: runnable.routes.clone(),
+            state: RunState::Starting,
+            started: SystemTime::now(),
+            instance: None,
+            reason: String::new(),
+        });
+        let spec = self.spec(module, slot, id, release, &runnable);
+        let (agent, module) = (self.clone(), module.clone());
+        self.shared.tasks.spawn(async move { agent.bring_up(module, id, spec, runnable).await });
+    }
+
+    fn spec(&self, module: &Module, slot: &Slot, id: InstanceId, release: ReleaseNumber, of: &Runnable) -> Spec {
+        let bounds = &self.shared.parts.bounds;
+        let candidate = slot.assignment.as_ref().and_then(|assignment| assignment.candidate.as_ref());
+        let limits = candidate.filter(|candidate| candidate.release == release).map(|candidate| &candidate.limits);
+        Spec {
+            instance: id,
+            module: module.0.clone(),
+            release: release.0,
+            version: of.version.to_string(),
+            digest: of.digest,
+            // Read with the artifact, where waiting for the disk does no harm.
+            config: Vec::new(),
+            limits: hot_wire::spawn::Limits::default(),
+            start_deadline: limits.map_or(bounds.start_deadline, |limits| limits.start_deadline.into()),
+            health_interval: limits.map_or(bounds.health_interval, |limits| limits.health_interval.into()),
+            health_threshold: limits.map_or(bounds.health_threshold, |limits| limits.health_failures),
+        }
+    }
+
+    async fn bring_up(self, module: Module, id: InstanceId, spec: Spec, runnable: Runnable) {
+        let (ledger, trusted) = (self.shared.parts.ledger.clone(), self.shared.parts.trust.current());
+        let (name, max_size) = (module.clone(), self.shared.parts.max_artifact);
+        let checked = crate::blocking(move || {
+            let verified = ledger.verified(&name, &runnable, &trusted, max_size)?;
+            Ok::<_, LedgerError>((verified, ledger.config(&runnable)?))
+        })
+        .await;
+        let started = match checked {
+            Ok((verified, config)) => self.shared.parts.supervisor.start(Spec { config, ..spec }, &verified).await,
+            Err(error) => {
+                return self.ended(&module, id, Some(Cause::Refused { text: crate::grpc::chain(&error) }));
+            }
+        };
+        match started {
+            Ok(instance) => self.follow(module, id, instance).await,
+            Err(error) => self.ended(&module, id, Some(Cause::LoadFailed { text: crate::grpc::chain(&error) })),
+        }
+    }
+
+    /// Takes over an instance that a hotd before this one started.
+    pub(super) fn adopt(&self, adopted: Adopted) {
+        let spec = &adopted.spec;
+        let module = Module(spec.module.clone());
+        let release = ReleaseNumber(spec.release);
+        let id = spec.instance;
+        self.shared.next_instance.fetch_max(id.0.saturating_add(1), std::sync::atomic::Ordering::Relaxed);
+        let routes = self.shared.parts.ledger.runnable(&module, release).map(|runnable| runnable.routes);
+        let Ok(version) = spec.version.parse() else {
+            tracing::error!(module = %module, version = %spec.version, "an adopted host has no version; it is stopped");
+            self.shared.tasks.spawn(async move { adopted.instance.stop(GRACE).await });
+            return;
+        };
+        let run = Run {
+            id,
+            release,
+            version,
+            digest: spec.digest,
+            routes: routes.unwrap_or_default(),
+            state: RunState::Starting,
+            started: SystemTime::now(),
+            instance: Some(adopted.instance.clone()),
+            reason: String::new(),
+        };
+        self.lock().entry(module.clone()).or_insert_with(Slot::new).runs.push(run);
+        let agent = self.clone();
+        self.shared.tasks.spawn(async move { agent.follow(module, id, adopted.instance).await });
+    }
+
+    /// Follows an instance until it ends.
+    async fn follow(self, module: Module, id: InstanceId, instance: Instance) {
+        let mut state = instance.state();
+        {
+            let mut slots = self.lock();
+            let Some(run) = slots.get_mut(&module).and_then(|slot| slot.run_mut(id)) else { return };
+            run.instance = Some(instance.clone());
+            if run.state == RunState::Stopping {
+                // It was told to stop before its host was there.
+                let instance = instance.clone();
+                self.shared.tasks.spawn(async move { instance.stop(GRACE).await });
+            }
+        }
+        self.shared.note_change();
+        let mut attached = false;
+        loop {
+            let now = state.borrow_and_update().clone();
+            match now {
+                State::Starting | State::Stopping => {}
+                State::Ready if attached => {}
+                State::Ready => {
+                    attached = true;
+                    if let Err(text) = self.attach(&module, id, &instance).await {
+                        tracing::error!(%module, %text, "an instance that is ready can't be reached");
+                        instance.stop(GRACE).await;
+                    }
+                }
+                State::Ended(end) => return self.ended(&module, id, cause_of(end)),
+            }
+            if wait(&mut state).await.is_err() {
+                let text = "its supervision ended".to_owned();
+                return self.ended(&module, id, Some(Cause::Exited { code: -1, text }));
+            }
+        }
+    }
+
+    async fn attach(&self, module: &Module, id: InstanceId, instance: &Instance) -> Result<(), String> {
+        let gateway = &self.shared.parts.gateway;
+        let links = instance.attach(gateway.threads()).await.map_err(|error| crate::grpc::chain(&error))?;
+        gateway.attach(id, links).map_err(|error| crate::grpc::chain(&error))?;
+        let mut slots = self.lock();
+        let Some(run) = slots.get_mut(module).and_then(|slot| slot.run_mut(id)) else { return Ok(()) };
+        if run.state == RunState::Starting {
+            run.state = RunState::Ready;
+        }
+        let release = run.release;
+        // Before the report: who hears of it finds it in the slots.
+        self.shared.report(self.shared.instance_event(module, release, InstanceState::Ready));
+        if let Some(slot) = slots.get_mut(module) {
+            slot.resting.remove(&release);
+        }
+        self.reconcile(&mut slots, module);
+        drop(slots);
+        self.shared.note_change();
+        Ok(())
+    }
+
+    /// Drains an instance, then stops it.
+    pub(super) fn stop(&self, module: &Module, slot: &mut Slot, id: InstanceId) {
+        let Some(run) = slot.run_mut(id).filter(|run| run.state != RunState::Stopping) else { return };
+        run.state = RunState::Stopping;
+        let Some(instance) = run.instance.clone() else { return };
+        tracing::info!(%module, release = run.release.0, "an instance drains and stops");
+        let gateway = self.shared.parts.gateway.clone();
+        self.shared.tasks.spawn(async move {
+            let until = Instant::now() + DRAIN;
+            while gateway.counters(id).in_flight > 0 && Instant::now() < until {
+                tokio::time::sleep(DRAIN_LOOK).await;
+            }
+            instance.stop(GRACE).await;
+        });
+    }
+
+    /// A release could not even be looked up.
+    fn refused(&self, module: &Module, release: ReleaseNumber, text: String) {
+        let cause = Cause::Refused { text };
+        let mut slots = self.lock();
+        self.blame(&mut slots, module, release, &cause);
+        drop(slots);
+        self.shared.note_change();
+    }
+
+    /// An instance is gone; `cause` says how unless it was meant to be.
+    fn ended(&self, module: &Module, id: InstanceId, cause: Option<Cause>) {
+        self.shared.parts.gateway.detach(id);
+        let mut slots = self.lock();
+        let Some(slot) = slots.get_mut(module) else { return };
+        let Some(run) = slot.run_mut(id) else { return };
+        let release = run.release;
+        let meant = run.state == RunState::Stopping;
+        if let Some(cause) = cause.as_ref().filter(|_| !meant) {
+            run.reason = cause.to_string();
+            tracing::warn!(%module, release = release.0, version = %run.version, "an instance ended: it {cause}");
+        }
+        slot.bury(id);
+        match cause.filter(|_| !meant) {
+            Some(cause) => {
+                slot.rest(release);
+                self.blame(&mut slots, module, release, &cause);
+            }
+            None => {
+                self.shared.report(self.shared.instance_event(module, release, InstanceState::Ended));
+                self.reconcile(&mut slots, module);
+            }
+        }
+        drop(slots);
+        self.shared.note_change();
+    }
+
+    /// An instance of `release` failed: a candidate is taken back, stable is started again after a rest.
+    fn blame(
+        &self,
+        slots: &mut std::collections::BTreeMap<Module, Slot>,
+        module: &Module,
+        release: ReleaseNumber,
+        cause: &Cause,
+    ) {
+        let Some(slot) = slots.get_mut(module) else { return };
+        let candidate = slot.assignment.as_ref().and_then(|assignment| assignment.candidate.as_ref());
+        if candidate.is_some_and(|candidate| candidate.release == release) {
+            slot.ends.push(cause.clone());
+        }
+        self.take_back_if_due(slots, module);
+        let failed = InstanceState::Failed(cause.clone());
+        self.shared.report(self.shared.instance_event(module, release, failed));
+        self.reconcile(slots, module);
+    }
+}
+
+impl Slot {
+    /// Not started again before some time has passed, which doubles each time.
+    fn rest(&mut self, release: ReleaseNumber) {
+        let rest = self.resting.entry(release).or_insert_with(|| Rest {
+            until: Instant::now(),
+            due: false,
+            backoff: Backoff::default(),
+        });
+        rest.due = false;
+        rest.until = Instant::now() + rest.backoff.next(rand::random());
+    }
+}
+
+async fn wait(state: &mut watch::Receiver<State>) -> Result<(), watch::error::RecvError> {
+    state.changed().await
+}
+
+/// In the words of a rollout. `None`: it was told to end.
+fn cause_of(end: End) -> Option<Cause> {
+    Some(match end {
+        End::Stopped => return None,
+        // Nothing that the module did: its digest is not held against it.
+        End::Lost { text } => Cause::Refused { text },
+        End::LoadFailed { text, .. } => Cause::LoadFailed { text },
+        End::StartTimeout { limit } => Cause::StartTimeout { limit: limit.into() },
+        End::Crashed { signal, text } => Cause::Crashed { signal, text },
+        End::Exited { code, text } => Cause::Exited { code, text },
+        End::Hung { silent, limit } => Cause::Hung { silent: silent.into(), limit: limit.into() },
+        End::FailingHealth { failures, limit, text } => Cause::FailingHealth { failures, limit, text },
+    })
+}

@@ -1,0 +1,171 @@
+//! From this daemon's words to the contract's. Decides nothing.
+
+use std::time::{Duration, SystemTime};
+
+use hot_artifact::ModuleName;
+use hot_proto::v1;
+use hot_rollout::{Figures, Kind, Module, Outcome, PhaseName, Reason, ReleaseNumber, Status, Time, Waiting};
+use prost_types::Timestamp;
+
+use crate::agent::{Agent, Run, RunState, Slot};
+use crate::driver::View;
+use crate::ledger::Ledger;
+use crate::store::Release;
+
+pub(super) fn timestamp(millis: u64) -> Timestamp {
+    let at = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+    at.into()
+}
+
+fn time(time: Time) -> Option<Timestamp> {
+    Some(timestamp(time.0))
+}
+
+fn duration(span: hot_rollout::Millis) -> Option<prost_types::Duration> {
+    prost_types::Duration::try_from(Duration::from(span)).ok()
+}
+
+pub(super) fn phase(phase: PhaseName) -> v1::Phase {
+    match phase {
+        PhaseName::Preparing => v1::Phase::Preparing,
+        PhaseName::Starting => v1::Phase::Starting,
+        PhaseName::Baking => v1::Phase::Baking,
+        PhaseName::Paused => v1::Phase::Paused,
+        PhaseName::Promoting => v1::Phase::Promoting,
+        PhaseName::Done => v1::Phase::Done,
+        PhaseName::RollingBack => v1::Phase::RollingBack,
+        PhaseName::RolledBack | PhaseName::Failed => v1::Phase::RolledBack,
+        PhaseName::Superseded => v1::Phase::Superseded,
+        PhaseName::Incomplete => v1::Phase::Incomplete,
+    }
+}
+
+pub(super) fn outcome(of: Option<&Outcome>) -> v1::Outcome {
+    match of {
+        None => v1::Outcome::Unspecified,
+        Some(Outcome::Done) => v1::Outcome::Done,
+        Some(Outcome::Failed { .. }) => v1::Outcome::Failed,
+        Some(Outcome::RolledBack { reason: Reason::Aborted { .. }, .. }) => v1::Outcome::Aborted,
+        Some(Outcome::RolledBack { reason, .. }) if reason.by_person() => v1::Outcome::Aborted,
+        Some(Outcome::RolledBack { .. }) => v1::Outcome::RolledBack,
+        Some(Outcome::Superseded { .. }) => v1::Outcome::Superseded,
+        Some(Outcome::Incomplete { .. }) => v1::Outcome::Incomplete,
+    }
+}
+
+/// A release as others name it. Without its record, as when it was collected, only its number is known.
+pub(super) fn release(ledger: &Ledger, module: &Module, number: ReleaseNumber) -> v1::ReleaseRef {
+    let name: Option<ModuleName> = module.as_str().parse().ok();
+    let found = name.and_then(|name| ledger.store().release(&name, number.0).ok().flatten());
+    found.map_or_else(
+        || v1::ReleaseRef { release: number.0, version: String::new(), digest: String::new() },
+        |release| release_ref(&release),
+    )
+}
+
+pub(super) fn release_ref(release: &Release) -> v1::ReleaseRef {
+    v1::ReleaseRef {
+        release: release.number,
+        version: release.version.to_string(),
+        digest: release.digest.to_string(),
+    }
+}
+
+fn figures(of: &Figures) -> v1::Figures {
+    let milliseconds = |percent| of.latency.percentile(percent).map_or(0.0, in_milliseconds);
+    v1::Figures { requests: of.requests, errors: of.errors, p50_ms: milliseconds(50), p99_ms: milliseconds(99) }
+}
+
+/// Microseconds as the contract has times.
+fn in_milliseconds(micros: u64) -> f64 {
+    Duration::from_micros(micros).as_secs_f64() * 1000.0
+}
+
+/// A rollout at one moment.
+pub(super) fn rollout(ledger: &Ledger, view: &View) -> v1::Rollout {
+    let Status { phase: at, step, reason, waiting_on, started, deadline, modules, .. } = &view.status;
+    let share = modules.iter().map(|module| u32::from(module.share.basis_points())).max().unwrap_or(0);
+    let bake_left = match waiting_on {
+        Some(Waiting::Bake { left, .. }) => duration(*left),
+        _ => None,
+    };
+    v1::Rollout {
+        id: view.status.id.to_string(),
+        modules: view
+            .spec
+            .moves
+            .iter()
+            .map(|(module, releases)| {
+                let status = modules.iter().find(|status| status.module == *module);
+                v1::RolloutModule {
+                    module: module.to_string(),
+                    stable: releases.stable.map(|stable| release(ledger, module, stable)),
+                    candidate: Some(release(ledger, module, releases.candidate)),
+                    stable_figures: status.map(|status| figures(&status.stable_figures)),
+                    candidate_figures: status.map(|status| figures(&status.candidate_figures)),
+                }
+            })
+            .collect(),
+        phase: phase(*at).into(),
+        paused_in: v1::Phase::Unspecified.into(),
+        step: step.map_or(0, |step| u32::try_from(step.saturating_sub(1)).unwrap_or(u32::MAX)),
+        steps: view
+            .steps
+            .iter()
+            .map(|step| v1::Step { share: u32::from(step.share.basis_points()), bake: duration(step.bake) })
+            .collect(),
+        share,
+        reason: reason.as_ref().map(ToString::to_string).unwrap_or_default(),
+        waiting_on: waiting_on.as_ref().map(ToString::to_string).unwrap_or_default(),
+        outcome: outcome(view.meta.outcome.as_ref()).into(),
+        bake_left,
+        started: time(*started),
+        updated: time(view.meta.updated),
+        ended: view.meta.ended.and_then(time),
+        deadline: time(*deadline),
+        principal: view.status.by.clone(),
+        message: view.meta.message.clone(),
+        nodes: view.spec.nodes.iter().map(ToString::to_string).collect(),
+        rollback: view.status.kind == Kind::Rollback,
+    }
+}
+
+/// One instance with what the gateway counted for it.
+pub(super) fn instance(agent: &Agent, slot: &Slot, run: &Run) -> v1::Instance {
+    let counters = agent.counters(run.id);
+    let milliseconds = |quantile: f64| match counters.finished {
+        0 => 0.0,
+        _ => in_milliseconds(counters.latency.value_at_quantile(quantile)),
+    };
+    let role = match slot.role(run.release) {
+        None => v1::Role::Unspecified,
+        Some(_) if run.state == RunState::Ended => v1::Role::Unspecified,
+        Some(hot_rollout::Role::Stable) => v1::Role::Stable,
+        Some(hot_rollout::Role::Candidate) => v1::Role::Candidate,
+        Some(hot_rollout::Role::Standby) => v1::Role::Standby,
+    };
+    let serves = run.state == RunState::Ready && slot.run_of(run.release).is_some_and(|of| of.id == run.id);
+    v1::Instance {
+        id: run.id.0,
+        release: run.release.0,
+        version: run.version.to_string(),
+        digest: run.digest.to_string(),
+        role: role.into(),
+        weight: if serves { u32::from(slot.weight(run.release).basis_points()) } else { 0 },
+        state: match run.state {
+            RunState::Starting => v1::InstanceState::Starting,
+            RunState::Ready => v1::InstanceState::Ready,
+            RunState::Stopping => v1::InstanceState::Stopping,
+            RunState::Ended => v1::InstanceState::Ended,
+        }
+        .into(),
+        reason: run.reason.clone(),
+        requests: counters.ended(),
+        errors: counters.failed(),
+        in_flight: counters.in_flight,
+        p50_ms: milliseconds(0.5),
+        p99_ms: milliseconds(0.99),
+        started: Some(run.started.into()),
+        pid: run.instance.as_ref().map_or(0, crate::supervisor::Instance::pid),
+    }
+}

@@ -1,0 +1,98 @@
+//! The two doors of the control plane: a Unix socket and, on a dev node, a loopback port.
+//!
+//! Knows nothing of the services behind them.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use tokio::net::{TcpListener, UnixListener};
+
+/// Why a door can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The port can't be bound.
+    #[error("{setting} {address}: {source}; choose a free port, or 0 for any", )]
+    Tcp {
+        /// Which setting named it.
+        setting: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Somebody answers at the socket.
+    #[error("{}: another hotd answers at this socket; stop it, or use another data folder", path.display())]
+    InUse {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The socket can't be bound.
+    #[error("{}: the control socket can't be made: {source}", path.display())]
+    Unix {
+        /// The socket.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// The open doors.
+#[derive(Debug)]
+pub struct Doors {
+    /// For callers on this machine.
+    pub socket: UnixListener,
+    /// Where that is.
+    pub path: PathBuf,
+    /// For callers with the token.
+    pub tcp: Option<(TcpListener, String)>,
+}
+
+/// Opens the Unix socket at `path` with `mode`. A socket that nobody answers at is a leftover and is replaced.
+pub fn unix(path: &Path, mode: u32) -> Result<UnixListener, ListenError> {
+    let failed = |source| ListenError::Unix { path: path.to_owned(), source };
+    match UnixStream::connect(path) {
+        Ok(_) => return Err(ListenError::InUse { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path).map_err(failed)?;
+        }
+        Err(error) => return Err(failed(error)),
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Binds `address` for `setting`, which an error names.
+pub fn tcp(address: SocketAddr, setting: &'static str) -> Result<StdTcpListener, ListenError> {
+    let failed = |source| ListenError::Tcp { setting, address, source };
+    let listener = StdTcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_leftover_is_replaced_and_a_living_socket_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.sock");
+        drop(unix(&path, 0o600).unwrap());
+        assert!(path.exists(), "the file of a socket outlives it");
+        let alive = unix(&path, 0o600).unwrap();
+        assert!(matches!(unix(&path, 0o600), Err(ListenError::InUse { .. })));
+        drop(alive);
+    }
+
+    #[test]
+    fn a_port_in_use_is_named() {
+        let first = tcp("127.0.0.1:0".parse().unwrap(), "--http").unwrap();
+        let error = tcp(first.local_addr().unwrap(), "--http").unwrap_err().to_string();
+        assert!(error.contains("--http 127.0.0.1:") && error.contains("in use"), "{error}");
+    }
+}

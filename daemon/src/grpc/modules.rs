@@ -1,0 +1,330 @@
+//! Modules: what runs, what is stored, what was.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::Stream;
+use hot_artifact::{ModuleName, Version};
+use hot_proto::v1::{self, module_service_server::ModuleService};
+use hot_rollout::{Kind, Module, ReleaseNumber, Role};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Response, Status};
+
+use super::auth::Caller;
+use super::rollouts::{driver_refused, module_name};
+use super::status::{Refused, internal, refused};
+use super::{Api, convert};
+use crate::driver::{Refusal, View};
+use crate::journal::Entry;
+use crate::ledger::Ledger;
+use crate::store::{ModuleRecord, Removal};
+
+/// How many history entries a call gives when the caller does not say, and at the most.
+const HISTORY: (usize, usize) = (50, 1000);
+/// How many lines `Logs` begins with when the caller does not say, and at the most.
+const TAIL: (usize, usize) = (100, 10_000);
+/// A watcher hears at least so often: counters move without events.
+const PULSE: Duration = Duration::from_secs(1);
+/// A watcher hears at most so often: changes come in bursts.
+const LEAST: Duration = Duration::from_millis(50);
+
+/// `hot.v1.ModuleService`.
+#[derive(Clone, Debug)]
+pub(super) struct Modules(pub Api);
+
+type Reply<T> = Result<Response<T>, Status>;
+type Flow<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl ModuleService for Modules {
+    type WatchStream = Flow<v1::WatchModulesResponse>;
+    type LogsStream = Flow<v1::LogsResponse>;
+
+    async fn list(&self, _request: Request<v1::ListModulesRequest>) -> Reply<v1::ListModulesResponse> {
+        Ok(Response::new(v1::ListModulesResponse { modules: self.all().await? }))
+    }
+
+    async fn get(&self, request: Request<v1::GetModuleRequest>) -> Reply<v1::GetModuleResponse> {
+        let name = module_name(&request.into_inner().module)?;
+        let record = self.record(&name)?;
+        let latest = self.0.driver.all_views(HISTORY.1).await.map_err(driver_refused)?;
+        Ok(Response::new(v1::GetModuleResponse { module: Some(self.module(&name, &record, &latest)) }))
+    }
+
+    async fn watch(&self, request: Request<v1::WatchModulesRequest>) -> Reply<Self::WatchStream> {
+        let module = request.into_inner().module;
+        if !module.is_empty() {
+            self.record(&module_name(&module)?)?;
+        }
+        let (sender, receiver) = mpsc::channel(4);
+        let (service, stopped) = (self.clone(), self.0.stopped.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = service.feed(module, sender) => {}
+                () = stopped.cancelled() => {}
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn versions(&self, request: Request<v1::VersionsRequest>) -> Reply<v1::VersionsResponse> {
+        let name = module_name(&request.into_inner().module)?;
+        let record = self.record(&name)?;
+        Ok(Response::new(v1::VersionsResponse { versions: self.versions_of(&name, &record) }))
+    }
+
+    async fn history(&self, request: Request<v1::HistoryRequest>) -> Reply<v1::HistoryResponse> {
+        let v1::HistoryRequest { module, limit } = request.into_inner();
+        let name = module_name(&module)?;
+        let record = self.record(&name)?;
+        let limit = match usize::try_from(limit).unwrap_or(usize::MAX) {
+            0 => HISTORY.0,
+            limit => limit.min(HISTORY.1),
+        };
+        let stable = Ledger::stable(&record);
+        let module = Module(name.to_string());
+        let views = self.0.driver.all_views(HISTORY.1).await.map_err(driver_refused)?;
+        let of_module = views.iter().filter(|view| view.spec.moves.contains_key(&module));
+        let entries = of_module.take(limit).filter_map(|view| self.entry(&module, stable, view)).collect();
+        Ok(Response::new(v1::HistoryResponse { entries }))
+    }
+
+    async fn remove(&self, request: Request<v1::RemoveRequest>) -> Reply<v1::RemoveResponse> {
+        let by = Caller::of(&request);
+        let v1::RemoveRequest { module, version } = request.into_inner();
+        let name = module_name(&module)?;
+        let record = self.record(&name)?;
+        let versions = if version.is_empty() {
+            self.stop_module(&name, &by).await?;
+            record.versions().keys().cloned().collect()
+        } else {
+            let version: Version = version
+                .parse()
+                .map_err(|_no_version| super::status::invalid("version", version, "a semver such as 1.2.0"))?;
+            self.refuse_in_use(&name, &record, &version)?;
+            vec![version]
+        };
+        let removed = self.remove_versions(&name, versions, &by).await?;
+        Ok(Response::new(v1::RemoveResponse { versions: removed }))
+    }
+
+    async fn logs(&self, request: Request<v1::LogsRequest>) -> Reply<Self::LogsStream> {
+        let v1::LogsRequest { module, tail, follow, release } = request.into_inner();
+        let name = module_name(&module)?;
+        self.record(&name)?;
+        let tail = match usize::try_from(tail).unwrap_or(usize::MAX) {
+            0 => TAIL.0,
+            tail => tail.min(TAIL.1),
+        };
+        let release = (release != 0).then_some(ReleaseNumber(release));
+        let (sender, receiver) = mpsc::channel(16);
+        let (service, stopped) = (self.clone(), self.0.stopped.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = super::logs::feed(&service.0, &name, release, tail, follow, sender) => {}
+                () = stopped.cancelled() => {}
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+impl Modules {
+    fn record(&self, name: &ModuleName) -> Result<Arc<ModuleRecord>, Status> {
+        self.0.ledger.module(name).ok_or_else(|| driver_refused(Refusal::NoModule(name.clone())))
+    }
+
+    async fn all(&self) -> Result<Vec<v1::Module>, Status> {
+        let views = self.0.driver.all_views(HISTORY.1).await.map_err(driver_refused)?;
+        Ok(self.0.ledger.modules().iter().map(|(name, record)| self.module(name, record, &views)).collect())
+    }
+
+    async fn feed(self, module: String, sender: mpsc::Sender<Result<v1::WatchModulesResponse, Status>>) {
+        let (mut rollouts, mut instances) = (self.0.driver.views(), self.0.agent.changes());
+        loop {
+            let message = self.all().await.map(|mut modules| {
+                modules.retain(|of| module.is_empty() || of.name == module);
+                v1::WatchModulesResponse { modules }
+            });
+            let failed = message.is_err();
+            if sender.send(message).await.is_err() || failed {
+                return;
+            }
+            tokio::time::sleep(LEAST).await;
+            tokio::select! {
+                () = tokio::time::sleep(PULSE) => {}
+                changed = rollouts.changed() => if changed.is_err() { return },
+                changed = instances.changed() => if changed.is_err() { return },
+                () = sender.closed() => return,
+            }
+        }
+    }
+
+    fn module(&self, name: &ModuleName, record: &ModuleRecord, views: &[Arc<View>]) -> v1::Module {
+        let module = Module(name.to_string());
+        let rollout = views.iter().find(|view| view.spec.moves.contains_key(&module));
+        let running = rollout.filter(|view| !view.status.phase.is_final());
+        let status = |view: &Arc<View>| view.status.modules.iter().find(|status| status.module == module).cloned();
+        let candidate = running.and_then(status).and_then(|status| status.candidate);
+        let stable = Ledger::stable(record);
+        let reference = |release: ReleaseNumber| convert::release(&self.0.ledger, &module, release);
+        let (instances, standby) = self.0.agent.slots(|slots| {
+            let Some(slot) = slots.get(&module) else { return (Vec::new(), None) };
+            let instances = slot.instances().map(|run| convert::instance(&self.0.agent, slot, run)).collect();
+            let standby = slot.assignment.as_ref().and_then(|assignment| assignment.standby);
+            (instances, standby.map(|standby| standby.release).filter(|standby| slot.run_of(*standby).is_some()))
+        });
+        let runnable = stable.and_then(|stable| self.0.ledger.runnable(&module, stable).ok());
+        v1::Module {
+            name: name.to_string(),
+            stable: stable.map(reference),
+            candidate: candidate.map(reference),
+            standby: standby.map(reference),
+            phase: rollout.map_or(v1::Phase::Unspecified, |view| convert::phase(view.status.phase)).into(),
+            share: running.and_then(status).map_or(0, |status| u32::from(status.share.basis_points())),
+            reason: rollout.and_then(|view| view.status.reason.as_ref()).map(ToString::to_string).unwrap_or_default(),
+            waiting_on: running
+                .and_then(|view| view.status.waiting_on.as_ref())
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            rollout: rollout.map(|view| view.status.id.to_string()).unwrap_or_default(),
+            routes: runnable.map(|runnable| runnable.routes).unwrap_or_default(),
+            nodes: vec![v1::ModuleNode { node: self.0.about.node.clone(), instances }],
+        }
+    }
+
+    fn versions_of(&self, name: &ModuleName, record: &ModuleRecord) -> Vec<v1::Version> {
+        let module = Module(name.to_string());
+        let roles = self.roles(&module);
+        let stored = self.0.ledger.store().versions(name);
+        let mut versions: Vec<v1::Version> = stored
+            .iter()
+            .map(|of| v1::Version {
+                version: of.version.to_string(),
+                target: of.target.to_string(),
+                digest: of.digest.to_string(),
+                size: of.size,
+                principal: of.principal.clone(),
+                committed: Some(convert::timestamp(of.at)),
+                role: roles
+                    .iter()
+                    .find(|(release, _)| record.releases().get(&release.0).is_some_and(|it| it.digest == of.digest))
+                    .map_or(v1::Role::Unspecified, |(_, role)| *role)
+                    .into(),
+                removed: false,
+                quarantined: record.quarantine.get(&of.digest).map(|it| it.reason.clone()).unwrap_or_default(),
+            })
+            .collect();
+        for (version, tombstone) in record.tombstones() {
+            for (target, digest) in &tombstone.digests {
+                versions.push(v1::Version {
+                    version: version.to_string(),
+                    target: target.to_string(),
+                    digest: digest.to_string(),
+                    committed: Some(convert::timestamp(tombstone.at)),
+                    removed: true,
+                    quarantined: match &tombstone.why {
+                        Removal::Collected | Removal::Removed { .. } => String::new(),
+                    },
+                    ..v1::Version::default()
+                });
+            }
+        }
+        versions.sort_by_key(|of| std::cmp::Reverse(of.version.parse::<Version>().ok()));
+        versions
+    }
+
+    fn roles(&self, module: &Module) -> Vec<(ReleaseNumber, v1::Role)> {
+        let assignment = self.0.agent.slots(|slots| slots.get(module)?.assignment.clone());
+        let role = |role: Role| match role {
+            Role::Stable => v1::Role::Stable,
+            Role::Candidate => v1::Role::Candidate,
+            Role::Standby => v1::Role::Standby,
+        };
+        assignment.map_or_else(Vec::new, |of| of.weights().into_iter().map(|(it, as_, _)| (it, role(as_))).collect())
+    }
+
+    fn entry(&self, module: &Module, stable: Option<ReleaseNumber>, view: &View) -> Option<v1::HistoryEntry> {
+        let releases = view.spec.moves.get(module)?;
+        let reference = |release: ReleaseNumber| convert::release(&self.0.ledger, module, release);
+        Some(v1::HistoryEntry {
+            release: Some(reference(releases.candidate)),
+            before: releases.stable.map(reference),
+            rollout: view.status.id.to_string(),
+            principal: view.status.by.clone(),
+            started: Some(convert::timestamp(view.status.started.0)),
+            ended: view.meta.ended.map(|ended| convert::timestamp(ended.0)),
+            message: view.meta.message.clone(),
+            outcome: convert::outcome(view.meta.outcome.as_ref()).into(),
+            reason: view.status.reason.as_ref().map(ToString::to_string).unwrap_or_default(),
+            rollback: view.status.kind == Kind::Rollback,
+            stable: stable == Some(releases.candidate),
+        })
+    }
+
+    /// A version that is served, tried or kept ready must stay.
+    fn refuse_in_use(&self, name: &ModuleName, record: &ModuleRecord, version: &Version) -> Result<(), Status> {
+        let roles = self.roles(&Module(name.to_string()));
+        let uses = |release: &ReleaseNumber| record.releases().get(&release.0).is_some_and(|it| it.version == *version);
+        let Some((release, role)) = roles.iter().find(|(release, _)| uses(release)) else { return Ok(()) };
+        let role = match role {
+            v1::Role::Stable => "stable",
+            v1::Role::Candidate => "the candidate",
+            v1::Role::Standby => "the standby",
+            v1::Role::Unspecified => "in use",
+        };
+        Err(refused(Refused {
+            grpc: Code::FailedPrecondition,
+            code: "in_use",
+            field: "version",
+            found: format!("{name} {version} is {role} (release {release})"),
+            expected: "a version that nothing runs".to_owned(),
+            advice: "Push or roll back to another version first, or remove the whole module.".to_owned(),
+        }))
+    }
+
+    /// Ends all that runs of a module and forgets its assignment.
+    async fn stop_module(&self, name: &ModuleName, by: &str) -> Result<(), Status> {
+        let module = Module(name.to_string());
+        if let Some(view) = self.0.driver.running(&module) {
+            let abort = hot_rollout::Command::Abort { by: by.to_owned() };
+            let id = view.status.id.clone();
+            self.0.driver.command(id.clone(), abort, "the module is removed".to_owned()).await.map_err(driver_refused)?;
+            self.0.driver.ended(&id).await.map_err(driver_refused)?;
+        }
+        let (ledger, forgotten) = (self.0.ledger.clone(), name.clone());
+        crate::blocking(move || ledger.forget(&forgotten)).await.map_err(|error| internal(&error))?;
+        self.0.agent.forget(&module);
+        Ok(())
+    }
+
+    async fn remove_versions(
+        &self,
+        name: &ModuleName,
+        versions: Vec<Version>,
+        by: &str,
+    ) -> Result<Vec<String>, Status> {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let at = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let mut removed = Vec::new();
+        for version in versions {
+            let (store, name, who) = (self.0.ledger.store().clone(), name.clone(), by.to_owned());
+            let gone = version.clone();
+            crate::blocking(move || store.remove_version(&name, &gone, at, &who, "")).await.map_err(|error| {
+                match &error {
+                    crate::store::RemoveError::Unknown { .. } => {
+                        super::status::not_found("version", error.to_string(), "`hotctl versions` lists them.")
+                    }
+                    crate::store::RemoveError::Update(_) => internal(&error),
+                }
+            })?;
+            removed.push(version.to_string());
+        }
+        let text = format!("{by} removed {name} {}", removed.join(", "));
+        let module = name.to_string();
+        self.0.journal.write(Entry { kind: "version.removed", module, by: by.to_owned(), text, ..Entry::default() }).await;
+        Ok(removed)
+    }
+}

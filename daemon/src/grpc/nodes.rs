@@ -1,0 +1,66 @@
+//! What nodes there are: one, for the time being.
+
+use std::time::SystemTime;
+
+use hot_artifact::signature::MODULE_NAMESPACE;
+use hot_artifact::trust::Validity;
+use hot_artifact::Target;
+use hot_proto::v1::{self, node_service_server::NodeService};
+use tonic::{Request, Response, Status};
+
+use super::status::not_found;
+use super::Api;
+
+/// `hot.v1.NodeService`.
+#[derive(Clone, Debug)]
+pub(super) struct Nodes(pub Api);
+
+#[tonic::async_trait]
+impl NodeService for Nodes {
+    async fn list(
+        &self,
+        _request: Request<v1::ListNodesRequest>,
+    ) -> Result<Response<v1::ListNodesResponse>, Status> {
+        Ok(Response::new(v1::ListNodesResponse { nodes: vec![self.here()] }))
+    }
+
+    async fn get(&self, request: Request<v1::GetNodeRequest>) -> Result<Response<v1::GetNodeResponse>, Status> {
+        let node = request.into_inner().node;
+        if !node.is_empty() && node != self.0.about.node {
+            let found = format!("no node is named `{}`", node.escape_debug());
+            return Err(not_found("node", found, "`hotctl nodes` lists them."));
+        }
+        Ok(Response::new(v1::GetNodeResponse { node: Some(self.here()) }))
+    }
+}
+
+impl Nodes {
+    fn here(&self) -> v1::Node {
+        let about = &self.0.about;
+        v1::Node {
+            name: about.node.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            since: Some(about.since.into()),
+            dev: about.dev,
+            ready: self.0.agent.is_ready(),
+            missing: about.missing.clone(),
+            http: about.http.clone(),
+            target: Target::native().to_string(),
+            trusted_keys: self.trusted_keys(),
+        }
+    }
+
+    fn trusted_keys(&self) -> Vec<v1::TrustedKey> {
+        let trusted = self.0.trust.current();
+        let signers = &trusted.trust().signers;
+        let now = Validity::At(SystemTime::now());
+        signers
+            .keys(MODULE_NAMESPACE)
+            .into_iter()
+            .filter_map(|key| {
+                let principals = signers.principals(key, MODULE_NAMESPACE, now).ok()?;
+                Some(v1::TrustedKey { fingerprint: key.fingerprint(), principal: principals.first()?.clone() })
+            })
+            .collect()
+    }
+}

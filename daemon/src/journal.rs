@@ -1,0 +1,107 @@
+//! What happened, for people: written to the store's history and told to those who follow.
+//!
+//! History, never truth: a line that can't be written is in the log instead, and nothing waits for it.
+
+use hot_rollout::{Note, NoteKind, RolloutId};
+use tokio::sync::broadcast;
+
+use crate::driver::Record;
+use crate::store::{Event, Sequenced, Store};
+
+/// Events that a follower may lag behind before it is cut off; it can read the rest from the store.
+const BACKLOG: usize = 256;
+
+/// One thing that happened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// A stable dotted word, e.g. `rollout.started`.
+    pub kind: &'static str,
+    /// The module that it is about; empty: none or several.
+    pub module: String,
+    /// The rollout that it belongs to; empty: none.
+    pub rollout: String,
+    /// Who did it; empty: the machine.
+    pub by: String,
+    /// What happened, a sentence.
+    pub text: String,
+    /// Figures and names for programs.
+    pub fields: serde_json::Map<String, serde_json::Value>,
+}
+
+/// The journal; clones are the same.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    store: Store,
+    told: broadcast::Sender<Sequenced>,
+}
+
+impl Journal {
+    /// The journal of this store.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self { store, told: broadcast::Sender::new(BACKLOG) }
+    }
+
+    /// Writes an entry and tells those who follow.
+    pub async fn write(&self, entry: Entry) {
+        tracing::info!(kind = entry.kind, module = %entry.module, rollout = %entry.rollout, "{}", entry.text);
+        let at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let mut fields = entry.fields;
+        if !entry.by.is_empty() {
+            fields.insert("by".to_owned(), entry.by.into());
+        }
+        let event = Event {
+            at: u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
+            module: entry.module.parse().ok(),
+            rollout: entry.rollout.parse().ok(),
+            kind: entry.kind.to_owned(),
+            text: entry.text,
+            fields,
+        };
+        let (store, kept) = (self.store.clone(), event.clone());
+        match crate::blocking(move || store.append_event(&kept)).await {
+            // Nobody who follows is no error.
+            Ok(seq) => drop(self.told.send(Sequenced { seq, event })),
+            Err(error) => tracing::error!(error = %crate::grpc::chain(&error), "an event is only in this log"),
+        }
+    }
+
+    /// Each event from now on.
+    #[must_use]
+    pub fn follow(&self) -> broadcast::Receiver<Sequenced> {
+        self.told.subscribe()
+    }
+}
+
+impl Entry {
+    /// What a rollout machine wants told.
+    pub(crate) fn of_note(record: Option<&Record>, id: &RolloutId, note: &Note) -> Self {
+        let modules: Vec<String> =
+            record.map_or_else(Vec::new, |record| record.machine.spec().moves.keys().map(ToString::to_string).collect());
+        let by = record.map(|record| record.machine.spec().by.clone()).unwrap_or_default();
+        Self {
+            kind: kind(&note.kind),
+            module: modules.join(","),
+            rollout: id.to_string(),
+            by: if matches!(note.kind, NoteKind::Started) { by } else { String::new() },
+            text: note.text.clone(),
+            fields: serde_json::Map::new(),
+        }
+    }
+}
+
+fn kind(kind: &NoteKind) -> &'static str {
+    match kind {
+        NoteKind::Started => "rollout.started",
+        NoteKind::Starting { .. } => "rollout.starting",
+        NoteKind::Baking { .. } => "rollout.baking",
+        NoteKind::Passed { .. } => "rollout.passed",
+        NoteKind::Holding => "rollout.holding",
+        NoteKind::Promoting => "rollout.promoting",
+        NoteKind::RollingBack { .. } => "rollout.rolling_back",
+        NoteKind::Command(_) => "rollout.command",
+        NoteKind::Ignored(_) => "rollout.ignored",
+        NoteKind::Node { .. } => "rollout.node",
+        NoteKind::Finished => "rollout.finished",
+    }
+}

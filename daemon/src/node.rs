@@ -1,0 +1,285 @@
+//! One node: what is made in which order, and ended in which.
+//!
+//! Decides nothing else. Up: folder, store, hosts that still run, gateway, agent, driver, control plane; the ready line
+//! comes when all serve. Down: control plane, driver, gateway with what it has in flight, store. Hosts outlive a
+//! service's `hotd`; a dev node takes them along.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant, SystemTime};
+
+use hot_rollout::Node as NodeName;
+use tokio_util::sync::CancellationToken;
+
+use crate::agent::{Agent, ModuleBounds, Parts as AgentParts};
+use crate::cluster::Local;
+use crate::config::{Config, Mode, Spawn};
+use crate::dev::{DevFolder, Record};
+use crate::driver::{Driver, Parts as DriverParts};
+use crate::gateway::Gateway;
+use crate::grpc::listen::{self, Doors};
+use crate::grpc::{About, Api};
+use crate::journal::{Entry, Journal};
+use crate::ledger::Ledger;
+use crate::store::{Options, Protected, Recovered, Store};
+use crate::supervisor::{Adopted, SpawnAddress, Supervisor};
+use crate::trust::TrustFiles;
+
+/// Between two times at which the store is tidied.
+const TIDY: Duration = Duration::from_secs(5);
+/// How long a dev node waits for its hosts to end.
+const HOSTS_END: Duration = Duration::from_secs(10);
+
+/// A node that serves.
+#[derive(Debug)]
+pub struct Node {
+    config: Config,
+    http: Vec<std::net::SocketAddr>,
+    grpc: Option<std::net::SocketAddr>,
+    store: Store,
+    supervisor: Supervisor,
+    gateway: Gateway,
+    agent: Agent,
+    /// Ends the control plane and the clocks.
+    stopped: CancellationToken,
+    serving: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
+    driving: tokio::task::JoinHandle<()>,
+    record: Option<Record>,
+}
+
+impl Node {
+    /// Brings a node up. It serves when this returns.
+    pub async fn start(config: Config) -> anyhow::Result<Self> {
+        let folder = match config.mode {
+            Mode::Dev => Some(DevFolder::prepare(&config.data_dir)?),
+            Mode::Service => None,
+        };
+        // Before the store: a port in use must change nothing.
+        let options = Options { keep: config.store.keep, max_artifact: config.store.max_artifact, ..Options::default() };
+        let data_dir = config.data_dir.clone();
+        let (store, recovered) = crate::blocking(move || Store::open(&data_dir, options)).await?;
+        tell(&recovered);
+        let trust = TrustFiles::open(config.trust.clone())?;
+        let socket = listen::unix(&config.grpc.socket, if folder.is_some() { 0o600 } else { 0o660 })?;
+        let tcp = config.grpc.listen.map(|address| listen::tcp(address, "--grpc")).transpose()?;
+        let grpc = tcp.as_ref().map(TcpListener::local_addr).transpose()?;
+
+        let (supervisor, adopted) = Supervisor::connect(spawn_address(&config.spawn)?).await?;
+        let listeners = listeners(&config, &supervisor).await?;
+        let http = listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
+        let gateway = Gateway::start(&listeners, config.http.gateway.clone())?;
+
+        let name = NodeName(config.node.clone());
+        let ledger = Ledger::new(store.clone());
+        let journal = Journal::new(store.clone());
+        let (agent, reports) = Agent::new(AgentParts {
+            node: name.clone(),
+            ledger: ledger.clone(),
+            trust: trust.clone(),
+            supervisor: supervisor.clone(),
+            gateway: gateway.clone(),
+            bounds: bounds(&config),
+            max_artifact: config.store.max_artifact,
+        });
+        note_adopted(&journal, &adopted).await;
+        agent.recover(adopted, ledger.assignments());
+
+        let stopped = CancellationToken::new();
+        let parts = DriverParts {
+            node: name.clone(),
+            ledger: ledger.clone(),
+            cluster: Local::new(name, agent.clone(), ledger.clone()),
+            policy: config.policy.clone(),
+            agent: agent.clone(),
+            journal: journal.clone(),
+        };
+        let (driver, driving) = Driver::start(parts, reports, stopped.clone()).await;
+        // After the driver: it renews what its rollouts gave out, which the clock would else find expired.
+        tokio::spawn(agent.clone().run(stopped.clone()));
+        tokio::spawn(tidy(ledger.clone(), stopped.clone()));
+
+        let first = |addresses: &[std::net::SocketAddr]| addresses.first().map(ToString::to_string).unwrap_or_default();
+        let about = About {
+            node: config.node.clone(),
+            since: SystemTime::now(),
+            dev: folder.is_some(),
+            http: first(&http),
+            missing: missing(&config),
+        };
+        let api = Api {
+            about,
+            ledger,
+            trust,
+            max_artifact: config.store.max_artifact,
+            policy: config.policy.clone(),
+            driver,
+            agent: agent.clone(),
+            journal,
+            stopped: stopped.clone(),
+        };
+        let token = folder.as_ref().map(|folder| folder.token().to_owned());
+        let tcp = tcp.zip(token).map(|(listener, token)| Ok::<_, std::io::Error>((tokio::net::TcpListener::from_std(listener)?, token)));
+        let doors = Doors { socket, path: config.grpc.socket.clone(), tcp: tcp.transpose()? };
+        let serving = tokio::spawn(crate::grpc::serve(api, doors));
+        let record = match (&folder, grpc) {
+            (Some(folder), Some(grpc)) => Some(Record::write(folder, first(&http), grpc.to_string())?),
+            _ => None,
+        };
+        Ok(Self { config, http, grpc, store, supervisor, gateway, agent, stopped, serving, driving, record })
+    }
+
+    /// Tells whoever started the node where it serves: one line on standard output.
+    pub fn say_ready(&self, mut out: impl Write) -> std::io::Result<()> {
+        let list = |addresses: &[std::net::SocketAddr]| {
+            addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+        };
+        let grpc = self.grpc.map(|grpc| format!(" grpc={grpc}")).unwrap_or_default();
+        writeln!(out, "ready http={}{grpc} socket={}", list(&self.http), self.config.grpc.socket.display())?;
+        out.flush()
+    }
+
+    /// Returns when the control plane has ended by itself, which it must not.
+    pub async fn failed(&mut self) -> anyhow::Error {
+        match (&mut self.serving).await {
+            Ok(Ok(())) => anyhow::anyhow!("the control plane ended by itself"),
+            Ok(Err(error)) => anyhow::Error::new(error).context("the control plane failed"),
+            Err(error) => anyhow::Error::new(error).context("the control plane failed"),
+        }
+    }
+
+    /// Takes the node down: requests in flight are finished within the config's drain deadline.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        drop(self.record);
+        self.stopped.cancel();
+        if !self.serving.is_finished() {
+            self.serving.await??;
+        }
+        self.driving.await?;
+        let cut = self.gateway.drain(Instant::now() + self.config.http.drain_deadline).await;
+        if cut > 0 {
+            tracing::warn!(connections = cut, "some connections were cut off at the drain deadline");
+        }
+        if self.config.mode == Mode::Dev {
+            self.agent.stop_hosts(HOSTS_END).await;
+
+        }
+        let store = self.store;
+        crate::blocking(move || store.tidy(SystemTime::now())).await?;
+        if let Err(error) = std::fs::remove_file(&self.config.grpc.socket) {
+            tracing::debug!(%error, "the control socket stays behind");
+        }
+        Ok(())
+    }
+}
+
+fn spawn_address(spawn: &Spawn) -> std::io::Result<SpawnAddress> {
+    match spawn {
+        Spawn::Socket(socket) => Ok(SpawnAddress::Socket(socket.clone())),
+        Spawn::Own(socket) => SpawnAddress::dev(socket.clone()),
+    }
+}
+
+/// The listeners that hot-spawn kept from a hotd before this one, as far as they are still wanted, and new ones that
+/// it keeps from now on: what waits in their backlogs outlives any hotd.
+async fn listeners(config: &Config, supervisor: &Supervisor) -> anyhow::Result<Vec<TcpListener>> {
+    let mut kept: BTreeMap<String, OwnedFd> = supervisor.kept_listeners().await?.into_iter().collect();
+    let mut listeners = Vec::new();
+    for address in &config.http.listen {
+        let name = format!("http {address}");
+        let listener = match kept.remove(&name) {
+            Some(listener) => TcpListener::from(listener),
+            None => {
+                let listener = listen::tcp(*address, "[http] listen")?;
+                supervisor.keep_listener(&name, &listener).await?;
+                listener
+            }
+        };
+        listener.set_nonblocking(true)?;
+        listeners.push(listener);
+    }
+    for name in kept.keys() {
+        supervisor.forget_listener(name).await;
+    }
+    Ok(listeners)
+}
+
+fn bounds(config: &Config) -> ModuleBounds {
+    let policy = config.policy.spec();
+    let bound = |amount: usize| u32::try_from(amount).unwrap_or(u32::MAX);
+    ModuleBounds {
+        deadline: config.http.request_deadline,
+        max_in_flight: bound(config.http.max_in_flight),
+        max_waiting: bound(config.http.max_waiting),
+        start_deadline: policy.start_deadline.into(),
+        health_interval: policy.health_interval.into(),
+        health_threshold: policy.health_threshold,
+    }
+}
+
+/// What this node lacks of what the design promises, a sentence each.
+fn missing(config: &Config) -> Vec<String> {
+    let mut missing = vec![
+        "Modules are not yet kept apart by users, Landlock or seccomp: push only modules that you trust.".to_owned(),
+    ];
+    if config.mode == Mode::Dev {
+        missing.push("This is a dev node: its hosts run as the user who started it.".to_owned());
+    }
+    missing
+}
+
+fn tell(recovered: &Recovered) {
+    for moved in &recovered.moved_aside {
+        let (what, to) = (&moved.what, moved.to.display());
+        tracing::warn!(%what, %to, why = %moved.why, "something in the store was damaged and moved aside");
+    }
+    for lost in &recovered.lost {
+        tracing::error!(%lost, "something in the store is lost");
+    }
+    tracing::info!(
+        modules = recovered.modules,
+        artifacts = recovered.artifacts,
+        rollouts = recovered.rollouts,
+        "the store is open"
+    );
+}
+
+async fn note_adopted(journal: &Journal, adopted: &[Adopted]) {
+    for Adopted { spec, .. } in adopted {
+        let text = format!(
+            "hotd took over the running instance {} of {} {} (release {})",
+            spec.instance, spec.module, spec.version, spec.release
+        );
+        let module = spec.module.clone();
+        journal.write(Entry { kind: "instance.adopted", module, text, ..Entry::default() }).await;
+    }
+}
+
+/// Keeps the store in order until the node stops.
+async fn tidy(ledger: Ledger, stopped: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stopped.cancelled() => return,
+            () = tokio::time::sleep(TIDY) => {}
+        }
+        let ledger = ledger.clone();
+        crate::blocking(move || {
+            let protected: Protected = ledger.protected();
+            let now = SystemTime::now();
+            let at = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            match ledger.store().collect(&protected, u64::try_from(at.as_millis()).unwrap_or(u64::MAX)) {
+                Ok(gone) => {
+                    for (module, version) in gone {
+                        tracing::info!(%module, %version, "an old version was removed: newer ones fill its place");
+                    }
+                }
+                Err(error) => tracing::warn!(error = %crate::grpc::chain(&error), "old versions were not removed"),
+            }
+            if let Err(error) = ledger.store().tidy(now) {
+                tracing::warn!(error = %crate::grpc::chain(&error), "the history could not be tidied");
+            }
+        })
+        .await;
+    }
+}
