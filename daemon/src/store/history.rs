@@ -5,6 +5,7 @@
 //! for each; a rollout's snapshot is cut into pieces.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use hot_artifact::ModuleName;
@@ -56,6 +57,10 @@ pub(super) struct History {
     index: Index,
     limits: HistoryLimits,
     waiting: Mutex<Waiting>,
+    /// A release may be missing.
+    incomplete: AtomicBool,
+    /// Something was written since the last sync.
+    unsynced: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -70,13 +75,31 @@ impl History {
     pub(super) fn new(index: Index, limits: HistoryLimits) -> Self {
         // Full, so that the first append looks whether there are too many.
         let waiting = Waiting { appended: SLACK, ..Waiting::default() };
-        Self { index, limits, waiting: Mutex::new(waiting) }
+        let incomplete = AtomicBool::new(true);
+        Self { index, limits, waiting: Mutex::new(waiting), incomplete, unsynced: AtomicBool::new(true) }
     }
 
     /// Returns once everything is on the disk, with what waited in memory.
     pub(super) fn flush(&self) -> Result<(), IndexError> {
         self.write_waiting()?;
-        self.index.flush()
+        if self.unsynced.swap(false, Ordering::Relaxed) {
+            self.index.flush().inspect_err(|_| self.unsynced.store(true, Ordering::Relaxed))?;
+        }
+        Ok(())
+    }
+
+    /// Writes all releases, if any may be missing.
+    pub(super) fn complete<'a>(
+        &self,
+        releases: impl Iterator<Item = (&'a ModuleName, &'a Release)> + Clone,
+    ) -> Result<(), IndexError> {
+        // Both are asked: each forgets by being asked.
+        let opened = self.index.take_opened();
+        if self.incomplete.swap(false, Ordering::Relaxed) || opened {
+            self.put_releases(releases)
+        } else {
+            Ok(())
+        }
     }
 
     /// Writes releases; those that are there already are left as they are.
@@ -84,7 +107,8 @@ impl History {
         &self,
         releases: impl Iterator<Item = (&'a ModuleName, &'a Release)> + Clone,
     ) -> Result<(), IndexError> {
-        self.index.with(|trees| {
+        self.unsynced.store(true, Ordering::Relaxed);
+        let written = self.index.with(|trees| {
             for (module, release) in releases.clone() {
                 let key = release_key(module, release.number);
                 if !trees.releases.contains_key(&key)? {
@@ -97,7 +121,8 @@ impl History {
                 }
             }
             Ok(())
-        })
+        });
+        written.inspect_err(|_| self.incomplete.store(true, Ordering::Relaxed))
     }
 
     /// Releases of a module, newest first.
@@ -220,6 +245,7 @@ impl History {
         if waiting.events.is_empty() {
             return Ok(());
         }
+        self.unsynced.store(true, Ordering::Relaxed);
         let trim = waiting.appended >= SLACK;
         self.index.with(|trees| {
             for (seq, bytes) in &waiting.events {

@@ -18,6 +18,7 @@ use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -87,6 +88,8 @@ pub(super) struct Index {
     root: PathBuf,
     retry: Duration,
     state: Mutex<State>,
+    /// It was opened since somebody last asked: what was written before may be missing.
+    opened: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -100,11 +103,20 @@ impl Index {
     /// is not `new` should have an index with something in it.
     pub(super) fn open(disk: Arc<dyn Disk>, root: &Path, new: bool, retry: Duration) -> (Self, IndexFound) {
         let (state, found) = open_state(&*disk, root, new);
-        (Self { disk, root: root.to_owned(), retry, state: Mutex::new(state) }, found)
+        (
+            Self {
+                disk,
+                root: root.to_owned(),
+                retry,
+                state: Mutex::new(state),
+                opened: AtomicBool::new(true),
+            },
+            found,
+        )
     }
 
     /// Does `work` on the trees. After an error they are opened again and it is done a second time, so doing it twice
-    /// must be as good as once. The flag tells `work` that an older index was lost since.
+    /// must be as good as once.
     pub(super) fn with<T>(&self, work: impl Fn(&Trees) -> sled::Result<T>) -> Result<T, IndexError> {
         let mut state = self.lock();
         let mut why = match &*state {
@@ -121,6 +133,7 @@ impl Index {
         close(std::mem::replace(&mut *state, State::Down { why: why.clone(), since: Instant::now() }));
         let (opened, _) = open_state(&*self.disk, &self.root, true);
         *state = opened;
+        self.opened.store(true, Ordering::Relaxed);
         if let State::Open(trees) = &*state {
             match guarded(|| work(trees)) {
                 Ok(done) => return Ok(done),
@@ -136,6 +149,11 @@ impl Index {
     /// Returns once everything that was written is on the disk.
     pub(super) fn flush(&self) -> Result<(), IndexError> {
         self.with(flush)
+    }
+
+    /// Whether it was opened since this was last asked.
+    pub(super) fn take_opened(&self) -> bool {
+        self.opened.swap(false, Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -162,8 +162,7 @@ impl Store {
         spool.sweep(now);
         files.small.drain();
         let modules = files.known().modules.clone();
-        history
-            .put_releases(modules.iter().flat_map(|(name, m)| m.releases.values().map(move |r| (name, r))))?;
+        history.complete(modules.iter().flat_map(|(name, m)| m.releases.values().map(move |r| (name, r))))?;
         for ended in files.ended_rollouts() {
             self.archive(&ended.record)?;
         }

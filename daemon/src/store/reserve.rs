@@ -27,7 +27,7 @@ const HEAD: usize = 8 + 8 + 8 + 32;
 const HALF: usize = 2 * 1024 * 1024;
 const LEN: u64 = 2 * HALF as u64;
 /// Zeros are written in pieces of this many bytes.
-const PIECE: usize = 64 * 1024;
+const PIECE: usize = 512 * 1024;
 
 /// Content of the reserve: file name within the store to the bytes of that file (text: JSON in its envelope).
 pub(super) type Contents = BTreeMap<String, String>;
@@ -102,7 +102,7 @@ impl Reserve {
     fn make(&self) -> io::Result<File> {
         let file = self.disk.create(&self.path)?;
         let filled = (|| {
-            let zeros = [0; PIECE];
+            let zeros = vec![0; PIECE];
             let mut at = 0;
             while at < LEN {
                 let n = usize::try_from(LEN - at).unwrap_or(PIECE).min(PIECE);

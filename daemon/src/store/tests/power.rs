@@ -221,7 +221,7 @@ fn no_power_cut_loses_what_was_acknowledged() {
         }
     }
     assert!(
-        steps.len() > 200 && images > 2000,
+        steps.len() > 200 && images > 1500,
         "{} steps, {images} images: too few to mean much",
         steps.len()
     );
