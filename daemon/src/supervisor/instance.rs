@@ -157,6 +157,7 @@ impl Instance {
             spawn,
             state: state_sender,
             stop: stop_asked,
+            has_handle: true,
             output,
             blame: None,
             link_open: true,
@@ -185,6 +186,8 @@ struct Life {
     spawn: SpawnLink,
     state: watch::Sender<State>,
     stop: watch::Receiver<Option<Duration>>,
+    /// Whether somebody can still ask for a stop.
+    has_handle: bool,
     output: Output,
     health: Health,
     deadline: Option<(Instant, Due)>,
@@ -207,10 +210,10 @@ impl Life {
             tokio::select! {
                 biased;
                 ended = &mut end => break ended.unwrap_or_else(|_| HostEnd::Lost("hotd is ending".to_owned())),
-                asked = self.stop.changed() => match asked {
+                asked = self.stop.changed(), if self.has_handle => match asked {
                     Ok(()) => self.stop_asked().await,
-                    // No handle is left. The instance goes on: it is the agent's to stop it, or the next hotd's.
-                    Err(_) => self.stop = watch::channel(None).1,
+                    // The instance goes on: the next hotd finds it.
+                    Err(_) => self.has_handle = false,
                 },
                 message = self.link.receive(), if self.link_open => match message {
                     Ok(message) => self.heard(message).await,

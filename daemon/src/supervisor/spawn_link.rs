@@ -100,7 +100,7 @@ enum Demand {
     Signal { id: u64, signal: i32 },
     Keep { name: String, listener: OwnedFd, answer: oneshot::Sender<()> },
     Kept { answer: oneshot::Sender<Vec<(String, OwnedFd)>> },
-    Drop { name: String },
+    Drop { name: String, answer: oneshot::Sender<()> },
 }
 
 type SpawnAnswer = oneshot::Sender<Result<Process, SpawnError>>;
@@ -158,9 +158,12 @@ impl SpawnLink {
         timeout(ANSWER_WITHIN, answered).await.ok()?.ok()
     }
 
-    /// Closes a kept listener.
+    /// Closes a kept listener. Without hot-spawn none is kept.
     pub(super) async fn forget_listener(&self, name: String) {
-        self.0.send(Demand::Drop { name }).await.unwrap_or_default();
+        let (answer, answered) = oneshot::channel();
+        if self.0.send(Demand::Drop { name, answer }).await.is_ok() {
+            answered.await.unwrap_or_default();
+        }
     }
 }
 
@@ -309,7 +312,11 @@ impl Link {
                 self.kept_asked.push_back(answer);
                 self.send(&ToSpawn::Kept, None).await
             }
-            Demand::Drop { name } => self.send(&ToSpawn::Drop { name }, None).await,
+            Demand::Drop { name, answer } => {
+                self.send(&ToSpawn::Drop { name }, None).await?;
+                answer.send(()).unwrap_or_default();
+                Ok(())
+            }
         }
     }
 

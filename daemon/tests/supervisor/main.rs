@@ -119,6 +119,22 @@ fn a_host_that_does_not_stop_is_killed() {
 }
 
 #[test]
+fn an_instance_without_a_handle_is_still_followed() {
+    let node = Node::new();
+    let hotd = node.hotd();
+    let instance = hotd.start(1, "");
+    hotd.ready(&instance);
+    let (mut state, pid) = (instance.state(), instance.pid());
+    drop(instance);
+    signal(pid, Signal::KILL);
+    let ended = hotd.runtime.block_on(async {
+        let ended = state.wait_for(|state| matches!(state, State::Ended(_)));
+        tokio::time::timeout(GRACE, ended).await.unwrap().unwrap().clone()
+    });
+    assert!(matches!(ended, State::Ended(End::Crashed { signal: 9, .. })), "{ended:?}");
+}
+
+#[test]
 fn a_flood_of_output_keeps_nobody_waiting_and_only_its_end_is_kept() {
     let node = Node::new();
     let hotd = node.hotd();

@@ -30,6 +30,8 @@ pub(crate) enum PeerError {
     Descriptors { found: usize, expected: usize },
     #[error("its first message was no hello of protocol {}", hot_wire::PROTOCOL)]
     NoHello,
+    #[error("it said hello twice")]
+    OutOfTurn,
     #[error("it does not read its messages")]
     Stuck,
     #[error("a message is unreadable")]
@@ -68,7 +70,8 @@ impl Peer {
         let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
         let received = match rustix::net::recvmsg(&self.socket, &mut parts, &mut control, flags) {
             Ok(received) => received,
-            Err(Errno::WOULDBLOCK | Errno::INTR) => return Ok(None),
+            // A reset is told once, before what the peer sent until then; its end is seen behind that.
+            Err(Errno::WOULDBLOCK | Errno::INTR | Errno::CONNRESET) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         let mut descriptors = Vec::new();

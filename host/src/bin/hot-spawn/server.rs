@@ -253,8 +253,9 @@ impl Server {
                 self.hosts.ended.retain(|ended| ended.id != id);
                 Ok(())
             }
+            // `Peer` let no message through without its descriptor, so this is a second hello.
             (ToSpawn::Hello { .. } | ToSpawn::Spawn { .. } | ToSpawn::Keep { .. }, _) => {
-                Err(PeerError::NoHello)
+                Err(PeerError::OutOfTurn)
             }
         }
     }
