@@ -82,9 +82,9 @@ impl Stream {
                 self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
                 Ok(Frame::data(data))
             }
-            Ok(Piece::Trailers(fields)) => match forward::response_headers(&fields) {
+            Ok(Piece::Trailers(fields)) => match forward::trailers(&fields) {
                 Ok(trailers) => Ok(Frame::trailers(trailers)),
-                Err(forward::InvalidField) => Err(CutOff(Failure::Malformed)),
+                Err(forward::Invalid) => Err(CutOff(Failure::Malformed)),
             },
             Err(failure) => Err(CutOff(failure)),
         }))

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use hot_wire::data::{AbortCode, CancelReason, Fields, FromHost, ReceiveCredit, Response, SendCredit};
 
 use super::counters::Outcome;
-use super::forward;
+use super::forward::{self, Head};
 use super::link::Link;
 use super::retry::Progress;
 
@@ -52,7 +52,7 @@ pub(super) struct Entry {
     counted: bool,
     accounted: bool,
     answered: bool,
-    head: Option<Response>,
+    head: Option<Head>,
     status: u16,
     /// The response is to a HEAD.
     bodiless: bool,
@@ -116,8 +116,9 @@ impl Entry {
 
     /// Takes what the host said. Answers how the exchange ended for the numbers, if it did.
     pub(super) fn receive(&mut self, message: FromHost, now: Instant) -> Result<Option<Outcome>, Violation> {
+        let mut valid = true;
         match message {
-            FromHost::Response(response) => self.response(response)?,
+            FromHost::Response(response) => valid = self.response(response)?,
             FromHost::Body { data, end } => {
                 if !self.answered {
                     return Err(Violation("a body without a response"));
@@ -145,8 +146,7 @@ impl Entry {
                 return Ok(Some(if refused { Outcome::Cancelled } else { Outcome::Aborted }));
             }
         }
-        if self.has_wrong_length() {
-            self.ended = true;
+        if !valid || self.has_wrong_length() {
             self.fail(Failure::Malformed);
             return Ok(Some(Outcome::Aborted));
         }
@@ -161,20 +161,22 @@ impl Entry {
         Ok(Some(Outcome::Finished { status: self.status, took }))
     }
 
-    fn response(&mut self, mut response: Response) -> Result<(), Violation> {
+    /// Answers whether it is a valid response.
+    fn response(&mut self, response: Response) -> Result<bool, Violation> {
         if self.answered {
             return Err(Violation("a second response"));
         }
         self.answered = true;
-        self.status = response.status;
         self.ended = response.end;
-        self.announced = forward::announced_length(&response);
         self.count(response.body.len())?;
+        let Ok(mut head) = forward::head(response) else { return Ok(false) };
+        self.status = head.status.as_u16();
+        self.announced = head.announced;
         if !self.ended {
-            self.piece(std::mem::take(&mut response.body));
+            self.piece(std::mem::take(&mut head.body));
         }
-        self.head = Some(response);
-        Ok(())
+        self.head = Some(head);
+        Ok(true)
     }
 
     fn count(&mut self, len: usize) -> Result<(), Violation> {
@@ -273,7 +275,7 @@ impl Exchange {
     }
 
     /// The response's head. If it has `end` set it is all; else the body's first bytes are among the pieces.
-    pub(super) fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<Response, Failure>> {
+    pub(super) fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<Head, Failure>> {
         self.link.with(self.id, |entry| {
             if let Some(failure) = entry.failure {
                 return Poll::Ready(Err(failure));
@@ -346,7 +348,7 @@ pub(super) fn reason_to_cancel(entry: &Entry, reason: CancelReason) -> Option<Ca
     match entry.failure {
         Some(Failure::Lost(_) | Failure::Refused | Failure::Aborted) => None,
         Some(Failure::TimedOut | Failure::ByClient) => Some(CancelReason::Deadline),
-        Some(Failure::Malformed) => Some(CancelReason::Protocol),
+        Some(Failure::Malformed) => (!entry.ended).then_some(CancelReason::Protocol),
         None => (!entry.ended || !entry.request_ended).then_some(reason),
     }
 }

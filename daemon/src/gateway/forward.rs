@@ -1,7 +1,9 @@
 //! Headers on their way through: what travels to a host and back, and what the gateway adds or leaves out.
 
+use bytes::Bytes;
 use hot_wire::data::{Fields, Response};
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::StatusCode;
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 
 use super::conn::Client;
@@ -100,40 +102,56 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     named
 }
 
-/// What a module wrote is no HTTP header.
+/// What a module wrote is no HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct InvalidField;
+pub(super) struct Invalid;
 
-/// The headers or trailers of a host's response, without those that this side says itself: how long it is and how it is framed.
-pub(super) fn response_headers(fields: &Fields) -> Result<HeaderMap, InvalidField> {
+/// A response's head, checked, and the first bytes of its body.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    /// The Content-Length that it announces.
+    pub(super) announced: Option<u64>,
+    pub(super) body: Bytes,
+    /// The response is whole.
+    pub(super) end: bool,
+}
+
+/// Checks what a host says a response is. Informational ones are not for modules to give.
+pub(super) fn head(response: Response) -> Result<Head, Invalid> {
+    let status = StatusCode::from_u16(response.status).map_err(|_invalid| Invalid)?;
+    if status.is_informational() {
+        return Err(Invalid);
+    }
+    let (headers, announced) = headers(&response.fields)?;
+    Ok(Head { status, headers, announced, body: response.body, end: response.end })
+}
+
+/// The trailers of a host's response.
+pub(super) fn trailers(fields: &Fields) -> Result<HeaderMap, Invalid> {
+    headers(fields).map(|(headers, _)| headers)
+}
+
+/// Fields as headers, without those that this side says itself: how long a response is and how it is framed.
+fn headers(fields: &Fields) -> Result<(HeaderMap, Option<u64>), Invalid> {
     let mut headers = HeaderMap::with_capacity(fields.len());
+    let mut announced = None;
     for (name, value) in fields {
-        if let Some((name, value)) = field(fields, name, value)? {
+        let name = HeaderName::from_bytes(name).map_err(|_invalid| Invalid)?;
+        if name == CONTENT_LENGTH {
+            let length: Option<u64> =
+                std::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok());
+            if length.is_none() || announced.is_some_and(|announced| Some(announced) != length) {
+                return Err(Invalid);
+            }
+            announced = length;
+        } else if !is_hop_by_hop(name.as_str()) {
+            let value = HeaderValue::from_maybe_shared(fields.share(value)).map_err(|_invalid| Invalid)?;
             headers.append(name, value);
         }
     }
-    Ok(headers)
-}
-
-fn field(
-    fields: &Fields,
-    name: &[u8],
-    value: &[u8],
-) -> Result<Option<(HeaderName, HeaderValue)>, InvalidField> {
-    let name = HeaderName::from_bytes(name).map_err(|_invalid| InvalidField)?;
-    if name == "content-length" || is_hop_by_hop(name.as_str()) {
-        return Ok(None);
-    }
-    let value = HeaderValue::from_maybe_shared(fields.share(value)).map_err(|_invalid| InvalidField)?;
-    Ok(Some((name, value)))
-}
-
-/// The length that a response announces for its body. One that is no number announces nothing that could be kept, so
-/// it is taken as zero and the body shows it to be wrong.
-pub(super) fn announced_length(response: &Response) -> Option<u64> {
-    let is_length = |(name, _): &(&[u8], &[u8])| name.eq_ignore_ascii_case(b"content-length");
-    let (_, value) = response.fields.iter().find(is_length)?;
-    Some(std::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0))
+    Ok((headers, announced))
 }
 
 /// The text of a pin.

@@ -156,7 +156,7 @@ impl Thread {
     }
 
     fn by_weight<'t>(self: &Rc<Self>, target: &'t Target) -> Option<(&'t Backend, Rc<Link>)> {
-        self.ready(target.draw()).or_else(|| target.others().find_map(|backend| self.ready(backend)))
+        self.ready(target.draw()).or_else(|| target.instead().find_map(|backend| self.ready(backend)))
     }
 
     /// For a request that was lost once: stable, or whoever serves if the lost one was all the stable there was.
@@ -165,11 +165,10 @@ impl Thread {
         lost: InstanceId,
         target: &'t Target,
     ) -> Option<(&'t Backend, Rc<Link>)> {
-        let has_stable = target.module.with_role(Role::Stable).any(|backend| backend.instance != lost);
-        target
-            .others()
-            .chain(target.module.with_role(Role::Stable))
-            .filter(|backend| backend.instance != lost && (backend.role == Role::Stable || !has_stable))
+        let others = || target.instead().filter(|backend| backend.instance != lost);
+        let has_stable = others().any(|backend| backend.role == Role::Stable);
+        others()
+            .filter(|backend| backend.role == Role::Stable || !has_stable)
             .find_map(|backend| self.ready(backend))
     }
 

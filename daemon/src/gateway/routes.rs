@@ -46,6 +46,9 @@ pub(super) struct Target {
     /// Indices into the module's backends, of those that get requests of this path.
     eligible: Vec<usize>,
     deck: Arc<Deck>,
+    /// In which order others are asked when the picked one has no link: stable first, whatever its weight, since that
+    /// is the way back that needs nobody's leave.
+    instead: Vec<usize>,
 }
 
 impl Target {
@@ -54,13 +57,9 @@ impl Target {
         &self.module.table.backends[self.eligible[self.deck.draw()]]
     }
 
-    /// All that may get a request of this path, stable first: for when the picked one has no link.
-    pub(super) fn others(&self) -> impl Iterator<Item = &Backend> {
-        let of = |stable: bool| {
-            let all = self.eligible.iter().map(|&index| &self.module.table.backends[index]);
-            all.filter(move |backend| (backend.role == Role::Stable) == stable)
-        };
-        of(true).chain(of(false))
+    /// All that may get a request of this path when the picked one has no link or was lost, stable first.
+    pub(super) fn instead(&self) -> impl Iterator<Item = &Backend> {
+        self.instead.iter().map(|&index| &self.module.table.backends[index])
     }
 
     fn weights(&self) -> impl Iterator<Item = (u64, u16)> {
@@ -105,7 +104,9 @@ impl Routes {
                     let same = previous.and_then(|routes| routes.deck_of(prefix, &module, &eligible));
                     same.unwrap_or_else(|| new_deck(&module, &eligible, &mut seed))
                 });
-                node.target = Some(Target { deck: Arc::clone(deck), module: Arc::clone(&module), eligible });
+                let instead = instead(&module.table.backends, prefix, &eligible);
+                let (deck, module) = (Arc::clone(deck), Arc::clone(&module));
+                node.target = Some(Target { module, eligible, deck, instead });
             }
             modules.push(module);
         }
@@ -159,6 +160,12 @@ fn eligible(backends: &[Backend], prefix: &str) -> Vec<usize> {
     };
     let weighted = of(&|backend| backend.weight > 0);
     if weighted.is_empty() { of(&|backend| backend.role == Role::Stable) } else { weighted }
+}
+
+fn instead(backends: &[Backend], prefix: &str, eligible: &[usize]) -> Vec<usize> {
+    let is_stable = |&index: &usize| backends[index].role == Role::Stable;
+    let stable = (0..backends.len()).filter(|index| is_stable(index) && serves(&backends[*index], prefix));
+    stable.chain(eligible.iter().copied().filter(|index| !is_stable(index))).collect()
 }
 
 fn serves(backend: &Backend, path: &str) -> bool {

@@ -6,7 +6,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
-use hot_wire::data::{self, CancelReason, HeadError, RequestHead};
+use hot_wire::data::{HeadError, RequestHead};
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
@@ -15,9 +15,8 @@ use hyper::body::Incoming;
 
 use super::body::{self, ResponseBody, Stream, Upload, UploadEnd};
 use super::conn::{Busy, Client};
-use super::counters::Outcome;
 use super::exchange::{Exchange, Failure, Start};
-use super::forward::{self, RequestFields};
+use super::forward::{self, Head, RequestFields};
 use super::place::{Placed, Refusal, Wish};
 use super::retry::{Attempt, Next, Progress, after_loss};
 use super::table::RESERVED_PREFIX;
@@ -177,41 +176,28 @@ impl Serving<'_> {
     }
 
     /// The client's response out of the host's.
-    fn answer(
-        &self,
-        placed: Placed,
-        exchange: Exchange,
-        head: data::Response,
-        busy: &mut Option<Busy>,
-    ) -> Answer {
-        let status = StatusCode::from_u16(head.status).ok().filter(|status| !status.is_informational());
-        let (Some(status), Ok(mut headers)) = (status, forward::response_headers(&head.fields)) else {
-            exchange.end(Outcome::Aborted, CancelReason::Protocol);
-            return bad_response(&placed);
-        };
+    fn answer(&self, placed: Placed, exchange: Exchange, head: Head, busy: &mut Option<Busy>) -> Answer {
+        let mut headers = head.headers;
         if self.thread.config().show_release {
             headers.insert(forward::RELEASE, HeaderValue::from(placed.release));
         }
-        let announced = forward::announced_length(&head);
-        let bodiless = self.parts.method == Method::HEAD;
-        let body = if bodiless || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-            if bodiless {
-                let whole = head.end.then_some(head.body.len() as u64);
-                if let Some(length) = announced.or_else(|| whole.filter(|&length| length > 0)) {
-                    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-                }
+        let to_head = self.parts.method == Method::HEAD;
+        let body = if to_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+            let whole = (head.end && !head.body.is_empty()).then_some(head.body.len() as u64);
+            if let Some(length) = head.announced.or(whole).filter(|_| to_head) {
+                headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
             }
-            exchange.end_answered(head.status);
+            exchange.end_answered(head.status.as_u16());
             ResponseBody::Whole(Bytes::new())
         } else if head.end {
             ResponseBody::Whole(head.body)
         } else if let Some(busy) = busy.take() {
-            ResponseBody::Stream(Stream::new(exchange, announced, placed.permit, busy))
+            ResponseBody::Stream(Stream::new(exchange, head.announced, placed.permit, busy))
         } else {
             unreachable!("a request is answered once")
         };
         let mut response = Response::new(body);
-        *response.status_mut() = status;
+        *response.status_mut() = head.status;
         *response.headers_mut() = headers;
         response
     }

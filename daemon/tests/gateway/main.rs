@@ -1,0 +1,12 @@
+//! The gateway against hosts that these tests play, by way of real sockets on both sides.
+#![forbid(unsafe_code)]
+#![expect(clippy::panic, reason = "a helper that gets what it did not ask for ends its test")]
+
+mod bounds;
+mod client;
+mod crash;
+mod host;
+mod http;
+mod picks;
+mod rig;
+mod streams;
