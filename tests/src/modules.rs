@@ -70,7 +70,7 @@ impl Module {
 
         let folder = target()?.join("test-modules");
         fs::create_dir_all(&folder).context("a folder for modules")?;
-        let file = folder.join(format!("{}-{}-{:016x}.so", self.source, self.version, hasher.finish()));
+        let file = folder.join(format!("{}-{:016x}.so", self.source, hasher.finish()));
         if file.exists() {
             return Ok(file);
         }

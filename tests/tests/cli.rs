@@ -148,7 +148,7 @@ fn the_same_bytes_again_are_not_sent_again_and_other_bytes_never_take_a_version(
     node.hotctl(&["push", &next, "--steps", "100%", "--bake", "1s"])?.expect(0)?;
     let again = node.hotctl(&["push", &next, "--steps", "100%", "--bake", "1s"])?;
     assert!(again.stdout.contains("has it already"), "{again:?}");
-    let other = Module::new("later").version("1.1.0").build()?;
+    let other = Module::new("errors").version("1.1.0").build()?;
     let refused = node.push(&other, &[])?.expect(4)?;
     assert!(refused.sentence()?.contains("1.1.0"), "{}", refused.stderr);
     node.stop()

@@ -73,10 +73,14 @@ fn a_rollback_goes_to_the_release_that_is_named() -> Result<()> {
     let node = promoted()?;
     let third = Module::new("good").version("1.2.0").build()?;
     node.push(&third, &["--steps", "100%", "--bake", "1s"])?.expect(0)?;
-    node.hotctl(&["rollback", "probe", "--to", "1.0.0"])?.expect(0)?;
-    assert_eq!(hot_tests::get(node.http(), "/probe")?.body().as_ref(), b"probe 1.0.0\n");
-    node.hotctl(&["rollback", "probe", "--to", "2"])?.expect(0)?;
+    node.hotctl(&["rollback", "probe", "--to", "1.1.0"])?.expect(0)?;
     assert_eq!(hot_tests::get(node.http(), "/probe")?.body().as_ref(), b"probe 1.1.0\n");
+    node.hotctl(&["rollback", "probe", "--to", "1"])?.expect(0)?;
+    assert_eq!(hot_tests::get(node.http(), "/probe")?.body().as_ref(), b"probe 1.0.0\n");
+    // Forward is a push, with its canary; never a rollback.
+    let refused = node.hotctl(&["rollback", "probe", "--to", "2"])?.expect(1)?;
+    assert!(refused.sentence()?.contains("release 2"), "{}", refused.stderr);
+    assert_eq!(hot_tests::get(node.http(), "/probe")?.body().as_ref(), b"probe 1.0.0\n");
     node.stop()
 }
 
