@@ -126,7 +126,9 @@ fn token(path: &Path) -> Result<String, DevError> {
         Err(error) => return Err(failed("reading")(error)),
     }
     let mut random = [0_u8; TOKEN_BYTES];
-    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random)).map_err(failed("drawing a token"))?;
+    File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut random))
+        .map_err(failed("drawing a token"))?;
     let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
     write_private(path, format!("{token}\n").as_bytes())?;
     Ok(token)

@@ -62,7 +62,9 @@ impl Journal {
         match crate::blocking(move || store.append_event(&kept)).await {
             // Nobody who follows is no error.
             Ok(seq) => drop(self.told.send(Sequenced { seq, event })),
-            Err(error) => tracing::error!(error = %crate::grpc::chain(&error), "an event is only in this log"),
+            Err(error) => {
+                tracing::error!(error = %crate::grpc::chain(&error), "an event is only in this log")
+            }
         }
     }
 
@@ -76,8 +78,9 @@ impl Journal {
 impl Entry {
     /// What a rollout machine wants told.
     pub(crate) fn of_note(record: Option<&Record>, id: &RolloutId, note: &Note) -> Self {
-        let modules: Vec<String> =
-            record.map_or_else(Vec::new, |record| record.machine.spec().moves.keys().map(ToString::to_string).collect());
+        let modules: Vec<String> = record.map_or_else(Vec::new, |record| {
+            record.machine.spec().moves.keys().map(ToString::to_string).collect()
+        });
         let by = record.map(|record| record.machine.spec().by.clone()).unwrap_or_default();
         Self {
             kind: kind(&note.kind),

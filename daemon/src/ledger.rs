@@ -12,8 +12,8 @@ use hot_rollout::{Assignment, Direction, Module, ReleaseNumber, RolloutId};
 use serde_json::Value;
 
 use crate::store::{
-    ArtifactError, ConfigError, ModuleRecord, NewRelease, Protected, Quarantine, Release, ReleaseError, RequestId, RolloutError,
-    RolloutRecord, Store, UpdateError, Urgency,
+    ArtifactError, ConfigError, ModuleRecord, NewRelease, Protected, Quarantine, Release, ReleaseError,
+    RequestId, RolloutError, RolloutRecord, Store, UpdateError, Urgency,
 };
 use crate::trust::Trusted;
 
@@ -117,7 +117,8 @@ impl Ledger {
     pub fn runnable(&self, module: &Module, release: ReleaseNumber) -> Result<Runnable, LedgerError> {
         let record = self.record(module)?;
         let missing = || LedgerError::NoRelease { module: module.clone(), release };
-        let Release { version, digest, config, .. } = record.releases().get(&release.0).ok_or_else(missing)?.clone();
+        let Release { version, digest, config, .. } =
+            record.releases().get(&release.0).ok_or_else(missing)?.clone();
         let routes = self.routes(&digest)?;
         Ok(Runnable { version, digest, routes, config })
     }
@@ -127,7 +128,9 @@ impl Ledger {
         let record = self.store.artifact(digest).ok_or(ArtifactError::Unknown(*digest))?;
         // It was parsed when it was let in; a record that does not parse has no routes, and its load is refused.
         let metadata = Metadata::parse(record.metadata.as_bytes());
-        Ok(metadata.map(|of| of.routes.iter().map(|route| route.as_str().to_owned()).collect()).unwrap_or_default())
+        Ok(metadata
+            .map(|of| of.routes.iter().map(|route| route.as_str().to_owned()).collect())
+            .unwrap_or_default())
     }
 
     /// The bytes of a release's artifact, checked again: digest, signer, quarantine, floor. The time in which a key
@@ -206,7 +209,8 @@ impl Ledger {
         direction: Direction,
     ) -> Result<(), LedgerError> {
         let name = parse(module)?;
-        self.store.update_module(&name, urgency(direction), |record| record.set_stable(release.map(|it| it.0)))?;
+        self.store
+            .update_module(&name, urgency(direction), |record| record.set_stable(release.map(|it| it.0)))?;
         Ok(())
     }
 
@@ -222,9 +226,13 @@ impl Ledger {
         self.store.update_module(&name, Urgency::Normal, |record| {
             let digest = record.releases().get(&release.0).map(|release| release.digest);
             // Stable's own bytes under another config are not to blame for what the config did.
-            let stable = Self::stable(record).and_then(|stable| record.releases().get(&stable.0)).map(|it| it.digest);
+            let stable =
+                Self::stable(record).and_then(|stable| record.releases().get(&stable.0)).map(|it| it.digest);
             if let Some(digest) = digest.filter(|digest| Some(*digest) != stable) {
-                record.quarantine.entry(digest).or_insert_with(|| Quarantine { at, reason: reason.to_owned() });
+                record
+                    .quarantine
+                    .entry(digest)
+                    .or_insert_with(|| Quarantine { at, reason: reason.to_owned() });
             }
         })?;
         Ok(())
@@ -240,7 +248,11 @@ impl Ledger {
     }
 
     /// Numbers a release.
-    pub fn allocate_release(&self, module: &ModuleName, new: NewRelease) -> Result<ReleaseNumber, LedgerError> {
+    pub fn allocate_release(
+        &self,
+        module: &ModuleName,
+        new: NewRelease,
+    ) -> Result<ReleaseNumber, LedgerError> {
         Ok(ReleaseNumber(self.store.allocate_release(module, new)?.number))
     }
 
@@ -338,9 +350,10 @@ fn parse(module: &Module) -> Result<ModuleName, LedgerError> {
 }
 
 fn record_of(id: &RolloutId, request: &str, snapshot: Value) -> Result<RolloutRecord, LedgerError> {
-    let name = id.as_str().parse().map_err(|error| {
-        LedgerError::Form(id.to_string(), serde::ser::Error::custom(error))
-    })?;
+    let name = id
+        .as_str()
+        .parse()
+        .map_err(|error| LedgerError::Form(id.to_string(), serde::ser::Error::custom(error)))?;
     Ok(RolloutRecord { id: name, request: (!request.is_empty()).then(|| request_id(request)), snapshot })
 }
 

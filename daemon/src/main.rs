@@ -61,7 +61,10 @@ fn check(config: &Config) -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the one place where a failure to start is said to whoever started hotd")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the one place where a failure to start is said to whoever started hotd"
+)]
 fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
     eprintln!("hotd: {}", hotd::describe(error.as_ref()));
     ExitCode::from(code)

@@ -6,8 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::net::TcpListener;
-use std::os::fd::OwnedFd;
+use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant, SystemTime};
 
 use hot_rollout::Node as NodeName;
@@ -57,7 +56,11 @@ impl Node {
             Mode::Service => None,
         };
         // Before the store: a port in use must change nothing.
-        let options = Options { keep: config.store.keep, max_artifact: config.store.max_artifact, ..Options::default() };
+        let options = Options {
+            keep: config.store.keep,
+            max_artifact: config.store.max_artifact,
+            ..Options::default()
+        };
         let data_dir = config.data_dir.clone();
         let (store, recovered) = crate::blocking(move || Store::open(&data_dir, options)).await?;
         tell(&recovered);
@@ -100,7 +103,9 @@ impl Node {
         tokio::spawn(agent.clone().run(stopped.clone()));
         tokio::spawn(tidy(ledger.clone(), stopped.clone()));
 
-        let first = |addresses: &[std::net::SocketAddr]| addresses.first().map(ToString::to_string).unwrap_or_default();
+        let first = |addresses: &[std::net::SocketAddr]| {
+            addresses.first().map(ToString::to_string).unwrap_or_default()
+        };
         let about = About {
             node: config.node.clone(),
             since: SystemTime::now(),
@@ -120,7 +125,9 @@ impl Node {
             stopped: stopped.clone(),
         };
         let token = folder.as_ref().map(|folder| folder.token().to_owned());
-        let tcp = tcp.zip(token).map(|(listener, token)| Ok::<_, std::io::Error>((tokio::net::TcpListener::from_std(listener)?, token)));
+        let tcp = tcp.zip(token).map(|(listener, token)| {
+            Ok::<_, std::io::Error>((tokio::net::TcpListener::from_std(listener)?, token))
+        });
         let doors = Doors { socket, path: config.grpc.socket.clone(), tcp: tcp.transpose()? };
         let serving = tokio::spawn(crate::grpc::serve(api, doors));
         let record = match (&folder, grpc) {
@@ -132,7 +139,7 @@ impl Node {
 
     /// Tells whoever started the node where it serves: one line on standard output.
     pub fn say_ready(&self, mut out: impl Write) -> std::io::Result<()> {
-        let list = |addresses: &[std::net::SocketAddr]| {
+        let list = |addresses: &[SocketAddr]| {
             addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
         };
         let grpc = self.grpc.map(|grpc| format!(" grpc={grpc}")).unwrap_or_default();
@@ -163,7 +170,6 @@ impl Node {
         }
         if self.config.mode == Mode::Dev {
             self.agent.stop_hosts(HOSTS_END).await;
-
         }
         let store = self.store;
         crate::blocking(move || store.tidy(SystemTime::now())).await?;
@@ -184,25 +190,44 @@ fn spawn_address(spawn: &Spawn) -> std::io::Result<SpawnAddress> {
 /// The listeners that hot-spawn kept from a hotd before this one, as far as they are still wanted, and new ones that
 /// it keeps from now on: what waits in their backlogs outlives any hotd.
 async fn listeners(config: &Config, supervisor: &Supervisor) -> anyhow::Result<Vec<TcpListener>> {
-    let mut kept: BTreeMap<String, OwnedFd> = supervisor.kept_listeners().await?.into_iter().collect();
+    let wanted = &config.http.listen;
+    let mut kept = BTreeMap::new();
+    for (name, listener) in supervisor.kept_listeners().await? {
+        let listener = TcpListener::from(listener);
+        kept.insert(listener.local_addr()?, (name, listener));
+    }
     let mut listeners = Vec::new();
-    for address in &config.http.listen {
-        let name = format!("http {address}");
-        let listener = match kept.remove(&name) {
-            Some(listener) => TcpListener::from(listener),
+    for address in wanted {
+        let found = kept_for(*address, wanted, kept.keys());
+        let listener = match found.and_then(|found| kept.remove(&found)) {
+            Some((_, listener)) => listener,
             None => {
                 let listener = listen::tcp(*address, "[http] listen")?;
-                supervisor.keep_listener(&name, &listener).await?;
+                supervisor.keep_listener(&format!("http {}", listener.local_addr()?), &listener).await?;
                 listener
             }
         };
         listener.set_nonblocking(true)?;
         listeners.push(listener);
     }
-    for name in kept.keys() {
+    for (name, _) in kept.values() {
         supervisor.forget_listener(name).await;
     }
     Ok(listeners)
+}
+
+/// Which of the kept listeners serves `address`: the one that is bound to it; for port 0, any on that IP address that
+/// nothing else in the config names, so that a hotd that comes back has the port that it had.
+fn kept_for<'a>(
+    address: SocketAddr,
+    wanted: &[SocketAddr],
+    mut kept: impl Iterator<Item = &'a SocketAddr>,
+) -> Option<SocketAddr> {
+    kept.find(|bound| match address.port() {
+        0 => bound.ip() == address.ip() && !wanted.contains(bound),
+        _ => **bound == address,
+    })
+    .copied()
 }
 
 fn bounds(config: &Config) -> ModuleBounds {
@@ -221,7 +246,8 @@ fn bounds(config: &Config) -> ModuleBounds {
 /// What this node lacks of what the design promises, a sentence each.
 fn missing(config: &Config) -> Vec<String> {
     let mut missing = vec![
-        "Modules are not yet kept apart by users, Landlock or seccomp: push only modules that you trust.".to_owned(),
+        "Modules are not yet kept apart by users, Landlock or seccomp: push only modules that you trust."
+            .to_owned(),
     ];
     if config.mode == Mode::Dev {
         missing.push("This is a dev node: its hosts run as the user who started it.".to_owned());
@@ -281,5 +307,22 @@ async fn tidy(ledger: Ledger, stopped: CancellationToken) {
             }
         })
         .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kept_listener_serves_the_address_it_is_bound_to() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let kept = [at("10.0.0.1:80"), at("127.0.0.1:4000"), at("127.0.0.1:4001")];
+        let found = |address: &str, wanted: &[SocketAddr]| kept_for(at(address), wanted, kept.iter());
+        assert_eq!(found("127.0.0.1:4001", &[at("127.0.0.1:4001")]), Some(kept[2]));
+        assert_eq!(found("127.0.0.1:80", &[at("127.0.0.1:80")]), None);
+        assert_eq!(found("127.0.0.1:0", &[at("127.0.0.1:0")]), Some(kept[1]));
+        assert_eq!(found("127.0.0.1:0", &[at("127.0.0.1:4000"), at("127.0.0.1:0")]), Some(kept[2]));
+        assert_eq!(found("10.0.0.2:0", &[at("10.0.0.2:0")]), None);
     }
 }

@@ -115,10 +115,8 @@ impl Agent {
             .collect();
         let now: BTreeMap<InstanceId, Counters> =
             instances.iter().map(|(_, id)| (*id, self.shared.parts.gateway.counters(*id))).collect();
-        let baseline = slot.baseline.get_or_insert_with(|| Baseline {
-            since: SystemTime::now(),
-            counters: now.clone(),
-        });
+        let baseline =
+            slot.baseline.get_or_insert_with(|| Baseline { since: SystemTime::now(), counters: now.clone() });
         let of = |wanted: Role| {
             let mut sum = Figures::default();
             for (_, id) in instances.iter().filter(|(role, _)| *role == wanted) {

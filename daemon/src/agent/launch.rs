@@ -51,10 +51,18 @@ impl Agent {
         self.shared.tasks.spawn(async move { agent.bring_up(module, id, spec, runnable).await });
     }
 
-    fn spec(&self, module: &Module, slot: &Slot, id: InstanceId, release: ReleaseNumber, of: &Runnable) -> Spec {
+    fn spec(
+        &self,
+        module: &Module,
+        slot: &Slot,
+        id: InstanceId,
+        release: ReleaseNumber,
+        of: &Runnable,
+    ) -> Spec {
         let bounds = &self.shared.parts.bounds;
         let candidate = slot.assignment.as_ref().and_then(|assignment| assignment.candidate.as_ref());
-        let limits = candidate.filter(|candidate| candidate.release == release).map(|candidate| &candidate.limits);
+        let limits =
+            candidate.filter(|candidate| candidate.release == release).map(|candidate| &candidate.limits);
         Spec {
             instance: id,
             module: module.0.clone(),
@@ -79,14 +87,18 @@ impl Agent {
         })
         .await;
         let started = match checked {
-            Ok((verified, config)) => self.shared.parts.supervisor.start(Spec { config, ..spec }, &verified).await,
+            Ok((verified, config)) => {
+                self.shared.parts.supervisor.start(Spec { config, ..spec }, &verified).await
+            }
             Err(error) => {
                 return self.ended(&module, id, Some(Cause::Refused { text: crate::grpc::chain(&error) }));
             }
         };
         match started {
             Ok(instance) => self.follow(module, id, instance).await,
-            Err(error) => self.ended(&module, id, Some(Cause::LoadFailed { text: crate::grpc::chain(&error) })),
+            Err(error) => {
+                self.ended(&module, id, Some(Cause::LoadFailed { text: crate::grpc::chain(&error) }))
+            }
         }
     }
 

@@ -17,7 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use hot_rollout::{Assignment, Cause, Direction, Event, InstanceState, Module, Node, ReleaseNumber, Revision};
+use hot_rollout::{
+    Assignment, Cause, Direction, Event, InstanceState, Module, Node, ReleaseNumber, Revision,
+};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
@@ -104,7 +106,8 @@ impl Agent {
     #[must_use]
     pub fn new(parts: Parts) -> (Self, mpsc::Receiver<Event>) {
         let (reports, receiver) = mpsc::channel(1024);
-        let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let since_epoch =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         // Numbers go on from the clock, so that they differ from those of a hotd before this one.
         let first = u64::try_from(since_epoch.as_micros()).unwrap_or(1);
         let shared = Shared {
@@ -130,8 +133,11 @@ impl Agent {
             slots.entry(module.clone()).or_insert_with(Slot::new).accept(assignment);
             self.reconcile(&mut slots, &module);
         }
-        let unknown: Vec<Module> =
-            slots.iter().filter(|(_, slot)| slot.assignment.is_none()).map(|(module, _)| module.clone()).collect();
+        let unknown: Vec<Module> = slots
+            .iter()
+            .filter(|(_, slot)| slot.assignment.is_none())
+            .map(|(module, _)| module.clone())
+            .collect();
         for module in unknown {
             self.stop_all(&mut slots, &module);
         }
@@ -180,7 +186,8 @@ impl Agent {
             let agent = self.clone();
             self.shared.tasks.spawn(async move {
                 let Parts { ledger, trust, node, max_artifact, .. } = &agent.shared.parts;
-                let (ledger, trusted, max_size, name) = (ledger.clone(), trust.current(), *max_artifact, module.clone());
+                let (ledger, trusted, max_size, name) =
+                    (ledger.clone(), trust.current(), *max_artifact, module.clone());
                 let checked = crate::blocking(move || {
                     let runnable = ledger.runnable(&name, release)?;
                     ledger.verified(&name, &runnable, &trusted, max_size)?;
@@ -225,7 +232,10 @@ impl Agent {
         };
         let deadline = self.shared.parts.bounds.start_deadline + TICK;
         tokio::time::timeout(deadline, replaced).await.unwrap_or_else(|_elapsed| {
-            Err(RestartError::Failed(format!("the new instance was not ready within {} s", deadline.as_secs())))
+            Err(RestartError::Failed(format!(
+                "the new instance was not ready within {} s",
+                deadline.as_secs()
+            )))
         })
     }
 
@@ -239,7 +249,8 @@ impl Agent {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let ready = |slot: &Slot| {
-            slot.stable().is_none_or(|stable| slot.run_of(stable).is_some_and(|run| run.state == RunState::Ready))
+            slot.stable()
+                .is_none_or(|stable| slot.run_of(stable).is_some_and(|run| run.state == RunState::Ready))
         };
         self.slots(|slots| slots.values().all(ready))
     }
@@ -364,13 +375,14 @@ impl Agent {
     /// Gives the gateway all modules as they are to be served now.
     fn publish(&self, slots: &BTreeMap<Module, Slot>) {
         let bounds = &self.shared.parts.bounds;
-        let modules = slots.iter().filter(|(_, slot)| slot.assignment.is_some()).map(|(module, slot)| ModuleTable {
-            module: module.0.clone(),
-            deadline: bounds.deadline,
-            max_in_flight: bounds.max_in_flight,
-            max_waiting: bounds.max_waiting,
-            backends: slot.backends(),
-        });
+        let modules =
+            slots.iter().filter(|(_, slot)| slot.assignment.is_some()).map(|(module, slot)| ModuleTable {
+                module: module.0.clone(),
+                deadline: bounds.deadline,
+                max_in_flight: bounds.max_in_flight,
+                max_waiting: bounds.max_waiting,
+                backends: slot.backends(),
+            });
         self.shared.parts.gateway.publish(Table { modules: modules.collect() });
     }
 }
@@ -422,7 +434,9 @@ impl Slot {
     /// that its requests wait for the next one instead of being unknown.
     fn backends(&self) -> Vec<Backend> {
         let backend = |&(release, role, weight): &plan::Serving| {
-            let run = self.run_of(release).or_else(|| self.former.iter().rev().find(|run| run.release == release))?;
+            let run = self
+                .run_of(release)
+                .or_else(|| self.former.iter().rev().find(|run| run.release == release))?;
             Some(Backend {
                 instance: run.id,
                 release: release.0,

@@ -59,13 +59,25 @@ pub(crate) fn plan(
         let without_candidate = all_to_stable(&wanted, &ready);
         let stable_ready =
             without_candidate.iter().any(|(release, role, _)| *role == Role::Stable && ready(release));
-        if stable_ready { without_candidate } else { what_served(serving, &wanted, &ready).unwrap_or(without_candidate) }
+        if stable_ready {
+            without_candidate
+        } else {
+            what_served(serving, &wanted, &ready).unwrap_or(without_candidate)
+        }
     };
-    let applied = serve == wanted && wanted.iter().all(|(release, _, weight)| *weight == Weight::ZERO || ready(release));
-    let kept: BTreeSet<ReleaseNumber> =
-        wanted.iter().map(|(release, ..)| *release).chain(serve.iter().map(|(release, ..)| *release)).collect();
+    let applied = serve == wanted
+        && wanted.iter().all(|(release, _, weight)| *weight == Weight::ZERO || ready(release));
+    let kept: BTreeSet<ReleaseNumber> = wanted
+        .iter()
+        .map(|(release, ..)| *release)
+        .chain(serve.iter().map(|(release, ..)| *release))
+        .collect();
     Plan {
-        start: wanted.iter().map(|(release, ..)| *release).filter(|release| !stages.contains_key(release)).collect(),
+        start: wanted
+            .iter()
+            .map(|(release, ..)| *release)
+            .filter(|release| !stages.contains_key(release))
+            .collect(),
         stop: stages
             .iter()
             .filter(|(release, stage)| !kept.contains(release) && **stage != Stage::Stopping)
@@ -78,8 +90,9 @@ pub(crate) fn plan(
 
 /// The same releases with a candidate that is not ready at weight 0 and stable at the whole.
 fn all_to_stable(wanted: &[Serving], ready: impl Fn(&ReleaseNumber) -> bool) -> Vec<Serving> {
-    let candidate_ready =
-        wanted.iter().all(|(release, role, weight)| *role != Role::Candidate || *weight == Weight::ZERO || ready(release));
+    let candidate_ready = wanted
+        .iter()
+        .all(|(release, role, weight)| *role != Role::Candidate || *weight == Weight::ZERO || ready(release));
     wanted
         .iter()
         .map(|(release, role, weight)| match role {
@@ -102,11 +115,8 @@ fn what_served(
         .find(|(release, role, weight)| *role == Role::Stable && *weight > Weight::ZERO && ready(release))
         .or_else(|| serving.iter().find(|(release, _, weight)| *weight == Weight::WHOLE && ready(release)))?;
     let mut kept = vec![(former.0, Role::Stable, Weight::WHOLE)];
-    kept.extend(
-        wanted
-            .iter()
-            .filter(|(release, ..)| *release != former.0)
-            .map(|(release, role, _)| (*release, if *role == Role::Stable { Role::Standby } else { *role }, Weight::ZERO)),
-    );
+    kept.extend(wanted.iter().filter(|(release, ..)| *release != former.0).map(|(release, role, _)| {
+        (*release, if *role == Role::Stable { Role::Standby } else { *role }, Weight::ZERO)
+    }));
     Some(kept)
 }

@@ -104,15 +104,15 @@ impl Slot {
         if known.is_some_and(|known| known.revision == assignment.revision) {
             return false;
         }
-        let candidate = |of: Option<&Assignment>| of.and_then(|of| of.candidate.as_ref()).map(|it| it.release);
+        let candidate =
+            |of: Option<&Assignment>| of.and_then(|of| of.candidate.as_ref()).map(|it| it.release);
         if candidate(known) != candidate(Some(&assignment)) {
             self.ends.clear();
         }
         // A release that is wanted anew gets its chance at once.
         let wanted: Vec<ReleaseNumber> = assignment.weights().iter().map(|(release, ..)| *release).collect();
-        let was: Vec<ReleaseNumber> = known.map_or_else(Vec::new, |known| {
-            known.weights().iter().map(|(release, ..)| *release).collect()
-        });
+        let was: Vec<ReleaseNumber> = known
+            .map_or_else(Vec::new, |known| known.weights().iter().map(|(release, ..)| *release).collect());
         self.resting.retain(|release, _| wanted.contains(release) && was.contains(release));
         self.took_back = None;
         self.assignment = Some(assignment);
@@ -127,8 +127,12 @@ impl Slot {
 
     /// The best stage that any instance of each release has.
     fn stages(&self) -> BTreeMap<ReleaseNumber, Stage> {
-        let mut stages: BTreeMap<ReleaseNumber, Stage> =
-            self.resting.iter().filter(|(_, rest)| !rest.due).map(|(release, _)| (*release, Stage::Resting)).collect();
+        let mut stages: BTreeMap<ReleaseNumber, Stage> = self
+            .resting
+            .iter()
+            .filter(|(_, rest)| !rest.due)
+            .map(|(release, _)| (*release, Stage::Resting))
+            .collect();
         for run in &self.runs {
             let stage = match run.state {
                 RunState::Starting => Stage::Starting,
@@ -239,7 +243,8 @@ impl Slot {
             let standby = assignment.standby.filter(|standby| Some(standby.release) == to)?;
             self.run_of(standby.release).filter(|run| run.state == RunState::Ready)?;
             let back = hot_rollout::Standby { release: stable, keep: standby.keep };
-            let next = Assignment { stable: Some(standby.release), standby: Some(back), ..assignment.clone() };
+            let next =
+                Assignment { stable: Some(standby.release), standby: Some(back), ..assignment.clone() };
             (stable, standby.release, next)
         };
         self.assignment = Some(next);

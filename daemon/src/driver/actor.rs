@@ -10,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 use super::record::{Meta, Record};
 use super::{Ask, NewRollout, Parts, Refusal, Views, at, now, stored};
 
-
 /// Ended rollouts that are kept in memory for those who watch them end. Older ones are in the ledger.
 const REMEMBERED: usize = 64;
 
@@ -48,7 +47,9 @@ impl Actor {
                     self.perform(&id, actions).await;
                 }
                 // It stays as it is: its candidate ends by its expiry, and a newer hotd can take it on.
-                Err(error) => tracing::error!(rollout = %id, error = %crate::grpc::chain(&error), "a rollout is left alone"),
+                Err(error) => {
+                    tracing::error!(rollout = %id, error = %crate::grpc::chain(&error), "a rollout is left alone")
+                }
             }
         }
     }
@@ -116,7 +117,8 @@ impl Actor {
     async fn report(&mut self, event: Event) {
         let module = module_of(&event).cloned();
         self.all(|record| {
-            let concerned = module.as_ref().is_none_or(|module| record.machine.spec().moves.contains_key(module));
+            let concerned =
+                module.as_ref().is_none_or(|module| record.machine.spec().moves.contains_key(module));
             concerned.then(|| event.clone())
         })
         .await;
@@ -154,7 +156,9 @@ impl Actor {
         let stored = record.encode();
         let (ledger, name, request) = (self.parts.ledger.clone(), id.clone(), record.meta.request.clone());
         let kept = match stored {
-            Ok(value) => crate::blocking(move || ledger.end_rollout(&name, &request, value)).await.map_err(|error| crate::grpc::chain(&error)),
+            Ok(value) => crate::blocking(move || ledger.end_rollout(&name, &request, value))
+                .await
+                .map_err(|error| crate::grpc::chain(&error)),
             Err(error) => Err(error.to_string()),
         };
         if let Err(error) = kept {
@@ -175,7 +179,9 @@ impl Actor {
                 let mut next: Views = (**views).clone();
                 next.extend(fresh);
                 while next.len() > REMEMBERED + self.running.len() {
-                    let Some(oldest) = next.keys().find(|id| !self.running.contains_key(*id)).cloned() else { break };
+                    let Some(oldest) = next.keys().find(|id| !self.running.contains_key(*id)).cloned() else {
+                        break;
+                    };
                     next.remove(&oldest);
                 }
                 *views = Arc::new(next);
@@ -196,7 +202,9 @@ impl Actor {
         record.meta.updated = now();
         let value = record.encode().map_err(|error| stored(&error))?;
         let (ledger, name, request) = (self.parts.ledger.clone(), id.clone(), record.meta.request.clone());
-        crate::blocking(move || ledger.put_rollout(&name, &request, value, direction)).await.map_err(|error| stored(&error))
+        crate::blocking(move || ledger.put_rollout(&name, &request, value, direction))
+            .await
+            .map_err(|error| stored(&error))
     }
 }
 
@@ -214,6 +222,10 @@ fn module_of(event: &Event) -> Option<&Module> {
         | Event::Applied { module, .. }
         | Event::TookBack { module, .. } => Some(module),
         Event::Sample(sample) => Some(&sample.module),
-        Event::NodeUp { .. } | Event::NodeDown { .. } | Event::NodeLeft { .. } | Event::Command(_) | Event::Timeout => None,
+        Event::NodeUp { .. }
+        | Event::NodeDown { .. }
+        | Event::NodeLeft { .. }
+        | Event::Command(_)
+        | Event::Timeout => None,
     }
 }

@@ -46,7 +46,8 @@ impl Actor {
         if new.request.is_empty() {
             return Ok(None);
         }
-        let Some(id) = self.parts.ledger.rollout_of_request(&new.request).map_err(|error| stored(&error))? else {
+        let Some(id) = self.parts.ledger.rollout_of_request(&new.request).map_err(|error| stored(&error))?
+        else {
             return Ok(None);
         };
         let known = self.running.get(&id).map(|record| record.meta.asked.clone());
@@ -65,7 +66,8 @@ impl Actor {
 
     async fn make_room(&mut self, new: NewRollout, reply: BeginReply) {
         let id = fresh_id();
-        let modules: BTreeSet<Module> = new.pushes.iter().map(|push| Module(push.module.to_string())).collect();
+        let modules: BTreeSet<Module> =
+            new.pushes.iter().map(|push| Module(push.module.to_string())).collect();
         // One that waits already has not begun: the newer push takes its place.
         let mut overtaken = Vec::new();
         for (waiting, other, reply) in std::mem::take(&mut self.waiting) {
@@ -79,7 +81,8 @@ impl Actor {
             drop(reply.send(Err(Refusal::Over(other))));
         }
         if self.waiting.len() >= WAITING {
-            let refusal = Refusal::Store(format!("{WAITING} rollouts wait already; try again when they have begun"));
+            let refusal =
+                Refusal::Store(format!("{WAITING} rollouts wait already; try again when they have begun"));
             drop(reply.send(Err(refusal)));
             return;
         }
@@ -91,7 +94,8 @@ impl Actor {
     }
 
     fn in_the_way(&self, modules: &BTreeSet<Module>) -> Vec<RolloutId> {
-        let overlaps = |record: &Record| record.machine.spec().moves.keys().any(|module| modules.contains(module));
+        let overlaps =
+            |record: &Record| record.machine.spec().moves.keys().any(|module| modules.contains(module));
         self.running.iter().filter(|(_, record)| overlaps(record)).map(|(id, _)| id.clone()).collect()
     }
 
@@ -114,8 +118,13 @@ impl Actor {
         let mut moves = BTreeMap::new();
         for push in &new.pushes {
             let candidate = self.release(push, &new).await?;
-            let record = self.parts.ledger.module(&push.module).ok_or_else(|| Refusal::NoModule(push.module.clone()))?;
-            moves.insert(Module(push.module.to_string()), Move { stable: Ledger::stable(&record), candidate });
+            let record = self
+                .parts
+                .ledger
+                .module(&push.module)
+                .ok_or_else(|| Refusal::NoModule(push.module.clone()))?;
+            moves
+                .insert(Module(push.module.to_string()), Move { stable: Ledger::stable(&record), candidate });
         }
         let spec = self.spec(id.clone(), &new.by, moves, new.policy.clone());
         let meta = Meta::new(new.request.clone(), new.asked(), new.message);
@@ -140,7 +149,13 @@ impl Actor {
         Ok(id)
     }
 
-    fn spec(&self, id: RolloutId, by: &str, moves: BTreeMap<Module, Move>, policy: hot_rollout::Policy) -> Spec {
+    fn spec(
+        &self,
+        id: RolloutId,
+        by: &str,
+        moves: BTreeMap<Module, Move>,
+        policy: hot_rollout::Policy,
+    ) -> Spec {
         let given = moves.keys().filter_map(|module| self.parts.cluster.revision(module)).max();
         Spec {
             id,
@@ -174,7 +189,8 @@ impl Actor {
 impl NewRollout {
     /// What was asked for in one line: another call under the same request name must ask for the same.
     fn asked(&self) -> String {
-        let pushes: Vec<String> = self.pushes.iter().map(|push| format!("{} {}", push.module, push.version)).collect();
+        let pushes: Vec<String> =
+            self.pushes.iter().map(|push| format!("{} {}", push.module, push.version)).collect();
         format!("{}: {}", pushes.join(", "), self.policy.summary())
     }
 }
@@ -205,7 +221,9 @@ fn digest_of(record: &ModuleRecord, push: &Push) -> Result<hot_artifact::Sha256,
         return Err(Refusal::NoVersion { module, version });
     };
     match push.digests.first() {
-        Some(meant) if !push.digests.contains(&digest) => Err(Refusal::OtherDigest { module, version, digest: *meant }),
+        Some(meant) if !push.digests.contains(&digest) => {
+            Err(Refusal::OtherDigest { module, version, digest: *meant })
+        }
         Some(_) | None => Ok(digest),
     }
 }
@@ -245,7 +263,8 @@ pub(super) fn way_back(
         return Err(nothing("nothing of it was ever promoted".to_owned()));
     };
     let version_of = |release: &u64| record.releases().get(release).map(|release| &release.version);
-    let versioned = |wanted: &Version| before.iter().rev().find(|release| version_of(release) == Some(wanted));
+    let versioned =
+        |wanted: &Version| before.iter().rev().find(|release| version_of(release) == Some(wanted));
     let found = match to {
         To::Preceding => before.last(),
         To::Release(release) => before.iter().find(|number| **number == release.0),

@@ -238,19 +238,24 @@ impl Driver {
         }
         let (from, to) = begin::way_back(&self.parts.ledger, &module, &to)?;
         let flip = self.parts.agent.turn_back(&name, Some(to), &by);
-        let rollout = self.ask(|reply| Ask::GoBack(begin::Back { module, from, to, by, message, request }, reply)).await?;
+        let rollout = self
+            .ask(|reply| Ask::GoBack(begin::Back { module, from, to, by, message, request }, reply))
+            .await?;
         Ok(WentBack { rollout, aborted: false, from, to, flip })
     }
 
     /// All rollouts, newest first: those that run and at most `limit` that ended.
     pub(crate) async fn all_views(&self, limit: usize) -> Result<Vec<Arc<View>>, Refusal> {
         let ledger = self.parts.ledger.clone();
-        let ended = crate::blocking(move || ledger.ended_rollouts(limit)).await.map_err(|error| stored(&error))?;
+        let ended =
+            crate::blocking(move || ledger.ended_rollouts(limit)).await.map_err(|error| stored(&error))?;
         let mut all: Views = (**self.views.borrow()).clone();
         for value in ended {
             match Record::decode(value) {
                 Ok(record) => drop(all.entry(record.id().clone()).or_insert_with(|| Arc::new(record.view()))),
-                Err(error) => tracing::debug!(error = %crate::grpc::chain(&error), "an old rollout is left out"),
+                Err(error) => {
+                    tracing::debug!(error = %crate::grpc::chain(&error), "an old rollout is left out")
+                }
             }
         }
         // Ids sort by time.
@@ -291,7 +296,10 @@ impl Driver {
         Ok(Some(WentBack { rollout, aborted: false, from, to, flip: None }))
     }
 
-    async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Ask) -> Result<T, Refusal> {
+    async fn ask<T>(
+        &self,
+        ask: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Ask,
+    ) -> Result<T, Refusal> {
         let (reply, answer) = oneshot::channel();
         if self.asks.send(ask(reply)).await.is_err() {
             return Err(Refusal::ShuttingDown);

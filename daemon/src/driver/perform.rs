@@ -43,8 +43,8 @@ impl Actor {
             }
             Action::Renew { revision } => {
                 let record = self.running.get(id);
-                let modules: Vec<Module> =
-                    record.map_or_else(Vec::new, |record| record.machine.spec().moves.keys().cloned().collect());
+                let modules: Vec<Module> = record
+                    .map_or_else(Vec::new, |record| record.machine.spec().moves.keys().cloned().collect());
                 self.parts.cluster.renew(&modules, *revision);
                 None
             }
@@ -54,7 +54,9 @@ impl Actor {
             Action::Quarantine { module, release, reason } => {
                 let (ledger, module) = (self.parts.ledger.clone(), module.clone());
                 let (release, reason) = (*release, reason.to_string());
-                crate::blocking(move || ledger.quarantine(&module, release, &reason, super::now().0)).await.err()
+                crate::blocking(move || ledger.quarantine(&module, release, &reason, super::now().0))
+                    .await
+                    .err()
             }
             Action::Note(note) => {
                 let entry = Entry::of_note(self.running.get(id), id, note);

@@ -6,10 +6,10 @@ use hot_artifact::{Checks, Node, Refusal, Sha256, Verified, VerifyError};
 use hot_proto::v1::{self, artifact_service_server::ArtifactService, upload_request::Part};
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::Api;
 use super::auth::Caller;
 use super::convert::timestamp;
 use super::status::{Refused, chain, internal, invalid, refused};
-use super::Api;
 use crate::journal::Entry;
 use crate::store::{Begun, CommitError, Committed, Spooled, Upload, UploadError, VersionRecord};
 
@@ -34,7 +34,8 @@ impl ArtifactService for Artifacts {
             let artifact = Some(artifact(&self.0, &record));
             return Ok(Response::new(v1::BeginResponse { offset: record.size, artifact, max_chunk }));
         }
-        let begun = crate::blocking(move || store.begin_upload(digest, size)).await.map_err(upload_refused)?;
+        let begun =
+            crate::blocking(move || store.begin_upload(digest, size)).await.map_err(upload_refused)?;
         let offset = match begun {
             Begun::AlreadyHave => size,
             Begun::Upload(upload) => upload.offset(),
@@ -54,7 +55,11 @@ impl ArtifactService for Artifacts {
         let digest = parse_digest(&header.digest)?;
         let store = self.0.ledger.store().clone();
         if header.signature.len() > MAX_SIGNATURE {
-            return Err(invalid("signature", format!("{} bytes", header.signature.len()), "an armoured SSHSIG"));
+            return Err(invalid(
+                "signature",
+                format!("{} bytes", header.signature.len()),
+                "an armoured SSHSIG",
+            ));
         }
         if let Some(record) = store.artifact(&digest) {
             return self.again(&header, &record).await;
@@ -87,14 +92,19 @@ impl Artifacts {
         header: &v1::UploadHeader,
         record: &VersionRecord,
     ) -> Result<Response<v1::UploadResponse>, Status> {
-        let signature =
-            if header.signature.is_empty() { record.signature.clone().into_bytes() } else { header.signature.clone() };
-        let (ledger, trusted, max_size) = (self.0.ledger.clone(), self.0.trust.current(), self.0.max_artifact);
+        let signature = if header.signature.is_empty() {
+            record.signature.clone().into_bytes()
+        } else {
+            header.signature.clone()
+        };
+        let (ledger, trusted, max_size) =
+            (self.0.ledger.clone(), self.0.trust.current(), self.0.max_artifact);
         let digest = record.digest;
         crate::blocking(move || {
             let (file, _) = ledger.store().open_artifact(&digest).map_err(|error| internal(&error))?;
             let checks = Checks { trust: trusted.trust(), node: Node::native(), max_size };
-            Verified::admit(file, &signature, &checks, SystemTime::now()).map_err(|error| not_accepted(&error))
+            Verified::admit(file, &signature, &checks, SystemTime::now())
+                .map_err(|error| not_accepted(&error))
         })
         .await?;
         Ok(Response::new(v1::UploadResponse { artifact: Some(artifact(&self.0, record)), already_had: true }))
@@ -107,7 +117,8 @@ impl Artifacts {
         signature: Vec<u8>,
         by: String,
     ) -> Result<(VersionRecord, Committed), Status> {
-        let (store, trusted, max_size) = (self.0.ledger.store().clone(), self.0.trust.current(), self.0.max_artifact);
+        let (store, trusted, max_size) =
+            (self.0.ledger.store().clone(), self.0.trust.current(), self.0.max_artifact);
         let uploader = by.clone();
         let (record, committed) = crate::blocking(move || {
             let file = spooled.open().map_err(|error| internal(&error))?;
@@ -128,9 +139,15 @@ impl Artifacts {
         .await?;
         if committed == Committed::New {
             let VersionRecord { module, version, digest, principal, size, .. } = &record;
-            let text = format!("{module} {version} ({}, {size} bytes), signed by {principal}, is stored", digest.short());
+            let text = format!(
+                "{module} {version} ({}, {size} bytes), signed by {principal}, is stored",
+                digest.short()
+            );
             let module = module.to_string();
-            self.0.journal.write(Entry { kind: "artifact.committed", module, by, text, ..Entry::default() }).await;
+            self.0
+                .journal
+                .write(Entry { kind: "artifact.committed", module, by, text, ..Entry::default() })
+                .await;
         }
         Ok((record, committed))
     }
@@ -191,7 +208,9 @@ async fn next(parts: &mut Streaming<v1::UploadRequest>) -> Result<Option<Part>, 
     match message {
         None => Ok(None),
         Some(v1::UploadRequest { part: Some(part) }) => Ok(Some(part)),
-        Some(v1::UploadRequest { part: None }) => Err(invalid("part", "an empty message", "a header or a chunk")),
+        Some(v1::UploadRequest { part: None }) => {
+            Err(invalid("part", "an empty message", "a header or a chunk"))
+        }
     }
 }
 
@@ -248,14 +267,22 @@ fn commit_refused(error: CommitError) -> Status {
         CommitError::Bound { .. } => (Code::AlreadyExists, "version_taken"),
         CommitError::Removed { .. } => (Code::AlreadyExists, "version_removed"),
         CommitError::TooLong { .. } => (Code::ResourceExhausted, "metadata_too_long"),
-        CommitError::OtherFile { .. } | CommitError::Io { .. } | CommitError::Write(_) | CommitError::Update(_) => {
+        CommitError::OtherFile { .. }
+        | CommitError::Io { .. }
+        | CommitError::Write(_)
+        | CommitError::Update(_) => {
             (if error.is_full() { Code::ResourceExhausted } else { Code::Internal }, "disk")
         }
     };
     plain(grpc, code, "version", &error)
 }
 
-fn plain(grpc: Code, code: &'static str, field: &'static str, error: &(dyn std::error::Error + 'static)) -> Status {
+fn plain(
+    grpc: Code,
+    code: &'static str,
+    field: &'static str,
+    error: &(dyn std::error::Error + 'static),
+) -> Status {
     let found = chain(error);
     let detail = v1::ErrorDetail {
         code: code.to_owned(),

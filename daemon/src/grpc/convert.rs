@@ -73,7 +73,12 @@ pub(super) fn release_ref(release: &Release) -> v1::ReleaseRef {
 
 fn figures(of: &Figures) -> v1::Figures {
     let milliseconds = |percent| of.latency.percentile(percent).map_or(0.0, in_milliseconds);
-    v1::Figures { requests: of.requests, errors: of.errors, p50_ms: milliseconds(50), p99_ms: milliseconds(99) }
+    v1::Figures {
+        requests: of.requests,
+        errors: of.errors,
+        p50_ms: milliseconds(50),
+        p99_ms: milliseconds(99),
+    }
 }
 
 /// Microseconds as the contract has times.

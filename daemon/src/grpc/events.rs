@@ -10,10 +10,10 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use super::Api;
 use super::convert::timestamp;
 use super::rollouts::module_name;
 use super::status::internal;
-use super::Api;
 use crate::store::{EventQuery, Sequenced};
 
 /// How many events a call gives when the caller does not say, and at the most.
@@ -38,7 +38,9 @@ impl EventService for Events {
             limit => limit.min(LIMIT.1),
         };
         let events = self.read(module, after, limit).await?;
-        Ok(Response::new(v1::ListEventsResponse { events: events.into_iter().map(|of| self.event(of)).collect() }))
+        Ok(Response::new(v1::ListEventsResponse {
+            events: events.into_iter().map(|of| self.event(of)).collect(),
+        }))
     }
 
     async fn follow(
@@ -69,7 +71,12 @@ impl EventService for Events {
 
 impl Events {
     /// Events after `after`, oldest first; the latest ones when `after` is 0.
-    async fn read(&self, module: Option<ModuleName>, after: u64, limit: usize) -> Result<Vec<Sequenced>, Status> {
+    async fn read(
+        &self,
+        module: Option<ModuleName>,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Sequenced>, Status> {
         let store = self.0.ledger.store().clone();
         let newest = after == 0;
         let query = EventQuery { after: (!newest).then_some(after), module, rollout: None, limit, newest };

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, UnixListener};
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// The port can't be bound.
-    #[error("{setting} {address}: {source}; choose a free port, or 0 for any", )]
+    #[error("{setting} {address}: {source}; choose a free port, or 0 for any")]
     Tcp {
         /// Which setting named it.
         setting: &'static str,

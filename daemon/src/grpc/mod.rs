@@ -88,9 +88,10 @@ pub struct Api {
 pub async fn serve(api: Api, doors: Doors) -> Result<(), tonic::transport::Error> {
     let stopped = api.stopped.clone();
     let routes = routes(api).await;
-    let socket = server(Gate::Socket)
-        .add_routes(routes.clone())
-        .serve_with_incoming_shutdown(UnixListenerStream::new(doors.socket), stopped.clone().cancelled_owned());
+    let socket = server(Gate::Socket).add_routes(routes.clone()).serve_with_incoming_shutdown(
+        UnixListenerStream::new(doors.socket),
+        stopped.clone().cancelled_owned(),
+    );
     let tcp = doors.tcp.map(|(listener, token)| {
         server(Gate::Token(token))
             .add_routes(routes)
@@ -134,12 +135,18 @@ async fn routes(api: Api) -> Routes {
             .register_encoded_file_descriptor_set(hot_proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let mut routes = Routes::new(ArtifactServiceServer::new(artifacts::Artifacts(api.clone())).max_decoding_message_size(MAX_REQUEST))
-        .add_service(RolloutServiceServer::new(rollouts::Rollouts(api.clone())).max_decoding_message_size(MAX_REQUEST))
-        .add_service(ModuleServiceServer::new(modules::Modules(api.clone())).max_decoding_message_size(MAX_REQUEST))
-        .add_service(EventServiceServer::new(events::Events(api.clone())).max_decoding_message_size(MAX_REQUEST))
-        .add_service(NodeServiceServer::new(nodes::Nodes(api)).max_decoding_message_size(MAX_REQUEST))
-        .add_service(health);
+    let mut routes = Routes::new(
+        ArtifactServiceServer::new(artifacts::Artifacts(api.clone())).max_decoding_message_size(MAX_REQUEST),
+    )
+    .add_service(
+        RolloutServiceServer::new(rollouts::Rollouts(api.clone())).max_decoding_message_size(MAX_REQUEST),
+    )
+    .add_service(
+        ModuleServiceServer::new(modules::Modules(api.clone())).max_decoding_message_size(MAX_REQUEST),
+    )
+    .add_service(EventServiceServer::new(events::Events(api.clone())).max_decoding_message_size(MAX_REQUEST))
+    .add_service(NodeServiceServer::new(nodes::Nodes(api)).max_decoding_message_size(MAX_REQUEST))
+    .add_service(health);
     // Both are in use: Python's client asks for the older one.
     match (reflection().build_v1(), reflection().build_v1alpha()) {
         (Ok(v1), Ok(v1alpha)) => routes = routes.add_service(v1).add_service(v1alpha),

@@ -100,9 +100,9 @@ impl ModuleService for Modules {
             self.stop_module(&name, &by).await?;
             record.versions().keys().cloned().collect()
         } else {
-            let version: Version = version
-                .parse()
-                .map_err(|_no_version| super::status::invalid("version", version, "a semver such as 1.2.0"))?;
+            let version: Version = version.parse().map_err(|_no_version| {
+                super::status::invalid("version", version, "a semver such as 1.2.0")
+            })?;
             self.refuse_in_use(&name, &record, &version)?;
             vec![version]
         };
@@ -166,7 +166,8 @@ impl Modules {
         let module = Module(name.to_string());
         let rollout = views.iter().find(|view| view.spec.moves.contains_key(&module));
         let running = rollout.filter(|view| !view.status.phase.is_final());
-        let status = |view: &Arc<View>| view.status.modules.iter().find(|status| status.module == module).cloned();
+        let status =
+            |view: &Arc<View>| view.status.modules.iter().find(|status| status.module == module).cloned();
         let candidate = running.and_then(status).and_then(|status| status.candidate);
         let stable = Ledger::stable(record);
         let reference = |release: ReleaseNumber| convert::release(&self.0.ledger, &module, release);
@@ -174,7 +175,10 @@ impl Modules {
             let Some(slot) = slots.get(&module) else { return (Vec::new(), None) };
             let instances = slot.instances().map(|run| convert::instance(&self.0.agent, slot, run)).collect();
             let standby = slot.assignment.as_ref().and_then(|assignment| assignment.standby);
-            (instances, standby.map(|standby| standby.release).filter(|standby| slot.run_of(*standby).is_some()))
+            (
+                instances,
+                standby.map(|standby| standby.release).filter(|standby| slot.run_of(*standby).is_some()),
+            )
         });
         let runnable = stable.and_then(|stable| self.0.ledger.runnable(&module, stable).ok());
         v1::Module {
@@ -184,7 +188,10 @@ impl Modules {
             standby: standby.map(reference),
             phase: rollout.map_or(v1::Phase::Unspecified, |view| convert::phase(view.status.phase)).into(),
             share: running.and_then(status).map_or(0, |status| u32::from(status.share.basis_points())),
-            reason: rollout.and_then(|view| view.status.reason.as_ref()).map(ToString::to_string).unwrap_or_default(),
+            reason: rollout
+                .and_then(|view| view.status.reason.as_ref())
+                .map(ToString::to_string)
+                .unwrap_or_default(),
             waiting_on: running
                 .and_then(|view| view.status.waiting_on.as_ref())
                 .map(ToString::to_string)
@@ -210,11 +217,17 @@ impl Modules {
                 committed: Some(convert::timestamp(of.at)),
                 role: roles
                     .iter()
-                    .find(|(release, _)| record.releases().get(&release.0).is_some_and(|it| it.digest == of.digest))
+                    .find(|(release, _)| {
+                        record.releases().get(&release.0).is_some_and(|it| it.digest == of.digest)
+                    })
                     .map_or(v1::Role::Unspecified, |(_, role)| *role)
                     .into(),
                 removed: false,
-                quarantined: record.quarantine.get(&of.digest).map(|it| it.reason.clone()).unwrap_or_default(),
+                quarantined: record
+                    .quarantine
+                    .get(&of.digest)
+                    .map(|it| it.reason.clone())
+                    .unwrap_or_default(),
             })
             .collect();
         for (version, tombstone) in record.tombstones() {
@@ -243,7 +256,9 @@ impl Modules {
             Role::Candidate => v1::Role::Candidate,
             Role::Standby => v1::Role::Standby,
         };
-        assignment.map_or_else(Vec::new, |of| of.weights().into_iter().map(|(it, as_, _)| (it, role(as_))).collect())
+        assignment.map_or_else(Vec::new, |of| {
+            of.weights().into_iter().map(|(it, as_, _)| (it, role(as_))).collect()
+        })
     }
 
     fn entry(&self, module: &Module, stable: Option<ReleaseNumber>, view: &View) -> Option<v1::HistoryEntry> {
@@ -265,9 +280,16 @@ impl Modules {
     }
 
     /// A version that is served, tried or kept ready must stay.
-    fn refuse_in_use(&self, name: &ModuleName, record: &ModuleRecord, version: &Version) -> Result<(), Status> {
+    fn refuse_in_use(
+        &self,
+        name: &ModuleName,
+        record: &ModuleRecord,
+        version: &Version,
+    ) -> Result<(), Status> {
         let roles = self.roles(&Module(name.to_string()));
-        let uses = |release: &ReleaseNumber| record.releases().get(&release.0).is_some_and(|it| it.version == *version);
+        let uses = |release: &ReleaseNumber| {
+            record.releases().get(&release.0).is_some_and(|it| it.version == *version)
+        };
         let Some((release, role)) = roles.iter().find(|(release, _)| uses(release)) else { return Ok(()) };
         let role = match role {
             v1::Role::Stable => "stable",
@@ -291,7 +313,11 @@ impl Modules {
         if let Some(view) = self.0.driver.running(&module) {
             let abort = hot_rollout::Command::Abort { by: by.to_owned() };
             let id = view.status.id.clone();
-            self.0.driver.command(id.clone(), abort, "the module is removed".to_owned()).await.map_err(driver_refused)?;
+            self.0
+                .driver
+                .command(id.clone(), abort, "the module is removed".to_owned())
+                .await
+                .map_err(driver_refused)?;
             self.0.driver.ended(&id).await.map_err(driver_refused)?;
         }
         let (ledger, forgotten) = (self.0.ledger.clone(), name.clone());
@@ -312,19 +338,24 @@ impl Modules {
         for version in versions {
             let (store, name, who) = (self.0.ledger.store().clone(), name.clone(), by.to_owned());
             let gone = version.clone();
-            crate::blocking(move || store.remove_version(&name, &gone, at, &who, "")).await.map_err(|error| {
-                match &error {
-                    crate::store::RemoveError::Unknown { .. } => {
-                        super::status::not_found("version", error.to_string(), "`hotctl versions` lists them.")
-                    }
+            crate::blocking(move || store.remove_version(&name, &gone, at, &who, "")).await.map_err(
+                |error| match &error {
+                    crate::store::RemoveError::Unknown { .. } => super::status::not_found(
+                        "version",
+                        error.to_string(),
+                        "`hotctl versions` lists them.",
+                    ),
                     crate::store::RemoveError::Update(_) => internal(&error),
-                }
-            })?;
+                },
+            )?;
             removed.push(version.to_string());
         }
         let text = format!("{by} removed {name} {}", removed.join(", "));
         let module = name.to_string();
-        self.0.journal.write(Entry { kind: "version.removed", module, by: by.to_owned(), text, ..Entry::default() }).await;
+        self.0
+            .journal
+            .write(Entry { kind: "version.removed", module, by: by.to_owned(), text, ..Entry::default() })
+            .await;
         Ok(removed)
     }
 }

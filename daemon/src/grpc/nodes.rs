@@ -2,14 +2,14 @@
 
 use std::time::SystemTime;
 
+use hot_artifact::Target;
 use hot_artifact::signature::MODULE_NAMESPACE;
 use hot_artifact::trust::Validity;
-use hot_artifact::Target;
 use hot_proto::v1::{self, node_service_server::NodeService};
 use tonic::{Request, Response, Status};
 
-use super::status::not_found;
 use super::Api;
+use super::status::not_found;
 
 /// `hot.v1.NodeService`.
 #[derive(Clone, Debug)]
@@ -24,7 +24,10 @@ impl NodeService for Nodes {
         Ok(Response::new(v1::ListNodesResponse { nodes: vec![self.here()] }))
     }
 
-    async fn get(&self, request: Request<v1::GetNodeRequest>) -> Result<Response<v1::GetNodeResponse>, Status> {
+    async fn get(
+        &self,
+        request: Request<v1::GetNodeRequest>,
+    ) -> Result<Response<v1::GetNodeResponse>, Status> {
         let node = request.into_inner().node;
         if !node.is_empty() && node != self.0.about.node {
             let found = format!("no node is named `{}`", node.escape_debug());
@@ -59,7 +62,10 @@ impl Nodes {
             .into_iter()
             .filter_map(|key| {
                 let principals = signers.principals(key, MODULE_NAMESPACE, now).ok()?;
-                Some(v1::TrustedKey { fingerprint: key.fingerprint(), principal: principals.first()?.clone() })
+                Some(v1::TrustedKey {
+                    fingerprint: key.fingerprint(),
+                    principal: principals.first()?.clone(),
+                })
             })
             .collect()
     }

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::Stream;
 use hot_artifact::ModuleName;
 use hot_proto::v1::{self, rollout_selector::By, rollout_service_server::RolloutService};
-use hot_rollout::{Command, Millis, Module, Policy, PolicySpec, Ratio, ReleaseNumber, RolloutId, Share, Step};
+use hot_rollout::{
+    Command, Millis, Module, Policy, PolicySpec, Ratio, ReleaseNumber, RolloutId, Share, Step,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
@@ -136,12 +138,15 @@ impl RolloutService for Rollouts {
             None => To::Preceding,
             Some(v1::rollback_request::To::Release(release)) => To::Release(ReleaseNumber(release)),
             Some(v1::rollback_request::To::Version(version)) => To::Version(
-                version.parse().map_err(|_no_version| invalid("version", version, "a semver such as 1.2.0"))?,
+                version
+                    .parse()
+                    .map_err(|_no_version| invalid("version", version, "a semver such as 1.2.0"))?,
             ),
         };
         let message = checked_message(message)?;
         let name = Module(module.to_string());
-        let went = self.0.driver.go_back(module, to, by, message, request_id).await.map_err(driver_refused)?;
+        let went =
+            self.0.driver.go_back(module, to, by, message, request_id).await.map_err(driver_refused)?;
         let WentBack { rollout, aborted, from, to, flip } = went;
         Ok(Response::new(v1::RollbackResponse {
             rollout: Some(self.show(&rollout).await?),
@@ -224,7 +229,11 @@ impl Rollouts {
                 match &matching[..] {
                     [one] => Ok(one.status.id.clone()),
                     [] => Err(driver_refused(Refusal::NoRollout(prefix))),
-                    many => Err(invalid("rollout.id", format!("{prefix}, which begins {} ids", many.len()), "more of it")),
+                    many => Err(invalid(
+                        "rollout.id",
+                        format!("{prefix}, which begins {} ids", many.len()),
+                        "more of it",
+                    )),
                 }
             }
             Some(By::Module(module)) => {
@@ -234,9 +243,13 @@ impl Rollouts {
                 }
                 let views = self.0.driver.all_views(LIST.1).await.map_err(driver_refused)?;
                 let latest = views.iter().find(|view| view.spec.moves.contains_key(&name));
-                latest.map(|view| view.status.id.clone()).ok_or_else(|| driver_refused(Refusal::NothingRuns(module)))
+                latest
+                    .map(|view| view.status.id.clone())
+                    .ok_or_else(|| driver_refused(Refusal::NothingRuns(module)))
             }
-            Some(By::Id(_)) | None => Err(invalid("rollout", "nothing", "the id of a rollout or a module's name")),
+            Some(By::Id(_)) | None => {
+                Err(invalid("rollout", "nothing", "the id of a rollout or a module's name"))
+            }
         }
     }
 
@@ -245,7 +258,8 @@ impl Rollouts {
         let last_pick = flip.and_then(|flip| self.0.agent.counters(flip.from_instance?).last_pick);
         v1::RollbackTiming {
             received: Some(at.into()),
-            flip_us: flip.map_or_else(|| micros(received.elapsed()), |flip| micros(flip.at.duration_since(received))),
+            flip_us: flip
+                .map_or_else(|| micros(received.elapsed()), |flip| micros(flip.at.duration_since(received))),
             last_pick_us: last_pick.and_then(|pick| pick.checked_duration_since(received)).map(micros),
         }
     }
@@ -269,11 +283,15 @@ fn pushes(modules: Vec<v1::StartModule>) -> Result<Vec<Push>, Status> {
         .into_iter()
         .map(|v1::StartModule { module, version, digests }| {
             let parse = |digest: String| {
-                digest.parse().map_err(|_no_digest| invalid("modules[0].digests", digest, "64 hexadecimal digits"))
+                digest
+                    .parse()
+                    .map_err(|_no_digest| invalid("modules[0].digests", digest, "64 hexadecimal digits"))
             };
             Ok(Push {
                 module: module_name(&module)?,
-                version: version.parse().map_err(|_no| invalid("modules[0].version", version, "a semver such as 1.2.0"))?,
+                version: version
+                    .parse()
+                    .map_err(|_no| invalid("modules[0].version", version, "a semver such as 1.2.0"))?,
                 digests: digests.into_iter().map(parse).collect::<Result<_, Status>>()?,
             })
         })
@@ -282,7 +300,11 @@ fn pushes(modules: Vec<v1::StartModule>) -> Result<Vec<Push>, Status> {
 
 pub(super) fn module_name(text: &str) -> Result<ModuleName, Status> {
     text.parse().map_err(|_no_name| {
-        invalid("module", format!("`{}`", text.escape_debug()), "a name of a-z, 0-9 and -, at most 63 characters")
+        invalid(
+            "module",
+            format!("`{}`", text.escape_debug()),
+            "a name of a-z, 0-9 and -, at most 63 characters",
+        )
     })
 }
 
@@ -307,7 +329,8 @@ fn overridden(base: &Policy, wanted: v1::PolicyOverrides) -> Result<Policy, Stat
     let bake = wanted.bake.map(|bake| span("bake", bake)).transpose()?;
     if !wanted.steps.is_empty() {
         let own = bake.or_else(|| spec.steps.first().map(|step| step.bake)).unwrap_or_default();
-        spec.steps = wanted.steps.into_iter().map(|wanted| step(wanted, own)).collect::<Result<_, Status>>()?;
+        spec.steps =
+            wanted.steps.into_iter().map(|wanted| step(wanted, own)).collect::<Result<_, Status>>()?;
     } else if let Some(bake) = bake {
         spec.steps.iter_mut().for_each(|step| step.bake = bake);
     }
@@ -348,7 +371,8 @@ fn share(field: &'static str, basis_points: u32) -> Result<Share, Status> {
 
 fn span(field: &'static str, wanted: prost_types::Duration) -> Result<Millis, Status> {
     let found = format!("{} s", wanted.seconds);
-    let span: Duration = wanted.try_into().map_err(|_negative| invalid(field, found, "a duration of 0 or more"))?;
+    let span: Duration =
+        wanted.try_into().map_err(|_negative| invalid(field, found, "a duration of 0 or more"))?;
     Ok(span.into())
 }
 
@@ -366,9 +390,12 @@ pub(super) fn driver_refused(refusal: Refusal) -> Status {
         Refusal::Removed { .. } => {
             (Code::FailedPrecondition, "version_removed", "version", "Push it under a new version.")
         }
-        Refusal::OtherDigest { .. } => {
-            (Code::FailedPrecondition, "digest_mismatch", "digests", "A version never changes; use a new one.")
-        }
+        Refusal::OtherDigest { .. } => (
+            Code::FailedPrecondition,
+            "digest_mismatch",
+            "digests",
+            "A version never changes; use a new one.",
+        ),
         Refusal::Quarantined { .. } => (
             Code::FailedPrecondition,
             "quarantined",
@@ -378,15 +405,24 @@ pub(super) fn driver_refused(refusal: Refusal) -> Status {
         Refusal::Route(_) => {
             (Code::FailedPrecondition, "route_taken", "routes", "Give one of the two modules another prefix.")
         }
-        Refusal::RequestReused(_) => (Code::InvalidArgument, "request_id_reused", "request_id", "Use a new one."),
-        Refusal::Over(_) => (Code::FailedPrecondition, "no_rollout", "rollout", "`hotctl history` shows how it ended."),
-        Refusal::NothingToReturnTo { .. } => {
-            (Code::FailedPrecondition, "nothing_to_return_to", "to", "`hotctl history` shows what was stable.")
+        Refusal::RequestReused(_) => {
+            (Code::InvalidArgument, "request_id_reused", "request_id", "Use a new one.")
         }
+        Refusal::Over(_) => {
+            (Code::FailedPrecondition, "no_rollout", "rollout", "`hotctl history` shows how it ended.")
+        }
+        Refusal::NothingToReturnTo { .. } => (
+            Code::FailedPrecondition,
+            "nothing_to_return_to",
+            "to",
+            "`hotctl history` shows what was stable.",
+        ),
         Refusal::StillRuns(_) => {
             (Code::DeadlineExceeded, "still_running", "rollout", "`hotctl status` says what it waits for.")
         }
-        Refusal::Store(_) => (Code::Internal, "store", "", "Nothing was changed; see the log of hotd on this node."),
+        Refusal::Store(_) => {
+            (Code::Internal, "store", "", "Nothing was changed; see the log of hotd on this node.")
+        }
         Refusal::ShuttingDown => (Code::Unavailable, "shutting_down", "", "Try again when it is back."),
     };
     refused(Refused {

@@ -41,13 +41,27 @@ pub(crate) fn refused(refused: Refused) -> Status {
 /// An argument that is not of its form.
 pub(crate) fn invalid(field: &'static str, found: impl Into<String>, expected: impl Into<String>) -> Status {
     let (found, expected) = (found.into(), expected.into());
-    refused(Refused { grpc: Code::InvalidArgument, code: "invalid", field, found, expected, advice: String::new() })
+    refused(Refused {
+        grpc: Code::InvalidArgument,
+        code: "invalid",
+        field,
+        found,
+        expected,
+        advice: String::new(),
+    })
 }
 
 /// Something that is not there.
 pub(crate) fn not_found(field: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Status {
     let (found, advice) = (found.into(), advice.into());
-    refused(Refused { grpc: Code::NotFound, code: "not_found", field, found, expected: String::new(), advice })
+    refused(Refused {
+        grpc: Code::NotFound,
+        code: "not_found",
+        field,
+        found,
+        expected: String::new(),
+        advice,
+    })
 }
 
 /// An error of this node with its causes, which is nobody's fault outside: logged whole, told in one sentence.

@@ -103,7 +103,9 @@ impl CommitError {
         match self {
             Self::Io { source, .. } => is_full(source),
             Self::Write(error) | Self::Update(UpdateError::Write(error)) => error.is_full(),
-            Self::OtherFile { .. } | Self::TooLong { .. } | Self::Bound { .. } | Self::Removed { .. } => false,
+            Self::OtherFile { .. } | Self::TooLong { .. } | Self::Bound { .. } | Self::Removed { .. } => {
+                false
+            }
             Self::Update(UpdateError::TooMany) => false,
         }
     }
