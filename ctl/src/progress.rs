@@ -32,7 +32,7 @@ pub(crate) fn change(before: Option<&Rollout>, now: &Rollout) -> Option<String> 
         line.push_str(&words::clean(&now.reason));
     }
     if !now.waiting_on.is_empty() {
-        line.push_str("; waiting on ");
+        line.push_str("; ");
         line.push_str(&words::clean(&now.waiting_on));
     }
     Some(line)
@@ -86,7 +86,7 @@ pub(crate) fn block(rollout: &Rollout, width: usize, colour: bool) -> Vec<String
         }
     }
     if !rollout.waiting_on.is_empty() {
-        lines.push((format!("  waiting on {}", words::clean(&rollout.waiting_on)), Tone::Warn));
+        lines.push((format!("  {}", words::clean(&rollout.waiting_on)), Tone::Warn));
     }
     lines.into_iter().map(|(line, tone)| paint(&cut(&line, width), tone, colour)).collect()
 }
@@ -227,7 +227,7 @@ mod tests {
         now.waiting_on = "12 more requests".to_owned();
         assert_eq!(
             change(Some(&before), &now).as_deref(),
-            Some("greeter 1.1.0: baking at 10%, step 1 of 3, for 30s; waiting on 12 more requests")
+            Some("greeter 1.1.0: baking at 10%, step 1 of 3, for 30s; 12 more requests")
         );
         let mut later = now.clone();
         later.waiting_on = "9 more requests".to_owned();
@@ -267,7 +267,7 @@ mod tests {
                 "greeter 1.1.0: baking at 10%, step 1 of 3, for 30s [###########         ] 13s left",
                 "  candidate 1.1.0 (2)           120 requests      0 errors  p99 1.25 ms",
                 "  stable    1.0.0 (1)          1080 requests      1 errors  p99 1.10 ms",
-                "  waiting on 30 requests on the candidate",
+                "  30 requests on the candidate",
             ]
         );
         assert!(

@@ -125,7 +125,7 @@ fn share(module: &Module) -> Cell {
 fn why(module: &Module) -> String {
     match (module.reason.as_str(), module.waiting_on.as_str()) {
         ("", "") => String::new(),
-        ("", waiting_on) => format!("waiting on {waiting_on}"),
+        ("", waiting_on) => waiting_on.to_owned(),
         (reason, _) => reason.to_owned(),
     }
 }

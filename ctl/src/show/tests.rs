@@ -12,7 +12,7 @@ fn all_modules() {
         modules(&examples::modules(), false),
         [
             "NAME     PHASE        STABLE     CANDIDATE  SHARE  REASON",
-            "greeter  baking       1.0.0 (1)  1.1.0 (2)  10%    waiting on 20 s of bake",
+            "greeter  baking       1.0.0 (1)  1.1.0 (2)  10%    20 s of bake",
             "hello-c  rolled back  0.1.0 (1)  -          -      the candidate crashed with signal 11",
         ]
     );

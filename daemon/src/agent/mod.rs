@@ -182,7 +182,7 @@ impl Agent {
     /// Checks that these releases could run here, without running anything, and reports. They are checked again when
     /// they are loaded.
     pub fn prepare(&self, modules: &[(Module, ReleaseNumber)]) {
-        for (module, release) in modules.to_vec() {
+        for (module, release) in modules.iter().cloned() {
             let agent = self.clone();
             self.shared.tasks.spawn(async move {
                 let Parts { ledger, trust, node, max_artifact, .. } = &agent.shared.parts;

@@ -56,13 +56,13 @@ pub(crate) fn plan(
     let serve = if unready_weight(&wanted) == 0 {
         wanted.clone()
     } else {
-        let without_candidate = all_to_stable(&wanted, &ready);
+        let without_candidate = all_to_stable(&wanted, ready);
         let stable_ready =
             without_candidate.iter().any(|(release, role, _)| *role == Role::Stable && ready(release));
         if stable_ready {
             without_candidate
         } else {
-            what_served(serving, &wanted, &ready).unwrap_or(without_candidate)
+            what_served(serving, &wanted, ready).unwrap_or(without_candidate)
         }
     };
     let applied = serve == wanted

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
 use hot_artifact::{Sha256, Version};
-use hot_rollout::{Assignment, Cause, ReleaseNumber, Revision, Role, Weight};
+use hot_rollout::{Assignment, Cause, ReleaseNumber, Revision, Role, Standby, Weight};
 
 use super::plan::{Plan, Serving, Stage, plan};
 use crate::supervisor::{Backoff, Instance, InstanceId};
@@ -95,7 +95,10 @@ impl Slot {
     }
 
     /// Takes `assignment` unless it is older than the one it has. The same revision again is a renewal.
-    pub(super) fn accept(&mut self, assignment: Assignment) -> bool {
+    ///
+    /// A standby whose time is not up is kept although a later assignment does not speak of it: trying a candidate,
+    /// or taking one back, must not cost the instant way back from stable.
+    pub(super) fn accept(&mut self, mut assignment: Assignment) -> bool {
         let known = self.assignment.as_ref();
         if known.is_some_and(|known| known.revision > assignment.revision) {
             return false;
@@ -104,6 +107,8 @@ impl Slot {
         if known.is_some_and(|known| known.revision == assignment.revision) {
             return false;
         }
+        assignment.standby = assignment.standby.or_else(|| self.standby_to_keep(&assignment));
+        let known = self.assignment.as_ref();
         let candidate =
             |of: Option<&Assignment>| of.and_then(|of| of.candidate.as_ref()).map(|it| it.release);
         if candidate(known) != candidate(Some(&assignment)) {
@@ -157,6 +162,16 @@ impl Slot {
 
     fn standby_expired(&self) -> bool {
         self.standby_left().is_some_and(|left| left.is_zero())
+    }
+
+    /// The standby that it has, where `next` leaves room for it.
+    fn standby_to_keep(&self, next: &Assignment) -> Option<Standby> {
+        let known = self.assignment.as_ref()?;
+        let standby = known.standby?;
+        let left = self.standby_left().unwrap_or_else(|| standby.keep.into());
+        let same_stable = next.stable.is_some() && known.stable == next.stable;
+        let free = next.candidate.as_ref().is_none_or(|candidate| candidate.release != standby.release);
+        (same_stable && free && !left.is_zero()).then(|| Standby { keep: left.into(), ..standby })
     }
 
     /// How long the standby is still kept; `None` without one, or before the assignment is applied.
@@ -242,7 +257,7 @@ impl Slot {
         } else {
             let standby = assignment.standby.filter(|standby| Some(standby.release) == to)?;
             self.run_of(standby.release).filter(|run| run.state == RunState::Ready)?;
-            let back = hot_rollout::Standby { release: stable, keep: standby.keep };
+            let back = Standby { release: stable, keep: standby.keep };
             let next =
                 Assignment { stable: Some(standby.release), standby: Some(back), ..assignment.clone() };
             (stable, standby.release, next)

@@ -49,7 +49,10 @@ pub(super) async fn feed(
     if !first.is_empty() && sender.send(Ok(v1::LogsResponse { lines: first, dropped: 0 })).await.is_err() {
         return;
     }
-    while follow {
+    if !follow {
+        return;
+    }
+    loop {
         tokio::select! {
             message = arriving.recv() => {
                 let Some(message) = message else { return };
