@@ -170,6 +170,7 @@ impl Node {
         }
         if self.config.mode == Mode::Dev {
             self.agent.stop_hosts(HOSTS_END).await;
+            self.supervisor.end_spawn().await;
         }
         let store = self.store;
         crate::blocking(move || store.tidy(SystemTime::now())).await?;

@@ -153,6 +153,11 @@ impl Supervisor {
         self.spawn.kept().await.ok_or(KeepError::NoSpawn)
     }
 
+    /// Ends hot-spawn and with it every host and every kept listener: a dev node's way to leave nothing behind.
+    pub async fn end_spawn(&self) {
+        self.spawn.end().await;
+    }
+
     /// Has hot-spawn close a listener that is not used any more.
     pub async fn forget_listener(&self, name: &str) {
         self.spawn.forget_listener(name.to_owned()).await;

@@ -17,6 +17,8 @@ use super::packet::PacketSocket;
 
 /// hot-spawn is on this machine and answers at once, or something is very wrong.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How long it may take to end with its hosts, which get a TERM first.
+const END_WITHIN: Duration = Duration::from_secs(10);
 /// Demands that wait while the connection is busy.
 const QUEUE: usize = 256;
 
@@ -101,6 +103,7 @@ enum Demand {
     Keep { name: String, listener: OwnedFd, answer: oneshot::Sender<()> },
     Kept { answer: oneshot::Sender<Vec<(String, OwnedFd)>> },
     Drop { name: String, answer: oneshot::Sender<()> },
+    End { answer: oneshot::Sender<()> },
 }
 
 type SpawnAnswer = oneshot::Sender<Result<Process, SpawnError>>;
@@ -156,6 +159,15 @@ impl SpawnLink {
         let (answer, answered) = oneshot::channel();
         self.0.send(Demand::Kept { answer }).await.ok()?;
         timeout(ANSWER_WITHIN, answered).await.ok()?.ok()
+    }
+
+    /// Ends hot-spawn with all its hosts, and waits until it is gone.
+    pub(super) async fn end(&self) {
+        let (answer, answered) = oneshot::channel();
+        if self.0.send(Demand::End { answer }).await.is_ok() {
+            // Dropped or answered: either way it is over.
+            answered.await.unwrap_or_default();
+        }
     }
 
     /// Closes a kept listener. Without hot-spawn none is kept.
@@ -226,6 +238,8 @@ async fn reopen(address: &SpawnAddress, lost: &[u64]) -> Result<Link, LinkError>
 /// A connection after its hello.
 struct Link {
     socket: PacketSocket,
+    /// The process of hot-spawn, as it says.
+    pid: u32,
     /// Who waits for the answer to a spawn.
     starting: BTreeMap<u64, SpawnAnswer>,
     /// Who is to hear of a host's end.
@@ -238,8 +252,9 @@ struct Link {
 impl Link {
     async fn open(address: &SpawnAddress) -> Result<Self, LinkError> {
         let socket = address::reach(address).await?;
-        let link = Self {
+        let mut link = Self {
             socket,
+            pid: 0,
             starting: BTreeMap::new(),
             ends: BTreeMap::new(),
             kept_asked: VecDeque::new(),
@@ -248,12 +263,12 @@ impl Link {
         let hello = async {
             link.send(&ToSpawn::Hello { protocol: PROTOCOL }, None).await?;
             match link.receive().await? {
-                (FromSpawn::Hello { protocol: PROTOCOL, .. }, _) => Ok(()),
+                (FromSpawn::Hello { protocol: PROTOCOL, pid }, _) => Ok(pid),
                 (FromSpawn::Hello { protocol, .. }, _) => Err(LinkError::Protocol { found: protocol }),
                 _ => Err(LinkError::OutOfTurn),
             }
         };
-        timeout(ANSWER_WITHIN, hello).await.map_err(|_elapsed| LinkError::Silent)??;
+        link.pid = timeout(ANSWER_WITHIN, hello).await.map_err(|_elapsed| LinkError::Silent)??;
         Ok(link)
     }
 
@@ -283,6 +298,11 @@ impl Link {
         loop {
             tokio::select! {
                 demand = asked.recv() => match demand {
+                    Some(Demand::End { answer }) => {
+                        self.end().await;
+                        answer.send(()).unwrap_or_default();
+                        return Ok(());
+                    }
                     Some(demand) => timeout(ANSWER_WITHIN, self.demand(demand)).await.map_err(|_elapsed| LinkError::Silent)??,
                     None => return Ok(()),
                 },
@@ -294,8 +314,26 @@ impl Link {
         }
     }
 
+    /// Tells hot-spawn to end and waits until it has hung up.
+    async fn end(&mut self) {
+        let Some(pid) = i32::try_from(self.pid).ok().and_then(rustix::process::Pid::from_raw) else { return };
+        if let Err(error) = rustix::process::kill_process(pid, rustix::process::Signal::TERM) {
+            tracing::warn!(%error, "hot-spawn could not be told to end");
+            return;
+        }
+        let gone = async { while self.receive().await.is_ok() {} };
+        if timeout(END_WITHIN, gone).await.is_err() {
+            tracing::warn!("hot-spawn has not ended within {END_WITHIN:?}");
+        }
+    }
+
     async fn demand(&mut self, demand: Demand) -> Result<(), LinkError> {
         match demand {
+            // Served where the connection can be given up.
+            Demand::End { answer } => {
+                drop(answer);
+                Ok(())
+            }
             Demand::Spawn { id, label, limits, artifact, answer } => {
                 self.send(&ToSpawn::Spawn { id, label, limits }, Some(&artifact)).await?;
                 self.starting.insert(id, answer);
