@@ -1,7 +1,8 @@
 //! The one task that owns the rollout machines of this node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use hot_rollout::{Action, Command, Direction, Event, Module, Outcome, RolloutId};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -14,7 +15,7 @@ use super::{Ask, NewRollout, Parts, Refusal, Views, at, now, stored};
 const REMEMBERED: usize = 64;
 
 /// Between two tries of what could not be done.
-const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Replies to a call that begins a rollout.
 pub(super) type BeginReply = oneshot::Sender<Result<(RolloutId, bool), Refusal>>;
@@ -27,12 +28,21 @@ pub(super) struct Actor {
     pub(super) waiting: Vec<(NewRollout, RolloutId, BeginReply)>,
     /// What could not be done yet, in order.
     pub(super) undone: Vec<(RolloutId, Action)>,
+    /// Rollouts whose snapshot could not be written: what is undone of them waits for that.
+    pub(super) unsaved: BTreeSet<RolloutId>,
     views: watch::Sender<Arc<Views>>,
 }
 
 impl Actor {
     pub(super) fn new(parts: Parts, views: watch::Sender<Arc<Views>>) -> Self {
-        Self { parts, running: BTreeMap::new(), waiting: Vec::new(), undone: Vec::new(), views }
+        Self {
+            parts,
+            running: BTreeMap::new(),
+            waiting: Vec::new(),
+            undone: Vec::new(),
+            unsaved: BTreeSet::new(),
+            views,
+        }
     }
 
     /// Takes up the rollouts that ran when the last `hotd` ended.
@@ -60,9 +70,13 @@ impl Actor {
         mut reports: mpsc::Receiver<Event>,
         stopped: CancellationToken,
     ) {
+        let mut retry = None;
         loop {
+            // Fixed when it is first needed: reports come more often than the pause is long.
+            let held = !self.undone.is_empty() || !self.unsaved.is_empty();
+            retry = if held { retry.or_else(|| Some(Instant::now() + RETRY)) } else { None };
             let due = self.running.values().filter_map(|record| record.machine.next_timeout()).min().map(at);
-            let due = if self.undone.is_empty() { due } else { Some(std::time::Instant::now() + RETRY) };
+            let due = due.into_iter().chain(retry).min();
             let timer = async {
                 match due {
                     Some(due) => tokio::time::sleep_until(due.into()).await,
@@ -75,7 +89,10 @@ impl Actor {
                 Some(ask) = asks.recv() => self.answer(ask).await,
                 Some(event) = reports.recv() => self.report(event).await,
                 () = timer => {
-                    self.retry().await;
+                    if retry.is_some_and(|retry| retry <= Instant::now()) {
+                        retry = None;
+                        self.retry().await;
+                    }
                     self.all(|_| Some(Event::Timeout)).await;
                 }
             }
@@ -190,9 +207,20 @@ impl Actor {
         });
     }
 
+    /// Tries what is undone again, in the order in which it was wanted, and never before the snapshot that wants it.
     async fn retry(&mut self) {
+        for id in std::mem::take(&mut self.unsaved) {
+            if let Err(error) = self.persist(&id, Direction::Onward).await {
+                tracing::debug!(rollout = %id, %error, "still can't be written");
+                self.unsaved.insert(id);
+            }
+        }
         for (id, action) in std::mem::take(&mut self.undone) {
-            self.act(&id, action).await;
+            if self.unsaved.contains(&id) {
+                self.undone.push((id, action));
+            } else {
+                self.act(&id, action).await;
+            }
         }
     }
 

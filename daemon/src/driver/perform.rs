@@ -6,8 +6,8 @@ use super::actor::Actor;
 use crate::journal::Entry;
 
 impl Actor {
-    /// Actions toward stable, then the snapshot, then the rest. A snapshot that can't be written holds the rest back:
-    /// the machine says it again when it is resumed, and the deadline of its assignments stands meanwhile.
+    /// Actions toward stable, then the snapshot, then the rest. A snapshot that can't be written holds the rest back
+    /// until it can, and the expiry of its assignments stands meanwhile.
     pub(super) async fn perform(&mut self, id: &RolloutId, actions: Vec<Action>) {
         if actions.is_empty() {
             self.show();
@@ -21,14 +21,26 @@ impl Actor {
         if let Err(error) = self.persist(id, direction).await {
             tracing::error!(rollout = %id, %error, "the rollout holds: its state can't be written");
             self.undone.extend(rest.into_iter().map(|action| (id.clone(), action)));
+            self.unsaved.insert(id.clone());
             self.show();
             return;
         }
         self.show();
-        for action in rest {
+        // What was held back for want of a snapshot comes before what is wanted now.
+        let held = if self.unsaved.remove(id) { self.take_undone(id) } else { Vec::new() };
+        for action in held.into_iter().chain(rest) {
             self.act(id, action).await;
         }
         self.show();
+    }
+
+    /// What is undone of one rollout, in order.
+    fn take_undone(&mut self, id: &RolloutId) -> Vec<Action> {
+        let (of_it, others) =
+            std::mem::take(&mut self.undone).into_iter().partition(|(other, _)| other == id);
+        self.undone = others;
+        let of_it: Vec<(RolloutId, Action)> = of_it;
+        of_it.into_iter().map(|(_, action)| action).collect()
     }
 
     /// Does one action; what can't be done now is tried again.
