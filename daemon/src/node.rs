@@ -35,8 +35,8 @@ const HOSTS_END: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Node {
     config: Config,
-    http: Vec<std::net::SocketAddr>,
-    grpc: Option<std::net::SocketAddr>,
+    http: Vec<SocketAddr>,
+    grpc: Option<SocketAddr>,
     store: Store,
     supervisor: Supervisor,
     gateway: Gateway,
@@ -103,7 +103,7 @@ impl Node {
         tokio::spawn(agent.clone().run(stopped.clone()));
         tokio::spawn(tidy(ledger.clone(), stopped.clone()));
 
-        let first = |addresses: &[std::net::SocketAddr]| {
+        let first = |addresses: &[SocketAddr]| {
             addresses.first().map(ToString::to_string).unwrap_or_default()
         };
         let about = About {
