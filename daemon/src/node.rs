@@ -103,9 +103,7 @@ impl Node {
         tokio::spawn(agent.clone().run(stopped.clone()));
         tokio::spawn(tidy(ledger.clone(), stopped.clone()));
 
-        let first = |addresses: &[SocketAddr]| {
-            addresses.first().map(ToString::to_string).unwrap_or_default()
-        };
+        let first = |addresses: &[SocketAddr]| addresses.first().map(ToString::to_string).unwrap_or_default();
         let about = About {
             node: config.node.clone(),
             since: SystemTime::now(),

@@ -1,15 +1,16 @@
 //! The one task that owns the rollout machines of this node.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hot_rollout::{Action, Command, Direction, Event, Module, Outcome, RolloutId};
+use hot_rollout::{Action, Command, Event, Module, RolloutId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::record::{Meta, Record};
-use super::{Ask, NewRollout, Parts, Refusal, Views, at, now, stored};
+use super::undone::Undone;
+use super::{Ask, NewRollout, Parts, Refusal, Views, at, now};
 
 /// Ended rollouts that are kept in memory for those who watch them end. Older ones are in the ledger.
 const REMEMBERED: usize = 64;
@@ -26,23 +27,14 @@ pub(super) struct Actor {
     pub(super) running: BTreeMap<RolloutId, Record>,
     /// Rollouts that begin when those that they supersede have gone back.
     pub(super) waiting: Vec<(NewRollout, RolloutId, BeginReply)>,
-    /// What could not be done yet, in order.
-    pub(super) undone: Vec<(RolloutId, Action)>,
-    /// Rollouts whose snapshot could not be written: what is undone of them waits for that.
-    pub(super) unsaved: BTreeSet<RolloutId>,
+    /// What could not be done yet, of rollouts where there is something.
+    pub(super) undone: BTreeMap<RolloutId, Undone>,
     views: watch::Sender<Arc<Views>>,
 }
 
 impl Actor {
     pub(super) fn new(parts: Parts, views: watch::Sender<Arc<Views>>) -> Self {
-        Self {
-            parts,
-            running: BTreeMap::new(),
-            waiting: Vec::new(),
-            undone: Vec::new(),
-            unsaved: BTreeSet::new(),
-            views,
-        }
+        Self { parts, running: BTreeMap::new(), waiting: Vec::new(), undone: BTreeMap::new(), views }
     }
 
     /// Takes up the rollouts that ran when the last `hotd` ended.
@@ -54,7 +46,8 @@ impl Actor {
                 Ok(mut record) => {
                     let actions = record.machine.resume(now());
                     self.running.insert(id.clone(), record);
-                    self.perform(&id, actions).await;
+                    // It says so itself, and is tried again.
+                    drop(self.perform(&id, actions).await);
                 }
                 // It stays as it is: its candidate ends by its expiry, and a newer hotd can take it on.
                 Err(error) => {
@@ -73,7 +66,7 @@ impl Actor {
         let mut retry = None;
         loop {
             // Fixed when it is first needed: reports come more often than the pause is long.
-            let held = !self.undone.is_empty() || !self.unsaved.is_empty();
+            let held = !self.undone.is_empty();
             retry = if held { retry.or_else(|| Some(Instant::now() + RETRY)) } else { None };
             let due = self.running.values().filter_map(|record| record.machine.next_timeout()).min().map(at);
             let due = due.into_iter().chain(retry).min();
@@ -87,7 +80,6 @@ impl Actor {
                 biased;
                 () = stopped.cancelled() => return,
                 Some(ask) = asks.recv() => self.answer(ask).await,
-                Some(event) = reports.recv() => self.report(event).await,
                 () = timer => {
                     if retry.is_some_and(|retry| retry <= Instant::now()) {
                         retry = None;
@@ -95,6 +87,8 @@ impl Actor {
                     }
                     self.all(|_| Some(Event::Timeout)).await;
                 }
+                // Last: there is always another one soon, and none may keep a deadline from being seen.
+                Some(event) = reports.recv() => self.report(event).await,
             }
             self.begin_waiting().await;
         }
@@ -126,8 +120,7 @@ impl Actor {
                 format!("{}; {message}", record.meta.message)
             };
         }
-        self.feed(id, Event::Command(command)).await;
-        Ok(())
+        self.feed(id, Event::Command(command)).await.map_err(|error| not_durable(id, error))
     }
 
     /// An agent's report concerns every rollout of its module, and at most one of them runs.
@@ -145,45 +138,21 @@ impl Actor {
         let events: Vec<(RolloutId, Event)> =
             self.running.iter().filter_map(|(id, record)| Some((id.clone(), event(record)?))).collect();
         for (id, event) in events {
-            self.feed(&id, event).await;
+            drop(self.feed(&id, event).await);
         }
     }
 
-    pub(super) async fn feed(&mut self, id: &RolloutId, event: Event) {
-        let Some(record) = self.running.get_mut(id) else { return };
+    pub(super) async fn feed(&mut self, id: &RolloutId, event: Event) -> Result<(), Refusal> {
+        let Some(record) = self.running.get_mut(id) else { return Ok(()) };
         let actions = record.machine.handle(event, now());
-        self.perform(id, actions).await;
+        self.perform(id, actions).await
     }
 
     /// Takes a rollout that has just begun.
-    pub(super) async fn adopt(&mut self, record: Record, actions: Vec<Action>) {
+    pub(super) async fn adopt(&mut self, record: Record, actions: Vec<Action>) -> Result<(), Refusal> {
         let id = record.id().clone();
         self.running.insert(id.clone(), record);
-        self.perform(&id, actions).await;
-    }
-
-    /// Ends a rollout here: the store keeps it as history.
-    pub(super) async fn finish(&mut self, id: &RolloutId, outcome: &Outcome) {
-        let Some(record) = self.running.get_mut(id) else { return };
-        record.meta.outcome = Some(outcome.clone());
-        record.meta.ended = Some(now());
-        if !record.machine.phase().is_final() {
-            return;
-        }
-        let stored = record.encode();
-        let (ledger, name, request) = (self.parts.ledger.clone(), id.clone(), record.meta.request.clone());
-        let kept = match stored {
-            Ok(value) => crate::blocking(move || ledger.end_rollout(&name, &request, value))
-                .await
-                .map_err(|error| crate::grpc::chain(&error)),
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(error) = kept {
-            // Its snapshot is on disk as running; the next start of hotd ends it again.
-            tracing::error!(rollout = %id, %error, "an ended rollout is not yet history");
-        }
-        self.show();
-        self.running.remove(id);
+        self.perform(&id, actions).await
     }
 
     /// Lets everybody see what is so.
@@ -207,38 +176,27 @@ impl Actor {
         });
     }
 
-    /// Tries what is undone again, in the order in which it was wanted, and never before the snapshot that wants it.
     async fn retry(&mut self) {
-        for id in std::mem::take(&mut self.unsaved) {
-            if let Err(error) = self.persist(&id, Direction::Onward).await {
-                tracing::debug!(rollout = %id, %error, "still can't be written");
-                self.unsaved.insert(id);
+        let waiting: Vec<RolloutId> = self.undone.keys().cloned().collect();
+        for id in waiting {
+            if let Err(error) = self.catch_up(&id).await {
+                tracing::debug!(rollout = %id, %error, "its state still can't be written");
             }
         }
-        for (id, action) in std::mem::take(&mut self.undone) {
-            if self.unsaved.contains(&id) {
-                self.undone.push((id, action));
-            } else {
-                self.act(&id, action).await;
-            }
-        }
-    }
-
-    /// Puts the snapshot on disk.
-    pub(super) async fn persist(&mut self, id: &RolloutId, direction: Direction) -> Result<(), Refusal> {
-        let Some(record) = self.running.get_mut(id) else { return Ok(()) };
-        record.meta.updated = now();
-        let value = record.encode().map_err(|error| stored(&error))?;
-        let (ledger, name, request) = (self.parts.ledger.clone(), id.clone(), record.meta.request.clone());
-        crate::blocking(move || ledger.put_rollout(&name, &request, value, direction))
-            .await
-            .map_err(|error| stored(&error))
     }
 }
 
 impl Meta {
     pub(super) fn new(request: String, asked: String, message: String) -> Self {
         Self { request, asked, message, updated: now(), ended: None, outcome: None }
+    }
+}
+
+/// It has taken effect here, and can't be acknowledged.
+pub(super) fn not_durable(id: &RolloutId, error: Refusal) -> Refusal {
+    match error {
+        Refusal::Store { why, full } => Refusal::NotDurable { rollout: id.clone(), why, full },
+        other => other,
     }
 }
 

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hot_artifact::{ModuleName, Version};
 use hot_rollout::machine::Spec;
-use hot_rollout::{Command, Event, Module, Move, ReleaseNumber, Revision, Rollout, RolloutId};
+use hot_rollout::{Command, Direction, Event, Module, Move, ReleaseNumber, Revision, Rollout, RolloutId};
 
-use super::actor::{Actor, BeginReply};
+use super::actor::{Actor, BeginReply, not_durable};
+use super::perform::write;
 use super::record::{Meta, Record};
 use super::{NewRollout, Push, Refusal, To, now, stored};
 use crate::ledger::{Ledger, runs_here};
@@ -81,13 +82,12 @@ impl Actor {
             drop(reply.send(Err(Refusal::Over(other))));
         }
         if self.waiting.len() >= WAITING {
-            let refusal =
-                Refusal::Store(format!("{WAITING} rollouts wait already; try again when they have begun"));
+            let refusal = Refusal::TooManyWait;
             drop(reply.send(Err(refusal)));
             return;
         }
         for other in self.in_the_way(&modules) {
-            self.feed(&other, Event::Command(Command::Supersede { by: id.clone() })).await;
+            drop(self.feed(&other, Event::Command(Command::Supersede { by: id.clone() })).await);
         }
         // The task's loop begins it as soon as nothing is in its way.
         self.waiting.push((new, id, reply));
@@ -129,7 +129,14 @@ impl Actor {
         let spec = self.spec(id.clone(), &new.by, moves, new.policy.clone());
         let meta = Meta::new(new.request.clone(), new.asked(), new.message);
         let (machine, actions) = Rollout::start(spec, now());
-        self.adopt(Record { meta, machine }, actions).await;
+        let record = Record { meta, machine };
+        // Nothing of it goes toward stable, so one that can't be written never was.
+        write(&self.parts.ledger, &record, Direction::Onward).await?;
+        let undone = self.undone.entry(id.clone()).or_default();
+        undone.want(actions);
+        undone.saved();
+        self.running.insert(id.clone(), record);
+        drop(self.catch_up(&id).await);
         Ok(id)
     }
 
@@ -139,13 +146,14 @@ impl Actor {
         let name = Module(module.to_string());
         let id = fresh_id();
         for other in self.in_the_way(&BTreeSet::from([name.clone()])) {
-            self.feed(&other, Event::Command(Command::Supersede { by: id.clone() })).await;
+            drop(self.feed(&other, Event::Command(Command::Supersede { by: id.clone() })).await);
         }
         let moves = BTreeMap::from([(name, Move { stable: Some(from), candidate: to })]);
         let spec = self.spec(id.clone(), &by, moves, self.parts.policy.clone());
         let (machine, actions) = Rollout::rollback(spec, now());
         let meta = Meta::new(request, String::new(), message);
-        self.adopt(Record { meta, machine }, actions).await;
+        let adopted = self.adopt(Record { meta, machine }, actions).await;
+        adopted.map_err(|error| not_durable(&id, error))?;
         Ok(id)
     }
 

@@ -11,6 +11,7 @@ mod actor;
 mod begin;
 mod perform;
 mod record;
+mod undone;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -138,9 +139,24 @@ pub(crate) enum Refusal {
     /// The module does not exist.
     #[error("no module is named {0}")]
     NoModule(ModuleName),
-    /// It could not be kept.
-    #[error("{0}")]
-    Store(String),
+    /// So many wait that one more is not taken.
+    #[error("many rollouts wait already for those that they supersede")]
+    TooManyWait,
+    /// It could not be read or kept: nothing has changed.
+    #[error("{why}")]
+    Store {
+        why: String,
+        /// The disk is full.
+        full: bool,
+    },
+    /// It has taken effect here but is not on disk.
+    #[error("rollout {rollout} goes that way here, but that can't be written down: {why}")]
+    NotDurable {
+        rollout: RolloutId,
+        why: String,
+        /// The disk is full.
+        full: bool,
+    },
     /// It does not end.
     #[error("rollout {0} has not gone back yet")]
     StillRuns(RolloutId),
@@ -319,6 +335,7 @@ fn at(time: Time) -> Instant {
     Instant::now() + time.since(now()).into()
 }
 
-fn stored(error: &dyn std::error::Error) -> Refusal {
-    Refusal::Store(crate::grpc::chain(error))
+fn stored(error: &(dyn std::error::Error + 'static)) -> Refusal {
+    let (why, full) = crate::grpc::disk(error);
+    Refusal::Store { why, full }
 }

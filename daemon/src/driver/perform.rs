@@ -1,89 +1,117 @@
 //! Does what a machine wants done, in the order that it demands.
 
-use hot_rollout::{Action, Direction, Module, ReleaseNumber, RolloutId};
+use hot_rollout::{Action, Direction, Kind, Module, Outcome, Phase, ReleaseNumber, Rollout, RolloutId};
 
 use super::actor::Actor;
+use super::record::Record;
+use super::{Refusal, now, stored};
 use crate::journal::Entry;
+use crate::ledger::{Ledger, LedgerError};
+
+/// Why an action could not be done.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// The ledger says no.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// A rollout can't be written.
+    #[error(transparent)]
+    Record(#[from] Refusal),
+}
 
 impl Actor {
     /// Actions toward stable, then the snapshot, then the rest. A snapshot that can't be written holds the rest back
     /// until it can, and the expiry of its assignments stands meanwhile.
-    pub(super) async fn perform(&mut self, id: &RolloutId, actions: Vec<Action>) {
+    ///
+    /// # Errors
+    /// The snapshot is not on disk: nothing must be acknowledged. It is tried again.
+    pub(super) async fn perform(&mut self, id: &RolloutId, actions: Vec<Action>) -> Result<(), Refusal> {
         if actions.is_empty() {
             self.show();
-            return;
+            return Ok(());
         }
-        let (back, rest): (Vec<Action>, Vec<Action>) = actions.into_iter().partition(Action::toward_stable);
-        let direction = if back.is_empty() { Direction::Onward } else { Direction::TowardStable };
-        for action in back {
-            self.act(id, action).await;
-        }
-        if let Err(error) = self.persist(id, direction).await {
+        self.undone.entry(id.clone()).or_default().want(actions);
+        let done = self.catch_up(id).await;
+        if let Err(error) = &done {
             tracing::error!(rollout = %id, %error, "the rollout holds: its state can't be written");
-            self.undone.extend(rest.into_iter().map(|action| (id.clone(), action)));
-            self.unsaved.insert(id.clone());
-            self.show();
-            return;
         }
-        self.show();
-        // What was held back for want of a snapshot comes before what is wanted now.
-        let held = if self.unsaved.remove(id) { self.take_undone(id) } else { Vec::new() };
-        for action in held.into_iter().chain(rest) {
+        done
+    }
+
+    /// Does what is undone of a rollout, as far as it can be done now.
+    pub(super) async fn catch_up(&mut self, id: &RolloutId) -> Result<(), Refusal> {
+        let back = self.undone.get_mut(id).map(super::undone::Undone::take_toward_stable);
+        for action in back.unwrap_or_default() {
             self.act(id, action).await;
         }
+        let undone = self.undone.get(id);
+        if let Some(urgent) = undone.filter(|undone| undone.is_unsaved()).map(|undone| undone.is_urgent()) {
+            let saved = self.save(id, urgent).await;
+            self.show();
+            saved?;
+        }
+        let rest = self.undone.get_mut(id).map(|undone| {
+            undone.saved();
+            undone.take_rest()
+        });
+        for action in rest.unwrap_or_default() {
+            self.act(id, action).await;
+        }
+        self.undone.retain(|_, undone| !undone.is_empty());
         self.show();
+        Ok(())
     }
 
-    /// What is undone of one rollout, in order.
-    fn take_undone(&mut self, id: &RolloutId) -> Vec<Action> {
-        let (of_it, others) =
-            std::mem::take(&mut self.undone).into_iter().partition(|(other, _)| other == id);
-        self.undone = others;
-        let of_it: Vec<(RolloutId, Action)> = of_it;
-        of_it.into_iter().map(|(_, action)| action).collect()
+    /// Puts the snapshot on disk.
+    async fn save(&mut self, id: &RolloutId, urgent: bool) -> Result<(), Refusal> {
+        let Some(record) = self.running.get_mut(id) else { return Ok(()) };
+        record.meta.updated = now();
+        let direction =
+            if urgent || goes_back(&record.machine) { Direction::TowardStable } else { Direction::Onward };
+        write(&self.parts.ledger, record, direction).await
     }
 
-    /// Does one action; what can't be done now is tried again.
-    pub(super) async fn act(&mut self, id: &RolloutId, action: Action) {
+    /// Does one action; what can't be done now is tried again. The end waits until all else is done.
+    async fn act(&mut self, id: &RolloutId, action: Action) {
         let failed = match &action {
             Action::Prepare { node, modules } => {
                 self.parts.cluster.prepare(node, modules);
-                None
+                Ok(())
             }
             Action::Assign { node, assignment, direction } => {
-                self.parts.cluster.assign(node, assignment.clone(), *direction).await.err()
+                let given = self.parts.cluster.assign(node, assignment.clone(), *direction).await;
+                given.map_err(Failure::from)
             }
             Action::Renew { revision } => {
                 let record = self.running.get(id);
                 let modules: Vec<Module> = record
                     .map_or_else(Vec::new, |record| record.machine.spec().moves.keys().cloned().collect());
                 self.parts.cluster.renew(&modules, *revision);
-                None
+                Ok(())
             }
             Action::SetStable { module, release, direction } => {
-                self.set_stable(module, *release, *direction).await.err()
+                self.set_stable(module, *release, *direction).await.map_err(Failure::from)
             }
             Action::Quarantine { module, release, reason } => {
                 let (ledger, module) = (self.parts.ledger.clone(), module.clone());
                 let (release, reason) = (*release, reason.to_string());
-                crate::blocking(move || ledger.quarantine(&module, release, &reason, super::now().0))
-                    .await
-                    .err()
+                let kept = crate::blocking(move || ledger.quarantine(&module, release, &reason, now().0));
+                kept.await.map_err(Failure::from)
             }
             Action::Note(note) => {
                 let entry = Entry::of_note(self.running.get(id), id, note);
                 self.parts.journal.write(entry).await;
-                None
+                Ok(())
             }
-            Action::Finished(outcome) => {
-                let outcome = outcome.clone();
-                self.finish(id, &outcome).await;
-                None
+            Action::Finished(_) if self.undone.get(id).is_some_and(|undone| !undone.is_empty()) => {
+                self.undone.entry(id.clone()).or_default().put_back(action);
+                return;
             }
+            Action::Finished(outcome) => self.finish(id, outcome).await.map_err(Failure::from),
         };
-        if let Some(error) = failed {
+        if let Err(error) = failed {
             tracing::error!(rollout = %id, error = %crate::grpc::chain(&error), "what the rollout wants is not done yet");
-            self.undone.push((id.clone(), action));
+            self.undone.entry(id.clone()).or_default().put_back(action);
         }
     }
 
@@ -92,8 +120,59 @@ impl Actor {
         module: &Module,
         release: Option<ReleaseNumber>,
         direction: Direction,
-    ) -> Result<(), crate::ledger::LedgerError> {
+    ) -> Result<(), LedgerError> {
         let (ledger, module) = (self.parts.ledger.clone(), module.clone());
         crate::blocking(move || ledger.set_stable(&module, release, direction)).await
     }
+
+    /// Writes down how a rollout ended. One that is over becomes history; an incomplete one goes on.
+    async fn finish(&mut self, id: &RolloutId, outcome: &Outcome) -> Result<(), Refusal> {
+        let Some(mut record) = self.running.get(id).cloned() else { return Ok(()) };
+        record.meta.outcome = Some(outcome.clone());
+        record.meta.ended = Some(now());
+        let over = record.machine.phase().is_final();
+        if over {
+            let value = record.encode().map_err(|error| stored(&error))?;
+            let (ledger, name, request) =
+                (self.parts.ledger.clone(), id.clone(), record.meta.request.clone());
+            crate::blocking(move || ledger.end_rollout(&name, &request, value))
+                .await
+                .map_err(|error| stored(&error))?;
+        } else {
+            write(&self.parts.ledger, &record, Direction::Onward).await?;
+        }
+        // Nobody hears of an end that is not on disk.
+        self.running.insert(id.clone(), record);
+        self.show();
+        if over {
+            self.running.remove(id);
+        }
+        Ok(())
+    }
+}
+
+/// Puts a rollout's snapshot on disk.
+pub(super) async fn write(ledger: &Ledger, record: &Record, direction: Direction) -> Result<(), Refusal> {
+    let value = record.encode().map_err(|error| stored(&error))?;
+    let (ledger, name, request) = (ledger.clone(), record.id().clone(), record.meta.request.clone());
+    crate::blocking(move || ledger.put_rollout(&name, &request, value, direction))
+        .await
+        .map_err(|error| stored(&error))
+}
+
+/// All that such a rollout still writes is toward stable.
+fn goes_back(machine: &Rollout) -> bool {
+    machine.kind() == Kind::Rollback
+        || match machine.phase() {
+            Phase::RollingBack { .. }
+            | Phase::RolledBack { .. }
+            | Phase::Failed { .. }
+            | Phase::Superseded { .. } => true,
+            Phase::Preparing
+            | Phase::Starting { .. }
+            | Phase::Baking { .. }
+            | Phase::Promoting { .. }
+            | Phase::Incomplete
+            | Phase::Done => false,
+        }
 }

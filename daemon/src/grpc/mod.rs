@@ -28,7 +28,7 @@ use tonic::transport::Server;
 
 use self::auth::Gate;
 use self::listen::Doors;
-pub(crate) use self::status::chain;
+pub(crate) use self::status::{chain, disk};
 use crate::agent::Agent;
 use crate::driver::Driver;
 use crate::journal::Journal;

@@ -15,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
 
 use super::auth::Caller;
-use super::status::{Refused, invalid, not_found, refused};
+use super::status::{Refused, disk_full, invalid, not_found, refused};
 use super::{Api, convert};
 use crate::agent::Flip;
 use crate::driver::{NewRollout, Push, Refusal, To, View, WentBack};
@@ -420,9 +420,19 @@ pub(super) fn driver_refused(refusal: Refusal) -> Status {
         Refusal::StillRuns(_) => {
             (Code::DeadlineExceeded, "still_running", "rollout", "`hotctl status` says what it waits for.")
         }
-        Refusal::Store(_) => {
+        Refusal::TooManyWait => {
+            (Code::ResourceExhausted, "too_many_waiting", "", "Try again when they have begun.")
+        }
+        Refusal::Store { full: true, .. } => return disk_full(sentence),
+        Refusal::Store { .. } => {
             (Code::Internal, "store", "", "Nothing was changed; see the log of hotd on this node.")
         }
+        Refusal::NotDurable { full, .. } => (
+            if *full { Code::ResourceExhausted } else { Code::Internal },
+            "not_durable",
+            "",
+            "It is tried again; a restart of hotd before that could undo it.",
+        ),
         Refusal::ShuttingDown => (Code::Unavailable, "shutting_down", "", "Try again when it is back."),
     };
     refused(Refused {

@@ -3,6 +3,8 @@
 //! Every status has a sentence for people as its message and a [`hot_proto::v1::ErrorDetail`] for programs. A sentence
 //! says what was found, what was expected and the next thing to do.
 
+use std::io::ErrorKind;
+
 use hot_proto::status::with_detail;
 use hot_proto::v1::ErrorDetail;
 use tonic::{Code, Status};
@@ -65,9 +67,11 @@ pub(crate) fn not_found(field: &'static str, found: impl Into<String>, advice: i
 }
 
 /// An error of this node with its causes, which is nobody's fault outside: logged whole, told in one sentence.
-pub(crate) fn internal(error: &dyn std::error::Error) -> Status {
-    let sentence = chain(error);
-    tracing::error!(error = %sentence, "a call failed");
+pub(crate) fn internal(error: &(dyn std::error::Error + 'static)) -> Status {
+    let (sentence, full) = disk(error);
+    if full {
+        return disk_full(sentence);
+    }
     refused(Refused {
         grpc: Code::Internal,
         code: "internal",
@@ -76,6 +80,37 @@ pub(crate) fn internal(error: &dyn std::error::Error) -> Status {
         expected: String::new(),
         advice: "See the log of hotd on this node.".to_owned(),
     })
+}
+
+/// There is no room to write.
+pub(crate) fn disk_full(found: String) -> Status {
+    refused(Refused {
+        grpc: Code::ResourceExhausted,
+        code: "disk_full",
+        field: "",
+        found,
+        expected: String::new(),
+        advice: "Free some space on it and try again.".to_owned(),
+    })
+}
+
+/// What went wrong with the store, as a sentence without the places of its files, and whether the disk is full. The
+/// whole is logged.
+pub(crate) fn disk(error: &(dyn std::error::Error + 'static)) -> (String, bool) {
+    tracing::error!(error = %chain(error), "the store failed");
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return match io.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                    ("the disk of this node is full".to_owned(), true)
+                }
+                kind => (format!("the disk of this node failed: {kind}"), false),
+            };
+        }
+        cause = error.source();
+    }
+    (chain(error), false)
 }
 
 /// The error and its causes, outermost first, each said once: layers that repeat their cause are not repeated.
@@ -103,6 +138,17 @@ mod tests {
         assert_eq!(hot_proto::status::detail(&status).unwrap().code, "invalid");
         let status = not_found("module", "no module is named `greter`", "Did you mean `greeter`?");
         assert_eq!(status.message(), "module: no module is named `greter`. Did you mean `greeter`?");
+    }
+
+    #[test]
+    fn a_full_disk_is_told_without_its_folders() {
+        let full = std::io::Error::from(ErrorKind::StorageFull);
+        let error =
+            crate::dev::DevError::Io { path: "/var/lib/hot/x".into(), action: "writing", source: full };
+        let status = internal(&error);
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(hot_proto::status::detail(&status).unwrap().code, "disk_full");
+        assert!(status.message().contains("disk") && !status.message().contains("/var"), "{status}");
     }
 
     #[test]
