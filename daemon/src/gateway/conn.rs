@@ -27,12 +27,14 @@ pub(super) struct Client {
     may_pin: bool,
     /// Requests that are being answered.
     busy: Cell<usize>,
-    /// When it became idle: from then it may take its time for the next request.
-    idle_since: Cell<Instant>,
-    /// When the first byte of a head came that is not whole yet.
-    head_since: Cell<Option<Instant>>,
-    /// Since when it has accepted nothing of what is there for it.
-    blocked_since: Cell<Option<Instant>>,
+    /// The first byte of a head came, and it is not whole yet.
+    head_begun: Cell<bool>,
+    /// It accepts nothing of what is there for it.
+    blocked: Cell<bool>,
+    /// Counts whatever it got on with. No clock is read for that: the sweep sees whether it changed.
+    steps: Cell<u32>,
+    /// The steps that the sweep saw, and when it saw them first.
+    seen: Cell<(u32, Instant)>,
     closed: Cell<bool>,
     task: RefCell<Option<Waker>>,
 }
@@ -47,9 +49,10 @@ impl Client {
             trusted: config.forwarded_from.contain(ip),
             may_pin: config.pin_from.contain(ip),
             busy: Cell::new(0),
-            idle_since: Cell::new(Instant::now()),
-            head_since: Cell::new(None),
-            blocked_since: Cell::new(None),
+            head_begun: Cell::new(false),
+            blocked: Cell::new(false),
+            steps: Cell::new(0),
+            seen: Cell::new((0, Instant::now())),
             closed: Cell::new(false),
             task: RefCell::new(None),
         })
@@ -83,7 +86,8 @@ impl Client {
     /// A request has come whole with its head. It is being answered until what this gives is dropped.
     pub(super) fn begin(self: &Rc<Self>) -> Busy {
         self.busy.set(self.busy.get() + 1);
-        self.head_since.set(None);
+        self.head_begun.set(false);
+        self.step();
         Busy { client: Rc::clone(self) }
     }
 
@@ -102,17 +106,28 @@ impl Client {
         }
     }
 
+    fn step(&self) {
+        self.steps.set(self.steps.get().wrapping_add(1));
+    }
+
     /// Ends the connection if the client has taken too long over anything.
     pub(super) fn sweep(&self, now: Instant, config: &GatewayConfig) {
-        let waited = |since: Instant| now.saturating_duration_since(since);
-        let blocked = self.blocked_since.get().is_some_and(|since| waited(since) >= config.stall_timeout);
-        let idle = self.busy.get() == 0 && self.blocked_since.get().is_none();
-        let late = idle
-            && match self.head_since.get() {
-                Some(since) => waited(since) >= config.header_timeout,
-                None => waited(self.idle_since.get()) >= config.idle_timeout,
-            };
-        if blocked || late {
+        let (seen, since) = self.seen.get();
+        if seen != self.steps.get() {
+            self.seen.set((self.steps.get(), now));
+            return;
+        }
+        let waited = now.saturating_duration_since(since);
+        let late = if self.blocked.get() {
+            waited >= config.stall_timeout
+        } else if self.busy.get() > 0 {
+            false
+        } else if self.head_begun.get() {
+            waited >= config.header_timeout
+        } else {
+            waited >= config.idle_timeout
+        };
+        if late {
             self.closed.set(true);
             self.wake();
         }
@@ -128,7 +143,7 @@ pub(super) struct Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         self.client.busy.set(self.client.busy.get() - 1);
-        self.client.idle_since.set(Instant::now());
+        self.client.step();
     }
 }
 
@@ -145,10 +160,8 @@ impl ClientIo {
     }
 
     fn wrote(&self, result: &Poll<io::Result<usize>>) {
-        let since = &self.client.blocked_since;
-        match result {
-            Poll::Pending => since.set(since.get().or_else(|| Some(Instant::now()))),
-            Poll::Ready(_) => since.set(None),
+        if self.client.blocked.replace(result.is_pending()) != result.is_pending() {
+            self.client.step();
         }
     }
 }
@@ -161,8 +174,8 @@ impl Read for ClientIo {
     ) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.socket).poll_read(cx, buffer);
         let client = &self.client;
-        if result.is_ready() && client.busy.get() == 0 && client.head_since.get().is_none() {
-            client.head_since.set(Some(Instant::now()));
+        if result.is_ready() && client.busy.get() == 0 && !client.head_begun.replace(true) {
+            client.step();
         }
         result
     }

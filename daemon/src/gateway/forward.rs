@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use hot_wire::data::{Fields, Response};
 use http::StatusCode;
-use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 
 use super::conn::Client;
@@ -49,7 +49,7 @@ impl<'a> RequestFields<'a> {
         let kept = headers.iter().filter(|(name, _)| self.travels(name));
         let authority = self.parts.uri.authority().map(|authority| authority.as_str().as_bytes());
         // A target with an authority overrules the field (RFC 9112, section 3.2.2).
-        let host = authority.or_else(|| headers.get("host").map(HeaderValue::as_bytes));
+        let host = authority.or_else(|| headers.get(HOST).map(HeaderValue::as_bytes));
         let own = self.client.ip_text().as_bytes();
         let forwarded_for = self.forwarded_for.as_deref().unwrap_or(own);
         let said = |name: &str| self.client.is_trusted() && headers.contains_key(name);
@@ -91,7 +91,7 @@ fn is_hop_by_hop(name: &str) -> bool {
 /// The fields that `Connection` names.
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     let mut named = Vec::new();
-    for value in headers.get_all("connection") {
+    for value in headers.get_all(CONNECTION) {
         for token in value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
             let usual = token.eq_ignore_ascii_case(b"keep-alive") || token.eq_ignore_ascii_case(b"close");
             if !usual && let Ok(name) = HeaderName::from_bytes(token) {

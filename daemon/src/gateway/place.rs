@@ -30,8 +30,8 @@ pub(super) struct Wish<'a> {
     pub(super) pin: Option<&'a str>,
     /// Only stable, and not the instance that the request was lost with.
     pub(super) retry_after: Option<InstanceId>,
-    /// When it came.
-    pub(super) arrived: Instant,
+    /// When it came, if that was before now.
+    pub(super) arrived: Option<Instant>,
 }
 
 /// An instance for a request, and the leave to use it.
@@ -42,6 +42,8 @@ pub(super) struct Placed {
     pub(super) permit: Permit,
     pub(super) release: u64,
     pub(super) at: Instant,
+    /// When the request came.
+    pub(super) arrived: Instant,
     /// It was picked by weight, not pinned.
     pub(super) counted: bool,
 }
@@ -81,18 +83,21 @@ impl Thread {
             Look::Placed(placed) => Ok(placed),
             Look::Refused(refusal) => Err(refusal),
             // Boxed: what only a wait needs would make the future of each request larger.
-            Look::NoTable | Look::Full(_) | Look::NotReady(_) => Box::pin(self.wait(wish)).await,
+            Look::NoTable | Look::Full(_) | Look::NotReady(_) => {
+                let arrived = wish.arrived.unwrap_or_else(Instant::now);
+                Box::pin(self.wait(Wish { arrived: Some(arrived), ..wish }, arrived)).await
+            }
         }
     }
 
-    async fn wait(self: &Rc<Self>, wish: Wish<'_>) -> Result<Placed, Refusal> {
+    async fn wait(self: &Rc<Self>, wish: Wish<'_>, arrived: Instant) -> Result<Placed, Refusal> {
         let patience = Instant::now() + self.config().max_wait;
         let mut permit = None;
         loop {
             let mut changed = pin!(self.changed().notified());
             // Enlisted before the look, so that no change between the two is missed.
             changed.as_mut().enable();
-            let until = |module: &Module| patience.min(wish.arrived + module.table.deadline);
+            let until = |module: &Module| patience.min(arrived + module.table.deadline);
             match self.look(wish, permit.take()) {
                 Look::Placed(placed) => return Ok(placed),
                 Look::Refused(refusal) => return Err(refusal),
@@ -151,6 +156,7 @@ impl Thread {
             link,
             permit,
             at,
+            arrived: wish.arrived.unwrap_or(at),
             counted,
         })
     }

@@ -3,11 +3,10 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Instant;
 
 use bytes::Bytes;
 use hot_wire::data::{HeadError, RequestHead};
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body;
@@ -41,10 +40,10 @@ pub(super) async fn serve(thread: Rc<Thread>, client: Rc<Client>, request: Reque
     if body.size_hint().lower() > thread.config().max_body_bytes {
         return too_large(&thread, body);
     }
-    let pin = forward::pin(&parts.headers).filter(|_| client.may_pin());
+    let pin = if client.may_pin() { forward::pin(&parts.headers) } else { None };
     let served = Serving {
         attempt: Attempt::first(&parts.method, !body.is_end_stream()),
-        wish: Wish { path: parts.uri.path(), pin, retry_after: None, arrived: Instant::now() },
+        wish: Wish { path: parts.uri.path(), pin, retry_after: None, arrived: None },
         thread: &thread,
         client: &client,
         parts: &parts,
@@ -61,7 +60,7 @@ fn answered_here(thread: &Rc<Thread>, parts: &Parts) -> Option<Answer> {
     }
     if parts.version == Version::HTTP_11
         && parts.uri.authority().is_none()
-        && !parts.headers.contains_key("host")
+        && !parts.headers.contains_key(HOST)
     {
         return Some(say(StatusCode::BAD_REQUEST, "the request has no Host header, which HTTP/1.1 asks for"));
     }
@@ -102,6 +101,7 @@ impl Serving<'_> {
                 Err(refusal) => return refused(&refusal),
             };
             self.placements += 1;
+            self.wish.arrived = Some(placed.arrived);
             match self.try_at(placed, body, &mut busy).await {
                 Tried::Answer(answer) => return answer,
                 Tried::Again(again) => body = again,
@@ -154,7 +154,7 @@ impl Serving<'_> {
     }
 
     fn send(&self, placed: &Placed) -> Result<Exchange, HeadError> {
-        let deadline = self.wish.arrived + placed.module.table.deadline;
+        let deadline = placed.arrived + placed.module.table.deadline;
         let left = deadline.saturating_duration_since(placed.at).as_millis();
         let target = self.parts.uri.path_and_query().map_or("/", |target| target.as_str());
         let head = RequestHead {
