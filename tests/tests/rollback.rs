@@ -85,6 +85,25 @@ fn a_rollback_goes_to_the_release_that_is_named() -> Result<()> {
 }
 
 #[test]
+fn a_rollback_without_a_standby_returns_when_traffic_has_moved() -> Result<()> {
+    let node = Node::start()?;
+    let slow = Module::new("good").number("START_MS", 500).build()?;
+    node.push(&slow, &[])?.expect(0)?;
+    for version in ["1.1.0", "1.2.0"] {
+        let next = Module::new("good").version(version).build()?;
+        node.push(&next, &["--steps", "100%", "--bake", "1s"])?.expect(0)?;
+    }
+    // The standby is 1.1.0: the host of 1.0.0 has to be started first.
+    let rollback = node.hotctl(&["rollback", "probe", "--to", "1.0.0"])?.expect(0)?;
+    assert_eq!(
+        hot_tests::get(node.http(), "/probe")?.body().as_ref(),
+        b"probe 1.0.0\n",
+        "after {rollback:?}"
+    );
+    node.stop()
+}
+
+#[test]
 fn a_rollback_never_goes_to_one_that_was_taken_back() -> Result<()> {
     let node = promoted()?;
     node.push(&Module::new("start_fails").version("1.2.0").build()?, &[])?.expect(3)?;

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hot_artifact::{ModuleName, Sha256, Version};
-use hot_rollout::{Command, Event, Module, Node, Policy, ReleaseNumber, RolloutId, Time};
+use hot_rollout::{Command, Event, Module, Node, Outcome, Policy, ReleaseNumber, RolloutId, Time};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -136,6 +136,9 @@ pub(crate) enum Refusal {
     /// There is nothing to go back to.
     #[error("{module} has nothing to return to: {why}")]
     NothingToReturnTo { module: ModuleName, why: String },
+    /// The release to go back to could not serve: what served goes on serving.
+    #[error("{module} did not go back to release {to}: {why}")]
+    NotGoneBack { module: ModuleName, to: ReleaseNumber, why: String },
     /// The module does not exist.
     #[error("no module is named {0}")]
     NoModule(ModuleName),
@@ -254,10 +257,28 @@ impl Driver {
         }
         let (from, to) = begin::way_back(&self.parts.ledger, &module, &to)?;
         let flip = self.parts.agent.turn_back(&name, Some(to), &by);
+        let name = module.clone();
         let rollout = self
-            .ask(|reply| Ask::GoBack(begin::Back { module, from, to, by, message, request }, reply))
+            .ask(|reply| Ask::GoBack(begin::Back { module: name, from, to, by, message, request }, reply))
             .await?;
+        if flip.is_none() {
+            // No standby: traffic moves when its host has started, which can fail.
+            self.arrived(&rollout, module, to).await?;
+        }
         Ok(WentBack { rollout, aborted: false, from, to, flip })
+    }
+
+    /// Returns when a rollback has moved traffic, or says why it did not.
+    async fn arrived(&self, id: &RolloutId, module: ModuleName, to: ReleaseNumber) -> Result<(), Refusal> {
+        self.ended(id).await?;
+        match self.views().borrow().get(id).and_then(|view| view.meta.outcome.clone()) {
+            Some(
+                Outcome::Failed { reason }
+                | Outcome::RolledBack { reason, .. }
+                | Outcome::Superseded { reason },
+            ) => Err(Refusal::NotGoneBack { module, to, why: reason.to_string() }),
+            Some(Outcome::Done | Outcome::Incomplete { .. }) | None => Ok(()),
+        }
     }
 
     /// All rollouts, newest first: those that run and at most `limit` that ended.

@@ -417,6 +417,9 @@ pub(super) fn driver_refused(refusal: Refusal) -> Status {
             "to",
             "`hotctl history` shows what was stable.",
         ),
+        Refusal::NotGoneBack { .. } => {
+            (Code::Aborted, "not_gone_back", "to", "`hotctl status` says what serves.")
+        }
         Refusal::StillRuns(_) => {
             (Code::DeadlineExceeded, "still_running", "rollout", "`hotctl status` says what it waits for.")
         }
