@@ -70,7 +70,11 @@ impl fmt::Display for Waiting {
             Self::Apply { nodes } => {
                 write!(f, "waiting for {} to apply the weights of this step", List(nodes))
             }
-            Self::Bake { share, left } => write!(f, "watching {share} of the traffic, {left} to go"),
+            Self::Bake { share, left } => {
+                // Whole seconds: nobody waits for a fraction of one, and it would be news a thousand times a second.
+                let left = Millis::seconds(left.0.div_ceil(1000));
+                write!(f, "watching {share} of the traffic, {left} to go")
+            }
             Self::Verdict(missing) => write!(f, "holding: {missing}"),
             Self::Person { by } => write!(f, "paused by {by}, until it is resumed, promoted or aborted"),
             Self::Nodes { nodes } if nodes.is_empty() => {
