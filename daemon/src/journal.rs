@@ -2,8 +2,10 @@
 //!
 //! History, never truth: a line that can't be written is in the log instead, and nothing waits for it.
 
-use hot_rollout::{Note, NoteKind, RolloutId};
-use tokio::sync::broadcast;
+use std::sync::Arc;
+
+use hot_rollout::{Cause, Command, Note, NoteKind, Reason, RolloutId};
+use tokio::sync::{Mutex, broadcast};
 
 use crate::driver::Record;
 use crate::store::{Event, Sequenced, Store};
@@ -33,13 +35,15 @@ pub struct Entry {
 pub struct Journal {
     store: Store,
     told: broadcast::Sender<Sequenced>,
+    /// Held from when an event gets its number until it is told: followers hear them in order.
+    order: Arc<Mutex<()>>,
 }
 
 impl Journal {
     /// The journal of this store.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        Self { store, told: broadcast::Sender::new(BACKLOG) }
+        Self { store, told: broadcast::Sender::new(BACKLOG), order: Arc::default() }
     }
 
     /// Writes an entry and tells those who follow.
@@ -59,6 +63,7 @@ impl Journal {
             fields,
         };
         let (store, kept) = (self.store.clone(), event.clone());
+        let _in_order = self.order.lock().await;
         match crate::blocking(move || store.append_event(&kept)).await {
             // Nobody who follows is no error.
             Ok(seq) => drop(self.told.send(Sequenced { seq, event })),
@@ -78,18 +83,44 @@ impl Journal {
 impl Entry {
     /// What a rollout machine wants told.
     pub(crate) fn of_note(record: Option<&Record>, id: &RolloutId, note: &Note) -> Self {
-        let modules: Vec<String> = record.map_or_else(Vec::new, |record| {
-            record.machine.spec().moves.keys().map(ToString::to_string).collect()
-        });
-        let by = record.map(|record| record.machine.spec().by.clone()).unwrap_or_default();
+        let mut modules = record.into_iter().flat_map(|record| record.machine.spec().moves.keys());
+        // Of several it is about none alone.
+        let module = modules.next().filter(|_| modules.next().is_none());
+        let started_by = record.map(|record| record.machine.spec().by.as_str());
         Self {
             kind: kind(&note.kind),
-            module: modules.join(","),
+            module: module.map(ToString::to_string).unwrap_or_default(),
             rollout: id.to_string(),
-            by: if matches!(note.kind, NoteKind::Started) { by } else { String::new() },
+            by: by(&note.kind, started_by).unwrap_or_default().to_owned(),
             text: note.text.clone(),
             fields: serde_json::Map::new(),
         }
+    }
+}
+
+/// Who did it, where somebody did.
+fn by<'a>(kind: &'a NoteKind, started_by: Option<&'a str>) -> Option<&'a str> {
+    match kind {
+        NoteKind::Started => started_by,
+        NoteKind::Command(command) | NoteKind::Ignored(command) => match command {
+            Command::Promote { by, .. }
+            | Command::Pause { by }
+            | Command::Resume { by }
+            | Command::Abort { by } => Some(by),
+            Command::Supersede { .. } => None,
+        },
+        NoteKind::RollingBack { reason } => match reason {
+            Reason::Aborted { by } | Reason::Rollback { by } => Some(by),
+            Reason::Fast { cause: Cause::ByHand { by }, .. } => Some(by),
+            _ => None,
+        },
+        NoteKind::Starting { .. }
+        | NoteKind::Baking { .. }
+        | NoteKind::Passed { .. }
+        | NoteKind::Holding
+        | NoteKind::Promoting
+        | NoteKind::Node { .. }
+        | NoteKind::Finished => None,
     }
 }
 
@@ -106,5 +137,20 @@ fn kind(kind: &NoteKind) -> &'static str {
         NoteKind::Ignored(_) => "rollout.ignored",
         NoteKind::Node { .. } => "rollout.node",
         NoteKind::Finished => "rollout.finished",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_gave_a_command_is_named() {
+        let ann = || "ann".to_owned();
+        let aborted = NoteKind::RollingBack { reason: Reason::Aborted { by: ann() } };
+        assert_eq!(by(&aborted, Some("bob")), Some("ann"));
+        assert_eq!(by(&NoteKind::Command(Command::Pause { by: ann() }), Some("bob")), Some("ann"));
+        assert_eq!(by(&NoteKind::Started, Some("bob")), Some("bob"));
+        assert_eq!(by(&NoteKind::Promoting, Some("bob")), None, "the machine did");
     }
 }

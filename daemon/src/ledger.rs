@@ -223,7 +223,8 @@ impl Ledger {
         at: u64,
     ) -> Result<(), LedgerError> {
         let name = parse(module)?;
-        self.store.update_module(&name, Urgency::Normal, |record| {
+        // It belongs to the way back: what failed must not be tried again because the disk was full.
+        self.store.update_module(&name, Urgency::TowardStable, |record| {
             let digest = record.releases().get(&release.0).map(|release| release.digest);
             // Stable's own bytes under another config are not to blame for what the config did.
             let stable =
@@ -287,9 +288,10 @@ impl Ledger {
         self.store.rollouts().into_iter().map(|record| (id(&record), record.snapshot)).collect()
     }
 
-    /// Rollouts that ended, newest first, at most `limit`.
-    pub fn ended_rollouts(&self, limit: usize) -> Result<Vec<Value>, LedgerError> {
-        Ok(self.store.ended_rollouts(limit)?.into_iter().map(|record| record.snapshot).collect())
+    /// The ids of rollouts that ended, newest first, at most `limit`.
+    pub fn ended_ids(&self, limit: usize) -> Result<Vec<RolloutId>, LedgerError> {
+        let ids = self.store.ended_rollout_ids(limit)?;
+        Ok(ids.into_iter().map(|id| RolloutId(id.as_str().to_owned())).collect())
     }
 
     /// The rollout that a request began.

@@ -4,29 +4,28 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hot_rollout::{Action, Command, Event, Module, RolloutId};
-use tokio::sync::{mpsc, oneshot, watch};
+use hot_rollout::{Action, Command, Event, Kind, Module, Note, NoteKind, Phase, Rollout, RolloutId};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::begin::Waiting;
 use super::record::{Meta, Record};
 use super::undone::Undone;
-use super::{Ask, NewRollout, Parts, Refusal, Views, at, now};
+use super::views::Views;
+use super::{Ask, Order, Parts, Refusal, at, now};
 
-/// Ended rollouts that are kept in memory for those who watch them end. Older ones are in the ledger.
-const REMEMBERED: usize = 64;
+/// Bytes of all that callers said about one rollout.
+const MAX_MESSAGES: usize = 16 * 1024;
 
 /// Between two tries of what could not be done.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// Replies to a call that begins a rollout.
-pub(super) type BeginReply = oneshot::Sender<Result<(RolloutId, bool), Refusal>>;
 
 #[derive(Debug)]
 pub(super) struct Actor {
     pub(super) parts: Parts,
     pub(super) running: BTreeMap<RolloutId, Record>,
     /// Rollouts that begin when those that they supersede have gone back.
-    pub(super) waiting: Vec<(NewRollout, RolloutId, BeginReply)>,
+    pub(super) waiting: Vec<Waiting>,
     /// What could not be done yet, of rollouts where there is something.
     pub(super) undone: BTreeMap<RolloutId, Undone>,
     views: watch::Sender<Arc<Views>>,
@@ -40,7 +39,13 @@ impl Actor {
     /// Takes up the rollouts that ran when the last `hotd` ended.
     pub(super) async fn recover(&mut self) {
         let ledger = self.parts.ledger.clone();
-        let stored = ledger.running_rollouts();
+        match crate::blocking(move || Views::load(&ledger)).await {
+            Ok(views) => drop(self.views.send_replace(Arc::new(views))),
+            Err(error) => {
+                tracing::warn!(error = %crate::grpc::chain(&error), "how rollouts ended is not known now")
+            }
+        }
+        let stored = self.parts.ledger.running_rollouts();
         for (id, value) in stored {
             match Record::decode(value) {
                 Ok(mut record) => {
@@ -97,30 +102,32 @@ impl Actor {
     async fn answer(&mut self, ask: Ask) {
         match ask {
             Ask::Begin(new, reply) => self.begin(new, reply).await,
-            Ask::Command { id, command, message, reply } => {
-                let answer = self.command(&id, command, message).await;
+            Ask::Command(order, reply) => {
+                let answer = self.command(order).await;
                 drop(reply.send(answer));
             }
-            Ask::GoBack(back, reply) => {
-                let answer = self.go_back(back).await;
-                drop(reply.send(answer));
-            }
+            Ask::GoBack(back, reply) => self.go_back(back, reply).await,
         }
     }
 
-    async fn command(&mut self, id: &RolloutId, command: Command, message: String) -> Result<(), Refusal> {
-        let Some(record) = self.running.get_mut(id) else {
-            let known = self.views.borrow().contains_key(id);
-            return Err(if known { Refusal::Over(id.clone()) } else { Refusal::NoRollout(id.to_string()) });
-        };
-        if !message.is_empty() {
-            record.meta.message = if record.meta.message.is_empty() {
-                message
-            } else {
-                format!("{}; {message}", record.meta.message)
-            };
+    async fn command(&mut self, order: Order) -> Result<(), Refusal> {
+        let Order { id, command, message, request } = order;
+        // Whoever gives a command has seen it; and one whose end is only not written yet is over, too.
+        let running = self.running.get_mut(&id).filter(|record| !record.machine.phase().is_final());
+        let Some(record) = running else { return Err(Refusal::Over(id)) };
+        let again = is_so_already(&command, &record.machine);
+        let actions = record.machine.handle(Event::Command(command), now());
+        let ignored =
+            |action: &Action| matches!(action, Action::Note(Note { kind: NoteKind::Ignored(_), .. }));
+        if actions.iter().any(ignored) {
+            let phase = record.machine.phase_name().to_string();
+            return if again { Ok(()) } else { Err(Refusal::TooLate { rollout: id, phase }) };
         }
-        self.feed(id, Event::Command(command)).await.map_err(|error| not_durable(id, error))
+        record.meta.note(&message);
+        if !request.is_empty() {
+            record.meta.aborting_request = request;
+        }
+        self.perform(&id, actions).await.map_err(|error| not_durable(&id, error))
     }
 
     /// An agent's report concerns every rollout of its module, and at most one of them runs.
@@ -148,31 +155,15 @@ impl Actor {
         self.perform(id, actions).await
     }
 
-    /// Takes a rollout that has just begun.
-    pub(super) async fn adopt(&mut self, record: Record, actions: Vec<Action>) -> Result<(), Refusal> {
-        let id = record.id().clone();
-        self.running.insert(id.clone(), record);
-        self.perform(&id, actions).await
-    }
-
     /// Lets everybody see what is so.
     pub(super) fn show(&self) {
-        let fresh: Views =
-            self.running.iter().map(|(id, record)| (id.clone(), Arc::new(record.view()))).collect();
-        self.views.send_if_modified(|views| {
-            let changed = fresh.iter().any(|(id, view)| views.get(id) != Some(view));
-            if changed {
-                let mut next: Views = (**views).clone();
-                next.extend(fresh);
-                while next.len() > REMEMBERED + self.running.len() {
-                    let Some(oldest) = next.keys().find(|id| !self.running.contains_key(*id)).cloned() else {
-                        break;
-                    };
-                    next.remove(&oldest);
-                }
+        let fresh = self.running.values().map(Record::view).collect();
+        self.views.send_if_modified(|views| match views.with(fresh) {
+            Some(next) => {
                 *views = Arc::new(next);
+                true
             }
-            changed
+            None => false,
         });
     }
 
@@ -188,7 +179,35 @@ impl Actor {
 
 impl Meta {
     pub(super) fn new(request: String, asked: String, message: String) -> Self {
-        Self { request, asked, message, updated: now(), ended: None, outcome: None }
+        let aborting_request = String::new();
+        Self { request, asked, aborting_request, message, updated: now(), ended: None, outcome: None }
+    }
+
+    /// Adds why a command was given, as far as there is room: there may be any number of commands.
+    fn note(&mut self, message: &str) {
+        if message.is_empty() || self.message.len() + message.len() > MAX_MESSAGES {
+            return;
+        }
+        if !self.message.is_empty() {
+            self.message.push_str("; ");
+        }
+        self.message.push_str(message);
+    }
+}
+
+/// Whether the command asks for what is so already, which is no error.
+fn is_so_already(command: &Command, machine: &Rollout) -> bool {
+    match command {
+        Command::Pause { .. } => machine.paused().is_some(),
+        Command::Resume { .. } => {
+            machine.paused().is_none()
+                && matches!(machine.phase(), Phase::Preparing | Phase::Starting { .. } | Phase::Baking { .. })
+        }
+        Command::Promote { .. } => matches!(machine.phase(), Phase::Promoting { .. } | Phase::Incomplete),
+        Command::Abort { .. } => {
+            machine.kind() == Kind::Push && matches!(machine.phase(), Phase::RollingBack { .. })
+        }
+        Command::Supersede { .. } => false,
     }
 }
 

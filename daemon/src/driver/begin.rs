@@ -2,95 +2,148 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hot_artifact::{ModuleName, Version};
+use hot_artifact::ModuleName;
 use hot_rollout::machine::Spec;
 use hot_rollout::{Command, Direction, Event, Module, Move, ReleaseNumber, Revision, Rollout, RolloutId};
+use tokio::sync::oneshot;
 
-use super::actor::{Actor, BeginReply, not_durable};
+use super::actor::{Actor, not_durable};
+use super::check::{Tried, check, digest_of, way_back};
 use super::perform::write;
 use super::record::{Meta, Record};
 use super::{NewRollout, Push, Refusal, To, now, stored};
-use crate::ledger::{Ledger, runs_here};
-use crate::store::{ModuleRecord, NewRelease};
+use crate::ledger::Ledger;
+use crate::store::NewRelease;
 
-/// Rollouts that may wait for the one that they supersede.
+/// Rollouts that may wait for the one that they supersede, and calls that may wait for one of them.
 const WAITING: usize = 16;
+
+/// Replies to a call that begins a rollout; true: an earlier call began it.
+pub(super) type BeginReply = oneshot::Sender<Result<(RolloutId, bool), Refusal>>;
+/// Replies to a call that goes back: from which release to which.
+pub(super) type BackReply = oneshot::Sender<Result<(RolloutId, ReleaseNumber, ReleaseNumber), Refusal>>;
 
 /// A rollback to begin.
 #[derive(Debug)]
 pub(super) struct Back {
     pub module: ModuleName,
-    /// The release that is stable.
-    pub from: ReleaseNumber,
-    pub to: ReleaseNumber,
+    pub to: To,
     pub by: String,
     pub message: String,
     pub request: String,
 }
 
+/// A rollout that begins when those that it supersedes have ended.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    id: RolloutId,
+    modules: BTreeSet<Module>,
+    wanted: Wanted,
+}
+
+#[derive(Debug)]
+enum Wanted {
+    /// The first reply is to the call that began it.
+    Push(NewRollout, Vec<BeginReply>),
+    Back(Back, BackReply),
+}
+
+impl Waiting {
+    fn refuse(self, refusal: &Refusal) {
+        match self.wanted {
+            Wanted::Push(_, replies) => {
+                replies.into_iter().for_each(|reply| drop(reply.send(Err(refusal.clone()))));
+            }
+            Wanted::Back(_, reply) => drop(reply.send(Err(refusal.clone()))),
+        }
+    }
+}
+
 impl Actor {
     /// Begins a rollout, or lets it wait until those that it supersedes have gone back.
     pub(super) async fn begin(&mut self, new: NewRollout, reply: BeginReply) {
-        let answer = match self.earlier(&new) {
+        let earlier = match self.earlier(&new.request, &new.asked()).await {
+            Ok(None) => return self.begin_new(new, reply).await,
             Ok(Some(id)) => Ok((id, true)),
-            Ok(None) => match check(&self.parts.ledger, &new.pushes) {
-                Ok(()) => return self.make_room(new, reply).await,
-                Err(refusal) => Err(refusal),
-            },
             Err(refusal) => Err(refusal),
         };
-        drop(reply.send(answer));
+        drop(reply.send(earlier));
+    }
+
+    async fn begin_new(&mut self, new: NewRollout, reply: BeginReply) {
+        for waiting in &mut self.waiting {
+            if let Wanted::Push(other, replies) = &mut waiting.wanted
+                && other.request == new.request
+                && !new.request.is_empty()
+            {
+                let refusal = if other.asked() != new.asked() {
+                    Refusal::RequestReused(new.request)
+                } else if replies.len() >= WAITING {
+                    Refusal::TooManyWait
+                } else {
+                    return replies.push(reply);
+                };
+                return drop(reply.send(Err(refusal)));
+            }
+        }
+        if let Err(refusal) = check(&self.parts.ledger, &self.tried(), &new.pushes) {
+            return drop(reply.send(Err(refusal)));
+        }
+        let modules = new.pushes.iter().map(|push| Module(push.module.to_string())).collect();
+        self.make_room(Waiting { id: fresh_id(), modules, wanted: Wanted::Push(new, vec![reply]) }).await;
+    }
+
+    /// Begins a rollback, or lets it wait until the rollout that has begun meanwhile has ended.
+    pub(super) async fn go_back(&mut self, back: Back, reply: BackReply) {
+        // Here and not only by the caller: two may call at once.
+        match self.earlier(&back.request, &back.asked()).await {
+            Ok(None) => {}
+            Ok(Some(id)) => return drop(reply.send(Err(Refusal::Begun(id)))),
+            Err(refusal) => return drop(reply.send(Err(refusal))),
+        }
+        let modules = BTreeSet::from([Module(back.module.to_string())]);
+        self.make_room(Waiting { id: fresh_id(), modules, wanted: Wanted::Back(back, reply) }).await;
     }
 
     /// The rollout that an earlier call with this request name began.
-    fn earlier(&self, new: &NewRollout) -> Result<Option<RolloutId>, Refusal> {
-        if new.request.is_empty() {
+    async fn earlier(&self, request: &str, asked: &str) -> Result<Option<RolloutId>, Refusal> {
+        if request.is_empty() {
             return Ok(None);
         }
-        let Some(id) = self.parts.ledger.rollout_of_request(&new.request).map_err(|error| stored(&error))?
-        else {
-            return Ok(None);
-        };
-        let known = self.running.get(&id).map(|record| record.meta.asked.clone());
-        let asked = match known {
-            Some(asked) => Some(asked),
-            None => {
-                let value = self.parts.ledger.rollout(&id).map_err(|error| stored(&error))?;
-                value.and_then(|value| Record::decode(value).ok()).map(|record| record.meta.asked)
-            }
-        };
-        if asked.is_some_and(|asked| asked != new.asked()) {
-            return Err(Refusal::RequestReused(new.request.clone()));
+        let (ledger, name) = (self.parts.ledger.clone(), request.to_owned());
+        let found = crate::blocking(move || {
+            let Some(id) = ledger.rollout_of_request(&name)? else { return Ok(None) };
+            let value = ledger.rollout(&id)?;
+            Ok::<_, crate::ledger::LedgerError>(Some((id, value)))
+        });
+        let Some((id, value)) = found.await.map_err(|error| stored(&error))? else { return Ok(None) };
+        // One that can't be read was begun by a newer hotd: it is that call's all the same.
+        let known = value.and_then(|value| Record::decode(value).ok()).map(|record| record.meta.asked);
+        if known.is_some_and(|known| known != asked) {
+            return Err(Refusal::RequestReused(request.to_owned()));
         }
         Ok(Some(id))
     }
 
-    async fn make_room(&mut self, new: NewRollout, reply: BeginReply) {
-        let id = fresh_id();
-        let modules: BTreeSet<Module> =
-            new.pushes.iter().map(|push| Module(push.module.to_string())).collect();
-        // One that waits already has not begun: the newer push takes its place.
-        let mut overtaken = Vec::new();
-        for (waiting, other, reply) in std::mem::take(&mut self.waiting) {
-            if waiting.pushes.iter().any(|push| modules.contains(&Module(push.module.to_string()))) {
-                overtaken.push((other, reply));
-            } else {
-                self.waiting.push((waiting, other, reply));
-            }
-        }
-        for (other, reply) in overtaken {
-            drop(reply.send(Err(Refusal::Over(other))));
+    async fn make_room(&mut self, waiting: Waiting) {
+        // One that waits already has not begun: the newer word takes its place.
+        let (overtaken, kept): (Vec<Waiting>, Vec<Waiting>) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|other| !other.modules.is_disjoint(&waiting.modules));
+        self.waiting = kept;
+        for other in overtaken {
+            let refusal = Refusal::Overtaken { by: waiting.id.clone() };
+            other.refuse(&refusal);
         }
         if self.waiting.len() >= WAITING {
-            let refusal = Refusal::TooManyWait;
-            drop(reply.send(Err(refusal)));
-            return;
+            return waiting.refuse(&Refusal::TooManyWait);
         }
-        for other in self.in_the_way(&modules) {
-            drop(self.feed(&other, Event::Command(Command::Supersede { by: id.clone() })).await);
+        for other in self.in_the_way(&waiting.modules) {
+            // Should it not be durable yet, its end waits for that, and so does the one that supersedes it.
+            drop(self.feed(&other, Event::Command(Command::Supersede { by: waiting.id.clone() })).await);
         }
         // The task's loop begins it as soon as nothing is in its way.
-        self.waiting.push((new, id, reply));
+        self.waiting.push(waiting);
     }
 
     fn in_the_way(&self, modules: &BTreeSet<Module>) -> Vec<RolloutId> {
@@ -99,32 +152,41 @@ impl Actor {
         self.running.iter().filter(|(_, record)| overlaps(record)).map(|(id, _)| id.clone()).collect()
     }
 
+    /// What is tried now, whether or not a node was told.
+    fn tried(&self) -> Vec<Tried> {
+        let moves = self.running.values().flat_map(|record| &record.machine.spec().moves);
+        moves.map(|(module, releases)| (module.clone(), releases.candidate)).collect()
+    }
+
     /// Begins what has waited, where nothing is in its way any more.
     pub(super) async fn begin_waiting(&mut self) {
-        for (new, id, reply) in std::mem::take(&mut self.waiting) {
-            let modules = new.pushes.iter().map(|push| Module(push.module.to_string())).collect();
-            if !self.in_the_way(&modules).is_empty() {
-                self.waiting.push((new, id, reply));
+        for waiting in std::mem::take(&mut self.waiting) {
+            if !self.in_the_way(&waiting.modules).is_empty() {
+                self.waiting.push(waiting);
                 continue;
             }
-            let answer = self.begin_now(new, id).await;
-            drop(reply.send(answer.map(|id| (id, false))));
+            match waiting.wanted {
+                Wanted::Push(new, replies) => {
+                    let answer = self.begin_now(new, waiting.id).await;
+                    for (n, reply) in replies.into_iter().enumerate() {
+                        drop(reply.send(answer.clone().map(|id| (id, n > 0))));
+                    }
+                }
+                Wanted::Back(back, reply) => drop(reply.send(self.go_back_now(back, waiting.id).await)),
+            }
         }
     }
 
     async fn begin_now(&mut self, new: NewRollout, id: RolloutId) -> Result<RolloutId, Refusal> {
         // Again: a version may have gone, or a route been taken, while it waited.
-        check(&self.parts.ledger, &new.pushes)?;
+        check(&self.parts.ledger, &self.tried(), &new.pushes)?;
         let mut moves = BTreeMap::new();
         for push in &new.pushes {
             let candidate = self.release(push, &new).await?;
-            let record = self
-                .parts
-                .ledger
-                .module(&push.module)
-                .ok_or_else(|| Refusal::NoModule(push.module.clone()))?;
-            moves
-                .insert(Module(push.module.to_string()), Move { stable: Ledger::stable(&record), candidate });
+            let record = self.parts.ledger.module(&push.module);
+            let record = record.ok_or_else(|| Refusal::NoModule(push.module.clone()))?;
+            let stable = Ledger::stable(&record);
+            moves.insert(Module(push.module.to_string()), Move { stable, candidate });
         }
         let spec = self.spec(id.clone(), &new.by, moves, new.policy.clone());
         let meta = Meta::new(new.request.clone(), new.asked(), new.message);
@@ -140,21 +202,23 @@ impl Actor {
         Ok(id)
     }
 
-    /// Begins a rollback of a module that no rollout is moving. One that has begun meanwhile is superseded.
-    pub(super) async fn go_back(&mut self, back: Back) -> Result<RolloutId, Refusal> {
-        let Back { module, from, to, by, message, request } = back;
-        let name = Module(module.to_string());
-        let id = fresh_id();
-        for other in self.in_the_way(&BTreeSet::from([name.clone()])) {
-            drop(self.feed(&other, Event::Command(Command::Supersede { by: id.clone() })).await);
-        }
-        let moves = BTreeMap::from([(name, Move { stable: Some(from), candidate: to })]);
+    async fn go_back_now(
+        &mut self,
+        back: Back,
+        id: RolloutId,
+    ) -> Result<(RolloutId, ReleaseNumber, ReleaseNumber), Refusal> {
+        // Only now is it certain what is stable.
+        let (from, to) = way_back(&self.parts.ledger, &self.tried(), &back.module, &back.to)?;
+        let asked = back.asked();
+        let Back { module, by, message, request, .. } = back;
+        let moves =
+            BTreeMap::from([(Module(module.to_string()), Move { stable: Some(from), candidate: to })]);
         let spec = self.spec(id.clone(), &by, moves, self.parts.policy.clone());
         let (machine, actions) = Rollout::rollback(spec, now());
-        let meta = Meta::new(request, String::new(), message);
-        let adopted = self.adopt(Record { meta, machine }, actions).await;
-        adopted.map_err(|error| not_durable(&id, error))?;
-        Ok(id)
+        let meta = Meta::new(request, asked, message);
+        self.running.insert(id.clone(), Record { meta, machine });
+        self.perform(&id, actions).await.map_err(|error| not_durable(&id, error))?;
+        Ok((id, from, to))
     }
 
     fn spec(
@@ -179,18 +243,13 @@ impl Actor {
     async fn release(&self, push: &Push, new: &NewRollout) -> Result<ReleaseNumber, Refusal> {
         let (ledger, module) = (self.parts.ledger.clone(), push.module.clone());
         let record = ledger.module(&module).ok_or_else(|| Refusal::NoModule(module.clone()))?;
-        let digest = digest_of(&record, push)?;
-        let config = ledger.stable_config(&module).map_err(|error| stored(&error))?;
-        let release = NewRelease {
-            version: push.version.clone(),
-            digest,
-            config,
-            at: now().0,
-            by: new.by.clone(),
-            message: new.message.clone(),
-        };
-        let number = crate::blocking(move || ledger.allocate_release(&module, release)).await;
-        number.map_err(|error| stored(&error))
+        let (digest, at) = (digest_of(&record, push)?, now().0);
+        let (version, by, message) = (push.version.clone(), new.by.clone(), new.message.clone());
+        let number = crate::blocking(move || {
+            let config = ledger.stable_config(&module)?;
+            ledger.allocate_release(&module, NewRelease { version, digest, config, at, by, message })
+        });
+        number.await.map_err(|error| stored(&error))
     }
 }
 
@@ -203,94 +262,48 @@ impl NewRollout {
     }
 }
 
-/// Whether these pushes can be rolled out on this node at all.
-fn check(ledger: &Ledger, pushes: &[Push]) -> Result<(), Refusal> {
-    for push in pushes {
-        let record = ledger.module(&push.module).ok_or_else(|| Refusal::NoModule(push.module.clone()))?;
-        let digest = digest_of(&record, push)?;
-        if let Some(quarantine) = record.quarantine.get(&digest) {
-            return Err(Refusal::Quarantined {
-                module: push.module.clone(),
-                version: push.version.clone(),
-                reason: quarantine.reason.clone(),
-            });
-        }
-    }
-    conflicts(ledger, pushes)
-}
-
-/// The digest of the version that this node can run.
-fn digest_of(record: &ModuleRecord, push: &Push) -> Result<hot_artifact::Sha256, Refusal> {
-    let (module, version) = (push.module.clone(), push.version.clone());
-    if record.tombstones().contains_key(&version) {
-        return Err(Refusal::Removed { module, version });
-    }
-    let Some(digest) = runs_here(record, &version) else {
-        return Err(Refusal::NoVersion { module, version });
-    };
-    match push.digests.first() {
-        Some(meant) if !push.digests.contains(&digest) => {
-            Err(Refusal::OtherDigest { module, version, digest: *meant })
-        }
-        Some(_) | None => Ok(digest),
+impl Back {
+    fn asked(&self) -> String {
+        asked_back(&self.module, &self.to)
     }
 }
 
-/// Two modules must not claim one route: those of these pushes, and of what other modules serve or try.
-fn conflicts(ledger: &Ledger, pushes: &[Push]) -> Result<(), Refusal> {
-    let mut routes: Vec<(String, String)> = Vec::new();
-    for (module, record) in ledger.modules() {
-        for release in Ledger::stable(&record).into_iter().chain(Ledger::candidate(&record)) {
-            if let Ok(runnable) = ledger.runnable(&Module(module.to_string()), release) {
-                routes.extend(runnable.routes.into_iter().map(|route| (module.to_string(), route)));
-            }
-        }
-    }
-    for push in pushes {
-        let record = ledger.module(&push.module);
-        let digest = record.and_then(|record| runs_here(&record, &push.version));
-        let of = digest.and_then(|digest| ledger.routes(&digest).ok()).unwrap_or_default();
-        routes.extend(of.into_iter().map(|route| (push.module.to_string(), route)));
-    }
-    let pairs = routes.iter().map(|(module, route)| (module.as_str(), route.as_str()));
-    match crate::gateway::conflicts(pairs).into_iter().next() {
-        Some(conflict) => Err(conflict.into()),
-        None => Ok(()),
-    }
-}
-
-/// The release that serves and the one to go back to: one that was stable before it and was not taken back.
-pub(super) fn way_back(
-    ledger: &Ledger,
-    module: &ModuleName,
-    to: &To,
-) -> Result<(ReleaseNumber, ReleaseNumber), Refusal> {
-    let record = ledger.module(module).ok_or_else(|| Refusal::NoModule(module.clone()))?;
-    let nothing = |why: String| Refusal::NothingToReturnTo { module: module.clone(), why };
-    let Some((&stable, before)) = record.served().split_last() else {
-        return Err(nothing("nothing of it was ever promoted".to_owned()));
-    };
-    let version_of = |release: &u64| record.releases().get(release).map(|release| &release.version);
-    let versioned =
-        |wanted: &Version| before.iter().rev().find(|release| version_of(release) == Some(wanted));
-    let found = match to {
-        To::Preceding => before.last(),
-        To::Release(release) => before.iter().find(|number| **number == release.0),
-        To::Version(version) => versioned(version),
-    };
-    match (found, to) {
-        (Some(found), _) => Ok((ReleaseNumber(stable), ReleaseNumber(*found))),
-        (None, To::Preceding) => Err(nothing(format!("release {stable} is the only one that was stable"))),
-        (None, To::Release(wanted)) => Err(nothing(format!(
-            "release {wanted} was not stable before release {stable}, or was taken back"
-        ))),
-        (None, To::Version(wanted)) => Err(nothing(format!(
-            "no release of version {wanted} was stable before release {stable} and is still here"
-        ))),
+/// What a rollback asks for in one line.
+pub(super) fn asked_back(module: &ModuleName, to: &To) -> String {
+    match to {
+        To::Preceding => format!("{module} back"),
+        To::Release(release) => format!("{module} back to release {release}"),
+        To::Version(version) => format!("{module} back to version {version}"),
     }
 }
 
 /// Ids sort by their time, and are short enough to be typed.
 fn fresh_id() -> RolloutId {
     RolloutId(format!("r{:011x}{:03x}", now().0, rand::random::<u16>() & 0xfff))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_tells_rollbacks_apart() {
+        let module: ModuleName = "greeter".parse().unwrap();
+        let asked = [
+            To::Preceding,
+            To::Release(ReleaseNumber(1)),
+            To::Release(ReleaseNumber(2)),
+            To::Version("1.0.0".parse().unwrap()),
+        ]
+        .map(|to| asked_back(&module, &to));
+        let different: BTreeSet<&String> = asked.iter().collect();
+        assert_eq!(different.len(), asked.len(), "{asked:?}");
+    }
+
+    #[test]
+    fn ids_are_in_the_order_of_their_time() {
+        let first = fresh_id();
+        assert!(first.as_str().len() == 15 && first.as_str().starts_with('r'), "{first}");
+        assert!(first < RolloutId(format!("r{:011x}000", now().0 + 1000)));
+    }
 }

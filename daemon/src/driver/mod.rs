@@ -9,13 +9,15 @@
 
 mod actor;
 mod begin;
+mod check;
 mod perform;
 mod record;
+mod refusal;
 mod undone;
+mod views;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hot_artifact::{ModuleName, Sha256, Version};
 use hot_rollout::{Command, Event, Module, Node, Outcome, Policy, ReleaseNumber, RolloutId, Time};
@@ -24,6 +26,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::actor::Actor;
 pub(crate) use self::record::{Record, View};
+pub(crate) use self::refusal::Refusal;
+use self::refusal::stored;
+pub(crate) use self::views::Views;
 use crate::agent::{Agent, Flip};
 use crate::cluster::Local;
 use crate::journal::Journal;
@@ -33,7 +38,7 @@ use crate::ledger::Ledger;
 const WAITING_CALLS: usize = 64;
 
 /// How long a call waits for a rollout to have gone back.
-const LONGEST_WAY_BACK: std::time::Duration = std::time::Duration::from_secs(60);
+const LONGEST_WAY_BACK: Duration = Duration::from_secs(60);
 
 /// What the driver works with.
 #[derive(Clone, Debug)]
@@ -51,9 +56,6 @@ pub struct Parts {
     /// Where people read what happened.
     pub journal: Journal,
 }
-
-/// The rollouts that run and those that ended last, newest first by id.
-pub(crate) type Views = BTreeMap<RolloutId, Arc<View>>;
 
 /// A handle to the driver; clones are the same driver.
 #[derive(Clone, Debug)]
@@ -103,76 +105,21 @@ pub(crate) struct WentBack {
     pub flip: Option<Flip>,
 }
 
-/// Why a call to the driver changed nothing.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refusal {
-    /// The version was never uploaded.
-    #[error("{module} has no version {version}")]
-    NoVersion { module: ModuleName, version: Version },
-    /// The version is gone.
-    #[error("version {version} of {module} was removed")]
-    Removed { module: ModuleName, version: Version },
-    /// The caller means other bytes.
-    #[error("version {version} of {module} has no artifact with digest {digest}")]
-    OtherDigest { module: ModuleName, version: Version, digest: Sha256 },
-    /// Its digest failed before.
-    #[error("{module} {version} is quarantined: {reason}")]
-    Quarantined { module: ModuleName, version: Version, reason: String },
-    /// Another module has one of its routes.
-    #[error("{0}")]
-    Route(#[from] crate::gateway::Conflict),
-    /// The same request name was used for something else.
-    #[error("request id {0} was used for another rollout")]
-    RequestReused(String),
-    /// There is no such rollout.
-    #[error("no rollout is named {0}")]
-    NoRollout(String),
-    /// It is over.
-    #[error("rollout {0} is over")]
-    Over(RolloutId),
-    /// The module has no rollout.
-    #[error("no rollout of {0} runs")]
-    NothingRuns(String),
-    /// There is nothing to go back to.
-    #[error("{module} has nothing to return to: {why}")]
-    NothingToReturnTo { module: ModuleName, why: String },
-    /// The release to go back to could not serve: what served goes on serving.
-    #[error("{module} did not go back to release {to}: {why}")]
-    NotGoneBack { module: ModuleName, to: ReleaseNumber, why: String },
-    /// The module does not exist.
-    #[error("no module is named {0}")]
-    NoModule(ModuleName),
-    /// So many wait that one more is not taken.
-    #[error("many rollouts wait already for those that they supersede")]
-    TooManyWait,
-    /// It could not be read or kept: nothing has changed.
-    #[error("{why}")]
-    Store {
-        why: String,
-        /// The disk is full.
-        full: bool,
-    },
-    /// It has taken effect here but is not on disk.
-    #[error("rollout {rollout} goes that way here, but that can't be written down: {why}")]
-    NotDurable {
-        rollout: RolloutId,
-        why: String,
-        /// The disk is full.
-        full: bool,
-    },
-    /// It does not end.
-    #[error("rollout {0} has not gone back yet")]
-    StillRuns(RolloutId),
-    /// The node shuts down.
-    #[error("this node is shutting down")]
-    ShuttingDown,
-}
-
 #[derive(Debug)]
 enum Ask {
     Begin(NewRollout, oneshot::Sender<Result<(RolloutId, bool), Refusal>>),
-    Command { id: RolloutId, command: Command, message: String, reply: oneshot::Sender<Result<(), Refusal>> },
-    GoBack(begin::Back, oneshot::Sender<Result<RolloutId, Refusal>>),
+    Command(Order, oneshot::Sender<Result<(), Refusal>>),
+    GoBack(begin::Back, begin::BackReply),
+}
+
+/// A command to a rollout that runs.
+#[derive(Debug)]
+struct Order {
+    id: RolloutId,
+    command: Command,
+    message: String,
+    /// The request name of the rollback that it is part of; empty: none.
+    request: String,
 }
 
 impl Driver {
@@ -198,7 +145,7 @@ impl Driver {
     /// One rollout, from memory or from the ledger.
     pub(crate) async fn view(&self, id: &RolloutId) -> Result<Arc<View>, Refusal> {
         if let Some(view) = self.views.borrow().get(id) {
-            return Ok(Arc::clone(view));
+            return Ok(view);
         }
         let (ledger, wanted) = (self.parts.ledger.clone(), id.clone());
         let found = crate::blocking(move || ledger.rollout(&wanted)).await.map_err(|error| stored(&error))?;
@@ -219,19 +166,25 @@ impl Driver {
         command: Command,
         message: String,
     ) -> Result<Option<Flip>, Refusal> {
+        self.order(Order { id, command, message, request: String::new() }).await
+    }
+
+    async fn order(&self, order: Order) -> Result<Option<Flip>, Refusal> {
         let mut flip = None;
-        if let Command::Abort { by } = &command
-            && let Some(view) = self.views.borrow().get(&id).filter(|view| !view.status.phase.is_final())
-        {
-            for module in view.spec.moves.keys() {
-                flip = self.parts.agent.turn_back(module, None, by).or(flip);
+        if let Command::Abort { by } = &order.command {
+            let view = self.views.borrow().get(&order.id);
+            if let Some(view) = view.filter(|view| view.is_push_under_way()) {
+                for module in view.spec.moves.keys() {
+                    flip = self.parts.agent.turn_back(module, None, by).or(flip);
+                }
             }
         }
-        self.ask(|reply| Ask::Command { id, command, message, reply }).await?;
+        self.ask(|reply| Ask::Command(order, reply)).await?;
         Ok(flip)
     }
 
-    /// Takes a module back: its running rollout is aborted, else its preceding stable serves again.
+    /// Takes a module back: its running rollout is aborted, else its preceding stable serves again. Traffic has moved
+    /// on this node when it returns.
     pub(crate) async fn go_back(
         &self,
         module: ModuleName,
@@ -240,69 +193,96 @@ impl Driver {
         message: String,
         request: String,
     ) -> Result<WentBack, Refusal> {
-        if let Some(done) = self.went_back(&module, &request).await? {
-            return Ok(done);
+        if let Some(done) = self.went_back(&module, &to, &request).await? {
+            return self.moved(&module, done).await;
         }
         let name = Module(module.to_string());
-        let running = self.running(&name);
-        if let Some(view) = running.filter(|_| to == To::Preceding) {
-            let releases = view.spec.moves.get(&name).copied();
-            let Some((from, to)) = releases.and_then(|of| Some((of.candidate, of.stable?))) else {
-                let why = "its first release is still being tried; abort it instead".to_owned();
-                return Err(Refusal::NothingToReturnTo { module, why });
-            };
-            let id = view.status.id.clone();
-            let flip = self.command(id.clone(), Command::Abort { by }, message).await?;
-            return Ok(WentBack { rollout: id, aborted: true, from, to, flip });
+        if let Some(view) = self.running(&name) {
+            let same = |target: ReleaseNumber| to == To::Preceding || to == To::Release(target);
+            if let Some(done) = view.way_back(&name).filter(|done| same(done.to)) {
+                return self.moved(&module, done).await;
+            }
+            if to == To::Preceding {
+                return self.abort_as_rollback(&view, module, by, message, request).await;
+            }
         }
-        let (from, to) = begin::way_back(&self.parts.ledger, &module, &to)?;
-        let flip = self.parts.agent.turn_back(&name, Some(to), &by);
-        let name = module.clone();
-        let rollout = self
-            .ask(|reply| Ask::GoBack(begin::Back { module: name, from, to, by, message, request }, reply))
-            .await?;
-        if flip.is_none() {
-            // No standby: traffic moves when its host has started, which can fail.
-            self.arrived(&rollout, module, to).await?;
-        }
-        Ok(WentBack { rollout, aborted: false, from, to, flip })
+        // Said again by the driver's task, which alone knows what has begun meanwhile.
+        let (_, target) = check::way_back(&self.parts.ledger, &[], &module, &to)?;
+        // Where a candidate was tried beside it, this went to stable: on the way, but not there yet.
+        let flip = self.parts.agent.turn_back(&name, Some(target), &by).filter(|flip| flip.to == target);
+        let back = begin::Back { module: module.clone(), to, by, message, request };
+        let done = match self.ask(|reply| Ask::GoBack(back, reply)).await {
+            Ok((rollout, from, to)) => WentBack { rollout, aborted: false, from, to, flip },
+            Err(Refusal::Begun(id)) => {
+                let done = self.view(&id).await?.way_back(&name);
+                done.ok_or(Refusal::Begun(id))?
+            }
+            Err(refusal) => return Err(refusal),
+        };
+        self.moved(&module, done).await
     }
 
-    /// Returns when a rollback has moved traffic, or says why it did not.
-    async fn arrived(&self, id: &RolloutId, module: ModuleName, to: ReleaseNumber) -> Result<(), Refusal> {
-        self.ended(id).await?;
-        match self.views().borrow().get(id).and_then(|view| view.meta.outcome.clone()) {
+    async fn abort_as_rollback(
+        &self,
+        view: &View,
+        module: ModuleName,
+        by: String,
+        message: String,
+        request: String,
+    ) -> Result<WentBack, Refusal> {
+        let releases = view.spec.moves.get(&Module(module.to_string()));
+        let Some((from, to)) = releases.and_then(|of| Some((of.candidate, of.stable?))) else {
+            let why = "its first release is still being tried; abort it instead".to_owned();
+            return Err(Refusal::NothingToReturnTo { module, why });
+        };
+        let rollout = view.status.id.clone();
+        let order = Order { id: rollout.clone(), command: Command::Abort { by }, message, request };
+        let flip = self.order(order).await?;
+        Ok(WentBack { rollout, aborted: true, from, to, flip })
+    }
+
+    /// Waits until traffic has moved on this node, which it has where there was a standby.
+    async fn moved(&self, module: &ModuleName, done: WentBack) -> Result<WentBack, Refusal> {
+        if done.flip.is_some() || done.aborted {
+            return Ok(done);
+        }
+        self.ended(&done.rollout).await?;
+        match &self.view(&done.rollout).await?.meta.outcome {
             Some(
                 Outcome::Failed { reason }
                 | Outcome::RolledBack { reason, .. }
                 | Outcome::Superseded { reason },
-            ) => Err(Refusal::NotGoneBack { module, to, why: reason.to_string() }),
-            Some(Outcome::Done | Outcome::Incomplete { .. }) | None => Ok(()),
+            ) => {
+                let why = reason.to_string();
+                Err(Refusal::NotGoneBack { module: module.clone(), to: done.to, why })
+            }
+            Some(Outcome::Done | Outcome::Incomplete { .. }) | None => Ok(done),
         }
     }
 
-    /// All rollouts, newest first: those that run and at most `limit` that ended.
-    pub(crate) async fn all_views(&self, limit: usize) -> Result<Vec<Arc<View>>, Refusal> {
-        let ledger = self.parts.ledger.clone();
-        let ended =
-            crate::blocking(move || ledger.ended_rollouts(limit)).await.map_err(|error| stored(&error))?;
-        let mut all: Views = (**self.views.borrow()).clone();
-        for value in ended {
-            match Record::decode(value) {
-                Ok(record) => drop(all.entry(record.id().clone()).or_insert_with(|| Arc::new(record.view()))),
-                Err(error) => {
-                    tracing::debug!(error = %crate::grpc::chain(&error), "an old rollout is left out")
-                }
-            }
-        }
-        // Ids sort by time.
-        Ok(all.into_values().rev().collect())
+    /// Rollouts for which `wanted` holds, newest first, at most `limit`.
+    pub(crate) async fn list(
+        &self,
+        limit: usize,
+        wanted: impl Fn(&View) -> bool + Send + 'static,
+    ) -> Result<Vec<Arc<View>>, Refusal> {
+        let (ledger, known) = (self.parts.ledger.clone(), Arc::clone(&self.views.borrow()));
+        crate::blocking(move || known.list(&ledger, limit, wanted)).await.map_err(|error| stored(&error))
+    }
+
+    /// The ids that begin with `prefix`: at most two, which is enough to know that one is not the only one.
+    pub(crate) async fn named(&self, prefix: &str) -> Result<Vec<RolloutId>, Refusal> {
+        let (ledger, known) = (self.parts.ledger.clone(), Arc::clone(&self.views.borrow()));
+        let prefix = prefix.to_owned();
+        crate::blocking(move || known.named(&ledger, &prefix)).await.map_err(|error| stored(&error))
     }
 
     /// Returns when the rollout is over.
     pub(crate) async fn ended(&self, id: &RolloutId) -> Result<(), Refusal> {
         let mut views = self.views();
-        let over = |views: &Arc<Views>| views.get(id).is_none_or(|view| view.meta.ended.is_some());
+        let over = |views: &Arc<Views>| {
+            views.get(id).is_none_or(|view| view.status.phase.is_final() && view.meta.ended.is_some())
+        };
         let waited = tokio::time::timeout(LONGEST_WAY_BACK, views.wait_for(over)).await;
         match waited {
             Ok(Ok(_)) => Ok(()),
@@ -313,24 +293,36 @@ impl Driver {
 
     /// The running rollout of a module.
     pub(crate) fn running(&self, module: &Module) -> Option<Arc<View>> {
-        let views = self.views.borrow();
-        let of = |view: &&Arc<View>| view.spec.moves.contains_key(module) && !view.status.phase.is_final();
-        views.values().find(of).cloned()
+        self.latest(module).filter(|view| !view.status.phase.is_final())
+    }
+
+    /// The running rollout of a module, else its latest one.
+    pub(crate) fn latest(&self, module: &Module) -> Option<Arc<View>> {
+        self.views.borrow().latest(module)
     }
 
     /// What an earlier call with this request name did.
-    async fn went_back(&self, module: &ModuleName, request: &str) -> Result<Option<WentBack>, Refusal> {
+    async fn went_back(
+        &self,
+        module: &ModuleName,
+        to: &To,
+        request: &str,
+    ) -> Result<Option<WentBack>, Refusal> {
         if request.is_empty() {
             return Ok(None);
         }
-        let found = self.parts.ledger.rollout_of_request(request).map_err(|error| stored(&error))?;
-        let Some(rollout) = found else { return Ok(None) };
+        let name = Module(module.to_string());
+        if let Some(done) = self.views.borrow().aborted_by(&name, request) {
+            return Ok(Some(done));
+        }
+        let (ledger, wanted) = (self.parts.ledger.clone(), request.to_owned());
+        let found = crate::blocking(move || ledger.rollout_of_request(&wanted)).await;
+        let Some(rollout) = found.map_err(|error| stored(&error))? else { return Ok(None) };
         let view = self.view(&rollout).await?;
-        let releases = view.spec.moves.get(&Module(module.to_string()));
-        let Some((from, to)) = releases.and_then(|of| Some((of.stable?, of.candidate))) else {
-            return Err(Refusal::RequestReused(request.to_owned()));
-        };
-        Ok(Some(WentBack { rollout, aborted: false, from, to, flip: None }))
+        match view.way_back(&name).filter(|_| view.meta.asked == begin::asked_back(module, to)) {
+            Some(done) => Ok(Some(done)),
+            None => Err(Refusal::RequestReused(request.to_owned())),
+        }
     }
 
     async fn ask<T>(
@@ -354,9 +346,4 @@ fn now() -> Time {
 /// When `time` will be, on the clock that timers use.
 fn at(time: Time) -> Instant {
     Instant::now() + time.since(now()).into()
-}
-
-fn stored(error: &(dyn std::error::Error + 'static)) -> Refusal {
-    let (why, full) = crate::grpc::disk(error);
-    Refusal::Store { why, full }
 }

@@ -1,6 +1,6 @@
 //! A rollout as the driver keeps it: the machine's snapshot, and beside it what only people ask for.
 
-use hot_rollout::{DecodeError, Outcome, Rollout, RolloutId, Status, Time};
+use hot_rollout::{DecodeError, Outcome, PhaseName, Rollout, RolloutId, Status, Time};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -13,6 +13,9 @@ pub(crate) struct Meta {
     /// What that call asked for, so that another call under the same name is noticed.
     #[serde(default)]
     pub asked: String,
+    /// The request name of the rollback that aborted it; empty: none.
+    #[serde(default)]
+    pub aborting_request: String,
     /// Why, as the caller said.
     #[serde(default)]
     pub message: String,
@@ -45,6 +48,8 @@ pub(crate) struct Record {
 pub(crate) struct View {
     pub meta: Meta,
     pub status: Status,
+    /// Where it was paused, while it is.
+    pub paused_in: Option<PhaseName>,
     /// Releases that it moves, whether or not it is over.
     pub spec: hot_rollout::machine::Spec,
     pub steps: Vec<hot_rollout::Step>,
@@ -81,6 +86,7 @@ impl Record {
         View {
             meta: self.meta.clone(),
             status: self.machine.status(),
+            paused_in: self.machine.paused().map(|_| self.machine.phase().name()),
             spec: self.machine.spec().clone(),
             steps: self.machine.steps().to_vec(),
         }

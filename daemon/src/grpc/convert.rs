@@ -34,7 +34,8 @@ pub(super) fn phase(phase: PhaseName) -> v1::Phase {
         PhaseName::Promoting => v1::Phase::Promoting,
         PhaseName::Done => v1::Phase::Done,
         PhaseName::RollingBack => v1::Phase::RollingBack,
-        PhaseName::RolledBack | PhaseName::Failed => v1::Phase::RolledBack,
+        PhaseName::RolledBack => v1::Phase::RolledBack,
+        PhaseName::Failed => v1::Phase::Failed,
         PhaseName::Superseded => v1::Phase::Superseded,
         PhaseName::Incomplete => v1::Phase::Incomplete,
     }
@@ -112,8 +113,8 @@ pub(super) fn rollout(ledger: &Ledger, view: &View) -> v1::Rollout {
             })
             .collect(),
         phase: phase(*at).into(),
-        paused_in: v1::Phase::Unspecified.into(),
-        step: step.map_or(0, |step| u32::try_from(step.saturating_sub(1)).unwrap_or(u32::MAX)),
+        paused_in: view.paused_in.map_or(v1::Phase::Unspecified, phase).into(),
+        step: u32::try_from(step_from_zero(*at, *step, view.steps.len())).unwrap_or(u32::MAX),
         steps: view
             .steps
             .iter()
@@ -132,6 +133,15 @@ pub(super) fn rollout(ledger: &Ledger, view: &View) -> v1::Rollout {
         message: view.meta.message.clone(),
         nodes: view.spec.nodes.iter().map(ToString::to_string).collect(),
         rollback: view.status.kind == Kind::Rollback,
+    }
+}
+
+/// The machine counts steps from 1, and has none when all are behind it.
+fn step_from_zero(at: PhaseName, step: Option<usize>, steps: usize) -> usize {
+    match (at, step) {
+        (_, Some(step)) => step.saturating_sub(1),
+        (PhaseName::Promoting | PhaseName::Done | PhaseName::Incomplete, None) => steps.saturating_sub(1),
+        (_, None) => 0,
     }
 }
 
@@ -172,5 +182,25 @@ pub(super) fn instance(agent: &Agent, slot: &Slot, run: &Run) -> v1::Instance {
         p99_ms: milliseconds(0.99),
         started: Some(run.started.into()),
         pid: run.instance.as_ref().map_or(0, crate::supervisor::Instance::pid),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_count_from_zero_and_end_at_the_last() {
+        assert_eq!(step_from_zero(PhaseName::Preparing, None, 3), 0);
+        assert_eq!(step_from_zero(PhaseName::Baking, Some(1), 3), 0);
+        assert_eq!(step_from_zero(PhaseName::Paused, Some(3), 3), 2);
+        assert_eq!(step_from_zero(PhaseName::Done, None, 3), 2);
+        assert_eq!(step_from_zero(PhaseName::RolledBack, None, 3), 0);
+    }
+
+    #[test]
+    fn a_failed_first_release_is_not_called_rolled_back() {
+        assert_eq!(phase(PhaseName::Failed), v1::Phase::Failed);
+        assert_eq!(phase(PhaseName::RolledBack), v1::Phase::RolledBack);
     }
 }

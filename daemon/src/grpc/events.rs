@@ -8,12 +8,12 @@ use hot_proto::v1::{self, event_service_server::EventService};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::Api;
 use super::convert::timestamp;
 use super::rollouts::module_name;
-use super::status::internal;
+use super::status::{Refused, internal, refused};
 use crate::store::{EventQuery, Sequenced};
 
 /// How many events a call gives when the caller does not say, and at the most.
@@ -57,11 +57,12 @@ impl EventService for Events {
             (0, tail) => self.read(module.clone(), 0, tail).await?,
             (after, _) => self.read(module.clone(), after, LIMIT.1).await?,
         };
+        let paged = after > 0;
         let (sender, receiver) = mpsc::channel(16);
         let (service, stopped) = (self.clone(), self.0.stopped.clone());
         tokio::spawn(async move {
             tokio::select! {
-                () = service.feed(past, follower, module, sender) => {}
+                () = service.feed(past, paged, follower, module, sender) => {}
                 () = stopped.cancelled() => {}
             }
         });
@@ -86,16 +87,28 @@ impl Events {
     async fn feed(
         self,
         past: Vec<Sequenced>,
+        paged: bool,
         mut follower: tokio::sync::broadcast::Receiver<Sequenced>,
         module: Option<ModuleName>,
         sender: mpsc::Sender<Result<v1::FollowEventsResponse, Status>>,
     ) {
-        let mut last = 0;
-        for event in past {
-            last = event.seq;
-            if sender.send(Ok(v1::FollowEventsResponse { event: Some(self.event(event)) })).await.is_err() {
-                return;
+        let (mut last, mut page) = (0, past);
+        loop {
+            let more = paged && page.len() >= LIMIT.1;
+            for event in page {
+                last = event.seq;
+                let message = v1::FollowEventsResponse { event: Some(self.event(event)) };
+                if sender.send(Ok(message)).await.is_err() {
+                    return;
+                }
             }
+            if !more {
+                break;
+            }
+            page = match self.read(module.clone(), last, LIMIT.1).await {
+                Ok(page) => page,
+                Err(status) => return drop(sender.send(Err(status)).await),
+            };
         }
         loop {
             let event = tokio::select! {
@@ -106,9 +119,7 @@ impl Events {
                 Ok(event) if event.seq <= last => continue,
                 Ok(event) if module.is_some() && event.event.module != module => continue,
                 Ok(event) => Ok(v1::FollowEventsResponse { event: Some(self.event(event)) }),
-                Err(RecvError::Lagged(missed)) => Err(Status::resource_exhausted(format!(
-                    "{missed} events came faster than they were read; go on with `after` the last one that you have"
-                ))),
+                Err(RecvError::Lagged(missed)) => Err(too_slow(missed)),
                 Err(RecvError::Closed) => return,
             };
             let failed = message.is_err();
@@ -131,6 +142,17 @@ impl Events {
             text: event.text,
         }
     }
+}
+
+fn too_slow(missed: u64) -> Status {
+    refused(Refused {
+        grpc: Code::ResourceExhausted,
+        code: "too_slow",
+        field: "",
+        found: format!("{missed} events came faster than they were read"),
+        expected: String::new(),
+        advice: "Go on with `after` the last one that you have.".to_owned(),
+    })
 }
 
 fn wanted(module: &str) -> Result<Option<ModuleName>, Status> {

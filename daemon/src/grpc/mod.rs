@@ -11,6 +11,8 @@ pub mod listen;
 mod logs;
 mod modules;
 mod nodes;
+mod policy;
+mod refusal;
 mod rollouts;
 pub(crate) mod status;
 

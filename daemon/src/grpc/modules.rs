@@ -13,7 +13,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
 
 use super::auth::Caller;
-use super::rollouts::{driver_refused, module_name};
+use super::refusal::driver_refused;
+use super::rollouts::module_name;
 use super::status::{Refused, internal, refused};
 use super::{Api, convert};
 use crate::driver::{Refusal, View};
@@ -25,6 +26,8 @@ use crate::store::{ModuleRecord, Removal};
 const HISTORY: (usize, usize) = (50, 1000);
 /// How many lines `Logs` begins with when the caller does not say, and at the most.
 const TAIL: (usize, usize) = (100, 10_000);
+/// Rollouts of one module that are ended, one after the other, before it is removed.
+const MAX_STOPS: usize = 4;
 /// A watcher hears at least so often: counters move without events.
 const PULSE: Duration = Duration::from_secs(1);
 /// A watcher hears at most so often: changes come in bursts.
@@ -43,14 +46,15 @@ impl ModuleService for Modules {
     type LogsStream = Flow<v1::LogsResponse>;
 
     async fn list(&self, _request: Request<v1::ListModulesRequest>) -> Reply<v1::ListModulesResponse> {
-        Ok(Response::new(v1::ListModulesResponse { modules: self.all().await? }))
+        Ok(Response::new(v1::ListModulesResponse { modules: self.all("") }))
     }
 
     async fn get(&self, request: Request<v1::GetModuleRequest>) -> Reply<v1::GetModuleResponse> {
         let name = module_name(&request.into_inner().module)?;
         let record = self.record(&name)?;
-        let latest = self.0.driver.all_views(HISTORY.1).await.map_err(driver_refused)?;
-        Ok(Response::new(v1::GetModuleResponse { module: Some(self.module(&name, &record, &latest)) }))
+        let latest = self.0.driver.latest(&Module(name.to_string()));
+        let module = Some(self.module(&name, &record, latest.as_ref()));
+        Ok(Response::new(v1::GetModuleResponse { module }))
     }
 
     async fn watch(&self, request: Request<v1::WatchModulesRequest>) -> Reply<Self::WatchStream> {
@@ -85,9 +89,15 @@ impl ModuleService for Modules {
         };
         let stable = Ledger::stable(&record);
         let module = Module(name.to_string());
-        let views = self.0.driver.all_views(HISTORY.1).await.map_err(driver_refused)?;
-        let of_module = views.iter().filter(|view| view.spec.moves.contains_key(&module));
-        let entries = of_module.take(limit).filter_map(|view| self.entry(&module, stable, view)).collect();
+        let of = module.clone();
+        let wanted = move |view: &View| view.spec.moves.contains_key(&of);
+        let views = self.0.driver.list(limit, wanted).await.map_err(driver_refused)?;
+        let ledger = self.0.ledger.clone();
+        // A release that is no longer kept is looked up in the history, on disk.
+        let entries = crate::blocking(move || {
+            views.iter().filter_map(|view| entry(&ledger, &module, stable, view)).collect()
+        })
+        .await;
         Ok(Response::new(v1::HistoryResponse { entries }))
     }
 
@@ -136,20 +146,23 @@ impl Modules {
         self.0.ledger.module(name).ok_or_else(|| driver_refused(Refusal::NoModule(name.clone())))
     }
 
-    async fn all(&self) -> Result<Vec<v1::Module>, Status> {
-        let views = self.0.driver.all_views(HISTORY.1).await.map_err(driver_refused)?;
-        Ok(self.0.ledger.modules().iter().map(|(name, record)| self.module(name, record, &views)).collect())
+    /// All modules, or only this one, out of memory.
+    fn all(&self, only: &str) -> Vec<v1::Module> {
+        let views = Arc::clone(&self.0.driver.views().borrow());
+        let latest = views.latest_of_all();
+        let mut modules = self.0.ledger.modules();
+        modules.retain(|(name, _)| only.is_empty() || name.as_str() == only);
+        let shown = modules
+            .iter()
+            .map(|(name, record)| self.module(name, record, latest.get(&Module(name.to_string())).copied()));
+        shown.collect()
     }
 
     async fn feed(self, module: String, sender: mpsc::Sender<Result<v1::WatchModulesResponse, Status>>) {
         let (mut rollouts, mut instances) = (self.0.driver.views(), self.0.agent.changes());
         loop {
-            let message = self.all().await.map(|mut modules| {
-                modules.retain(|of| module.is_empty() || of.name == module);
-                v1::WatchModulesResponse { modules }
-            });
-            let failed = message.is_err();
-            if sender.send(message).await.is_err() || failed {
+            let message = v1::WatchModulesResponse { modules: self.all(&module) };
+            if sender.send(Ok(message)).await.is_err() {
                 return;
             }
             tokio::time::sleep(LEAST).await;
@@ -162,9 +175,8 @@ impl Modules {
         }
     }
 
-    fn module(&self, name: &ModuleName, record: &ModuleRecord, views: &[Arc<View>]) -> v1::Module {
+    fn module(&self, name: &ModuleName, record: &ModuleRecord, rollout: Option<&Arc<View>>) -> v1::Module {
         let module = Module(name.to_string());
-        let rollout = views.iter().find(|view| view.spec.moves.contains_key(&module));
         let running = rollout.filter(|view| !view.status.phase.is_final());
         let status =
             |view: &Arc<View>| view.status.modules.iter().find(|status| status.module == module).cloned();
@@ -261,24 +273,6 @@ impl Modules {
         })
     }
 
-    fn entry(&self, module: &Module, stable: Option<ReleaseNumber>, view: &View) -> Option<v1::HistoryEntry> {
-        let releases = view.spec.moves.get(module)?;
-        let reference = |release: ReleaseNumber| convert::release(&self.0.ledger, module, release);
-        Some(v1::HistoryEntry {
-            release: Some(reference(releases.candidate)),
-            before: releases.stable.map(reference),
-            rollout: view.status.id.to_string(),
-            principal: view.status.by.clone(),
-            started: Some(convert::timestamp(view.status.started.0)),
-            ended: view.meta.ended.map(|ended| convert::timestamp(ended.0)),
-            message: view.meta.message.clone(),
-            outcome: convert::outcome(view.meta.outcome.as_ref()).into(),
-            reason: view.status.reason.as_ref().map(ToString::to_string).unwrap_or_default(),
-            rollback: view.status.kind == Kind::Rollback,
-            stable: stable == Some(releases.candidate),
-        })
-    }
-
     /// A version that is served, tried or kept ready must stay.
     fn refuse_in_use(
         &self,
@@ -286,7 +280,11 @@ impl Modules {
         record: &ModuleRecord,
         version: &Version,
     ) -> Result<(), Status> {
-        let roles = self.roles(&Module(name.to_string()));
+        let module = Module(name.to_string());
+        let mut roles = self.roles(&module);
+        // One that prepares has told no node yet.
+        let moves = self.0.driver.running(&module).and_then(|view| view.spec.moves.get(&module).copied());
+        roles.extend(moves.map(|moves| (moves.candidate, v1::Role::Candidate)));
         let uses = |release: &ReleaseNumber| {
             record.releases().get(&release.0).is_some_and(|it| it.version == *version)
         };
@@ -310,14 +308,17 @@ impl Modules {
     /// Ends all that runs of a module and forgets its assignment.
     async fn stop_module(&self, name: &ModuleName, by: &str) -> Result<(), Status> {
         let module = Module(name.to_string());
-        if let Some(view) = self.0.driver.running(&module) {
+        // As often as another one that waited takes its place.
+        for _ in 0..MAX_STOPS {
+            let Some(view) = self.0.driver.running(&module) else { break };
             let abort = hot_rollout::Command::Abort { by: by.to_owned() };
             let id = view.status.id.clone();
-            self.0
-                .driver
-                .command(id.clone(), abort, "the module is removed".to_owned())
-                .await
-                .map_err(driver_refused)?;
+            let aborted = self.0.driver.command(id.clone(), abort, "the module is removed".to_owned()).await;
+            match aborted {
+                // A rollback that goes on by itself, or one that has just ended.
+                Ok(_) | Err(Refusal::TooLate { .. } | Refusal::Over(_)) => {}
+                Err(refusal) => return Err(driver_refused(refusal)),
+            }
             self.0.driver.ended(&id).await.map_err(driver_refused)?;
         }
         let (ledger, forgotten) = (self.0.ledger.clone(), name.clone());
@@ -350,7 +351,9 @@ impl Modules {
             )?;
             removed.push(version.to_string());
         }
-        let text = format!("{by} removed {name} {}", removed.join(", "));
+        let what: Vec<&str> =
+            std::iter::once(name.as_str()).chain(removed.iter().map(String::as_str)).collect();
+        let text = format!("{by} removed {}", what.join(" "));
         let module = name.to_string();
         self.0
             .journal
@@ -358,4 +361,28 @@ impl Modules {
             .await;
         Ok(removed)
     }
+}
+
+/// One rollout of a module as its history has it.
+fn entry(
+    ledger: &Ledger,
+    module: &Module,
+    stable: Option<ReleaseNumber>,
+    view: &View,
+) -> Option<v1::HistoryEntry> {
+    let releases = view.spec.moves.get(module)?;
+    let reference = |release: ReleaseNumber| convert::release(ledger, module, release);
+    Some(v1::HistoryEntry {
+        release: Some(reference(releases.candidate)),
+        before: releases.stable.map(reference),
+        rollout: view.status.id.to_string(),
+        principal: view.status.by.clone(),
+        started: Some(convert::timestamp(view.status.started.0)),
+        ended: view.meta.ended.map(|ended| convert::timestamp(ended.0)),
+        message: view.meta.message.clone(),
+        outcome: convert::outcome(view.meta.outcome.as_ref()).into(),
+        reason: view.status.reason.as_ref().map(ToString::to_string).unwrap_or_default(),
+        rollback: view.status.kind == Kind::Rollback,
+        stable: stable == Some(releases.candidate),
+    })
 }

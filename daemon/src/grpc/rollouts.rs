@@ -1,24 +1,24 @@
 //! Rollouts: start, watch, command, go back.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::Stream;
 use hot_artifact::ModuleName;
 use hot_proto::v1::{self, rollout_selector::By, rollout_service_server::RolloutService};
-use hot_rollout::{
-    Command, Millis, Module, Policy, PolicySpec, Ratio, ReleaseNumber, RolloutId, Share, Step,
-};
+use hot_rollout::{Command, Module, ReleaseNumber, RolloutId};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
 
 use super::auth::Caller;
-use super::status::{Refused, disk_full, invalid, not_found, refused};
+use super::policy::overridden;
+use super::refusal::driver_refused;
+use super::status::{Refused, invalid, not_found, refused};
 use super::{Api, convert};
 use crate::agent::Flip;
 use crate::driver::{NewRollout, Push, Refusal, To, View, WentBack};
+use crate::journal::Entry;
 
 /// Longest message of a caller, bytes: the history keeps it.
 const MAX_MESSAGE: usize = 4096;
@@ -61,7 +61,7 @@ impl RolloutService for Rollouts {
     }
 
     async fn get(&self, request: Request<v1::GetRolloutRequest>) -> Reply<v1::GetRolloutResponse> {
-        let id = self.select(request.into_inner().rollout).await?;
+        let id = self.existing(request.into_inner().rollout).await?;
         Ok(Response::new(v1::GetRolloutResponse { rollout: Some(self.show(&id).await?) }))
     }
 
@@ -71,18 +71,21 @@ impl RolloutService for Rollouts {
             0 => LIST.0,
             limit => limit.min(LIST.1),
         };
-        let wanted = |view: &Arc<View>| {
-            (module.is_empty() || view.spec.moves.contains_key(&Module(module.clone())))
+        let module = if module.is_empty() { None } else { Some(Module(module_name(&module)?.to_string())) };
+        let wanted = move |view: &View| {
+            module.as_ref().is_none_or(|module| view.spec.moves.contains_key(module))
                 && !(running && view.status.phase.is_final())
         };
-        let views = self.0.driver.all_views(LIST.1).await.map_err(driver_refused)?;
-        let rollouts = views.iter().filter(|view| wanted(view)).take(limit);
-        let rollouts = rollouts.map(|view| convert::rollout(&self.0.ledger, view)).collect();
+        let views = self.0.driver.list(limit, wanted).await.map_err(driver_refused)?;
+        let ledger = self.0.ledger.clone();
+        // A release that is no longer kept is looked up in the history, on disk.
+        let rollouts =
+            crate::blocking(move || views.iter().map(|view| convert::rollout(&ledger, view)).collect()).await;
         Ok(Response::new(v1::ListRolloutsResponse { rollouts }))
     }
 
     async fn watch(&self, request: Request<v1::WatchRolloutRequest>) -> Reply<Self::WatchStream> {
-        let id = self.select(request.into_inner().rollout).await?;
+        let id = self.existing(request.into_inner().rollout).await?;
         // Before the stream: a rollout that is not there is an error of the call.
         let first = self.show(&id).await?;
         let (sender, receiver) = mpsc::channel(4);
@@ -148,17 +151,24 @@ impl RolloutService for Rollouts {
         let went =
             self.0.driver.go_back(module, to, by, message, request_id).await.map_err(driver_refused)?;
         let WentBack { rollout, aborted, from, to, flip } = went;
+        let ledger = self.0.ledger.clone();
+        let named = move || [from, to].map(|release| convert::release(&ledger, &name, release));
+        let [left, reached] = crate::blocking(named).await;
         Ok(Response::new(v1::RollbackResponse {
             rollout: Some(self.show(&rollout).await?),
             aborted,
-            from: Some(convert::release(&self.0.ledger, &name, from)),
-            to: Some(convert::release(&self.0.ledger, &name, to)),
+            from: Some(left),
+            to: Some(reached),
             timing: Some(self.timing(received, flip.as_ref())),
         }))
     }
 
     async fn restart(&self, request: Request<v1::RestartRequest>) -> Reply<v1::RestartResponse> {
+        let by = Caller::of(&request);
         let module = module_name(&request.into_inner().module)?;
+        if self.0.ledger.module(&module).is_none() {
+            return Err(driver_refused(Refusal::NoModule(module)));
+        }
         let replaced = self.0.agent.restart(&Module(module.to_string())).await.map_err(|error| {
             refused(Refused {
                 grpc: Code::FailedPrecondition,
@@ -169,6 +179,10 @@ impl RolloutService for Rollouts {
                 advice: String::new(),
             })
         })?;
+        let text = format!("{by} restarted {module}");
+        let entry =
+            Entry { kind: "module.restarted", module: module.to_string(), by, text, ..Entry::default() };
+        self.0.journal.write(entry).await;
         Ok(Response::new(v1::RestartResponse { instances: replaced }))
     }
 }
@@ -176,7 +190,18 @@ impl RolloutService for Rollouts {
 impl Rollouts {
     async fn show(&self, id: &RolloutId) -> Result<v1::Rollout, Status> {
         let view = self.0.driver.view(id).await.map_err(driver_refused)?;
-        Ok(convert::rollout(&self.0.ledger, &view))
+        let ledger = self.0.ledger.clone();
+        Ok(crate::blocking(move || convert::rollout(&ledger, &view)).await)
+    }
+
+    /// The rollout that is asked about: NOT_FOUND where a command would say that nothing runs.
+    async fn existing(&self, selector: Option<v1::RolloutSelector>) -> Result<RolloutId, Status> {
+        self.select(selector).await.map_err(|wrong| match wrong {
+            Unselected::Invalid(status) => status,
+            Unselected::None(refusal) => {
+                not_found("rollout", refusal.to_string(), "`hotctl history` shows what was.")
+            }
+        })
     }
 
     /// Sends the rollout at each change until it is over or nobody reads.
@@ -215,40 +240,27 @@ impl Rollouts {
         message: String,
     ) -> Result<(v1::Rollout, Option<Flip>), Status> {
         let message = checked_message(message)?;
-        let id = self.select(selector).await?;
+        let id = self.select(selector).await.map_err(|wrong| match wrong {
+            Unselected::Invalid(status) => status,
+            Unselected::None(refusal) => driver_refused(refusal),
+        })?;
         let flip = self.0.driver.command(id.clone(), command, message).await.map_err(driver_refused)?;
         Ok((self.show(&id).await?, flip))
     }
 
-    async fn select(&self, selector: Option<v1::RolloutSelector>) -> Result<RolloutId, Status> {
+    async fn select(&self, selector: Option<v1::RolloutSelector>) -> Result<RolloutId, Unselected> {
         match selector.and_then(|selector| selector.by) {
             Some(By::Id(prefix)) if !prefix.is_empty() => {
-                let views = self.0.driver.all_views(LIST.1).await.map_err(driver_refused)?;
-                let matching: Vec<&Arc<View>> =
-                    views.iter().filter(|view| view.status.id.as_str().starts_with(&prefix)).collect();
-                match &matching[..] {
-                    [one] => Ok(one.status.id.clone()),
-                    [] => Err(driver_refused(Refusal::NoRollout(prefix))),
-                    many => Err(invalid(
-                        "rollout.id",
-                        format!("{prefix}, which begins {} ids", many.len()),
-                        "more of it",
-                    )),
-                }
+                let found = self.0.driver.named(&prefix).await.map_err(driver_refused)?;
+                only(found, prefix)
             }
             Some(By::Module(module)) => {
                 let name = Module(module_name(&module)?.to_string());
-                if let Some(view) = self.0.driver.running(&name) {
-                    return Ok(view.status.id.clone());
-                }
-                let views = self.0.driver.all_views(LIST.1).await.map_err(driver_refused)?;
-                let latest = views.iter().find(|view| view.spec.moves.contains_key(&name));
-                latest
-                    .map(|view| view.status.id.clone())
-                    .ok_or_else(|| driver_refused(Refusal::NothingRuns(module)))
+                let latest = self.0.driver.latest(&name).map(|view| view.status.id.clone());
+                latest.ok_or_else(|| Unselected::None(Refusal::NothingRuns(module)))
             }
             Some(By::Id(_)) | None => {
-                Err(invalid("rollout", "nothing", "the id of a rollout or a module's name"))
+                Err(invalid("rollout", "nothing", "the id of a rollout or a module's name").into())
             }
         }
     }
@@ -262,6 +274,32 @@ impl Rollouts {
                 .map_or_else(|| micros(received.elapsed()), |flip| micros(flip.at.duration_since(received))),
             last_pick_us: last_pick.and_then(|pick| pick.checked_duration_since(received)).map(micros),
         }
+    }
+}
+
+/// Why no rollout is meant.
+enum Unselected {
+    /// The selector makes no sense.
+    Invalid(Status),
+    /// There is none.
+    None(Refusal),
+}
+
+impl From<Status> for Unselected {
+    fn from(status: Status) -> Self {
+        Self::Invalid(status)
+    }
+}
+
+/// The one id of those that begin with `prefix`.
+fn only(mut found: Vec<RolloutId>, prefix: String) -> Result<RolloutId, Unselected> {
+    match (found.pop(), found.is_empty()) {
+        (Some(one), true) => Ok(one),
+        (Some(_), false) => {
+            let found = format!("`{}`, which begins several ids", prefix.escape_debug());
+            Err(invalid("rollout.id", found, "more of it").into())
+        }
+        (None, _) => Err(Unselected::None(Refusal::NoRollout(prefix.escape_debug().to_string()))),
     }
 }
 
@@ -323,127 +361,24 @@ fn checked_message(message: String) -> Result<String, Status> {
     Err(invalid("message", format!("{} bytes", message.len()), format!("at most {MAX_MESSAGE} bytes")))
 }
 
-/// The node's policy with what the caller wants otherwise.
-fn overridden(base: &Policy, wanted: v1::PolicyOverrides) -> Result<Policy, Status> {
-    let mut spec: PolicySpec = base.spec().clone();
-    let bake = wanted.bake.map(|bake| span("bake", bake)).transpose()?;
-    if !wanted.steps.is_empty() {
-        let own = bake.or_else(|| spec.steps.first().map(|step| step.bake)).unwrap_or_default();
-        spec.steps =
-            wanted.steps.into_iter().map(|wanted| step(wanted, own)).collect::<Result<_, Status>>()?;
-    } else if let Some(bake) = bake {
-        spec.steps.iter_mut().for_each(|step| step.bake = bake);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_selects_only_where_one_id_has_it() {
+        let id = |text: &str| RolloutId(text.to_owned());
+        assert!(matches!(only(vec![id("r1")], "r".to_owned()), Ok(one) if one == id("r1")));
+        assert!(matches!(only(vec![id("r1"), id("r2")], "r".to_owned()), Err(Unselected::Invalid(_))));
+        assert!(matches!(only(vec![], "r".to_owned()), Err(Unselected::None(Refusal::NoRollout(_)))));
     }
-    if let Some(rate) = wanted.max_error_rate {
-        spec.error_rate = share("max_error_rate", rate)?;
-    }
-    if let Some(percent) = wanted.max_p99_ratio {
-        spec.p99_ratio = Ratio(percent.saturating_mul(100));
-    }
-    spec.min_requests = wanted.min_requests.unwrap_or(spec.min_requests);
-    spec.health_threshold = wanted.health_threshold.unwrap_or(spec.health_threshold);
-    spec.spread = wanted.spread.unwrap_or(spec.spread);
-    for (field, wanted, into) in [
-        ("start_deadline", wanted.start_deadline, &mut spec.start_deadline),
-        ("health_interval", wanted.health_interval, &mut spec.health_interval),
-        ("standby", wanted.standby, &mut spec.standby),
-        ("deadline", wanted.deadline, &mut spec.deadline),
-    ] {
-        if let Some(wanted) = wanted {
-            *into = span(field, wanted)?;
+
+    #[test]
+    fn a_path_is_no_module() {
+        for wrong in ["../etc", "a/b", "", "A", "a\n"] {
+            let status = module_name(wrong).unwrap_err();
+            assert_eq!(status.code(), Code::InvalidArgument, "{wrong:?}");
+            assert!(status.message().contains("a name of a-z"), "{status}");
         }
     }
-    Policy::new(spec).map_err(|error| {
-        let field = error.mistakes.first().map_or("policy", |mistake| mistake.field());
-        invalid(field, error.to_string(), "")
-    })
-}
-
-fn step(wanted: v1::Step, bake: Millis) -> Result<Step, Status> {
-    let bake = wanted.bake.map_or(Ok(bake), |own| span("steps.bake", own))?;
-    Ok(Step { share: share("steps.share", wanted.share)?, bake })
-}
-
-fn share(field: &'static str, basis_points: u32) -> Result<Share, Status> {
-    let found = u16::try_from(basis_points).ok().and_then(Share::new);
-    found.ok_or_else(|| invalid(field, basis_points.to_string(), "at most 10000 basis points"))
-}
-
-fn span(field: &'static str, wanted: prost_types::Duration) -> Result<Millis, Status> {
-    let found = format!("{} s", wanted.seconds);
-    let span: Duration =
-        wanted.try_into().map_err(|_negative| invalid(field, found, "a duration of 0 or more"))?;
-    Ok(span.into())
-}
-
-/// What the driver refuses, as a status.
-pub(super) fn driver_refused(refusal: Refusal) -> Status {
-    let sentence = refusal.to_string();
-    let (grpc, code, field, advice) = match &refusal {
-        Refusal::NoModule(_) => return not_found("module", sentence, "`hotctl status` lists the modules."),
-        Refusal::NoVersion { .. } => {
-            return not_found("version", sentence, "Push its file; `hotctl versions` lists what is stored.");
-        }
-        Refusal::NoRollout(_) | Refusal::NothingRuns(_) => {
-            (Code::FailedPrecondition, "no_rollout", "rollout", "`hotctl history` shows what was.")
-        }
-        Refusal::Removed { .. } => {
-            (Code::FailedPrecondition, "version_removed", "version", "Push it under a new version.")
-        }
-        Refusal::OtherDigest { .. } => (
-            Code::FailedPrecondition,
-            "digest_mismatch",
-            "digests",
-            "A version never changes; use a new one.",
-        ),
-        Refusal::Quarantined { .. } => (
-            Code::FailedPrecondition,
-            "quarantined",
-            "version",
-            "These bytes failed before and are not tried again; push a version that mends it.",
-        ),
-        Refusal::Route(_) => {
-            (Code::FailedPrecondition, "route_taken", "routes", "Give one of the two modules another prefix.")
-        }
-        Refusal::RequestReused(_) => {
-            (Code::InvalidArgument, "request_id_reused", "request_id", "Use a new one.")
-        }
-        Refusal::Over(_) => {
-            (Code::FailedPrecondition, "no_rollout", "rollout", "`hotctl history` shows how it ended.")
-        }
-        Refusal::NothingToReturnTo { .. } => (
-            Code::FailedPrecondition,
-            "nothing_to_return_to",
-            "to",
-            "`hotctl history` shows what was stable.",
-        ),
-        Refusal::NotGoneBack { .. } => {
-            (Code::Aborted, "not_gone_back", "to", "`hotctl status` says what serves.")
-        }
-        Refusal::StillRuns(_) => {
-            (Code::DeadlineExceeded, "still_running", "rollout", "`hotctl status` says what it waits for.")
-        }
-        Refusal::TooManyWait => {
-            (Code::ResourceExhausted, "too_many_waiting", "", "Try again when they have begun.")
-        }
-        Refusal::Store { full: true, .. } => return disk_full(sentence),
-        Refusal::Store { .. } => {
-            (Code::Internal, "store", "", "Nothing was changed; see the log of hotd on this node.")
-        }
-        Refusal::NotDurable { full, .. } => (
-            if *full { Code::ResourceExhausted } else { Code::Internal },
-            "not_durable",
-            "",
-            "It is tried again; a restart of hotd before that could undo it.",
-        ),
-        Refusal::ShuttingDown => (Code::Unavailable, "shutting_down", "", "Try again when it is back."),
-    };
-    refused(Refused {
-        grpc,
-        code,
-        field,
-        found: sentence,
-        expected: String::new(),
-        advice: advice.to_owned(),
-    })
 }

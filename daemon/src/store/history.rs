@@ -4,7 +4,7 @@
 //! Keys sort: numbers are big-endian. Values are JSON and stay below 4 KiB, above which sled writes a file of its own
 //! for each; a rollout's snapshot is cut into pieces.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -182,6 +182,22 @@ impl History {
                 if !found.iter().any(|there| there.id == id) {
                     found.extend(read_rollout(trees, &id)?);
                 }
+            }
+            Ok(found)
+        })
+    }
+
+    /// The ids of ended rollouts, newest first, each once.
+    pub(super) fn rollout_ids(&self, limit: usize) -> Result<Vec<RolloutId>, IndexError> {
+        self.index.with(|trees| {
+            let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
+            for entry in trees.order.iter().rev() {
+                if found.len() >= limit {
+                    break;
+                }
+                let (_, id) = entry?;
+                let id: Option<RolloutId> = std::str::from_utf8(&id).ok().and_then(|id| id.parse().ok());
+                found.extend(id.filter(|id| seen.insert(id.clone())));
             }
             Ok(found)
         })

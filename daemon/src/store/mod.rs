@@ -374,6 +374,20 @@ impl Store {
         Ok(found)
     }
 
+    /// The ids of ended rollouts, newest first.
+    ///
+    /// # Errors
+    /// The history is not available now.
+    pub fn ended_rollout_ids(&self, limit: usize) -> Result<Vec<RolloutId>, IndexError> {
+        let mut found: Vec<RolloutId> =
+            self.0.files.ended_rollouts().iter().map(|file| file.record.id.clone()).collect();
+        let kept = self.0.history.rollout_ids(limit)?;
+        let waiting = found.len();
+        found.extend(kept.into_iter().filter(|id| !found[..waiting].contains(id)).collect::<Vec<_>>());
+        found.truncate(limit);
+        Ok(found)
+    }
+
     /// A rollout, running or ended.
     ///
     /// # Errors

@@ -1,0 +1,84 @@
+//! Why a call to the driver is not done. Which status that is, is decided in `grpc/status` and its neighbours.
+
+use hot_artifact::{ModuleName, Sha256, Version};
+use hot_rollout::{ReleaseNumber, RolloutId};
+
+/// Why a call to the driver changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// The version was never uploaded.
+    #[error("{module} has no version {version}")]
+    NoVersion { module: ModuleName, version: Version },
+    /// The version is gone.
+    #[error("version {version} of {module} was removed")]
+    Removed { module: ModuleName, version: Version },
+    /// The caller means other bytes.
+    #[error("version {version} of {module} has no artifact with digest {digest}")]
+    OtherDigest { module: ModuleName, version: Version, digest: Sha256 },
+    /// Its digest failed before.
+    #[error("{module} {version} is quarantined: {reason}")]
+    Quarantined { module: ModuleName, version: Version, reason: String },
+    /// Another module has one of its routes.
+    #[error("{0}")]
+    Route(#[from] crate::gateway::Conflict),
+    /// The same request name was used for something else.
+    #[error("request id {0} was used for another rollout")]
+    RequestReused(String),
+    /// There is no such rollout.
+    #[error("no rollout is named {0}")]
+    NoRollout(String),
+    /// It is over.
+    #[error("rollout {0} is over")]
+    Over(RolloutId),
+    /// It is past the point where the command means something.
+    #[error("rollout {rollout} is {phase}, and the command changes nothing any more")]
+    TooLate { rollout: RolloutId, phase: String },
+    /// A later word took its place before it began.
+    #[error("a later call took this one's place before it began: rollout {by}")]
+    Overtaken { by: RolloutId },
+    /// A call under the same request name has just begun it.
+    #[error("an earlier call with this request id began rollout {0}")]
+    Begun(RolloutId),
+    /// The release to go back to could not serve: what served goes on serving.
+    #[error("{module} did not go back to release {to}: {why}")]
+    NotGoneBack { module: ModuleName, to: ReleaseNumber, why: String },
+    /// The module has no rollout.
+    #[error("no rollout of {0} runs")]
+    NothingRuns(String),
+    /// There is nothing to go back to.
+    #[error("{module} has nothing to return to: {why}")]
+    NothingToReturnTo { module: ModuleName, why: String },
+    /// The module does not exist.
+    #[error("no module is named {0}")]
+    NoModule(ModuleName),
+    /// So many wait that one more is not taken.
+    #[error("many rollouts wait already for those that they supersede")]
+    TooManyWait,
+    /// It could not be read or kept: nothing has changed.
+    #[error("{why}")]
+    Store {
+        why: String,
+        /// The disk is full.
+        full: bool,
+    },
+    /// It has taken effect here but is not on disk.
+    #[error("rollout {rollout} goes that way here, but that can't be written down: {why}")]
+    NotDurable {
+        rollout: RolloutId,
+        why: String,
+        /// The disk is full.
+        full: bool,
+    },
+    /// It does not end.
+    #[error("rollout {0} has not gone back yet")]
+    StillRuns(RolloutId),
+    /// The node shuts down.
+    #[error("this node is shutting down")]
+    ShuttingDown,
+}
+
+/// The refusal of what the store could not read or keep.
+pub(super) fn stored(error: &(dyn std::error::Error + 'static)) -> Refusal {
+    let (why, full) = crate::grpc::disk(error);
+    Refusal::Store { why, full }
+}
