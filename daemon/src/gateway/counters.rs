@@ -165,6 +165,12 @@ impl Recorder {
         add(&self.in_flight, 1);
     }
 
+    /// A request that was picked, or pinned, can't be sent at all.
+    pub(super) fn not_sent(&self, counted: bool) {
+        self.begun();
+        self.ended(Outcome::Cancelled, counted);
+    }
+
     /// A request is no longer under way. `counted`: it was picked, not pinned.
     pub(super) fn ended(&self, outcome: Outcome, counted: bool) {
         add(&self.in_flight, u64::MAX);

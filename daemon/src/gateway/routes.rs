@@ -180,3 +180,103 @@ fn new_deck(module: &Module, eligible: &[usize], seed: &mut impl FnMut() -> u64)
     let deck = Deck::new(&weights, seed).or_else(|| Deck::new(&vec![1; weights.len()], seed));
     Arc::new(deck.unwrap_or_else(|| unreachable!("a target has at least one backend")))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::supervisor::InstanceId;
+
+    fn backend(instance: u64, weight: u16, routes: &[String]) -> Backend {
+        Backend {
+            instance: InstanceId(instance),
+            release: instance,
+            version: format!("{instance}.0.0"),
+            role: Role::Stable,
+            weight,
+            routes: routes.to_vec(),
+        }
+    }
+
+    fn module(name: &str, backends: Vec<Backend>) -> ModuleTable {
+        ModuleTable {
+            module: name.to_owned(),
+            deadline: Duration::from_secs(1),
+            max_in_flight: 1,
+            max_waiting: 1,
+            backends,
+        }
+    }
+
+    /// What the documentation says, without a tree: the longest prefix that ends where a segment ends.
+    fn by_the_book(modules: &[(String, Vec<String>)], path: &str) -> Option<String> {
+        let all =
+            modules.iter().flat_map(|(name, routes)| routes.iter().map(move |route| (name, normal(route))));
+        let matching = all.filter(|(_, prefix)| {
+            path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        });
+        let longest = matching.max_by_key(|(_, prefix)| prefix.len());
+        longest.map(|(name, _)| name.clone())
+    }
+
+    fn path() -> impl Strategy<Value = String> {
+        prop::collection::vec("[ab]{0,2}", 0..4).prop_map(|segments| format!("/{}", segments.join("/")))
+    }
+
+    proptest! {
+        #[test]
+        fn a_path_goes_where_the_longest_prefix_says(
+            routes in prop::collection::vec(prop::collection::vec(path(), 1..4), 1..4),
+            paths in prop::collection::vec(path(), 20),
+        ) {
+            // Each prefix belongs to one module, as is checked at the push.
+            let mut owned = BTreeSet::new();
+            let modules: Vec<(String, Vec<String>)> = routes
+                .into_iter()
+                .enumerate()
+                .map(|(index, mut routes)| {
+                    routes.retain(|route| owned.insert(normal(route).to_owned()));
+                    (format!("m{index}"), routes)
+                })
+                .collect();
+            let tables = modules.iter().zip(1..).map(|((name, routes), instance)| {
+                module(name, vec![backend(instance, 10_000, routes)])
+            });
+            let routes = Routes::compile(Table { modules: tables.collect() }, None, || 1);
+            for path in paths {
+                let found = routes.find(&path).map(|target| target.module.table.module.clone());
+                prop_assert_eq!(found, by_the_book(&modules, &path), "{}", path);
+            }
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_no_path_goes_nowhere() {
+        let table = Table { modules: vec![module("m", vec![backend(1, 10_000, &["/".to_owned()])])] };
+        let routes = Routes::compile(table, None, || 1);
+        for path in ["", "*", "x"] {
+            assert!(routes.find(path).is_none(), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn decks_and_gates_live_on_as_long_as_what_they_count_is_the_same() {
+        let route = ["/x".to_owned()];
+        let of = |weights: [u16; 2]| Table {
+            modules: vec![module("m", vec![backend(1, weights[0], &route), backend(2, weights[1], &route)])],
+        };
+        let first = Routes::compile(of([9_000, 1_000]), None, || 1);
+        let same = Routes::compile(of([9_000, 1_000]), Some(&first), || 2);
+        let other = Routes::compile(of([5_000, 5_000]), Some(&same), || 3);
+        let target = |routes: &Routes| {
+            let target = routes.find("/x").expect("there is a route");
+            (Arc::as_ptr(&target.deck), Arc::as_ptr(&target.module.gate))
+        };
+        assert_eq!(target(&first), target(&same));
+        assert_ne!(target(&same).0, target(&other).0);
+        assert_eq!(target(&same).1, target(&other).1);
+    }
+}

@@ -113,6 +113,7 @@ impl Serving<'_> {
         let exchange = match self.send(&placed) {
             Ok(exchange) => exchange,
             Err(HeadError::TooLarge | HeadError::TooManyFields) => {
+                placed.link.recorder().not_sent(placed.counted);
                 return Tried::Answer(say(
                     StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                     "the request's head is larger than 64 KiB or has more than 120 fields",
