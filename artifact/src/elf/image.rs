@@ -59,6 +59,7 @@ impl<'a, R: ReadAt + ?Sized> Image<'a, R> {
         let header = file_header(reader)?;
         let machine = machine(&header)?;
         let segments = segments(reader, &header)?;
+        whole(reader, &header)?;
         let image = Self { reader, machine, segments };
         image.check_loads()?;
         Ok(image)
@@ -167,6 +168,18 @@ fn file_header<R: ReadAt + ?Sized>(reader: &R) -> Result<FileHeader64<LE>, ElfEr
         elf::ET_CORE => Err(ElfError::NotShared { found: "a core dump (ET_CORE)" }),
         _ => Err(ElfError::NotShared { found: "an ELF file of an unknown type" }),
     }
+}
+
+/// Refuses a file whose end is missing. Section headers are not needed and may be removed, and nothing reads them; but
+/// where a file says that it has them, they lie at its end, so a download that broke off shows there.
+fn whole<R: ReadAt + ?Sized>(reader: &R, header: &FileHeader64<LE>) -> Result<(), ElfError> {
+    let (start, count) = (header.e_shoff.get(LE), header.e_shnum.get(LE));
+    let size = u64::from(count) * u64::from(header.e_shentsize.get(LE));
+    let end = start.saturating_add(size);
+    if start != 0 && end > reader.size() {
+        return Err(ElfError::CutShort { part: "section headers", end, size: reader.size() });
+    }
+    Ok(())
 }
 
 fn machine(header: &FileHeader64<LE>) -> Result<Machine, ElfError> {

@@ -94,6 +94,13 @@ pub(super) fn way_back(
     Ok((from, to))
 }
 
+/// Whether two releases run the same artifact with the same config.
+fn same(record: &ModuleRecord, one: u64, other: u64) -> bool {
+    let content =
+        |number: u64| record.releases().get(&number).map(|release| (release.digest, release.config));
+    content(one).is_some_and(|one| Some(one) == content(other))
+}
+
 /// The release that serves, and one that was stable before it, was not taken back and can still run.
 fn choose(
     record: &ModuleRecord,
@@ -106,7 +113,8 @@ fn choose(
     };
     let version_of = |release: &u64| record.releases().get(release).map(|release| &release.version);
     let found = match to {
-        To::Preceding => before.last(),
+        // The same again, as after a push that was repeated, would be no way back.
+        To::Preceding => before.iter().rev().find(|release| !same(record, **release, stable)),
         To::Release(wanted) if wanted.0 == stable => {
             return Err(nothing(format!("release {wanted} is stable already")));
         }
