@@ -9,7 +9,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hot_wire::data::{AbortCode, CancelReason, Fields, FromHost, ReceiveCredit, Response, SendCredit};
+use hot_wire::data::{
+    AbortCode, CancelReason, Decoder, Fields, Frame, FromGateway, FromHost, ReceiveCredit, Request, Response,
+    SendCredit,
+};
 
 use super::counters::Outcome;
 use super::forward::{self, Head};
@@ -350,6 +353,27 @@ pub(super) fn reason_to_cancel(entry: &Entry, reason: CancelReason) -> Option<Ca
         Some(Failure::TimedOut | Failure::ByClient) => Some(CancelReason::Deadline),
         Some(Failure::Malformed) => (!entry.ended).then_some(CancelReason::Protocol),
         None => (!entry.ended || !entry.request_ended).then_some(reason),
+    }
+}
+
+/// A request as it was sent, to send it once more: a copy in one piece, so that the connection's buffer, of which the
+/// parsed request is made, is free for the next read.
+#[derive(Debug, Default)]
+pub(super) struct Kept(Vec<u8>);
+
+impl Kept {
+    pub(super) fn new(frame: &[u8]) -> Self {
+        Self(frame.to_vec())
+    }
+
+    /// The request's head.
+    pub(super) fn request(&self) -> Request {
+        let mut decoder = Decoder::<FromGateway>::new();
+        decoder.read_buf().extend_from_slice(&self.0);
+        match decoder.next_frame() {
+            Ok(Some(Frame { message: FromGateway::Request(request), .. })) => request,
+            other => unreachable!("what was encoded as a request is one: {other:?}"),
+        }
     }
 }
 

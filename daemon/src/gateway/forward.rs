@@ -154,6 +154,12 @@ fn headers(fields: &Fields) -> Result<(HeaderMap, Option<u64>), Invalid> {
     Ok((headers, announced))
 }
 
+/// The path of a target that came as text and was sent on as bytes.
+pub(super) fn path(target: &[u8]) -> &str {
+    let target = std::str::from_utf8(target).unwrap_or_default();
+    target.split_once('?').map_or(target, |(path, _query)| path)
+}
+
 /// The text of a pin.
 pub(super) fn pin(headers: &HeaderMap) -> Option<&str> {
     headers.get(PIN).map(|value| value.to_str().unwrap_or("").trim())

@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::UnixStream;
 
 use super::counters::{Outcome, Recorder};
-use super::exchange::{Entry, Exchange, Failure, Start, Violation, reason_to_cancel};
+use super::exchange::{Entry, Exchange, Failure, Kept, Start, Violation, reason_to_cancel};
 use super::limits::Gate;
 use super::retry::Progress;
 use crate::supervisor::InstanceId;
@@ -108,21 +108,24 @@ impl Link {
         state.end.is_none() && state.out.len() < FULL_ABOVE
     }
 
-    /// Queues a request and opens its exchange. On an error nothing was queued.
+    /// Queues a request and opens its exchange. Gives the request as it was sent as well, to send it once more. On an
+    /// error nothing was queued.
     pub(super) fn send<'f>(
         self: &Rc<Self>,
         start: Start,
         head: &RequestHead<'_>,
         fields: impl IntoIterator<Item = (&'f [u8], &'f [u8])>,
         gate: &Arc<Gate>,
-    ) -> Result<Exchange, HeadError> {
+    ) -> Result<(Exchange, Kept), HeadError> {
         let state = &mut *self.state.borrow_mut();
         let queued_at = state.written + state.out.len() as u64;
         state.generation = state.generation.wrapping_add(1);
         let slot = state.exchanges.vacant_entry();
         let key = slot.key();
         let id = u64::from(state.generation) << 32 | key as u64;
+        let begin = state.out.len();
         data::request(&mut state.out, id, head, fields, &[], start.request_ended)?;
+        let kept = Kept::new(&state.out[begin..]);
         let entry = slot.insert(Entry::new(start, state.generation, queued_at));
         if state.end.is_some() {
             entry.fail(Failure::Lost(Progress::Unsent));
@@ -133,7 +136,7 @@ impl Link {
         }
         self.recorder.begun();
         state.wake_task();
-        Ok(Exchange::new(Rc::clone(self), id))
+        Ok((Exchange::new(Rc::clone(self), id), kept))
     }
 
     /// Does something with an exchange that is open as long as its owner lives.

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Instant;
 
 use bytes::Bytes;
 use hot_wire::data::{HeadError, RequestHead};
@@ -14,12 +15,13 @@ use hyper::body::Incoming;
 
 use super::body::{self, ResponseBody, Stream, Upload, UploadEnd};
 use super::conn::{Busy, Client};
-use super::exchange::{Exchange, Failure, Start};
+use super::exchange::{Exchange, Failure, Kept, Start};
 use super::forward::{self, Head, RequestFields};
 use super::place::{Placed, Refusal, Wish};
 use super::retry::{Attempt, Next, Progress, after_loss};
 use super::table::RESERVED_PREFIX;
 use super::thread::Thread;
+use crate::supervisor::InstanceId;
 
 /// How often a request that no host has seen is placed anew, before that is taken for a fault.
 const MOST_PLACEMENTS: u32 = 4;
@@ -40,16 +42,19 @@ pub(super) async fn serve(thread: Rc<Thread>, client: Rc<Client>, request: Reque
     if body.size_hint().lower() > thread.config().max_body_bytes {
         return too_large(&thread, body);
     }
-    let pin = if client.may_pin() { forward::pin(&parts.headers) } else { None };
-    let served = Serving {
+    let pin = if client.may_pin() { forward::pin(&parts.headers).map(str::to_owned) } else { None };
+    let serving = Serving {
         attempt: Attempt::first(&parts.method, !body.is_end_stream()),
-        wish: Wish { path: parts.uri.path(), pin, retry_after: None, arrived: None },
+        to_head: parts.method == Method::HEAD,
         thread: &thread,
         client: &client,
-        parts: &parts,
+        pin,
+        kept: Kept::default(),
+        retry_after: None,
+        arrived: None,
         placements: 0,
     };
-    served.run(body, busy).await
+    serving.run(parts, body, busy).await
 }
 
 /// Requests that go to no module.
@@ -78,9 +83,15 @@ fn answered_here(thread: &Rc<Thread>, parts: &Parts) -> Option<Answer> {
 struct Serving<'a> {
     thread: &'a Rc<Thread>,
     client: &'a Rc<Client>,
-    parts: &'a Parts,
-    wish: Wish<'a>,
+    /// The release that it is pinned to.
+    pin: Option<String>,
+    /// It is a HEAD, so its response has no body.
+    to_head: bool,
     attempt: Attempt,
+    kept: Kept,
+    /// The instance that it was lost with.
+    retry_after: Option<InstanceId>,
+    arrived: Option<Instant>,
     placements: u32,
 }
 
@@ -92,34 +103,53 @@ enum Tried {
 }
 
 impl Serving<'_> {
-    async fn run(mut self, body: Incoming, busy: Busy) -> Answer {
+    async fn run(mut self, parts: Parts, body: Incoming, busy: Busy) -> Answer {
         let mut busy = Some(busy);
         let mut body = self.attempt.has_body.then_some(body);
+        let mut placed = match self.place(parts.uri.path()).await {
+            Ok(placed) => placed,
+            Err(refusal) => return refused(&refusal),
+        };
+        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+        let fields = RequestFields::new(&parts, self.client);
+        let mut sent = self.send(&placed, parts.method.as_str().as_bytes(), target.as_bytes(), fields.iter());
+        drop(fields);
+        // What was parsed are shares of the connection's buffer, which would have to be made anew for the next read.
+        drop(parts);
         loop {
-            let placed = match self.thread.place(self.wish).await {
-                Ok(placed) => placed,
-                Err(refusal) => return refused(&refusal),
+            let exchange = match sent {
+                Ok(exchange) => exchange,
+                Err(error) => return too_large_head(&placed, error),
             };
-            self.placements += 1;
-            self.wish.arrived = Some(placed.arrived);
-            match self.try_at(placed, body, &mut busy).await {
+            match self.try_at(placed, exchange, body, &mut busy).await {
                 Tried::Answer(answer) => return answer,
                 Tried::Again(again) => body = again,
             }
+            let request = self.kept.request();
+            placed = match self.place(forward::path(request.target())).await {
+                Ok(placed) => placed,
+                Err(refusal) => return refused(&refusal),
+            };
+            sent = self.send(&placed, request.method(), request.target(), request.fields.iter());
         }
     }
 
-    async fn try_at(&mut self, placed: Placed, body: Option<Incoming>, busy: &mut Option<Busy>) -> Tried {
-        let exchange = match self.send(&placed) {
-            Ok(exchange) => exchange,
-            Err(HeadError::TooLarge | HeadError::TooManyFields) => {
-                placed.link.recorder().not_sent(placed.counted);
-                return Tried::Answer(say(
-                    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                    "the request's head is larger than 64 KiB or has more than 120 fields",
-                ));
-            }
-        };
+    async fn place(&mut self, path: &str) -> Result<Placed, Refusal> {
+        let (retry_after, arrived) = (self.retry_after, self.arrived);
+        let wish = Wish { path, pin: self.pin.as_deref(), retry_after, arrived };
+        let placed = self.thread.place(wish).await?;
+        self.placements += 1;
+        self.arrived = Some(placed.arrived);
+        Ok(placed)
+    }
+
+    async fn try_at(
+        &mut self,
+        placed: Placed,
+        exchange: Exchange,
+        body: Option<Incoming>,
+        busy: &mut Option<Busy>,
+    ) -> Tried {
         let mut upload = body.map(|body| Upload::new(body, self.thread.config().max_body_bytes));
         let sender = upload.is_some().then(|| exchange.sender());
         let mut uploaded = None;
@@ -154,26 +184,29 @@ impl Serving<'_> {
         }
     }
 
-    fn send(&self, placed: &Placed) -> Result<Exchange, HeadError> {
+    /// Sends the request, and keeps it as it was sent.
+    fn send<'f>(
+        &mut self,
+        placed: &Placed,
+        method: &[u8],
+        target: &[u8],
+        fields: impl Iterator<Item = (&'f [u8], &'f [u8])>,
+    ) -> Result<Exchange, HeadError> {
         let deadline = placed.arrived + placed.module.table.deadline;
         let left = deadline.saturating_duration_since(placed.at).as_millis();
-        let target = self.parts.uri.path_and_query().map_or("/", |target| target.as_str());
-        let head = RequestHead {
-            method: self.parts.method.as_str().as_bytes(),
-            target: target.as_bytes(),
-            peer: self.client.peer().as_bytes(),
-            // Zero would be no deadline.
-            deadline_ms: u32::try_from(left).unwrap_or(u32::MAX).max(1),
-        };
+        // Zero would be no deadline.
+        let deadline_ms = u32::try_from(left).unwrap_or(u32::MAX).max(1);
+        let head = RequestHead { method, target, peer: self.client.peer().as_bytes(), deadline_ms };
         let start = Start {
             started: placed.at,
             deadline,
             counted: placed.counted,
             request_ended: !self.attempt.has_body,
-            bodiless: self.parts.method == Method::HEAD,
+            bodiless: self.to_head,
         };
-        let fields = RequestFields::new(self.parts, self.client);
-        placed.link.send(start, &head, fields.iter(), placed.permit.gate())
+        let (exchange, kept) = placed.link.send(start, &head, fields, placed.permit.gate())?;
+        self.kept = kept;
+        Ok(exchange)
     }
 
     /// The client's response out of the host's.
@@ -182,7 +215,7 @@ impl Serving<'_> {
         if self.thread.config().show_release {
             headers.insert(forward::RELEASE, HeaderValue::from(placed.release));
         }
-        let to_head = self.parts.method == Method::HEAD;
+        let to_head = self.to_head;
         let body = if to_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             let whole = (head.end && !head.body.is_empty()).then_some(head.body.len() as u64);
             if let Some(length) = head.announced.or(whole).filter(|_| to_head) {
@@ -225,7 +258,7 @@ impl Serving<'_> {
             Next::Place if self.placements < MOST_PLACEMENTS => Tried::Again(upload.map(Upload::into_body)),
             Next::Retry if placed.permit.gate().take_retry() => {
                 self.attempt.retried = true;
-                self.wish.retry_after = Some(placed.link.instance());
+                self.retry_after = Some(placed.link.instance());
                 Tried::Again(None)
             }
             Next::Place | Next::Retry | Next::Fail => {
@@ -235,6 +268,12 @@ impl Serving<'_> {
             }
         }
     }
+}
+
+fn too_large_head(placed: &Placed, error: HeadError) -> Answer {
+    placed.link.recorder().not_sent(placed.counted);
+    let text = format!("the request's head can't be passed on: {error}");
+    say(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, &text)
 }
 
 fn bad_response(placed: &Placed) -> Answer {
