@@ -10,6 +10,7 @@ use tonic::{Code, Status};
 
 use crate::exit::Exit;
 use crate::output::OutputError;
+use crate::words;
 
 /// A command's failure. Its text is the whole sentence that the user reads.
 #[derive(Debug)]
@@ -58,6 +59,11 @@ impl Failure {
             _ => Exit::Failed,
         };
         Self::of_status(status, exit)
+    }
+
+    /// What the user reads. The sentence may come from a node or a module, so what would drive a terminal is replaced.
+    pub(crate) fn line(&self) -> String {
+        format!("hotctl: {}", words::clean(&self.sentence))
     }
 
     fn of_status(status: &Status, exit: Exit) -> Self {
@@ -142,13 +148,31 @@ fn offer_exit(status: &Status) -> Exit {
     }
 }
 
+/// What the connection says where somebody answers who speaks no HTTP/2, as the gateway's own address does.
+const NO_GRPC: [&str; 2] = ["stream closed because of a broken pipe", "frame with invalid size"];
+
+/// How tonic begins its words about an HTTP/2 response that is none of gRPC.
+const NO_GRPC_STATUS: &str = "grpc-status header missing";
+
 /// The node's sentence, with the advice of its details where the sentence lacks it.
 fn sentence(status: &Status, detail: Option<&ErrorDetail>) -> String {
     if let Some(cause) = status.source() {
         // Not the node's words but the connection's.
+        let cause = innermost(cause);
+        if NO_GRPC.iter().any(|sign| cause.contains(sign)) {
+            return format!(
+                "that is not the gRPC address of a node, or the node went away at once ({cause}); `hotd --dev` prints \
+                 its gRPC address, a service has a socket"
+            );
+        }
         return format!(
-            "the connection to the node broke: {}; check that hotd runs there, then try again",
-            innermost(cause)
+            "the connection to the node broke: {cause}; check that hotd runs there, then try again"
+        );
+    }
+    if status.message().starts_with(NO_GRPC_STATUS) {
+        return format!(
+            "that is not the gRPC address of a node ({}); `hotd --dev` prints its gRPC address, a service has a socket",
+            status.message().trim()
         );
     }
     let mut text = status.message().trim().to_owned();
@@ -260,6 +284,18 @@ mod tests {
             &detail("signer_not_allowed", "sign with another key"),
         );
         assert_eq!(Failure::of_offer(&again).sentence, "not allowed: sign with another key");
+    }
+
+    #[test]
+    fn foreign_text_is_cleaned() {
+        let status = hot_proto::status::with_detail(
+            Code::FailedPrecondition,
+            "found \x1b[2J\nhotctl: all is well",
+            &detail("x", "do \u{202e}this\r"),
+        );
+        let line = Failure::of_offer(&status).line();
+        assert!(!line.chars().any(|c| c.is_control() || c == '\u{202e}'), "{line:?}");
+        assert!(line.starts_with("hotctl: found \u{fffd}[2J\u{fffd}hotctl"), "{line:?}");
     }
 
     #[test]

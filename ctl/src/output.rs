@@ -7,6 +7,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::failure::{Failure, FailureJson};
+use crate::words;
 
 /// How results are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -166,7 +167,7 @@ impl Out {
     /// A hint on standard error that is not part of the result. Nothing with `-o json`.
     pub(crate) fn hint(&mut self, text: &str) {
         if !self.json() {
-            self.complain(text);
+            self.complain(&words::clean(text));
         }
     }
 
@@ -179,7 +180,7 @@ impl Out {
             let line = serde_json::to_string(&FailureJson::from(failure));
             self.complain(&line.unwrap_or_else(|_| failure.sentence.clone()));
         } else {
-            self.complain(&format!("hotctl: {}", failure.sentence));
+            self.complain(&failure.line());
         }
     }
 

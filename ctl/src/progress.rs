@@ -11,6 +11,9 @@ use crate::words;
 /// Cells of the bar. Wide enough to see it move, narrow enough for 80 columns.
 const BAR: usize = 20;
 
+/// How the node begins the reason of a rollout that was superseded; said once is enough.
+const SUPERSEDED: &str = "superseded by ";
+
 /// What a rollout moves: `greeter 1.1.0`, or several joined by `+`.
 pub(crate) fn title(rollout: &Rollout) -> String {
     let module = |module: &RolloutModule| {
@@ -27,7 +30,9 @@ pub(crate) fn change(before: Option<&Rollout>, now: &Rollout) -> Option<String> 
         return None;
     }
     let mut line = format!("{}: {}", title(now), headline(now));
-    if !now.reason.is_empty() {
+    if now.phase() == Phase::Superseded && now.reason.starts_with(SUPERSEDED) {
+        line = format!("{}: {}", title(now), words::clean(&now.reason));
+    } else if !now.reason.is_empty() {
         line.push_str(": ");
         line.push_str(&words::clean(&now.reason));
     }
@@ -151,6 +156,9 @@ pub(crate) fn ending(rollout: &Rollout) -> (String, Tone) {
         ),
         Outcome::RolledBack => (format!("{title} was taken back{why}{serves}"), Tone::Bad),
         Outcome::Aborted => (format!("{title} was aborted{why}{serves}"), Tone::Warn),
+        Outcome::Superseded if rollout.reason.starts_with(SUPERSEDED) => {
+            (format!("{title} was {}", words::clean(&rollout.reason)), Tone::Warn)
+        }
         Outcome::Superseded => (format!("{title} was superseded by a later rollout{why}"), Tone::Warn),
         Outcome::Incomplete => {
             (format!("{title} is incomplete{why}; `hotctl nodes` shows which nodes answer"), Tone::Bad)
@@ -239,6 +247,9 @@ mod tests {
             change(Some(&now), &later).as_deref(),
             Some("greeter 1.1.0: rolling back: errors 5.00% > 1.00%")
         );
+        later.set_phase(Phase::Superseded);
+        later.reason = "superseded by rollout r-8".to_owned();
+        assert_eq!(change(Some(&now), &later).as_deref(), Some("greeter 1.1.0: superseded by rollout r-8"));
     }
 
     #[test]
@@ -307,6 +318,10 @@ mod tests {
         assert_eq!(
             told(Outcome::Failed, "exited with 3"),
             "greeter 1.1.0 failed: exited with 3; it was the first release, so there is nothing to go back to"
+        );
+        assert_eq!(
+            told(Outcome::Superseded, "superseded by rollout r-8"),
+            "greeter 1.1.0 was superseded by rollout r-8"
         );
         assert_eq!(told(Outcome::Superseded, ""), "greeter 1.1.0 was superseded by a later rollout");
     }

@@ -154,6 +154,10 @@ fn lines(inspection: &Inspection, signature: Option<&SignatureJson>, colour: boo
         Some(SignatureJson { fingerprint, principal: Some(principal), .. }) => {
             field("signature", &format!("good, by {principal} ({fingerprint})"));
         }
+        // The problem names the key where it is about the key.
+        Some(SignatureJson { fingerprint, problem, .. }) if problem.contains(fingerprint.as_str()) => {
+            field("signature", problem);
+        }
         Some(SignatureJson { fingerprint, problem, .. }) => {
             field("signature", &format!("by {fingerprint}: {problem}"));
         }

@@ -22,7 +22,7 @@ pub(crate) struct Args {
     follow: bool,
 
     /// So many of the latest lines
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(short = 'n', long, allow_hyphen_values = true, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     tail: u32,
 
     /// Only of this release

@@ -30,7 +30,7 @@ pub(crate) struct Args {
     detach: bool,
 
     /// Stop following after this time (exit code 5); the rollout goes on
-    #[arg(long, value_name = "TIME", value_parser = words::parse_span, conflicts_with = "detach")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = words::parse_span, conflicts_with = "detach")]
     timeout: Option<Duration>,
 }
 

@@ -42,15 +42,15 @@ pub(crate) struct Args {
     files: Vec<PathBuf>,
 
     /// Try it with this share of the traffic, then all: short for --steps SHARE,100%
-    #[arg(long, value_name = "SHARE", value_parser = words::parse_share, conflicts_with = "steps")]
+    #[arg(long, value_name = "SHARE", allow_hyphen_values = true, value_parser = words::parse_share, conflicts_with = "steps")]
     canary: Option<u32>,
 
     /// The shares to go through; the last one is 100% [default: the node's policy]
-    #[arg(long, value_name = "SHARE,...", value_parser = parse_steps)]
+    #[arg(long, value_name = "SHARE,...", allow_hyphen_values = true, value_parser = parse_steps)]
     steps: Option<Steps>,
 
     /// How long each step is watched, e.g. 30s [default: the node's policy]
-    #[arg(long, value_name = "TIME", value_parser = words::parse_span)]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = words::parse_span)]
     bake: Option<Duration>,
 
     /// Why, for the history
@@ -62,7 +62,7 @@ pub(crate) struct Args {
     detach: bool,
 
     /// Stop following after this time (exit code 5); the rollout goes on
-    #[arg(long, value_name = "TIME", value_parser = words::parse_span, conflicts_with = "detach")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = words::parse_span, conflicts_with = "detach")]
     timeout: Option<Duration>,
 
     #[command(flatten)]

@@ -31,6 +31,11 @@ fn time(value: Option<prost_types::Timestamp>) -> Option<String> {
     value.map(words::time)
 }
 
+/// A figure with three decimals, as many as mean something: `0.1 + 0.2` is 0.3.
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
 /// One event.
 #[derive(Debug, Serialize)]
 pub(crate) struct EventJson {

@@ -3,7 +3,7 @@
 use hot_proto::v1;
 use serde::Serialize;
 
-use super::{ReleaseJson, time};
+use super::{ReleaseJson, rounded, time};
 use crate::words;
 
 /// What `status -o json` prints.
@@ -100,8 +100,8 @@ impl From<v1::Instance> for InstanceJson {
             requests: instance.requests,
             errors: instance.errors,
             in_flight: instance.in_flight,
-            p50_ms: instance.p50_ms,
-            p99_ms: instance.p99_ms,
+            p50_ms: rounded(instance.p50_ms),
+            p99_ms: rounded(instance.p99_ms),
             started: time(instance.started),
             pid: instance.pid,
         }

@@ -3,7 +3,7 @@
 use hot_proto::v1;
 use serde::Serialize;
 
-use super::{ReleaseJson, time};
+use super::{ReleaseJson, rounded, time};
 use crate::words;
 
 /// A rollout at one moment.
@@ -65,8 +65,8 @@ impl From<v1::Figures> for FiguresJson {
         Self {
             requests: figures.requests,
             errors: figures.errors,
-            p50_ms: figures.p50_ms,
-            p99_ms: figures.p99_ms,
+            p50_ms: rounded(figures.p50_ms),
+            p99_ms: rounded(figures.p99_ms),
         }
     }
 }

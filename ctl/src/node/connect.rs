@@ -230,6 +230,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_web_server_is_no_node() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let found = found(&format!("http://{}", listener.local_addr().expect("an address")));
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a client");
+            let mut preface = [0; 24];
+            stream.read_exact(&mut preface).await.expect("the preface of HTTP/2");
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await.expect("writes");
+            stream
+        });
+        let client = Client::connect(found, Token::default()).await.expect("somebody is there");
+        let call = client.nodes();
+        let request = hot_proto::v1::GetNodeRequest::default();
+        let failure = ask({ call }.get(request)).await.expect_err("no gRPC");
+        assert!(
+            failure.sentence.starts_with("that is not the gRPC address of a node"),
+            "{}",
+            failure.sentence
+        );
+        drop(server.await.expect("answers"));
+    }
+
+    #[tokio::test]
     async fn a_node_that_never_answers_is_given_up() {
         let call = std::future::pending::<Result<Response<()>, Status>>();
         let status = answer_within(call, Duration::ZERO).await.expect_err("given up");
