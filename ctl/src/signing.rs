@@ -41,17 +41,22 @@ pub(crate) enum SigningError {
     Count { signatures: usize, files: usize },
     /// The agent has no key that the node trusts, or there is no agent.
     #[error(
-        "no key to sign with: {found}, and the node trusts {trusted}; name a key with --key FILE or a signature with \
+        "no key to sign with: {found}. The node trusts {trusted}: name a key file with --key FILE, or a signature with \
          --signature FILE"
     )]
     NoKey { found: String, trusted: String },
+    /// There is no agent, or no key in it, and no node to ask.
+    #[error("no key to sign with: {0}. Name a key file with --key FILE")]
+    NoAgentKey(String),
 }
 
 impl From<SigningError> for Failure {
     fn from(error: SigningError) -> Self {
         match error {
             SigningError::Count { .. } => Self::usage(error),
-            SigningError::NoKey { .. } => Self::refused("signature.no_key", error),
+            SigningError::NoKey { .. } | SigningError::NoAgentKey(_) => {
+                Self::refused("signature.no_key", error)
+            }
             SigningError::Sign(_) | SigningError::Read { .. } => Self::failed("signature.not_made", error),
         }
     }
@@ -124,8 +129,8 @@ fn from_agent(node: &Node, agent: Result<Agent, AgentError>) -> Result<Signer, S
         };
         SigningError::NoKey { found, trusted }
     };
-    let mut agent = agent.map_err(|error| no_key(chain(&error)))?;
-    let identities = agent.identities().map_err(|error| no_key(chain(&error)))?;
+    let mut agent = agent.map_err(|error| no_key(about(&error)))?;
+    let identities = agent.identities().map_err(|error| no_key(about(&error)))?;
     let count = identities.len();
     let chosen =
         identities.into_iter().find(|identity| trusted.contains(identity.key.fingerprint().as_str()));
@@ -135,17 +140,21 @@ fn from_agent(node: &Node, agent: Result<Agent, AgentError>) -> Result<Signer, S
     }
 }
 
+/// What is wrong with the agent. Its advice to name a key file is left out: ours says how.
+fn about(error: &AgentError) -> String {
+    chain(error).replace(", or name a key file", "")
+}
+
 /// Signs `offer` with the key in the file, or with the agent's first key when there is none.
 pub(crate) fn sign_offline(offer: &Offer, key: Option<&Path>) -> Result<(Vec<u8>, String), SigningError> {
     let mut signer = match key {
         Some(key) => Signer::from_file(key)?,
         None => {
-            let mut agent = Agent::from_env().map_err(SignError::from)?;
-            let first = agent.identities().map_err(SignError::from)?.into_iter().next();
-            let first = first.ok_or_else(|| SigningError::NoKey {
-                found: "ssh-agent holds no key that can sign".to_owned(),
-                trusted: "is not asked here".to_owned(),
-            })?;
+            let no_key = |error: AgentError| SigningError::NoAgentKey(about(&error));
+            let mut agent = Agent::from_env().map_err(no_key)?;
+            let first = agent.identities().map_err(no_key)?.into_iter().next();
+            let first = first
+                .ok_or_else(|| SigningError::NoAgentKey("ssh-agent holds no key that can sign".to_owned()))?;
             Signer::from_agent(agent, first.key)
         }
     };
@@ -201,6 +210,9 @@ mod tests {
         assert_eq!(failure.exit.code(), 4);
         assert!(failure.sentence.contains("trusts only SHA256:abc (dev)"), "{}", failure.sentence);
         assert!(failure.sentence.contains("SSH_AUTH_SOCK"), "{}", failure.sentence);
+        assert!(!failure.sentence.contains("or name a key file,"), "{}", failure.sentence);
+        let offline = SigningError::NoAgentKey(about(&AgentError::NotSet)).to_string();
+        assert!(offline.ends_with("`eval $(ssh-agent)`. Name a key file with --key FILE"), "{offline}");
         assert!(failure.sentence.contains("--key FILE"), "{}", failure.sentence);
     }
 }

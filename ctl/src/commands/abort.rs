@@ -13,7 +13,7 @@ use crate::progress;
 
 /// Take the candidate of a running rollout back, at once
 ///
-/// Stable serves everything when this returns. Again is no error.
+/// Stable serves everything when this returns. Again while it goes back is no error; when it is over it is: `no_rollout`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  hotctl abort greeter --message 'wrong branch'")]
 pub(crate) struct Args {

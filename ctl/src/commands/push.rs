@@ -29,15 +29,16 @@ const START_PAUSE: Duration = Duration::from_secs(1);
 
 /// Sign a module, upload it, and roll it out
 ///
-/// Follows the rollout to its end; the exit code says how it ended. Several files of one version are its targets; of
-/// different modules, they are rolled out together. Ctrl-C leaves the rollout running.
+/// Follows the rollout to its end; the exit code says how it ended. Several files of one version are its targets. In
+/// this version a rollout moves one module: push several one after the other. A push supersedes a rollout of the module
+/// that runs. Ctrl-C leaves the rollout running.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  hotctl push greeter-1.1.0.so\n  \
                         hotctl push greeter-1.1.0.so --canary 10% --bake 30s\n  \
                         hotctl push greeter-1.1.0.so --steps 1%,10%,50%,100% --message 'new greeting'\n  \
                         hotctl push greeter-1.1.0.so --key ~/.ssh/id_ed25519 --detach")]
 pub(crate) struct Args {
-    /// The modules' files
+    /// The module's files, one for each target
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
@@ -129,6 +130,7 @@ enum PushJson<'a> {
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let offers = args.files.iter().map(|path| Offer::open(path)).collect::<Result<Vec<_>, _>>()?;
     let modules = modules(&offers)?;
+    one_module(&modules)?;
     let client = context.connect().await?;
     for offer in &offers {
         announce(context.out, offer)?;
@@ -185,6 +187,23 @@ fn modules(offers: &[Offer]) -> Result<Vec<StartModule>, Failure> {
         module.digests.push(offer.digest());
     }
     Ok(modules.into_values().map(|(module, _)| module).collect())
+}
+
+/// A rollout of this version moves one module; said before anything is sent.
+fn one_module(modules: &[StartModule]) -> Result<(), Failure> {
+    if modules.len() <= 1 {
+        return Ok(());
+    }
+    let names: Vec<&str> = modules.iter().map(|module| module.module.as_str()).collect();
+    Err(Failure::refused(
+        "several_modules",
+        format!(
+            "these files are of {} modules ({}), and a rollout moves one in this version; push them one after the \
+             other, nothing was sent",
+            names.len(),
+            names.join(", ")
+        ),
+    ))
 }
 
 /// What differs from the node's policy, or nothing.
@@ -321,6 +340,15 @@ mod tests {
         assert!(parse_steps("50%,50%,100%").is_err());
         assert!(parse_steps("10,100%").expect_err("no percent").contains("\"10\""));
         assert!(parse_steps("").is_err());
+    }
+
+    #[test]
+    fn a_rollout_moves_one_module() {
+        let module = |name: &str| StartModule { module: name.to_owned(), ..StartModule::default() };
+        assert!(one_module(&[module("a")]).is_ok());
+        let failure = one_module(&[module("a"), module("b")]).expect_err("two");
+        assert_eq!((failure.exit.code(), failure.code.as_str()), (4, "several_modules"));
+        assert!(failure.sentence.contains("2 modules (a, b)"), "{}", failure.sentence);
     }
 
     #[test]
