@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use hot_rollout::guard::judge;
-use hot_rollout::{Direction, Event, Figures, InstanceState, Latency, Module, Role, Sample, Signals, Time};
+use hot_rollout::{
+    Assignment, Direction, Event, Figures, InstanceState, Latency, Module, Role, Sample, Signals, Time,
+};
 
 use super::slot::{Baseline, RunState, Slot};
 use super::{Agent, TICK};
@@ -29,8 +31,12 @@ impl Agent {
         let modules: Vec<Module> = slots.keys().cloned().collect();
         for module in modules {
             self.take_back_if_due(&mut slots, &module);
-            let due = slots.get_mut(&module).is_some_and(Slot::something_is_due);
-            if due {
+            let Some(slot) = slots.get_mut(&module) else { continue };
+            let standby_over = slot.let_standby_go();
+            if let Some(assignment) = slot.assignment.clone().filter(|_| standby_over) {
+                self.persist_later(assignment);
+            }
+            if slot.rest_is_over() || standby_over {
                 self.reconcile(&mut slots, &module);
             }
             if let Some(slot) = slots.get_mut(&module) {
@@ -44,7 +50,7 @@ impl Agent {
     /// Takes the candidate back where the node itself must: at once, then on disk, then told.
     pub(super) fn take_back_if_due(&self, slots: &mut BTreeMap<Module, Slot>, module: &Module) {
         let Some(slot) = slots.get_mut(module) else { return };
-        let Some(assignment) = slot.assignment.clone() else { return };
+        let Some(assignment) = slot.assignment.clone().filter(|of| of.candidate.is_some()) else { return };
         let (candidate, stable) = self.figures(slot);
         let signals = Signals {
             ends: &slot.ends,
@@ -53,19 +59,25 @@ impl Agent {
             health_text: "",
             candidate: &candidate,
             stable: &stable,
-            unrenewed: slot.renewed.elapsed().into(),
+            unrenewed: slot.unrenewed().into(),
         };
         let Some(back) = judge(&assignment, &signals) else { return };
         tracing::warn!(%module, reason = %back.reason, "this node takes its candidate back by itself");
         let without = assignment.without_candidate();
         slot.assignment = Some(without.clone());
         slot.took_back = Some((assignment.revision, back.reason.clone()));
-        self.reconcile(slots, module);
+        // Before anything else that is said of it.
         self.shared.report(self.shared.took_back(module, assignment.revision, back.reason));
+        self.reconcile(slots, module);
+        self.persist_later(without);
+    }
+
+    /// Puts on disk what is in effect already.
+    fn persist_later(&self, assignment: Assignment) {
         let agent = self.clone();
         self.shared.tasks.spawn(async move {
-            if let Err(error) = agent.persist(without, Direction::TowardStable).await {
-                tracing::error!(error = %crate::grpc::chain(&error), "the way back is done but not on disk");
+            if let Err(error) = agent.persist(assignment, Direction::TowardStable).await {
+                tracing::error!(error = %crate::grpc::chain(&error), "what is in effect is not on disk");
             }
         });
     }
@@ -88,7 +100,9 @@ impl Agent {
                 self.shared.report(self.shared.instance_event(module, run.release, state));
             }
         }
-        if let Some((revision, _)) = slot.applied.filter(|(revision, _)| *revision == assignment.revision) {
+        let applied =
+            slot.applied.filter(|(revision, _)| *revision == assignment.revision && slot.is_whole());
+        if let Some((revision, _)) = applied {
             self.shared.report(Event::Applied { node: node.clone(), module: module.clone(), revision });
             if assignment.candidate.is_some() {
                 let (candidate, stable) = self.figures(slot);
@@ -106,48 +120,52 @@ impl Agent {
         }
     }
 
-    /// What candidate and stable counted since they have their present weights.
+    /// What candidate and stable counted since they have their present weights. Instances that have ended or are
+    /// ending count as well: what they counted must not be missing from a later sample.
     fn figures(&self, slot: &mut Slot) -> (Figures, Figures) {
-        let instances: Vec<(Role, InstanceId)> = slot
-            .serving
-            .iter()
-            .filter_map(|(release, role, _)| Some((*role, slot.run_of(*release)?.id)))
-            .collect();
-        let now: BTreeMap<InstanceId, Counters> =
-            instances.iter().map(|(_, id)| (*id, self.shared.parts.gateway.counters(*id))).collect();
-        let baseline =
-            slot.baseline.get_or_insert_with(|| Baseline { since: SystemTime::now(), counters: now.clone() });
-        let of = |wanted: Role| {
-            let mut sum = Figures::default();
-            for (_, id) in instances.iter().filter(|(role, _)| *role == wanted) {
-                if let Some(counters) = now.get(id) {
-                    sum.merge(&since(counters, baseline.counters.get(id)));
-                }
-            }
-            sum
-        };
-        (of(Role::Candidate), of(Role::Stable))
+        if slot.baseline.is_none() {
+            self.count_anew(slot);
+        }
+        let (mut candidate, mut stable) = (Figures::default(), Figures::default());
+        let Some(baseline) = &slot.baseline else { return (candidate, stable) };
+        for run in slot.instances() {
+            let role =
+                slot.serving.iter().find(|(release, ..)| *release == run.release).map(|(_, role, _)| role);
+            let sum = match role {
+                Some(Role::Candidate) => &mut candidate,
+                Some(Role::Stable) => &mut stable,
+                Some(Role::Standby) | None => continue,
+            };
+            sum.merge(&since(&self.shared.parts.gateway.counters(run.id), baseline.counters.get(&run.id)));
+        }
+        (candidate, stable)
+    }
+
+    /// Counting for samples begins now.
+    pub(super) fn count_anew(&self, slot: &mut Slot) {
+        let counters: BTreeMap<InstanceId, Counters> =
+            slot.instances().map(|run| (run.id, self.shared.parts.gateway.counters(run.id))).collect();
+        slot.baseline = Some(Baseline { since: SystemTime::now(), counters });
     }
 }
 
 impl Slot {
-    /// A rest is over or a standby's time is up.
-    fn something_is_due(&mut self) -> bool {
+    /// A release that rested is to be started again.
+    pub(super) fn rest_is_over(&mut self) -> bool {
         let now = Instant::now();
         let mut over = false;
         for rest in self.resting.values_mut().filter(|rest| !rest.due && rest.until <= now) {
             rest.due = true;
             over = true;
         }
-        let standby_over = self.standby_left().is_some_and(|left| left.is_zero());
-        over || standby_over
+        over
     }
 }
 
 /// What was counted after `before`.
 fn since(now: &Counters, before: Option<&Counters>) -> Figures {
-    let requests = now.ended() - before.map_or(0, Counters::ended);
-    let errors = now.failed() - before.map_or(0, Counters::failed);
+    let requests = now.ended().saturating_sub(before.map_or(0, Counters::ended));
+    let errors = now.failed().saturating_sub(before.map_or(0, Counters::failed));
     let mut latency = now.latency.clone();
     if let Some(before) = before {
         // Only counts that were in `now` as well can be in `before`: it is the same histogram, earlier.

@@ -3,15 +3,17 @@
 //! Each instance has a task of its own that follows it; what the task learns goes into the slot, and the slot's plan
 //! says what is next.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use hot_rollout::{Cause, InstanceState, Module, ReleaseNumber};
 use tokio::sync::watch;
 
-use super::slot::{Rest, Run, RunState, Slot};
+use super::slot::{Run, RunState, Slot};
 use super::{Agent, DRAIN};
+use crate::gateway::AttachError;
 use crate::ledger::{LedgerError, Runnable};
-use crate::supervisor::{Adopted, Backoff, End, Instance, InstanceId, Spec, State};
+use crate::supervisor::{Adopted, End, Instance, InstanceId, Spec, State};
 
 /// How long a host may take to stop after it has drained.
 const GRACE: Duration = Duration::from_secs(5);
@@ -31,7 +33,7 @@ impl Agent {
                 let text = crate::grpc::chain(&error);
                 // Not here: the lock is held, and what follows changes the slot.
                 self.shared.tasks.spawn(async move { agent.refused(&module, release, text) });
-                slot.rest(release);
+                slot.rest_after(release, None);
                 return;
             }
         };
@@ -43,6 +45,7 @@ impl Agent {
             routes: runnable.routes.clone(),
             state: RunState::Starting,
             started: SystemTime::now(),
+            ready: None,
             instance: None,
             reason: String::new(),
         });
@@ -86,7 +89,13 @@ impl Agent {
             Ok::<_, LedgerError>((verified, ledger.config(&runnable)?))
         })
         .await;
+        let wanted = |slots: &BTreeMap<Module, Slot>| {
+            let run = slots.get(&module).and_then(|slot| slot.runs.iter().find(|run| run.id == id));
+            run.is_some_and(|run| run.state == RunState::Starting)
+        };
         let started = match checked {
+            // What was taken back while it was checked is not even loaded.
+            Ok(_) if !self.slots(wanted) => return self.ended(&module, id, None),
             Ok((verified, config)) => {
                 self.shared.parts.supervisor.start(Spec { config, ..spec }, &verified).await
             }
@@ -96,14 +105,13 @@ impl Agent {
         };
         match started {
             Ok(instance) => self.follow(module, id, instance).await,
-            Err(error) => {
-                self.ended(&module, id, Some(Cause::LoadFailed { text: crate::grpc::chain(&error) }))
-            }
+            // No code of the module ran: its digest is not held against it.
+            Err(error) => self.ended(&module, id, Some(Cause::Refused { text: crate::grpc::chain(&error) })),
         }
     }
 
-    /// Takes over an instance that a hotd before this one started.
-    pub(super) fn adopt(&self, adopted: Adopted) {
+    /// Takes over an instance that a hotd before this one started. What it does is looked at once `slots` is unlocked.
+    pub(super) fn adopt(&self, slots: &mut BTreeMap<Module, Slot>, adopted: Adopted) {
         let spec = &adopted.spec;
         let module = Module(spec.module.clone());
         let release = ReleaseNumber(spec.release);
@@ -123,10 +131,11 @@ impl Agent {
             routes: routes.unwrap_or_default(),
             state: RunState::Starting,
             started: SystemTime::now(),
+            ready: None,
             instance: Some(adopted.instance.clone()),
             reason: String::new(),
         };
-        self.lock().entry(module.clone()).or_insert_with(Slot::new).runs.push(run);
+        slots.entry(module.clone()).or_insert_with(Slot::new).runs.push(run);
         let agent = self.clone();
         self.shared.tasks.spawn(async move { agent.follow(module, id, adopted.instance).await });
     }
@@ -136,7 +145,10 @@ impl Agent {
         let mut state = instance.state();
         {
             let mut slots = self.lock();
-            let Some(run) = slots.get_mut(&module).and_then(|slot| slot.run_mut(id)) else { return };
+            let Some(run) = slots.get_mut(&module).and_then(|slot| slot.run_mut(id)) else {
+                self.shared.tasks.spawn(async move { instance.stop(GRACE).await });
+                return;
+            };
             run.instance = Some(instance.clone());
             if run.state == RunState::Stopping {
                 // It was told to stop before its host was there.
@@ -146,6 +158,7 @@ impl Agent {
         }
         self.shared.note_change();
         let mut attached = false;
+        let mut unreachable = None;
         loop {
             let now = state.borrow_and_update().clone();
             match now {
@@ -155,10 +168,12 @@ impl Agent {
                     attached = true;
                     if let Err(text) = self.attach(&module, id, &instance).await {
                         tracing::error!(%module, %text, "an instance that is ready can't be reached");
+                        unreachable = Some(Cause::Refused { text });
                         instance.stop(GRACE).await;
                     }
                 }
-                State::Ended(end) => return self.ended(&module, id, cause_of(end)),
+                // It was stopped because it can't be reached: without a cause it would be started again at once.
+                State::Ended(end) => return self.ended(&module, id, cause_of(end).or(unreachable)),
             }
             if wait(&mut state).await.is_err() {
                 let text = "its supervision ended".to_owned();
@@ -170,18 +185,20 @@ impl Agent {
     async fn attach(&self, module: &Module, id: InstanceId, instance: &Instance) -> Result<(), String> {
         let gateway = &self.shared.parts.gateway;
         let links = instance.attach(gateway.threads()).await.map_err(|error| crate::grpc::chain(&error))?;
-        gateway.attach(id, links).map_err(|error| crate::grpc::chain(&error))?;
+        match gateway.attach(id, links) {
+            Ok(()) => {}
+            // The node goes down; the host stays for the next hotd.
+            Err(AttachError::Ended) => return Ok(()),
+            Err(error @ AttachError::WrongNumber { .. }) => return Err(crate::grpc::chain(&error)),
+        }
         let mut slots = self.lock();
-        let Some(run) = slots.get_mut(module).and_then(|slot| slot.run_mut(id)) else { return Ok(()) };
-        if run.state == RunState::Starting {
-            run.state = RunState::Ready;
-        }
-        let release = run.release;
-        // Before the report: who hears of it finds it in the slots.
-        self.shared.report(self.shared.instance_event(module, release, InstanceState::Ready));
-        if let Some(slot) = slots.get_mut(module) {
-            slot.resting.remove(&release);
-        }
+        let run = slots.get_mut(module).and_then(|slot| slot.run_mut(id));
+        // One that was told to stop meanwhile is not ready for anything.
+        let Some(run) = run.filter(|run| run.state == RunState::Starting) else { return Ok(()) };
+        run.state = RunState::Ready;
+        run.ready = Some(Instant::now());
+        // Who hears of it finds it in the slots: they are locked.
+        self.shared.report(self.shared.instance_event(module, run.release, InstanceState::Ready));
         self.reconcile(&mut slots, module);
         drop(slots);
         self.shared.note_change();
@@ -221,14 +238,18 @@ impl Agent {
         let Some(run) = slot.run_mut(id) else { return };
         let release = run.release;
         let meant = run.state == RunState::Stopping;
+        let served = run.ready.map(|ready| ready.elapsed());
         if let Some(cause) = cause.as_ref().filter(|_| !meant) {
             run.reason = cause.to_string();
             tracing::warn!(%module, release = release.0, version = %run.version, "an instance ended: it {cause}");
         }
         slot.bury(id);
+        for forgotten in slot.forget_oldest() {
+            self.shared.parts.gateway.forget(forgotten);
+        }
         match cause.filter(|_| !meant) {
             Some(cause) => {
-                slot.rest(release);
+                slot.rest_after(release, served);
                 self.blame(&mut slots, module, release, &cause);
             }
             None => {
@@ -243,7 +264,7 @@ impl Agent {
     /// An instance of `release` failed: a candidate is taken back, stable is started again after a rest.
     fn blame(
         &self,
-        slots: &mut std::collections::BTreeMap<Module, Slot>,
+        slots: &mut BTreeMap<Module, Slot>,
         module: &Module,
         release: ReleaseNumber,
         cause: &Cause,
@@ -257,19 +278,6 @@ impl Agent {
         let failed = InstanceState::Failed(cause.clone());
         self.shared.report(self.shared.instance_event(module, release, failed));
         self.reconcile(slots, module);
-    }
-}
-
-impl Slot {
-    /// Not started again before some time has passed, which doubles each time.
-    fn rest(&mut self, release: ReleaseNumber) {
-        let rest = self.resting.entry(release).or_insert_with(|| Rest {
-            until: Instant::now(),
-            due: false,
-            backoff: Backoff::default(),
-        });
-        rest.due = false;
-        rest.until = Instant::now() + rest.backoff.next(rand::random());
     }
 }
 

@@ -124,13 +124,19 @@ impl Agent {
     /// Takes over what runs already, then obeys the assignments that the node accepted last. To be called once, before
     /// the gateway opens.
     pub fn recover(&self, adopted: Vec<Adopted>, accepted: Vec<Assignment>) {
-        for adopted in adopted {
-            self.adopt(adopted);
-        }
+        // Locked throughout: how a host ended meanwhile is judged by the assignment, and nothing is started that runs.
         let mut slots = self.lock();
+        let modules: Vec<Module> = accepted.iter().map(|assignment| assignment.module.clone()).collect();
         for assignment in accepted {
-            let module = assignment.module.clone();
-            slots.entry(module.clone()).or_insert_with(Slot::new).accept(assignment);
+            slots.entry(assignment.module.clone()).or_insert_with(Slot::new).recover(assignment);
+        }
+        let mut adopted = adopted;
+        // The newest of a release is the one that serves.
+        adopted.sort_by_key(|adopted| adopted.spec.instance);
+        for adopted in adopted {
+            self.adopt(&mut slots, adopted);
+        }
+        for module in modules {
             self.reconcile(&mut slots, &module);
         }
         let unknown: Vec<Module> = slots
@@ -145,8 +151,16 @@ impl Agent {
     }
 
     /// Takes an assignment: toward stable it takes effect first and is then written, else it is written first. It is
-    /// on disk when this returns. An older one than the node has changes nothing.
+    /// on disk when this returns. An older one than the node has changes nothing, and neither does one with a candidate
+    /// that the node took back from the same rollout.
     pub async fn obey(&self, assignment: Assignment, direction: Direction) -> Result<(), LedgerError> {
+        let stays_back = |slots: &BTreeMap<Module, Slot>| {
+            slots.get(&assignment.module).is_some_and(|slot| slot.stays_back(&assignment))
+        };
+        if self.slots(stays_back) {
+            // The clock says once more that it was taken back.
+            return Ok(());
+        }
         if direction == Direction::TowardStable {
             self.accept(assignment.clone());
             self.persist(assignment, direction).await
@@ -162,7 +176,7 @@ impl Agent {
         let mut slots = self.lock();
         let Some(slot) = slots.get_mut(module) else { return };
         if slot.assignment.as_ref().is_some_and(|assignment| assignment.revision <= revision) {
-            slot.renewed = Instant::now();
+            slot.renewed = Some(Instant::now());
         }
     }
 
@@ -213,7 +227,13 @@ impl Agent {
             let slot = slots.get_mut(module).ok_or_else(|| RestartError::NotRunning(module.clone()))?;
             let stable = slot.stable().ok_or_else(|| RestartError::NotRunning(module.clone()))?;
             let old = slot.run_of(stable).map(|run| run.id);
-            self.launch(module, slot, stable);
+            let coming = slot
+                .runs
+                .iter()
+                .any(|run| run.release == stable && Some(run.id) > old && run.state == RunState::Starting);
+            if !coming {
+                self.launch(module, slot, stable);
+            }
             (old, stable)
         };
         let replaced = async {
@@ -276,8 +296,8 @@ impl Agent {
         let mut slots = self.lock();
         self.stop_all(&mut slots, module);
         if let Some(slot) = slots.get_mut(module) {
-            slot.assignment = None;
-            slot.serving.clear();
+            // A module of this name that comes later begins with revision 1 again.
+            slot.clear();
         }
         self.publish(&slots);
         drop(slots);
@@ -334,7 +354,7 @@ impl Agent {
         let revision = slot.assignment.as_ref().map(|assignment| assignment.revision);
         if slot.serving != plan.serve {
             slot.serving.clone_from(&plan.serve);
-            slot.baseline = None;
+            self.count_anew(slot);
         }
         for release in plan.start {
             self.launch(module, slot, release);
@@ -346,11 +366,15 @@ impl Agent {
             && slot.applied.is_none_or(|(applied, _)| applied != revision)
         {
             slot.applied = Some((revision, Instant::now()));
-            self.shared.report(Event::Applied {
-                node: self.shared.parts.node.clone(),
-                module: module.clone(),
-                revision,
-            });
+            // Each revision is counted for itself, even where the weights stay.
+            self.count_anew(slot);
+            if slot.is_whole() {
+                self.shared.report(Event::Applied {
+                    node: self.shared.parts.node.clone(),
+                    module: module.clone(),
+                    revision,
+                });
+            }
         }
         let superseded = slot.superseded();
         let stop: Vec<InstanceId> = slot

@@ -36,19 +36,13 @@ pub(crate) struct Plan {
     pub applied: bool,
 }
 
-/// What is next for `wanted`, given the stage of each release that has an instance and what serves now. `expired`
-/// standbys are no longer wanted.
+/// What is next for `wanted`, given the stage of each release that has an instance and what serves now.
 pub(crate) fn plan(
     wanted: &Assignment,
     stages: &BTreeMap<ReleaseNumber, Stage>,
     serving: &[Serving],
-    standby_expired: bool,
 ) -> Plan {
-    let wanted: Vec<Serving> = wanted
-        .weights()
-        .into_iter()
-        .filter(|(_, role, _)| *role != Role::Standby || !standby_expired)
-        .collect();
+    let wanted: Vec<Serving> = wanted.weights();
     let ready = |release: &ReleaseNumber| stages.get(release) == Some(&Stage::Ready);
     let unready_weight = |serving: &[Serving]| {
         serving.iter().filter(|(release, _, weight)| *weight > Weight::ZERO && !ready(release)).count()
@@ -103,8 +97,8 @@ fn all_to_stable(wanted: &[Serving], ready: impl Fn(&ReleaseNumber) -> bool) -> 
         .collect()
 }
 
-/// What served before, where all of it is still ready, and the wanted releases beside it without traffic. A candidate
-/// that is no longer wanted gives its weight to what served as stable: no plan keeps traffic on it.
+/// What served as stable, where it is still ready, with all traffic, and the wanted releases beside it without any. A
+/// candidate that is no longer wanted keeps none, even if it had all of it: requests wait for stable instead.
 fn what_served(
     serving: &[Serving],
     wanted: &[Serving],
@@ -112,11 +106,173 @@ fn what_served(
 ) -> Option<Vec<Serving>> {
     let former = serving
         .iter()
-        .find(|(release, role, weight)| *role == Role::Stable && *weight > Weight::ZERO && ready(release))
-        .or_else(|| serving.iter().find(|(release, _, weight)| *weight == Weight::WHOLE && ready(release)))?;
+        .find(|(release, role, weight)| *role == Role::Stable && *weight > Weight::ZERO && ready(release))?;
     let mut kept = vec![(former.0, Role::Stable, Weight::WHOLE)];
     kept.extend(wanted.iter().filter(|(release, ..)| *release != former.0).map(|(release, role, _)| {
         (*release, if *role == Role::Stable { Role::Standby } else { *role }, Weight::ZERO)
     }));
     Some(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use hot_rollout::{Candidate, FastLimits, Millis, Policy, Revision, Standby};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const R1: ReleaseNumber = ReleaseNumber(1);
+    const R2: ReleaseNumber = ReleaseNumber(2);
+
+    fn weight(percent: u16) -> Weight {
+        Weight::percent(u8::try_from(percent).unwrap())
+    }
+
+    fn wanted(stable: Option<u64>, candidate: Option<(u64, u16)>, standby: Option<u64>) -> Assignment {
+        Assignment {
+            module: "greeter".into(),
+            revision: Revision(1),
+            rollout: "ro-1".into(),
+            stable: stable.map(ReleaseNumber),
+            candidate: candidate.map(|(release, percent)| Candidate {
+                release: ReleaseNumber(release),
+                weight: weight(percent),
+                limits: FastLimits::of(&Policy::default()),
+                expiry: Millis::seconds(60),
+            }),
+            standby: standby
+                .map(|release| Standby { release: ReleaseNumber(release), keep: Millis::seconds(600) }),
+        }
+    }
+
+    fn stages(of: &[(u64, Stage)]) -> BTreeMap<ReleaseNumber, Stage> {
+        of.iter().map(|(release, stage)| (ReleaseNumber(*release), *stage)).collect()
+    }
+
+    fn shares(plan: &Plan) -> Vec<(u64, u16)> {
+        plan.serve.iter().map(|(release, _, weight)| (release.0, weight.basis_points())).collect()
+    }
+
+    #[test]
+    fn a_first_release_is_started_without_traffic_and_then_has_all() {
+        let first = plan(&wanted(None, Some((1, 0)), None), &stages(&[]), &[]);
+        assert_eq!((first.start, first.applied), (vec![R1], true));
+        let starting =
+            plan(&wanted(None, Some((1, 100)), None), &stages(&[(1, Stage::Starting)]), &first.serve);
+        assert_eq!((shares(&starting), starting.applied), (vec![(1, 0)], false));
+        assert!(starting.start.is_empty());
+        let ready = plan(&wanted(None, Some((1, 100)), None), &stages(&[(1, Stage::Ready)]), &starting.serve);
+        assert_eq!((shares(&ready), ready.applied), (vec![(1, 10_000)], true));
+        let failed = plan(&wanted(None, None, None), &stages(&[(1, Stage::Ready)]), &ready.serve);
+        assert_eq!((failed.serve, failed.stop, failed.applied), (vec![], vec![R1], true));
+    }
+
+    #[test]
+    fn a_candidate_has_its_weight_only_while_it_is_ready() {
+        let wanted = wanted(Some(1), Some((2, 10)), None);
+        let before = [(R1, Role::Stable, Weight::WHOLE)];
+        let starting = plan(&wanted, &stages(&[(1, Stage::Ready), (2, Stage::Starting)]), &before);
+        assert_eq!((shares(&starting), starting.applied), (vec![(1, 10_000), (2, 0)], false));
+        let ready = plan(&wanted, &stages(&[(1, Stage::Ready), (2, Stage::Ready)]), &starting.serve);
+        assert_eq!((shares(&ready), ready.applied), (vec![(1, 9_000), (2, 1_000)], true));
+    }
+
+    /// Requests that stable lost wait for its next instance; the candidate gets no more than its share.
+    #[test]
+    fn stable_that_crashed_keeps_its_weight() {
+        let wanted = wanted(Some(1), Some((2, 10)), None);
+        let before = [(R1, Role::Stable, weight(90)), (R2, Role::Candidate, weight(10))];
+        let crashed = plan(&wanted, &stages(&[(1, Stage::Resting), (2, Stage::Ready)]), &before);
+        assert_eq!(shares(&crashed), [(1, 9_000), (2, 1_000)]);
+        assert!(crashed.start.is_empty() && crashed.stop.is_empty() && !crashed.applied);
+        let rested = plan(&wanted, &stages(&[(2, Stage::Ready)]), &crashed.serve);
+        assert_eq!(rested.start, [R1]);
+    }
+
+    #[test]
+    fn a_rollback_without_a_standby_serves_until_its_target_is_ready() {
+        let wanted = wanted(Some(1), None, Some(2));
+        let before = [(R2, Role::Stable, Weight::WHOLE)];
+        let cold = plan(&wanted, &stages(&[(2, Stage::Ready)]), &before);
+        assert_eq!((shares(&cold), cold.start.clone()), (vec![(2, 10_000), (1, 0)], vec![R1]));
+        assert!(cold.stop.is_empty() && !cold.applied);
+        let warm = plan(&wanted, &stages(&[(1, Stage::Ready), (2, Stage::Ready)]), &cold.serve);
+        assert_eq!((shares(&warm), warm.applied), (vec![(1, 10_000), (2, 0)], true));
+        assert!(warm.stop.is_empty());
+    }
+
+    #[test]
+    fn a_promotion_keeps_what_served_until_the_new_stable_is_ready() {
+        let before = [(R1, Role::Stable, weight(90)), (R2, Role::Candidate, weight(10))];
+        let next = plan(
+            &wanted(Some(2), None, Some(1)),
+            &stages(&[(1, Stage::Ready), (2, Stage::Starting)]),
+            &before,
+        );
+        assert_eq!((shares(&next), next.applied), (vec![(1, 10_000), (2, 0)], false));
+    }
+
+    /// At 100% the candidate has all traffic; taken back while stable restarts it must still lose it.
+    #[test]
+    fn a_candidate_that_is_not_wanted_keeps_no_traffic() {
+        let before = [(R1, Role::Stable, Weight::ZERO), (R2, Role::Candidate, Weight::WHOLE)];
+        let back = plan(&wanted(Some(1), None, None), &stages(&[(2, Stage::Ready)]), &before);
+        assert_eq!((shares(&back), back.start, back.stop), (vec![(1, 10_000)], vec![R1], vec![R2]));
+    }
+
+    #[test]
+    fn a_standby_that_is_let_go_is_stopped() {
+        let ready = stages(&[(1, Stage::Ready), (2, Stage::Ready)]);
+        let serving = [(R2, Role::Stable, Weight::WHOLE), (R1, Role::Standby, Weight::ZERO)];
+        assert!(plan(&wanted(Some(2), None, Some(1)), &ready, &serving).stop.is_empty());
+        assert_eq!(plan(&wanted(Some(2), None, None), &ready, &serving).stop, [R1]);
+    }
+
+    fn stage() -> impl Strategy<Value = Stage> {
+        prop_oneof![Just(Stage::Starting), Just(Stage::Ready), Just(Stage::Resting), Just(Stage::Stopping)]
+    }
+
+    /// An assignment of different releases.
+    fn any_wanted() -> impl Strategy<Value = Assignment> {
+        (prop::option::of(1_u64..3), prop::option::of((3_u64..5, 0_u16..=100)), prop::option::of(5_u64..7))
+            .prop_map(|(stable, candidate, standby)| {
+                // Without stable a candidate has all or nothing.
+                let candidate = candidate.map(|(release, percent)| match stable {
+                    Some(_) => (release, percent),
+                    None => (release, if percent > 50 { 100 } else { 0 }),
+                });
+                wanted(stable, candidate, standby.filter(|_| stable.is_some()))
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn any_sequence_of_plans_is_sound(
+            rounds in prop::collection::vec(
+                (any_wanted(), prop::collection::btree_map((1_u64..7).prop_map(ReleaseNumber), stage(), 0..6)),
+                1..6,
+            )
+        ) {
+            let mut serving: Vec<Serving> = Vec::new();
+            for (wanted, stages) in rounds {
+                let next = plan(&wanted, &stages, &serving);
+                let sum: u32 = next.serve.iter().map(|(.., weight)| u32::from(weight.basis_points())).sum();
+                prop_assert!(sum == 0 || sum == 10_000, "{sum}");
+                let roles = wanted.weights();
+                for (release, _, weight) in &next.serve {
+                    let served_well = serving.iter().any(|(served, role, _)| {
+                        served == release && *role == Role::Stable && stages.get(release) == Some(&Stage::Ready)
+                    });
+                    let is_wanted = roles.iter().any(|(wanted, ..)| wanted == release);
+                    prop_assert!(*weight == Weight::ZERO || is_wanted || served_well);
+                    prop_assert!(!next.stop.contains(release), "what serves is not stopped");
+                }
+                prop_assert!(next.start.iter().all(|release| !stages.contains_key(release)));
+                if next.applied {
+                    prop_assert_eq!(&next.serve, &roles);
+                }
+                serving = next.serve;
+            }
+        }
+    }
 }
