@@ -8,10 +8,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use hot_wire::data::{
-    AbortCode, CancelReason, Decoder, Fields, Frame, FromGateway, FromHost, ReceiveCredit, Request, Response,
-    SendCredit,
+    self, AbortCode, CancelReason, Decoder, Fields, Frame, FromGateway, FromHost, HeadError, ReceiveCredit,
+    Request, RequestHead, Response, SendCredit,
 };
 
 use super::counters::Outcome;
@@ -364,6 +364,16 @@ pub(super) struct Kept(Vec<u8>);
 impl Kept {
     pub(super) fn new(frame: &[u8]) -> Self {
         Self(frame.to_vec())
+    }
+
+    /// A request that can't be sent yet.
+    pub(super) fn encode<'f>(
+        head: &RequestHead<'_>,
+        fields: impl Iterator<Item = (&'f [u8], &'f [u8])>,
+    ) -> Result<Self, HeadError> {
+        let mut frame = BytesMut::new();
+        data::request(&mut frame, 0, head, fields, &[], false)?;
+        Ok(Self::new(&frame))
     }
 
     /// The request's head.

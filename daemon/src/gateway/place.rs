@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use hot_wire::data::HeadError;
 use tokio::time::timeout_at;
 
 use super::limits::{Full, Permit};
@@ -63,6 +64,8 @@ pub(super) enum Refusal {
     NoBackend(String),
     /// Waited in vain for the first table.
     NoTable,
+    /// With what is added to it, the head is larger than what can be passed on.
+    Head(HeadError),
 }
 
 /// The result of one look.
@@ -77,14 +80,22 @@ enum Look {
 }
 
 impl Thread {
+    /// An instance, if one is ready; `None`: [`Thread::place`] waits for one.
+    pub(super) fn place_now(self: &Rc<Self>, wish: Wish<'_>) -> Option<Result<Placed, Refusal>> {
+        match self.look(wish, None) {
+            Look::Placed(placed) => Some(Ok(placed)),
+            Look::Refused(refusal) => Some(Err(refusal)),
+            Look::NoTable | Look::Full(_) | Look::NotReady(_) => None,
+        }
+    }
+
     /// Finds an instance, at once if there is one and waiting if there is none.
     pub(super) async fn place(self: &Rc<Self>, wish: Wish<'_>) -> Result<Placed, Refusal> {
-        match self.look(wish, None) {
-            Look::Placed(placed) => Ok(placed),
-            Look::Refused(refusal) => Err(refusal),
-            // Boxed: what only a wait needs would make the future of each request larger.
-            Look::NoTable | Look::Full(_) | Look::NotReady(_) => {
+        match self.place_now(wish) {
+            Some(placed) => placed,
+            None => {
                 let arrived = wish.arrived.unwrap_or_else(Instant::now);
+                // Boxed: what only a wait needs would make the future of each request larger.
                 Box::pin(self.wait(Wish { arrived: Some(arrived), ..wish }, arrived)).await
             }
         }

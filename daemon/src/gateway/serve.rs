@@ -6,7 +6,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
-use hot_wire::data::{HeadError, RequestHead};
+use hot_wire::data::RequestHead;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
@@ -32,29 +32,57 @@ const DISCARD_FOR: std::time::Duration = std::time::Duration::from_secs(5);
 
 type Answer = Response<ResponseBody>;
 
-/// Serves one request.
-pub(super) async fn serve(thread: Rc<Thread>, client: Rc<Client>, request: Request<Incoming>) -> Answer {
+/// Begins to serve a request: by the time at which this returns, it was sent if an instance is ready, and nothing of
+/// it is held. What is parsed of it are shares of the connection's buffer, and hyper reads on before it first polls
+/// what serves the request: with the buffer in use it would have to make a new one each time.
+pub(super) fn begin(thread: &Rc<Thread>, client: &Rc<Client>, request: Request<Incoming>) -> Begun {
     let busy = client.begin();
     let (parts, body) = request.into_parts();
-    if let Some(answer) = answered_here(&thread, &parts) {
-        return answer;
+    if let Some(answer) = answered_here(thread, &parts) {
+        return Begun::Answered(answer);
     }
     if body.size_hint().lower() > thread.config().max_body_bytes {
-        return too_large(&thread, body);
+        return Begun::Answered(too_large(thread, body));
     }
     let pin = if client.may_pin() { forward::pin(&parts.headers).map(str::to_owned) } else { None };
-    let serving = Serving {
+    let mut serving = Serving {
         attempt: Attempt::first(&parts.method, !body.is_end_stream()),
         to_head: parts.method == Method::HEAD,
-        thread: &thread,
-        client: &client,
+        thread: Rc::clone(thread),
+        client: Rc::clone(client),
         pin,
         kept: Kept::default(),
         retry_after: None,
         arrived: None,
         placements: 0,
+        busy: Some(busy),
     };
-    serving.run(parts, body, busy).await
+    let body = serving.attempt.has_body.then_some(body);
+    match serving.first(&parts) {
+        Ok(first) => Begun::Serving { serving, first, body },
+        Err(refusal) => Begun::Answered(refused(&refusal)),
+    }
+}
+
+/// A request that is being served.
+pub(super) enum Begun {
+    Answered(Answer),
+    /// It is with an instance, or waits for one.
+    Serving {
+        serving: Serving,
+        first: Option<(Placed, Exchange)>,
+        body: Option<Incoming>,
+    },
+}
+
+impl Begun {
+    /// The response.
+    pub(super) async fn answer(self) -> Answer {
+        match self {
+            Self::Answered(answer) => answer,
+            Self::Serving { serving, first, body } => serving.run(first, body).await,
+        }
+    }
 }
 
 /// Requests that go to no module.
@@ -80,9 +108,10 @@ fn answered_here(thread: &Rc<Thread>, parts: &Parts) -> Option<Answer> {
     })
 }
 
-struct Serving<'a> {
-    thread: &'a Rc<Thread>,
-    client: &'a Rc<Client>,
+/// A request on its way to an answer.
+pub(super) struct Serving {
+    thread: Rc<Thread>,
+    client: Rc<Client>,
     /// The release that it is pinned to.
     pin: Option<String>,
     /// It is a HEAD, so its response has no body.
@@ -93,6 +122,7 @@ struct Serving<'a> {
     retry_after: Option<InstanceId>,
     arrived: Option<Instant>,
     placements: u32,
+    busy: Option<Busy>,
 }
 
 /// What came of one attempt.
@@ -102,54 +132,55 @@ enum Tried {
     Again(Option<Incoming>),
 }
 
-impl Serving<'_> {
-    async fn run(mut self, parts: Parts, body: Incoming, busy: Busy) -> Answer {
-        let mut busy = Some(busy);
-        let mut body = self.attempt.has_body.then_some(body);
-        let mut placed = match self.place(parts.uri.path()).await {
-            Ok(placed) => placed,
-            Err(refusal) => return refused(&refusal),
-        };
-        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-        let fields = RequestFields::new(&parts, self.client);
-        let mut sent = self.send(&placed, parts.method.as_str().as_bytes(), target.as_bytes(), fields.iter());
-        drop(fields);
-        // What was parsed are shares of the connection's buffer, which would have to be made anew for the next read.
-        drop(parts);
-        loop {
-            let exchange = match sent {
-                Ok(exchange) => exchange,
-                Err(error) => return too_large_head(&placed, error),
-            };
-            match self.try_at(placed, exchange, body, &mut busy).await {
-                Tried::Answer(answer) => return answer,
-                Tried::Again(again) => body = again,
+impl Serving {
+    /// Sends the request if an instance is ready, and keeps it in any case.
+    fn first(&mut self, parts: &Parts) -> Result<Option<(Placed, Exchange)>, Refusal> {
+        let client = Rc::clone(&self.client);
+        let fields = RequestFields::new(parts, &client);
+        let method = parts.method.as_str().as_bytes();
+        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes();
+        let placed = self.thread.place_now(self.wish(parts.uri.path()));
+        match placed.transpose()? {
+            Some(placed) => self.send(placed, method, target, fields.iter()).map(Some),
+            None => {
+                self.arrived = Some(Instant::now());
+                let head = RequestHead { method, target, peer: client.peer().as_bytes(), deadline_ms: 0 };
+                self.kept = Kept::encode(&head, fields.iter()).map_err(Refusal::Head)?;
+                Ok(None)
             }
-            let request = self.kept.request();
-            placed = match self.place(forward::path(request.target())).await {
-                Ok(placed) => placed,
-                Err(refusal) => return refused(&refusal),
-            };
-            sent = self.send(&placed, request.method(), request.target(), request.fields.iter());
         }
     }
 
-    async fn place(&mut self, path: &str) -> Result<Placed, Refusal> {
-        let (retry_after, arrived) = (self.retry_after, self.arrived);
-        let wish = Wish { path, pin: self.pin.as_deref(), retry_after, arrived };
+    /// Sends the request as it was kept, once an instance is ready.
+    async fn again(&mut self) -> Result<(Placed, Exchange), Refusal> {
+        let request = self.kept.request();
+        let wish = self.wish(forward::path(request.target()));
         let placed = self.thread.place(wish).await?;
-        self.placements += 1;
-        self.arrived = Some(placed.arrived);
-        Ok(placed)
+        self.send(placed, request.method(), request.target(), request.fields.iter())
     }
 
-    async fn try_at(
-        &mut self,
-        placed: Placed,
-        exchange: Exchange,
-        body: Option<Incoming>,
-        busy: &mut Option<Busy>,
-    ) -> Tried {
+    fn wish<'w>(&'w self, path: &'w str) -> Wish<'w> {
+        Wish { path, pin: self.pin.as_deref(), retry_after: self.retry_after, arrived: self.arrived }
+    }
+
+    async fn run(mut self, first: Option<(Placed, Exchange)>, mut body: Option<Incoming>) -> Answer {
+        let mut next = first;
+        loop {
+            let (placed, exchange) = match next.take() {
+                Some(sent) => sent,
+                None => match self.again().await {
+                    Ok(sent) => sent,
+                    Err(refusal) => return refused(&refusal),
+                },
+            };
+            match self.try_at(placed, exchange, body).await {
+                Tried::Answer(answer) => return answer,
+                Tried::Again(again) => body = again,
+            }
+        }
+    }
+
+    async fn try_at(&mut self, placed: Placed, exchange: Exchange, body: Option<Incoming>) -> Tried {
         let mut upload = body.map(|body| Upload::new(body, self.thread.config().max_body_bytes));
         let sender = upload.is_some().then(|| exchange.sender());
         let mut uploaded = None;
@@ -171,11 +202,11 @@ impl Serving<'_> {
                 if let (Some(upload), Some(sender), None) = (upload, sender, uploaded) {
                     self.thread.spawn(body::rest_of(upload, sender));
                 }
-                Tried::Answer(self.answer(placed, exchange, head, busy))
+                Tried::Answer(self.response(placed, exchange, head))
             }
             (Err(_), Some(upload)) if uploaded == Some(UploadEnd::TooLarge) => {
                 drop(exchange);
-                Tried::Answer(too_large(self.thread, upload.into_body()))
+                Tried::Answer(too_large(&self.thread, upload.into_body()))
             }
             (Err(failure), upload) => {
                 drop(exchange);
@@ -187,11 +218,13 @@ impl Serving<'_> {
     /// Sends the request, and keeps it as it was sent.
     fn send<'f>(
         &mut self,
-        placed: &Placed,
+        placed: Placed,
         method: &[u8],
         target: &[u8],
         fields: impl Iterator<Item = (&'f [u8], &'f [u8])>,
-    ) -> Result<Exchange, HeadError> {
+    ) -> Result<(Placed, Exchange), Refusal> {
+        self.placements += 1;
+        self.arrived = Some(placed.arrived);
         let deadline = placed.arrived + placed.module.table.deadline;
         let left = deadline.saturating_duration_since(placed.at).as_millis();
         // Zero would be no deadline.
@@ -204,13 +237,20 @@ impl Serving<'_> {
             request_ended: !self.attempt.has_body,
             bodiless: self.to_head,
         };
-        let (exchange, kept) = placed.link.send(start, &head, fields, placed.permit.gate())?;
-        self.kept = kept;
-        Ok(exchange)
+        match placed.link.send(start, &head, fields, placed.permit.gate()) {
+            Ok((exchange, kept)) => {
+                self.kept = kept;
+                Ok((placed, exchange))
+            }
+            Err(error) => {
+                placed.link.recorder().not_sent(placed.counted);
+                Err(Refusal::Head(error))
+            }
+        }
     }
 
     /// The client's response out of the host's.
-    fn answer(&self, placed: Placed, exchange: Exchange, head: Head, busy: &mut Option<Busy>) -> Answer {
+    fn response(&mut self, placed: Placed, exchange: Exchange, head: Head) -> Answer {
         let mut headers = head.headers;
         if self.thread.config().show_release {
             headers.insert(forward::RELEASE, HeaderValue::from(placed.release));
@@ -225,7 +265,7 @@ impl Serving<'_> {
             ResponseBody::Whole(Bytes::new())
         } else if head.end {
             ResponseBody::Whole(head.body)
-        } else if let Some(busy) = busy.take() {
+        } else if let Some(busy) = self.busy.take() {
             ResponseBody::Stream(Stream::new(exchange, head.announced, placed.permit, busy))
         } else {
             unreachable!("a request is answered once")
@@ -270,12 +310,6 @@ impl Serving<'_> {
     }
 }
 
-fn too_large_head(placed: &Placed, error: HeadError) -> Answer {
-    placed.link.recorder().not_sent(placed.counted);
-    let text = format!("the request's head can't be passed on: {error}");
-    say(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, &text)
-}
-
 fn bad_response(placed: &Placed) -> Answer {
     let module = &placed.module.table.module;
     say(StatusCode::BAD_GATEWAY, &format!("module {module} gave a response that is no valid HTTP"))
@@ -300,6 +334,10 @@ fn refused(refusal: &Refusal) -> Answer {
         Refusal::QueueFull(module) => format!("module {module} has too many requests waiting; try again"),
         Refusal::Busy(module) => format!("module {module} has too many requests in flight; try again"),
         Refusal::NoBackend(module) => format!("module {module} has no instance that is ready; try again"),
+        Refusal::Head(error) => {
+            let text = format!("the request's head can't be passed on: {error}");
+            return say(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, &text);
+        }
         Refusal::NoTable => "this node has not begun to serve yet; try again".to_owned(),
     };
     let mut answer = say(StatusCode::SERVICE_UNAVAILABLE, &text);

@@ -25,7 +25,7 @@ use super::conn::{Client, ClientIo};
 use super::counters::Recorder;
 use super::link::{self, Link, LinkEnd};
 use super::routes::Routes;
-use super::serve::serve;
+use super::serve::begin;
 use super::table::Role;
 use crate::supervisor::InstanceId;
 
@@ -262,8 +262,8 @@ impl Thread {
     /// Serves one connection to its end.
     async fn converse(self: &Rc<Self>, socket: TcpStream, client: Rc<Client>) {
         let service = service_fn(|request| {
-            let answer = serve(Rc::clone(self), Rc::clone(&client), request);
-            async move { Ok::<_, Infallible>(answer.await) }
+            let begun = begin(self, &client, request);
+            async move { Ok::<_, Infallible>(begun.answer().await) }
         });
         let io = ClientIo::new(socket, Rc::clone(&client));
         let connection = http1::Builder::new()
