@@ -35,12 +35,17 @@ pub struct Args {
     pub data_dir: Option<PathBuf>,
 
     /// With --dev: where HTTP is served, e.g. 127.0.0.1:0 for any free port [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDR", conflicts_with = "config")]
+    #[arg(long, value_name = "ADDR", value_parser = address, conflicts_with = "config")]
     pub http: Option<SocketAddr>,
 
     /// With --dev: where gRPC is served besides its socket, e.g. 127.0.0.1:0 [default: 127.0.0.1:8090]
-    #[arg(long, value_name = "ADDR", conflicts_with = "config")]
+    #[arg(long, value_name = "ADDR", value_parser = address, conflicts_with = "config")]
     pub grpc: Option<SocketAddr>,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_no_address| "expected an address and a port like 127.0.0.1:8080, or port 0".to_owned())
 }
 
 /// Why the arguments give no config.
@@ -105,6 +110,14 @@ mod tests {
         assert_eq!(parse("hotd --dev --check").unwrap_err(), ArgumentConflict);
         assert_eq!(parse("hotd --config /x --http 127.0.0.1:0").unwrap_err(), ArgumentConflict);
         assert!(parse("hotd --config /x --check").unwrap().check);
+    }
+
+    #[test]
+    fn a_name_is_no_address() {
+        for wrong in ["foo", "localhost:0", "127.0.0.1"] {
+            let error = Args::try_parse_from(["hotd", "--dev", "--http", wrong]).unwrap_err().to_string();
+            assert!(error.contains("like 127.0.0.1:8080"), "{error}");
+        }
     }
 
     #[test]

@@ -263,3 +263,29 @@ fn trust_is_read_anew_each_time() {
     std::fs::write(&allowed_signers, "# nobody yet\n").unwrap();
     assert!(trust.load().unwrap().signers.keys("hot-module").is_empty());
 }
+
+/// The example of the page is a whole config and has the defaults.
+#[test]
+fn the_page_tells_the_truth() {
+    let page = include_str!("../../../docs/config.md");
+    let example = page.split_once("```toml\n").and_then(|(_, rest)| rest.split_once("```")).unwrap().0;
+    let config = Config::parse(example, Path::new(FILE)).unwrap();
+    let mut default = Config::parse("[http]\nlisten = [\"0.0.0.0:8080\"]\n", Path::new(FILE)).unwrap();
+    // That of the machine.
+    default.http.gateway.threads = config.http.gateway.threads;
+    assert_eq!(config.data_dir, default.data_dir);
+    assert_eq!(config.http, default.http);
+    assert_eq!(config.grpc, default.grpc);
+    assert_eq!(config.trust.allowed_signers, default.trust.allowed_signers);
+    assert_eq!(config.store, default.store);
+    assert_eq!(config.policy, default.policy);
+    assert_eq!(config.spawn, default.spawn);
+    assert_eq!(config.log, default.log);
+    // `FULL` has every key.
+    for key in FULL.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key) {
+        assert!(
+            example.lines().any(|line| line.starts_with(&format!("{key} = "))),
+            "{key} is not in the page"
+        );
+    }
+}
