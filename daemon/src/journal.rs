@@ -68,7 +68,7 @@ impl Journal {
             // Nobody who follows is no error.
             Ok(seq) => drop(self.told.send(Sequenced { seq, event })),
             Err(error) => {
-                tracing::error!(error = %crate::grpc::chain(&error), "an event is only in this log")
+                tracing::error!(error = %crate::describe(&error), "an event is only in this log")
             }
         }
     }

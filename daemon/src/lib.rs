@@ -25,8 +25,18 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     }
 }
 
-/// An error and its causes in one line, for whoever started this process.
+/// The error and its causes in one line, outermost first, each said once: layers that repeat their cause are not
+/// repeated.
 #[must_use]
-pub fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    grpc::chain(error)
+pub fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let layer = error.to_string();
+        if !text.ends_with(&layer) {
+            text = format!("{text}: {layer}");
+        }
+        cause = error.source();
+    }
+    text
 }

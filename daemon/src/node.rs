@@ -299,10 +299,10 @@ async fn tidy(ledger: Ledger, stopped: CancellationToken) {
                         tracing::info!(%module, %version, "an old version was removed: newer ones fill its place");
                     }
                 }
-                Err(error) => tracing::warn!(error = %crate::grpc::chain(&error), "old versions were not removed"),
+                Err(error) => tracing::warn!(error = %crate::describe(&error), "old versions were not removed"),
             }
             if let Err(error) = ledger.store().tidy(now) {
-                tracing::warn!(error = %crate::grpc::chain(&error), "the history could not be tidied");
+                tracing::warn!(error = %crate::describe(&error), "the history could not be tidied");
             }
         })
         .await;

@@ -61,7 +61,7 @@ impl TrustFiles {
                     *current = Arc::new(trusted);
                 }
                 Err(error) => {
-                    let error = crate::grpc::chain(&error);
+                    let error = crate::describe(&error);
                     tracing::error!(%error, "the signers that were allowed before stay allowed");
                 }
             }

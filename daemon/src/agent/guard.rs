@@ -77,7 +77,7 @@ impl Agent {
         let agent = self.clone();
         self.shared.tasks.spawn(async move {
             if let Err(error) = agent.persist(assignment, Direction::TowardStable).await {
-                tracing::error!(error = %crate::grpc::chain(&error), "what is in effect is not on disk");
+                tracing::error!(error = %crate::describe(&error), "what is in effect is not on disk");
             }
         });
     }

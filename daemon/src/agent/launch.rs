@@ -30,7 +30,7 @@ impl Agent {
             Err(error) => {
                 let agent = self.clone();
                 let module = module.clone();
-                let text = crate::grpc::chain(&error);
+                let text = crate::describe(&error);
                 // Not here: the lock is held, and what follows changes the slot.
                 self.shared.tasks.spawn(async move { agent.refused(&module, release, text) });
                 slot.rest_after(release, None);
@@ -100,13 +100,13 @@ impl Agent {
                 self.shared.parts.supervisor.start(Spec { config, ..spec }, &verified).await
             }
             Err(error) => {
-                return self.ended(&module, id, Some(Cause::Refused { text: crate::grpc::chain(&error) }));
+                return self.ended(&module, id, Some(Cause::Refused { text: crate::describe(&error) }));
             }
         };
         match started {
             Ok(instance) => self.follow(module, id, instance).await,
             // No code of the module ran: its digest is not held against it.
-            Err(error) => self.ended(&module, id, Some(Cause::Refused { text: crate::grpc::chain(&error) })),
+            Err(error) => self.ended(&module, id, Some(Cause::Refused { text: crate::describe(&error) })),
         }
     }
 
@@ -184,12 +184,12 @@ impl Agent {
 
     async fn attach(&self, module: &Module, id: InstanceId, instance: &Instance) -> Result<(), String> {
         let gateway = &self.shared.parts.gateway;
-        let links = instance.attach(gateway.threads()).await.map_err(|error| crate::grpc::chain(&error))?;
+        let links = instance.attach(gateway.threads()).await.map_err(|error| crate::describe(&error))?;
         match gateway.attach(id, links) {
             Ok(()) => {}
             // The node goes down; the host stays for the next hotd.
             Err(AttachError::Ended) => return Ok(()),
-            Err(error @ AttachError::WrongNumber { .. }) => return Err(crate::grpc::chain(&error)),
+            Err(error @ AttachError::WrongNumber { .. }) => return Err(crate::describe(&error)),
         }
         let mut slots = self.lock();
         let run = slots.get_mut(module).and_then(|slot| slot.run_mut(id));

@@ -211,7 +211,7 @@ impl Agent {
                 let node = node.clone();
                 let event = match checked {
                     Ok(_) => Event::Prepared { node, module },
-                    Err(error) => Event::PrepareFailed { node, module, text: crate::grpc::chain(&error) },
+                    Err(error) => Event::PrepareFailed { node, module, text: crate::describe(&error) },
                 };
                 // Not restated by the clock, so it waits for room.
                 drop(agent.shared.reports.send(event).await);

@@ -42,7 +42,7 @@ impl Actor {
         match crate::blocking(move || Views::load(&ledger)).await {
             Ok(views) => drop(self.views.send_replace(Arc::new(views))),
             Err(error) => {
-                tracing::warn!(error = %crate::grpc::chain(&error), "how rollouts ended is not known now")
+                tracing::warn!(error = %crate::describe(&error), "how rollouts ended is not known now")
             }
         }
         let stored = self.parts.ledger.running_rollouts();
@@ -56,7 +56,7 @@ impl Actor {
                 }
                 // It stays as it is: its candidate ends by its expiry, and a newer hotd can take it on.
                 Err(error) => {
-                    tracing::error!(rollout = %id, error = %crate::grpc::chain(&error), "a rollout is left alone")
+                    tracing::error!(rollout = %id, error = %crate::describe(&error), "a rollout is left alone")
                 }
             }
         }

@@ -110,7 +110,7 @@ impl Actor {
             Action::Finished(outcome) => self.finish(id, outcome).await.map_err(Failure::from),
         };
         if let Err(error) = failed {
-            tracing::error!(rollout = %id, error = %crate::grpc::chain(&error), "what the rollout wants is not done yet");
+            tracing::error!(rollout = %id, error = %crate::describe(&error), "what the rollout wants is not done yet");
             self.undone.entry(id.clone()).or_default().put_back(action);
         }
     }

@@ -141,7 +141,7 @@ fn read(ledger: &Ledger, id: &RolloutId) -> Result<Option<View>, LedgerError> {
     match Record::decode(value) {
         Ok(record) => Ok(Some(record.view())),
         Err(error) => {
-            tracing::debug!(rollout = %id, error = %crate::grpc::chain(&error), "an old rollout is left out");
+            tracing::debug!(rollout = %id, error = %crate::describe(&error), "an old rollout is left out");
             Ok(None)
         }
     }

@@ -9,7 +9,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use super::Api;
 use super::auth::Caller;
 use super::convert::timestamp;
-use super::status::{Refused, chain, internal, invalid, refused};
+use super::status::{Refused, internal, invalid, refused};
 use crate::journal::Entry;
 use crate::store::{Begun, CommitError, Committed, Spooled, Upload, UploadError, VersionRecord};
 
@@ -283,7 +283,7 @@ fn plain(
     field: &'static str,
     error: &(dyn std::error::Error + 'static),
 ) -> Status {
-    let found = chain(error);
+    let found = crate::describe(error);
     let detail = v1::ErrorDetail {
         code: code.to_owned(),
         field: field.to_owned(),

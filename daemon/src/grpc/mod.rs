@@ -30,7 +30,7 @@ use tonic::transport::Server;
 
 use self::auth::Gate;
 use self::listen::Doors;
-pub(crate) use self::status::{chain, disk};
+pub(crate) use self::status::disk;
 use crate::agent::Agent;
 use crate::driver::Driver;
 use crate::journal::Journal;

@@ -97,7 +97,7 @@ pub(crate) fn disk_full(found: String) -> Status {
 /// What went wrong with the store, as a sentence without the places of its files, and whether the disk is full. The
 /// whole is logged.
 pub(crate) fn disk(error: &(dyn std::error::Error + 'static)) -> (String, bool) {
-    tracing::error!(error = %chain(error), "the store failed");
+    tracing::error!(error = %crate::describe(error), "the store failed");
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(io) = error.downcast_ref::<std::io::Error>() {
@@ -110,21 +110,7 @@ pub(crate) fn disk(error: &(dyn std::error::Error + 'static)) -> (String, bool) 
         }
         cause = error.source();
     }
-    (chain(error), false)
-}
-
-/// The error and its causes, outermost first, each said once: layers that repeat their cause are not repeated.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let layer = error.to_string();
-        if !text.ends_with(&layer) {
-            text = format!("{text}: {layer}");
-        }
-        cause = error.source();
-    }
-    text
+    (crate::describe(error), false)
 }
 
 #[cfg(test)]
@@ -155,6 +141,6 @@ mod tests {
     fn causes_follow_their_effect_once() {
         let inner = std::io::Error::other("disk is on fire");
         let outer = crate::dev::DevError::Io { path: "/x".into(), action: "writing", source: inner };
-        assert_eq!(chain(&outer), "/x: writing failed: disk is on fire");
+        assert_eq!(crate::describe(&outer), "/x: writing failed: disk is on fire");
     }
 }

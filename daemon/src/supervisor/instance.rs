@@ -367,7 +367,7 @@ impl Life {
                 End::Hung { silent: self.health.silent(Instant::now()), limit: self.health.limit() }
             }
             HostLinkError::Message(_) | HostLinkError::TooLarge(_) => {
-                let text = super::sentence(error);
+                let text = crate::describe(error);
                 if *self.state.borrow() == State::Ready {
                     End::FailingHealth { failures: 1, limit: 1, text }
                 } else {

@@ -35,7 +35,7 @@ pub use spawn_link::LinkError;
 pub use spec::{InstanceId, LabelError, MAX_CONFIG, Spec};
 pub use state::{End, State};
 
-use spawn_link::{Found, SpawnError, SpawnLink};
+use spawn_link::{Found, SpawnLink};
 
 /// The handle. When the last one and the last instance's task are gone, so is the connection; the hosts live on.
 #[derive(Debug, Clone)]
@@ -131,7 +131,7 @@ impl Supervisor {
             .spawn
             .spawn(instance.0, label, spec.limits, artifact)
             .await
-            .map_err(|error| StartError::Refused { instance, text: spawn_failed(&error) })?;
+            .map_err(|error| StartError::Refused { instance, text: crate::describe(&error) })?;
         match Instance::follow(spec, process, self.spawn.clone(), false, b"") {
             Ok(instance) => Ok(instance),
             Err(source) => {
@@ -187,20 +187,4 @@ impl Supervisor {
         };
         Some(Adopted { spec, instance })
     }
-}
-
-fn spawn_failed(error: &SpawnError) -> String {
-    sentence(error)
-}
-
-/// An error with its sources, as one sentence.
-fn sentence(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

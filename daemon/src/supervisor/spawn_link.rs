@@ -186,7 +186,7 @@ async fn hold(address: SpawnAddress, mut link: Link, mut asked: mpsc::Receiver<D
             Ok(()) => return,
             Err(error) => error,
         };
-        let text = crate::supervisor::sentence(&error);
+        let text = crate::describe(&error);
         tracing::error!(hosts = link.ends.len(), "hot-spawn is lost, and its hosts with it: {text}");
         let lost = link.lose(&text);
         if matches!(error, LinkError::Replaced) {
@@ -218,7 +218,7 @@ async fn reconnect(address: &SpawnAddress, asked: &mut mpsc::Receiver<Demand>, l
                 tracing::info!("hot-spawn is there again");
                 return Some(link);
             }
-            Err(error) => tracing::warn!("{}", crate::supervisor::sentence(&error)),
+            Err(error) => tracing::warn!("{}", crate::describe(&error)),
         }
     }
 }
