@@ -39,8 +39,17 @@ typedef int32_t hot_status;
 #define HOT_NOT_FOUND (-7)   /* no such header */
 #define HOT_FAILED (-8)      /* the module's own failure; the only status besides HOT_OK that a module answers */
 
-/* Flags of body_read and body_write. */
+/* Flags of body_read and body_write. Others are refused. */
 #define HOT_NONBLOCK 1u
+
+/* Events of notify. */
+#define HOT_READABLE 1u /* body_read would not answer HOT_WOULD_BLOCK */
+#define HOT_WRITABLE 2u /* body_write would not answer HOT_WOULD_BLOCK */
+
+/* Kinds of metric. */
+#define HOT_COUNTER 1u   /* adds value, which is not negative */
+#define HOT_GAUGE 2u     /* sets value */
+#define HOT_HISTOGRAM 3u /* observes value, in seconds or whatever the name says; buckets from 0.005 to 10 */
 
 /* Levels of log. */
 #define HOT_LOG_ERROR 1u
@@ -106,6 +115,13 @@ typedef struct hot_host {
     hot_status (*finish)(hot_exchange);
     /* The end without one: the client gets 500, or a cut connection if the head is under way. `why` goes to the log. */
     hot_status (*abort)(hot_exchange, hot_slice why);
+
+    /* Adds to, sets or observes one series of the module's metrics: that of this name and these labels. */
+    hot_status (*metric)(uint32_t kind, hot_slice name, const hot_header *labels, size_t count, double value);
+    /* On HOT_OK calls wake(context) exactly once, on any thread, maybe before it returns: when one of the events is so,
+       or when the exchange is cancelled, past its deadline or ended. On any other status never. wake must not wait and
+       calls no service (docs/abi.md, "Wake-up"). */
+    hot_status (*notify)(hot_exchange, uint32_t events, void (*wake)(void *context), void *context);
 } hot_host;
 
 /*

@@ -29,6 +29,18 @@ pub const FAILED: Status = -8;
 /// Flag of `body_read` and `body_write`: do not wait.
 pub const NONBLOCK: u32 = 1;
 
+/// Event of [`Host::notify`]: `body_read` would not answer [`WOULD_BLOCK`].
+pub const READABLE: u32 = 1;
+/// Event of [`Host::notify`]: `body_write` would not answer [`WOULD_BLOCK`].
+pub const WRITABLE: u32 = 2;
+
+/// Kind of [`Host::metric`]: adds the value, which is not negative.
+pub const COUNTER: u32 = 1;
+/// Kind of [`Host::metric`]: sets the value.
+pub const GAUGE: u32 = 2;
+/// Kind of [`Host::metric`]: observes the value.
+pub const HISTOGRAM: u32 = 3;
+
 /// Level of [`Host::log`].
 pub const LOG_ERROR: u32 = 1;
 /// Level of [`Host::log`].
@@ -84,6 +96,8 @@ pub struct Header {
 pub type GetSlice = unsafe extern "C" fn(Exchange, out: *mut Slice) -> Status;
 /// A getter of the headers or trailers of an exchange.
 pub type GetHeaders = unsafe extern "C" fn(Exchange, out: *mut *const Header, count: *mut usize) -> Status;
+/// What [`Host::notify`] calls, with the context that it was given.
+pub type Wake = unsafe extern "C" fn(context: *mut c_void);
 
 /// The host's services: `hot_host` of the header, which says what each does.
 #[repr(C)]
@@ -120,6 +134,18 @@ pub struct Host {
     pub trailers: Option<unsafe extern "C" fn(Exchange, headers: *const Header, count: usize) -> Status>,
     pub finish: Option<unsafe extern "C" fn(Exchange) -> Status>,
     pub abort: Option<unsafe extern "C" fn(Exchange, why: Slice) -> Status>,
+    pub metric: Option<
+        unsafe extern "C" fn(
+            kind: u32,
+            name: Slice,
+            labels: *const Header,
+            count: usize,
+            value: f64,
+        ) -> Status,
+    >,
+    pub notify: Option<
+        unsafe extern "C" fn(Exchange, events: u32, wake: Option<Wake>, context: *mut c_void) -> Status,
+    >,
 }
 
 /// What a module is: `hot_table` of the header, which says what each member does.
@@ -149,6 +175,7 @@ const _: () = {
     use core::mem::offset_of;
     assert!(size_of::<Slice>() == 16 && offset_of!(Slice, len) == 8);
     assert!(size_of::<Header>() == 32 && offset_of!(Header, value) == 16);
-    assert!(size_of::<Host>() == 152 && offset_of!(Host, log) == 8 && offset_of!(Host, abort) == 144);
+    assert!(size_of::<Host>() == 168 && offset_of!(Host, log) == 8 && offset_of!(Host, abort) == 144);
+    assert!(offset_of!(Host, metric) == 152 && offset_of!(Host, notify) == 160);
     assert!(size_of::<Table>() == 56 && offset_of!(Table, start) == 8 && offset_of!(Table, stop) == 48);
 };

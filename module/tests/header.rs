@@ -66,7 +66,9 @@ fn layouts_and_constants_are_those_of_the_header() {
         body_write,
         trailers,
         finish,
-        abort
+        abort,
+        metric,
+        notify
     );
     members!(asserts, "hot_table", Table, abi, size, start, handle, health, save, load, stop);
     for (name, value) in [
@@ -82,6 +84,11 @@ fn layouts_and_constants_are_those_of_the_header() {
         ("HOT_NOT_FOUND", i64::from(abi::NOT_FOUND)),
         ("HOT_FAILED", i64::from(abi::FAILED)),
         ("HOT_NONBLOCK", i64::from(abi::NONBLOCK)),
+        ("HOT_READABLE", i64::from(abi::READABLE)),
+        ("HOT_WRITABLE", i64::from(abi::WRITABLE)),
+        ("HOT_COUNTER", i64::from(abi::COUNTER)),
+        ("HOT_GAUGE", i64::from(abi::GAUGE)),
+        ("HOT_HISTOGRAM", i64::from(abi::HISTOGRAM)),
         ("HOT_LOG_ERROR", i64::from(abi::LOG_ERROR)),
         ("HOT_LOG_WARN", i64::from(abi::LOG_WARN)),
         ("HOT_LOG_INFO", i64::from(abi::LOG_INFO)),

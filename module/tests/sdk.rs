@@ -139,7 +139,7 @@ unsafe extern "C" fn abort(exchange: u64, why: Slice) -> Status {
 
 static HOST: Host = Host {
     abi: hot_module::ABI,
-    size: 152,
+    size: 168,
     log: Some(log),
     now: Some(now),
     config: Some(config),
@@ -158,6 +158,8 @@ static HOST: Host = Host {
     trailers: Some(trailers),
     finish: Some(finish),
     abort: Some(abort),
+    metric: None,
+    notify: None,
 };
 
 /// A module that does with an exchange what its config names.

@@ -3,6 +3,7 @@
 use super::calls::slice;
 use crate::ABI;
 use crate::abi::{Exchange, GetHeaders, GetSlice, Header, Host, Slice, Status};
+use core::mem::offset_of;
 use std::sync::OnceLock;
 
 /// The members that the SDK calls. One process loads one module, so one static holds them.
@@ -35,7 +36,7 @@ impl Services {
         if host.abi != ABI {
             return Err("the host speaks another ABI than this module was built for (0)");
         }
-        if usize::try_from(host.size).is_ok_and(|size| size < size_of::<Host>()) {
+        if usize::try_from(host.size).is_ok_and(|size| size < offset_of!(Host, metric)) {
             return Err("the host's table of services is shorter than this module was built for");
         }
         macro_rules! take {

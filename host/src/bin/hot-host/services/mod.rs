@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 /// The table that every module gets.
-#[expect(clippy::cast_possible_truncation, reason = "the table's size is asserted to be 152 bytes")]
+#[expect(clippy::cast_possible_truncation, reason = "the table's size is asserted to be 168 bytes")]
 pub(crate) static HOST: Host = Host {
     abi: ABI,
     size: size_of::<Host>() as u32,
@@ -38,6 +38,8 @@ pub(crate) static HOST: Host = Host {
     trailers: Some(trailers),
     finish: Some(finish),
     abort: Some(abort),
+    metric: None,
+    notify: None,
 };
 
 /// The release's config, for [`config`].
