@@ -1,0 +1,170 @@
+//! How the module answers an exchange, and ends it.
+
+use super::borrow::{Outcome, borrow, borrow_fields, give, parts};
+use super::find;
+use crate::engine::Engine;
+use crate::exchange::{Exchange, Refusal};
+use hot_module::abi::{self, Header, NONBLOCK, Slice, Status};
+use hot_wire::data::AbortCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+pub(super) unsafe extern "C" fn reply(
+    handle: abi::Exchange,
+    status: u32,
+    first: *const Header,
+    count: usize,
+    body: Slice,
+) -> Status {
+    answer(|| {
+        let (engine, exchange) = find(handle)?;
+        // SAFETY: the module lends `count` headers and the body for this call.
+        let fields = unsafe { borrow_fields(first, count) }?;
+        // SAFETY: as above.
+        let body = unsafe { borrow(body) }?;
+        let outcome = send_reply(engine, &exchange, status, fields, body);
+        conclude(engine, &exchange, outcome)
+    })
+}
+
+fn send_reply(
+    engine: &'static Engine,
+    exchange: &Arc<Exchange>,
+    status: u32,
+    fields: &[Header],
+    body: &[u8],
+) -> Outcome {
+    let sent = exchange.respond(check_status(status)?, parts(fields), body, true)?;
+    if sent < body.len() {
+        write_all(engine, exchange, &body[sent..])?;
+        exchange.finish()?;
+    }
+    Ok(())
+}
+
+pub(super) unsafe extern "C" fn respond(
+    handle: abi::Exchange,
+    status: u32,
+    first: *const Header,
+    count: usize,
+) -> Status {
+    answer(|| {
+        let (engine, exchange) = find(handle)?;
+        // SAFETY: the module lends `count` headers for this call.
+        let fields = unsafe { borrow_fields(first, count) }?;
+        exchange.respond(check_status(status)?, parts(fields), &[], false)?;
+        engine.flush(exchange.link());
+        Ok(())
+    })
+}
+
+pub(super) unsafe extern "C" fn body_write(
+    handle: abi::Exchange,
+    flags: u32,
+    body: Slice,
+    written: *mut usize,
+) -> Status {
+    let outcome = find(handle).and_then(|(engine, exchange)| {
+        // SAFETY: the module lends the body for this call.
+        let body = unsafe { borrow(body) }?;
+        if flags & NONBLOCK == 0 {
+            write_all(engine, &exchange, body)?;
+            return Ok(body.len());
+        }
+        if written.is_null() {
+            return Err(Refusal::Invalid);
+        }
+        exchange.check()?;
+        if exchange.link().is_full() {
+            return Err(Refusal::WouldBlock);
+        }
+        let written = exchange.write(body)?;
+        engine.flush(exchange.link());
+        Ok(written)
+    });
+    match outcome {
+        Ok(_) if written.is_null() => abi::OK,
+        // SAFETY: the module gives a place for one count.
+        outcome => unsafe { give(written, outcome) },
+    }
+}
+
+pub(super) unsafe extern "C" fn trailers(
+    handle: abi::Exchange,
+    first: *const Header,
+    count: usize,
+) -> Status {
+    answer(|| {
+        let (_, exchange) = find(handle)?;
+        // SAFETY: the module lends `count` trailers for this call.
+        let fields = unsafe { borrow_fields(first, count) }?;
+        exchange.add_trailers(parts(fields))
+    })
+}
+
+pub(super) unsafe extern "C" fn finish(handle: abi::Exchange) -> Status {
+    answer(|| {
+        let (engine, exchange) = find(handle)?;
+        let outcome = exchange.finish();
+        conclude(engine, &exchange, outcome)
+    })
+}
+
+pub(super) unsafe extern "C" fn abort(handle: abi::Exchange, why: Slice) -> Status {
+    answer(|| {
+        let (engine, exchange) = find(handle)?;
+        // SAFETY: the module lends the text for this call. Without one that can be read, it aborts all the same.
+        let why = unsafe { borrow(why) }.unwrap_or_default();
+        let outcome = exchange.abort(AbortCode::Failed, &String::from_utf8_lossy(why));
+        conclude(engine, &exchange, outcome)
+    })
+}
+
+/// After a call that ends an exchange: if it did, by success or because nobody will see the answer, it is forgotten.
+fn conclude(engine: &'static Engine, exchange: &Arc<Exchange>, outcome: Outcome) -> Outcome {
+    if outcome == Err(Refusal::Cancelled) {
+        // Ends it without a word to the gateway, which has given it up.
+        exchange.abort(AbortCode::Unfinished, "cancelled").ok();
+    }
+    if exchange.has_ended() {
+        engine.forget(exchange);
+    }
+    engine.flush(exchange.link());
+    outcome
+}
+
+/// Writes all of `body`, waiting for credit and for room.
+fn write_all(engine: &'static Engine, exchange: &Arc<Exchange>, mut body: &[u8]) -> Outcome {
+    let link = exchange.link();
+    exchange.check()?;
+    while !body.is_empty() {
+        while link.is_full() {
+            engine.yield_turn();
+            link.flush_all();
+            link.wait_room(exchange.deadline());
+            if exchange.deadline().is_some_and(|at| Instant::now() >= at) {
+                return Err(Refusal::Cancelled);
+            }
+            exchange.check()?;
+        }
+        let written = match exchange.write(body) {
+            Err(Refusal::WouldBlock) => {
+                engine.yield_turn();
+                engine.flush(link);
+                exchange.wait_for(|| exchange.write(body))?
+            }
+            written => written?,
+        };
+        body = &body[written..];
+        engine.flush(link);
+    }
+    Ok(())
+}
+
+fn check_status(status: u32) -> Outcome<u16> {
+    u16::try_from(status).ok().filter(|status| (200..=599).contains(status)).ok_or(Refusal::Invalid)
+}
+
+fn answer(call: impl FnOnce() -> Outcome) -> Status {
+    call().map_or_else(Refusal::status, |()| abi::OK)
+}
