@@ -8,7 +8,8 @@
 //! the rest. A module that needed the watch runs **eagerly** from then on, each handler on a thread of the pool, until
 //! its handlers have been quick for a while.
 
-use crate::exchange::Exchange;
+use crate::alarm::Alarm;
+use crate::exchange::{Exchange, firing};
 use crate::library::Module;
 use crate::link::{Link, LinkError};
 use crate::pool::{Job, Pool};
@@ -38,6 +39,7 @@ pub(crate) struct Engine {
     module: Module,
     pool: Pool,
     watch: Watch,
+    alarm: Alarm,
     lanes: Mutex<Vec<Arc<Lane>>>,
     /// Handlers that have not returned.
     running: AtomicUsize,
@@ -93,6 +95,7 @@ impl Engine {
             module,
             pool: Pool::new(or(workers, WORKERS)),
             watch: Watch::default(),
+            alarm: Alarm::default(),
             lanes: Mutex::default(),
             running: AtomicUsize::new(0),
             is_eager: AtomicBool::new(false),
@@ -113,6 +116,10 @@ impl Engine {
         &self.module
     }
 
+    pub(crate) const fn alarm(&self) -> &Alarm {
+        &self.alarm
+    }
+
     pub(crate) const fn pool(&self) -> &Pool {
         &self.pool
     }
@@ -131,14 +138,19 @@ impl Engine {
         self.is_stopping.store(true, Ordering::SeqCst);
     }
 
-    /// Waits until no exchange is open and no handler runs, or the deadline; whether that came about.
+    /// Cancels all that is open: nobody will see those answers.
+    pub(crate) fn cancel_all(&self) {
+        self.table.all().iter().for_each(|exchange| exchange.cancel());
+    }
+
+    /// Waits until no exchange is open and neither a handler nor a `wake` runs, or the deadline; whether that came about.
     pub(crate) fn drain(&self, deadline: Instant) -> bool {
         /// A handler that has ended its exchange is about to return: rarely is there anything to wait for.
         const LOOK_AGAIN: Duration = Duration::from_millis(1);
         if !self.table.wait_empty(deadline) {
             return false;
         }
-        while self.running.load(Ordering::SeqCst) > 0 {
+        while self.running.load(Ordering::SeqCst) + firing() > 0 {
             if Instant::now() >= deadline {
                 return false;
             }
@@ -272,6 +284,9 @@ impl Engine {
 
     /// Takes an exchange that has ended, or that nobody will answer, out of the table and its link.
     pub(crate) fn forget(&self, exchange: &Exchange) {
+        if let Some(deadline) = exchange.alarm() {
+            self.alarm.clear(deadline, exchange.handle());
+        }
         exchange.link().forget(exchange.number());
         self.table.remove(exchange.handle());
     }

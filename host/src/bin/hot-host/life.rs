@@ -148,8 +148,13 @@ fn load(start: Start) -> Result<&'static Engine, StartError> {
 /// The thread of a stop.
 fn stop(engine: &Engine, asks: &Sender<Ask>, grace: Duration) {
     let deadline = Instant::now() + grace;
-    // A part of the grace is for the module's own `stop`.
-    if engine.drain(deadline - grace / 4) {
+    // Most of the grace is for those that end by themselves; then streams that would not end are cancelled, and the last
+    // part is for the module's own `stop`.
+    let drained = engine.drain(deadline - grace / 4) || {
+        engine.cancel_all();
+        engine.drain(deadline - grace / 8)
+    };
+    if drained {
         // If the module's thread has ended there is nothing to stop; the wait below ends the process.
         drop(asks.send(Ask::Stop));
         let (_keep, never) = channel::<()>();

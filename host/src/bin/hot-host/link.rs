@@ -8,7 +8,7 @@ use hot_wire::data::{Decoder, Frame, FrameError, FromGateway};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -39,6 +39,12 @@ pub(crate) enum LinkError {
     Twice(u64),
 }
 
+impl Out {
+    fn is_full(&self) -> bool {
+        self.buffer.len() + self.sending >= HIGH_WATER
+    }
+}
+
 /// A link.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -61,8 +67,10 @@ struct Out {
     /// An emptied buffer, kept for its memory.
     spare: BytesMut,
     is_flushing: bool,
-    /// Threads that wait for room. Only then are they told: a notice is a system call even if nobody hears it.
+    /// Threads that wait for room. Only then are they told: a signal is a system call even if nobody hears it.
     waiting: u32,
+    /// Exchanges with a notice that waits for room.
+    awaiting: HashSet<u64>,
 }
 
 impl Link {
@@ -141,8 +149,17 @@ impl Link {
 
     /// Whether so much waits for the socket that a body should wait as well.
     pub(crate) fn is_full(&self) -> bool {
-        let out = lock(&self.out);
-        out.buffer.len() + out.sending >= HIGH_WATER && !self.is_dead()
+        lock(&self.out).is_full() && !self.is_dead()
+    }
+
+    /// Whether it is full; the exchange is told then when it is no longer. May be called under the exchange's lock.
+    pub(crate) fn await_room(&self, exchange: u64) -> bool {
+        let mut out = lock(&self.out);
+        let is_full = out.is_full() && !self.is_dead();
+        if is_full {
+            out.awaiting.insert(exchange);
+        }
+        is_full
     }
 
     /// Whether enough waits for a write of its own.
@@ -153,7 +170,7 @@ impl Link {
     /// Waits until the link is not full, it died, or the deadline.
     pub(crate) fn wait_room(&self, deadline: Option<Instant>) {
         let mut out = lock(&self.out);
-        while out.buffer.len() + out.sending >= HIGH_WATER && out.is_flushing && !self.is_dead() {
+        while out.is_full() && out.is_flushing && !self.is_dead() {
             let left = deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
             if left == Duration::ZERO {
                 return;
@@ -198,14 +215,14 @@ impl Link {
                 // In front of what was appended meanwhile.
                 taken.extend_from_slice(&out.buffer);
                 out.buffer = taken;
-                self.tell_room(&out);
+                drop(self.tell_room(out));
                 return;
             }
             taken.clear();
             if taken.capacity() <= HIGH_WATER {
                 out.spare = taken;
             }
-            self.tell_room(&out);
+            out = self.tell_room(out);
         }
     }
 
@@ -229,10 +246,18 @@ impl Link {
         true
     }
 
-    fn tell_room(&self, out: &Out) {
+    /// Tells who waits for room. Notices are fired without the lock.
+    fn tell_room<'a>(&'a self, mut out: MutexGuard<'a, Out>) -> MutexGuard<'a, Out> {
         if out.waiting > 0 {
             self.room.notify_all();
         }
+        if out.awaiting.is_empty() || (out.is_full() && !self.is_dead()) {
+            return out;
+        }
+        let awaiting = std::mem::take(&mut out.awaiting);
+        drop(out);
+        awaiting.into_iter().filter_map(|number| self.find(number)).for_each(|exchange| exchange.room_came());
+        lock(&self.out)
     }
 
     fn has_unsent(&self) -> bool {
@@ -274,7 +299,7 @@ impl Link {
         shutdown(&self.socket, Shutdown::Both).ok();
         let mut out = lock(&self.out);
         out.buffer.clear();
-        self.tell_room(&out);
+        drop(self.tell_room(out));
     }
 
     fn is_dead(&self) -> bool {

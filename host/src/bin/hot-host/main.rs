@@ -10,6 +10,7 @@
 //! | [`control`], [`life`] | the talk with hotd; start, health and stop of the module |
 //! | [`library`], [`services`] | the two halves of the ABI: calls into the module, calls from it |
 //! | [`engine`], [`pool`], [`watch`] | which thread runs which handler |
+//! | [`alarm`] | deadlines of exchanges that wait for a notice |
 //! | [`link`], [`table`], [`exchange`], [`head`] | frames, handles, and the rules of one exchange |
 //! | [`output`] | lines for people |
 //!
@@ -17,6 +18,7 @@
 
 #![expect(unsafe_code, reason = "loads foreign code, and is the other side of a C ABI")]
 
+mod alarm;
 mod control;
 mod engine;
 mod exchange;

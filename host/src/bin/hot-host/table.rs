@@ -89,6 +89,11 @@ impl Table {
         drop(removed);
     }
 
+    /// Every open exchange.
+    pub(crate) fn all(&self) -> Vec<Arc<Exchange>> {
+        self.places().all.iter().filter_map(|place| place.exchange.clone()).collect()
+    }
+
     /// How many exchanges are open, and when the oldest of them came.
     pub(crate) fn open(&self) -> (usize, Option<Instant>) {
         let places = self.places();

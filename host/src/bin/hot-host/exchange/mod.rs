@@ -4,6 +4,7 @@
 //! Every call of the module ends in a method here, from any thread; the lock of the state is held while frames are
 //! appended to the link, so an exchange's frames leave in the order of its calls. Nothing here waits for the socket.
 
+mod notice;
 mod request;
 mod response;
 #[cfg(test)]
@@ -13,11 +14,15 @@ use crate::head::Head;
 use crate::link::Link;
 use hot_module::abi;
 use hot_wire::data::{AbortCode, Request};
+use notice::{Due, Notices, Readiness};
 use request::Incoming;
 use response::{Outgoing, Phase};
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+pub(crate) use notice::{Notice, firing};
 pub(crate) use response::Field;
 
 /// Why a call is refused; each is a status of the ABI.
@@ -29,6 +34,7 @@ pub(crate) enum Refusal {
     Cancelled,
     WouldBlock,
     TooLarge,
+    NotFound,
 }
 
 impl Refusal {
@@ -40,6 +46,7 @@ impl Refusal {
             Self::Cancelled => abi::CANCELLED,
             Self::WouldBlock => abi::WOULD_BLOCK,
             Self::TooLarge => abi::TOO_LARGE,
+            Self::NotFound => abi::NOT_FOUND,
         }
     }
 }
@@ -55,6 +62,8 @@ pub(crate) struct Exchange {
     arrived: Instant,
     deadline: Option<Instant>,
     state: Mutex<State>,
+    /// Whether the [alarm](crate::alarm) knows its deadline. Set under the lock of `state`, while it has not ended.
+    has_alarm: AtomicBool,
     /// Told when body, credit, trailers or a cancellation has come.
     changed: Condvar,
 }
@@ -66,8 +75,30 @@ struct State {
     is_cancelled: bool,
     /// How often something came from the gateway, or the exchange ended: what a waiting call waits for.
     news: u64,
-    /// Threads that wait for news. Only then are they told: a notice is a system call even if nobody hears it.
+    /// Threads that wait for news. Only then are they told: a signal is a system call even if nobody hears it.
     waiting: u32,
+    notices: Notices,
+}
+
+/// The state under its lock. Fields are dropped in this order: what came due is fired when the lock is free, since a
+/// `wake` is the module's code.
+struct Locked<'a> {
+    state: MutexGuard<'a, State>,
+    due: Due,
+}
+
+impl Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
 }
 
 impl Exchange {
@@ -85,7 +116,14 @@ impl Exchange {
         let mut incoming = Incoming::default();
         // A first piece is no larger than its frame, and that no larger than the credit of a new exchange.
         let is_cancelled = incoming.receive(&request.body, request.end).is_err();
-        let state = State { incoming, outgoing: Outgoing::default(), is_cancelled, news: 0, waiting: 0 };
+        let state = State {
+            incoming,
+            outgoing: Outgoing::default(),
+            is_cancelled,
+            news: 0,
+            waiting: 0,
+            notices: Notices::default(),
+        };
         Self {
             handle,
             number,
@@ -95,6 +133,7 @@ impl Exchange {
             arrived,
             deadline,
             state: Mutex::new(state),
+            has_alarm: AtomicBool::new(false),
             changed: Condvar::new(),
         }
     }
@@ -129,15 +168,24 @@ impl Exchange {
         self.view.get_or_init(|| self.head.view())
     }
 
-    /// The gateway gave it up, or the link is gone: nobody will see an answer.
+    /// Nobody will see an answer: the gateway gave it up, the link is gone, the deadline has passed or the host stops.
     pub(crate) fn cancel(&self) {
         let mut state = self.state();
         state.is_cancelled = true;
         self.tell(&mut state);
     }
 
+    /// Cancels it if its deadline has passed. The gateway, which has the same deadline, answers by itself.
+    pub(crate) fn expire(&self) -> Result<(), Refusal> {
+        if self.deadline.is_some_and(|at| Instant::now() >= at) {
+            self.cancel();
+            return Err(Refusal::Cancelled);
+        }
+        Ok(())
+    }
+
     /// The gateway broke the rules of this exchange.
-    fn break_off(&self, mut state: MutexGuard<'_, State>) {
+    fn break_off(&self, mut state: Locked<'_>) {
         if state.outgoing.phase == Phase::Ended {
             return;
         }
@@ -148,11 +196,62 @@ impl Exchange {
         self.link.forget(self.number);
     }
 
-    fn tell(&self, state: &mut State) {
-        state.news += 1;
-        if state.waiting > 0 {
+    /// Something changed: whoever waits for that goes on.
+    fn tell(&self, locked: &mut Locked<'_>) {
+        locked.news += 1;
+        if locked.waiting > 0 {
             self.changed.notify_all();
         }
+        if !locked.notices.is_empty() {
+            let ready = self.readiness(locked);
+            locked.state.notices.due(ready, &mut locked.due);
+        }
+    }
+
+    /// What the exchange is ready for. If all that it lacks is room in the link, the link will tell.
+    fn readiness(&self, state: &State) -> Readiness {
+        let over = check(state).is_err();
+        let has_credit = state.outgoing.can_write();
+        let has_room =
+            over || !has_credit || !state.notices.wants_room() || !self.link.await_room(self.number);
+        Readiness { readable: state.incoming.can_read(), writable: has_credit && has_room, over }
+    }
+
+    /// The link has room again.
+    pub(crate) fn room_came(&self) {
+        let mut state = self.state();
+        self.tell(&mut state);
+    }
+
+    /// Registers a notice, which fires at once if one of its events is so already. By `alarm` the caller sees to it that
+    /// [`Exchange::expire`] is called at the deadline; that is asked for once.
+    pub(crate) fn notify(
+        &self,
+        events: u32,
+        notice: Notice,
+        alarm: impl FnOnce(Instant),
+    ) -> Result<(), Refusal> {
+        self.check()?;
+        self.expire()?;
+        let mut locked = self.state();
+        check(&locked)?;
+        if let Some(replaced) = locked.notices.put(events, notice).ok_or(Refusal::Invalid)? {
+            locked.due.push(replaced);
+        }
+        let ready = self.readiness(&locked);
+        let Locked { state, due } = &mut locked;
+        state.notices.due(ready, due);
+        if let Some(deadline) = self.deadline.filter(|_| !state.notices.is_empty())
+            && !self.has_alarm.swap(true, Ordering::SeqCst)
+        {
+            alarm(deadline);
+        }
+        Ok(())
+    }
+
+    /// For which deadline the alarm knows of it.
+    pub(crate) fn alarm(&self) -> Option<Instant> {
+        self.deadline.filter(|_| self.has_alarm.load(Ordering::SeqCst))
     }
 
     /// Whether a call may go on: the exchange has neither ended nor been cancelled.
@@ -182,11 +281,12 @@ impl Exchange {
 
     /// Waits for news since `seen`.
     fn wait_beyond(&self, seen: u64) -> Result<(), Refusal> {
-        let mut state = self.state();
+        let mut state = self.lock();
         while state.news == seen {
             let left = self.deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
             if left == Duration::ZERO {
-                return Err(Refusal::Cancelled);
+                drop(state);
+                return self.expire();
             }
             state.waiting += 1;
             (state, _) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
@@ -195,7 +295,11 @@ impl Exchange {
         Ok(())
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> Locked<'_> {
+        Locked { state: self.lock(), due: Due::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

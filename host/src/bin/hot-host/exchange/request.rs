@@ -59,6 +59,11 @@ impl Incoming {
         self.pieces.pop_front()
     }
 
+    /// Whether a read would not wait.
+    pub(super) fn can_read(&self) -> bool {
+        self.is_whole || !self.pieces.is_empty() || !self.tail.is_empty() || !self.gathered.is_empty()
+    }
+
     fn unread(&self) -> usize {
         self.pieces.iter().map(Bytes::len).sum::<usize>() + self.tail.len()
     }
@@ -99,6 +104,11 @@ impl Exchange {
         let mut state = self.state();
         check(&state)?;
         let incoming = &mut state.incoming;
+        if !incoming.gathered.is_empty() {
+            // What a `body_all` that was refused has left: its credit was granted then.
+            incoming.lent = std::mem::take(&mut incoming.gathered).into();
+            return Ok(abi::Slice::of(&incoming.lent));
+        }
         let Some(piece) = incoming.take() else {
             return if incoming.is_whole { Ok(abi::Slice::EMPTY) } else { Err(Refusal::WouldBlock) };
         };
@@ -142,7 +152,8 @@ impl Exchange {
     pub(crate) fn trailers(&self) -> Result<(*const abi::Header, usize), Refusal> {
         let state = self.state();
         check(&state)?;
-        if !state.incoming.is_whole || state.incoming.unread() > 0 {
+        let incoming = &state.incoming;
+        if !incoming.is_whole || incoming.unread() > 0 || !incoming.gathered.is_empty() {
             return Err(Refusal::State);
         }
         let view = state.incoming.trailers.as_ref().map_or(&[][..], |(_, view)| view);

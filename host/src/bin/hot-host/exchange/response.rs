@@ -1,6 +1,6 @@
 //! The response: head, body within its credit, trailers, and the end.
 
-use super::{Exchange, Refusal, State, check};
+use super::{Exchange, Locked, Refusal, check};
 use crate::head;
 use hot_wire::data::{self, AbortCode, HeadError, SendCredit};
 
@@ -26,6 +26,13 @@ pub(super) enum Phase {
     /// The head is under way.
     Body,
     Ended,
+}
+
+impl Outgoing {
+    /// Whether a write would not wait for credit. Before the head it is refused, which is no wait.
+    pub(super) fn can_write(&self) -> bool {
+        self.phase != Phase::Body || self.credit.available() > 0
+    }
 }
 
 impl Exchange {
@@ -143,10 +150,10 @@ impl Exchange {
         Ok(())
     }
 
-    /// Other threads of the module may wait in a call for it.
-    fn end(&self, state: &mut State) {
-        state.outgoing.phase = Phase::Ended;
-        self.tell(state);
+    /// Others of the module may wait for it.
+    fn end(&self, locked: &mut Locked<'_>) {
+        locked.outgoing.phase = Phase::Ended;
+        self.tell(locked);
     }
 
     pub(super) fn append_abort(&self, code: AbortCode, why: &str) {

@@ -12,8 +12,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 fn request(body: &[u8], end: bool) -> Request {
+    request_within(0, body, end)
+}
+
+fn request_within(deadline_ms: u32, body: &[u8], end: bool) -> Request {
     let mut decoder = Decoder::<FromGateway>::new();
-    let head = RequestHead { method: b"PUT", target: b"/", peer: b"", deadline_ms: 0 };
+    let head = RequestHead { method: b"PUT", target: b"/", peer: b"", deadline_ms };
     data::request(decoder.read_buf(), 7, &head, [], body, end).unwrap();
     match decoder.next_frame().unwrap().unwrap().message {
         FromGateway::Request(request) => request,
@@ -22,10 +26,15 @@ fn request(body: &[u8], end: bool) -> Request {
 }
 
 /// An exchange of a link whose other end is given too.
-fn exchange(body: &[u8], end: bool) -> (Exchange, UnixStream) {
+pub(super) fn exchange(body: &[u8], end: bool) -> (Exchange, UnixStream) {
+    exchange_within(0, body, end)
+}
+
+/// One that has a deadline, if that is not 0.
+pub(super) fn exchange_within(deadline_ms: u32, body: &[u8], end: bool) -> (Exchange, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let link = Arc::new(Link::new(1, ours.into()));
-    (Exchange::new(1, 7, &link, request(body, end), Instant::now()), theirs)
+    (Exchange::new(1, 7, &link, request_within(deadline_ms, body, end), Instant::now()), theirs)
 }
 
 /// The frames that the exchange has appended, after its link is done.
@@ -74,7 +83,17 @@ fn a_whole_body_is_bounded_and_can_be_asked_for_again() {
     assert_eq!(exchange.read_all(5).unwrap_err(), Refusal::WouldBlock);
     exchange.body_came(&Bytes::from_static(b"6"), true);
     assert_eq!(exchange.read_all(5).unwrap_err(), Refusal::TooLarge);
+    assert_eq!(text(exchange.read().unwrap()), b"12345", "what was gathered before is not lost");
+}
+
+#[test]
+fn a_whole_body_stays_until_the_end() {
+    let (exchange, _other) = exchange(b"12345", false);
+    assert_eq!(exchange.read_all(6).unwrap_err(), Refusal::WouldBlock);
+    exchange.body_came(&Bytes::from_static(b"6"), true);
+    assert!(exchange.trailers().is_err(), "the body was not read to its end");
     let all = exchange.read_all(6).unwrap();
+    assert_eq!(exchange.trailers().unwrap().1, 0);
     assert_eq!(exchange.read_all(0).unwrap().len, 0);
     assert_eq!(text(all), b"123456");
 }

@@ -7,13 +7,17 @@ use hot_module::abi::{self, Header, Slice, Status};
 /// What a service comes to.
 pub(super) type Outcome<T = ()> = Result<T, Refusal>;
 
-/// Writes a result where the module wants it.
+/// Makes a call that has one result, and writes that where the module wants it. Without a place for it nothing is done.
 ///
 /// # Safety
 /// `out` is null or a place for one `T`.
-pub(super) unsafe fn give<T>(out: *mut T, outcome: Outcome<T>) -> Status {
+pub(super) unsafe fn give<F, T>(
+    found: Outcome<F>,
+    out: *mut T,
+    call: impl FnOnce(F) -> Outcome<T>,
+) -> Status {
+    let outcome = found.and_then(|found| if out.is_null() { Err(Refusal::Invalid) } else { call(found) });
     match outcome {
-        Ok(_) if out.is_null() => abi::INVALID,
         Ok(value) => {
             // SAFETY: not null, so a place for one `T` (caller).
             unsafe { out.write(value) };
@@ -27,18 +31,20 @@ pub(super) unsafe fn give<T>(out: *mut T, outcome: Outcome<T>) -> Status {
 ///
 /// # Safety
 /// Each of `out` and `count` is null or a place for one value.
-pub(super) unsafe fn give_two(
+pub(super) unsafe fn give_two<F>(
+    found: Outcome<F>,
     out: *mut *const Header,
     count: *mut usize,
-    outcome: Outcome<(*const Header, usize)>,
+    call: impl FnOnce(F) -> Outcome<(*const Header, usize)>,
 ) -> Status {
+    let has_place = !out.is_null() && !count.is_null();
+    let outcome = found.and_then(|found| if has_place { call(found) } else { Err(Refusal::Invalid) });
     match outcome {
-        Ok(_) if out.is_null() || count.is_null() => abi::INVALID,
-        Ok((first, found)) => {
+        Ok((first, number)) => {
             // SAFETY: not null, so a place for one pointer (caller).
             unsafe { out.write(first) };
             // SAFETY: not null, so a place for one count (caller).
-            unsafe { count.write(found) };
+            unsafe { count.write(number) };
             abi::OK
         }
         Err(refusal) => refusal.status(),

@@ -8,11 +8,12 @@ mod request;
 mod response;
 
 use crate::engine::Engine;
-use crate::exchange::{Exchange, Refusal};
+use crate::exchange::{Exchange, Notice, Refusal};
 use crate::output;
 use borrow::{Outcome, borrow};
 use hot_module::ABI;
-use hot_module::abi::{self, Host, Slice};
+use hot_module::abi::{self, Host, Slice, Status, Wake};
+use std::ffi::c_void;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -40,7 +41,7 @@ pub(crate) static HOST: Host = Host {
     finish: Some(response::finish),
     abort: Some(response::abort),
     metric: None,
-    notify: None,
+    notify: Some(notify),
 };
 
 /// The release's config, for [`config`].
@@ -71,6 +72,21 @@ unsafe extern "C" fn now() -> u64 {
 
 unsafe extern "C" fn config() -> Slice {
     CONFIG.get().map_or(Slice::EMPTY, |config| Slice::of(config))
+}
+
+unsafe extern "C" fn notify(
+    handle: abi::Exchange,
+    events: u32,
+    wake: Option<Wake>,
+    context: *mut c_void,
+) -> Status {
+    let outcome = find(handle).and_then(|(engine, exchange)| {
+        let wake = wake.ok_or(Refusal::Invalid)?;
+        // SAFETY: the module hands over `wake` for one call with this context on any thread.
+        let notice = unsafe { Notice::new(wake, context) };
+        exchange.notify(events, notice, |deadline| engine.alarm().set(engine, deadline, handle))
+    });
+    outcome.map_or_else(Refusal::status, |()| abi::OK)
 }
 
 /// The open exchange of a handle.

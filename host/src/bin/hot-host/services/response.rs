@@ -1,13 +1,13 @@
 //! How the module answers an exchange, and ends it.
 
-use super::borrow::{Outcome, borrow, borrow_fields, give, parts};
+use super::borrow::{Outcome, borrow, borrow_fields, parts};
 use super::find;
+use super::request::check_flags;
 use crate::engine::Engine;
 use crate::exchange::{Exchange, Refusal};
-use hot_module::abi::{self, Header, NONBLOCK, Slice, Status};
+use hot_module::abi::{self, Header, Slice, Status};
 use hot_wire::data::AbortCode;
 use std::sync::Arc;
-use std::time::Instant;
 
 pub(super) unsafe extern "C" fn reply(
     handle: abi::Exchange,
@@ -67,25 +67,27 @@ pub(super) unsafe extern "C" fn body_write(
     let outcome = find(handle).and_then(|(engine, exchange)| {
         // SAFETY: the module lends the body for this call.
         let body = unsafe { borrow(body) }?;
-        if flags & NONBLOCK == 0 {
+        if check_flags(flags)? {
             write_all(engine, &exchange, body)?;
             return Ok(body.len());
         }
         if written.is_null() {
             return Err(Refusal::Invalid);
         }
-        exchange.check()?;
-        if exchange.link().is_full() {
-            return Err(Refusal::WouldBlock);
+        let outcome = write_some(engine, &exchange, body);
+        if outcome == Err(Refusal::WouldBlock) {
+            exchange.expire()?;
         }
-        let written = exchange.write(body)?;
-        engine.flush(exchange.link());
-        Ok(written)
+        outcome
     });
     match outcome {
+        Err(refusal) => refusal.status(),
         Ok(_) if written.is_null() => abi::OK,
-        // SAFETY: the module gives a place for one count.
-        outcome => unsafe { give(written, outcome) },
+        Ok(taken) => {
+            // SAFETY: not null, so the module gives a place for one count.
+            unsafe { written.write(taken) };
+            abi::OK
+        }
     }
 }
 
@@ -123,7 +125,7 @@ pub(super) unsafe extern "C" fn abort(handle: abi::Exchange, why: Slice) -> Stat
 /// After a call that ends an exchange: if it did, by success or because nobody will see the answer, it is forgotten.
 fn conclude(engine: &'static Engine, exchange: &Arc<Exchange>, outcome: Outcome) -> Outcome {
     if outcome == Err(Refusal::Cancelled) {
-        // Ends it without a word to the gateway, which has given it up.
+        // Ends it without a word to the gateway, which has given it up or will at the same deadline.
         exchange.abort(AbortCode::Unfinished, "cancelled").ok();
     }
     if exchange.has_ended() {
@@ -131,6 +133,17 @@ fn conclude(engine: &'static Engine, exchange: &Arc<Exchange>, outcome: Outcome)
     }
     engine.flush(exchange.link());
     outcome
+}
+
+/// Writes what there is room for.
+fn write_some(engine: &'static Engine, exchange: &Exchange, body: &[u8]) -> Outcome<usize> {
+    exchange.check()?;
+    if exchange.link().is_full() {
+        return Err(Refusal::WouldBlock);
+    }
+    let written = exchange.write(body)?;
+    engine.flush(exchange.link());
+    Ok(written)
 }
 
 /// Writes all of `body`, waiting for credit and for room.
@@ -142,9 +155,7 @@ fn write_all(engine: &'static Engine, exchange: &Arc<Exchange>, mut body: &[u8])
             engine.yield_turn();
             link.flush_all();
             link.wait_room(exchange.deadline());
-            if exchange.deadline().is_some_and(|at| Instant::now() >= at) {
-                return Err(Refusal::Cancelled);
-            }
+            exchange.expire()?;
             exchange.check()?;
         }
         let written = match exchange.write(body) {
