@@ -2,15 +2,16 @@
 
 use std::io;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::reader::ReadAt;
 use crate::refusal::Refusal;
-use crate::{ElfError, Metadata, MetadataError, Sha256, Target, elf};
+use crate::{ElfError, Entry, Hazard, Metadata, MetadataError, NeededLibrary, Sha256, Target, elf};
 
-/// What can be known of a module's file without running it and without trusting anybody.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// What can be known of a module's file without running it and without trusting anybody: plain data, which says
+/// nothing of any node. [`crate::check`] decides from it and from what a node has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inspection {
     /// What it says of itself.
     pub metadata: Metadata,
@@ -20,10 +21,26 @@ pub struct Inspection {
     pub size: u64,
     /// What it was built for.
     pub target: Target,
-    /// The libraries that it needs, in its order.
-    pub needed: Vec<String>,
+    /// The libraries that it needs, in its order, with the symbol versions that they must define.
+    pub needed: Vec<NeededLibrary>,
     /// Its own name as a library, if it gives one.
     pub soname: Option<String>,
+    /// The start of the table that it exports.
+    pub entry: Entry,
+    /// What it asks of the loader and no module may; empty for a module that can be let in.
+    pub hazards: Vec<Hazard>,
+}
+
+impl Inspection {
+    /// What a file with these facts and this digest is.
+    ///
+    /// # Errors
+    /// When the metadata in it is wrong.
+    pub(crate) fn new(facts: elf::Facts, digest: Sha256, size: u64) -> Result<Self, MetadataError> {
+        let elf::Facts { target, needed, soname, entry, hazards, metadata } = facts;
+        let metadata = Metadata::parse(&metadata)?;
+        Ok(Self { metadata, digest, size, target, needed, soname, entry, hazards })
+    }
 }
 
 /// Why a file can't be inspected: it is no module.
@@ -63,14 +80,6 @@ pub(crate) fn unreadable(error: &io::Error) -> Refusal {
 /// When it can't be read or is no module.
 pub fn inspect(reader: &(impl ReadAt + ?Sized)) -> Result<Inspection, InspectError> {
     let facts = elf::read(reader)?;
-    let metadata = Metadata::parse(&facts.metadata)?;
     let digest = Sha256::of_reader(reader).map_err(InspectError::Io)?;
-    Ok(Inspection {
-        metadata,
-        digest,
-        size: reader.size(),
-        target: facts.target,
-        needed: facts.needed,
-        soname: facts.soname,
-    })
+    Ok(Inspection::new(facts, digest, reader.size())?)
 }

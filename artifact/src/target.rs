@@ -74,6 +74,14 @@ impl Machine {
         return Self::Riscv64;
     }
 
+    /// The sizes that a page may have on its kernels, smallest first.
+    pub(crate) const fn pages(self) -> &'static [u64] {
+        match self {
+            Self::X86_64 | Self::Riscv64 => &[4 << 10],
+            Self::Aarch64 => &[4 << 10, 16 << 10, 64 << 10],
+        }
+    }
+
     /// The name that Rust and GNU triples start with.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

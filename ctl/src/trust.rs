@@ -34,7 +34,7 @@ pub(crate) fn read(path: &Path) -> Result<Trust, Failure> {
 
 /// Checks everything that a node like this machine would.
 pub(crate) fn verify(offer: &Offer, signature: &[u8], trust: &Trust) -> Result<Verified, VerifyError> {
-    let checks = Checks { trust, node: Node::native(), max_size: DEFAULT_MAX_SIZE };
+    let checks = Checks { trust, node: &Node::native(), max_size: DEFAULT_MAX_SIZE };
     let mut file = offer.reader.file();
     io::Seek::rewind(&mut file).map_err(VerifyError::Read)?;
     Verified::admit(file, signature, &checks, SystemTime::now())

@@ -91,13 +91,14 @@ struct Obeyed {
 #[derive(Clone, Debug)]
 pub struct Ledger {
     store: Store,
+    machine: Arc<Node>,
 }
 
 impl Ledger {
-    /// The ledger of this store.
+    /// The ledger of this store, on this machine.
     #[must_use]
-    pub fn new(store: Store) -> Self {
-        Self { store }
+    pub fn new(store: Store, machine: Arc<Node>) -> Self {
+        Self { store, machine }
     }
 
     /// The record of a module, out of memory.
@@ -150,7 +151,7 @@ impl Ledger {
             return Err(LedgerError::BelowFloor { version: runnable.version.clone(), floor });
         }
         let (file, version) = self.store.open_artifact(&runnable.digest)?;
-        let checks = Checks { trust: trusted.trust(), node: Node::native(), max_size };
+        let checks = Checks { trust: trusted.trust(), node: &self.machine, max_size };
         Ok(Verified::reload(file, runnable.digest, version.signature.as_bytes(), &checks)?)
     }
 
@@ -316,6 +317,12 @@ impl Ledger {
             protected.releases.insert(name, releases);
         }
         protected
+    }
+
+    /// What this machine has for modules.
+    #[must_use]
+    pub fn machine(&self) -> &Node {
+        &self.machine
     }
 
     /// The store beneath, for what needs no translation: uploads, versions, events.

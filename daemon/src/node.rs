@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use hot_rollout::Node as NodeName;
@@ -75,7 +76,8 @@ impl Node {
         let gateway = Gateway::start(&listeners, config.http.gateway.clone())?;
 
         let name = NodeName(config.node.clone());
-        let ledger = Ledger::new(store.clone());
+        let machine = Arc::new(hot_artifact::Node::native());
+        let ledger = Ledger::new(store.clone(), machine);
         let journal = Journal::new(store.clone());
         let (agent, reports) = Agent::new(AgentParts {
             node: name.clone(),

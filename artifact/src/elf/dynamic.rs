@@ -1,21 +1,27 @@
-//! [`Dynamic`]: what the dynamic segment says, as the loader will take it.
+//! [`Dynamic`]: the dynamic segment's entries, as the loader will take them.
 
 use object::LittleEndian as LE;
-use object::elf::{self, Dyn64, Sym64};
+use object::elf::{self, Dyn64, DynamicTag};
 
 use super::image::Image;
-use super::{ElfError, MAX_NAME, MAX_NEEDED, MAX_TABLE};
+use super::strings::Strings;
+use super::{ElfError, MAX_NEEDED};
 use crate::reader::ReadAt;
 
 const PART: &str = "dynamic segment";
 
-/// The entries of the dynamic segment that matter here.
+/// Most entries before the end: real files have about thirty, besides the libraries that they need.
+const MAX_ENTRIES: usize = 1024;
+
+const ENTRY: u64 = size_of::<Dyn64<LE>>() as u64;
+
+/// The entries of the dynamic segment, up to the one that ends it.
 #[derive(Debug)]
 pub(super) struct Dynamic {
-    pub(super) needed: Vec<String>,
-    pub(super) soname: Option<String>,
-    pub(super) symbols: u64,
-    pub(super) hash: Hash,
+    /// Where the names of needed libraries are in the string table, in the file's order.
+    needed: Vec<u64>,
+    /// All others: each tag stands once.
+    others: Vec<(DynamicTag, u64)>,
     strings: Strings,
 }
 
@@ -26,136 +32,95 @@ pub(super) enum Hash {
     SysV(u64),
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Strings {
-    address: u64,
-    size: u64,
-}
-
-/// Entries as they stand, before they are checked.
-#[derive(Debug, Default)]
-struct Entries {
-    needed: Vec<u64>,
-    soname: Option<u64>,
-    strings: Option<u64>,
-    strings_size: Option<u64>,
-    symbols: Option<u64>,
-    symbol_size: Option<u64>,
-    gnu_hash: Option<u64>,
-    hash: Option<u64>,
-    flags_1: Option<u64>,
-}
-
 impl Dynamic {
     pub(super) fn read<R: ReadAt + ?Sized>(image: &Image<'_, R>) -> Result<Self, ElfError> {
-        let entries = Entries::read(image)?;
-        if entries.flags_1.unwrap_or(0) & elf::DF_1_PIE.0 != 0 {
-            return Err(ElfError::NotShared { found: "a position-independent program (DF_1_PIE)" });
+        let segment = image
+            .segments(elf::PT_DYNAMIC)
+            .next()
+            .ok_or_else(|| ElfError::not_shared("an ELF file that is linked statically"))?;
+        // The loader takes the address; a file whose offset says something else would be two files in one.
+        image.check_content(PART, segment)?;
+        let (mut needed, mut others) = (Vec::new(), Vec::new());
+        let mut ended = false;
+        for index in 0..segment.p_filesz.get(LE) / ENTRY {
+            let entry: Dyn64<LE> = image.value(PART, segment.p_vaddr.get(LE) + index * ENTRY)?;
+            match (entry.d_tag.get(LE), entry.d_val.get(LE)) {
+                (elf::DT_NULL, _) => {
+                    ended = true;
+                    break;
+                }
+                (elf::DT_NEEDED, _) if needed.len() == MAX_NEEDED => {
+                    return Err(ElfError::malformed(
+                        PART,
+                        format!("more than {MAX_NEEDED} needed libraries"),
+                    ));
+                }
+                (elf::DT_NEEDED, value) => needed.push(value),
+                (tag, _) if others.iter().any(|(other, _)| *other == tag) => {
+                    return Err(ElfError::malformed(PART, format!("the entry {:#x} twice", tag.0)));
+                }
+                (tag, value) => others.push((tag, value)),
+            }
+            if others.len() > MAX_ENTRIES {
+                return Err(ElfError::malformed(PART, format!("more than {MAX_ENTRIES} entries")));
+            }
         }
+        if !ended {
+            return Err(ElfError::malformed(PART, "no DT_NULL at its end"));
+        }
+        let find = |tag| others.iter().find(|(other, _)| *other == tag).map(|(_, value)| *value);
         let missing = |name: &str| ElfError::malformed(PART, format!("no {name}"));
-        let strings = Strings {
-            address: entries.strings.ok_or_else(|| missing("DT_STRTAB"))?,
-            size: entries.strings_size.ok_or_else(|| missing("DT_STRSZ"))?,
-        };
-        if entries.symbol_size.is_some_and(|size| size != size_of::<Sym64<LE>>() as u64) {
-            return Err(ElfError::malformed(PART, "symbols of another size than 24 bytes"));
-        }
-        let hash = match (entries.gnu_hash, entries.hash) {
-            (Some(address), _) => Hash::Gnu(address),
-            (None, Some(address)) => Hash::SysV(address),
-            (None, None) => return Err(missing("DT_GNU_HASH or DT_HASH")),
-        };
-        let text = |offset: u64| strings.get(image, offset);
-        Ok(Self {
-            needed: entries.needed.iter().map(|offset| text(*offset)).collect::<Result<_, _>>()?,
-            soname: entries.soname.map(text).transpose()?,
-            symbols: entries.symbols.ok_or_else(|| missing("DT_SYMTAB"))?,
-            hash,
-            strings,
-        })
+        let strings = Strings::new(
+            find(elf::DT_STRTAB).ok_or_else(|| missing("DT_STRTAB"))?,
+            find(elf::DT_STRSZ).ok_or_else(|| missing("DT_STRSZ"))?,
+        );
+        Ok(Self { needed, others, strings })
     }
 
-    /// The name at `offset` of the string table.
-    pub(super) fn name<R: ReadAt + ?Sized>(
+    /// The value of an entry that there may be.
+    pub(super) fn get(&self, tag: DynamicTag) -> Option<u64> {
+        self.others.iter().find(|(other, _)| *other == tag).map(|(_, value)| *value)
+    }
+
+    /// The value of an entry that there must be.
+    pub(super) fn require(&self, tag: DynamicTag, name: &str) -> Result<u64, ElfError> {
+        self.get(tag).ok_or_else(|| ElfError::malformed(PART, format!("no {name}")))
+    }
+
+    pub(super) const fn strings(&self) -> &Strings {
+        &self.strings
+    }
+
+    /// The names of the needed libraries, in the file's order.
+    pub(super) fn needed<R: ReadAt + ?Sized>(&self, image: &Image<'_, R>) -> Result<Vec<String>, ElfError> {
+        self.needed.iter().map(|offset| self.strings.get(image, *offset)).collect()
+    }
+
+    /// The name of the file as a library.
+    pub(super) fn soname<R: ReadAt + ?Sized>(
         &self,
         image: &Image<'_, R>,
-        offset: u32,
-    ) -> Result<String, ElfError> {
-        self.strings.get(image, offset.into())
-    }
-}
-
-impl Strings {
-    fn get<R: ReadAt + ?Sized>(self, image: &Image<'_, R>, offset: u64) -> Result<String, ElfError> {
-        const PART: &str = "string table";
-        let left = self
-            .size
-            .checked_sub(offset)
-            .ok_or_else(|| ElfError::malformed(PART, format!("a name at {offset} of {} bytes", self.size)))?;
-        let address = self.address.saturating_add(offset);
-        let (place, loaded) = image.place(PART, address)?;
-        let len = usize::try_from(left.min(loaded)).unwrap_or(MAX_NAME).min(MAX_NAME);
-        let mut bytes = image.read_file(PART, place, len)?;
-        let end = bytes
-            .iter()
-            .position(|byte| *byte == 0)
-            .ok_or_else(|| ElfError::malformed(PART, "a name without an end"))?;
-        bytes.truncate(end);
-        String::from_utf8(bytes).map_err(|_bytes| ElfError::malformed(PART, "a name that is not UTF-8"))
-    }
-}
-
-impl Entries {
-    fn read<R: ReadAt + ?Sized>(image: &Image<'_, R>) -> Result<Self, ElfError> {
-        let mut segments = image.segments(elf::PT_DYNAMIC);
-        let segment =
-            segments.next().ok_or(ElfError::NotShared { found: "an ELF file that is linked statically" })?;
-        if segments.next().is_some() {
-            return Err(ElfError::malformed(PART, "two of them"));
-        }
-        // The loader takes the address; a file whose offset says something else would be two files in one.
-        let address = segment.p_vaddr.get(LE);
-        let (offset, left) = image.place(PART, address)?;
-        let size = segment.p_filesz.get(LE);
-        if offset != segment.p_offset.get(LE) || size > left {
-            return Err(ElfError::malformed(PART, "an address and an offset that disagree"));
-        }
-        if size > MAX_TABLE {
-            return Err(ElfError::malformed(PART, format!("{size} bytes")));
-        }
-        let mut entries = Self::default();
-        for index in 0..size / size_of::<Dyn64<LE>>() as u64 {
-            let entry: Dyn64<LE> = image.value(PART, address + index * size_of::<Dyn64<LE>>() as u64)?;
-            if entry.d_tag.get(LE) == elf::DT_NULL {
-                return Ok(entries);
-            }
-            entries.take(entry.d_tag.get(LE), entry.d_val.get(LE))?;
-        }
-        Err(ElfError::malformed(PART, "no DT_NULL at its end"))
+    ) -> Result<Option<String>, ElfError> {
+        self.get(elf::DT_SONAME).map(|offset| self.strings.get(image, offset)).transpose()
     }
 
-    fn take(&mut self, tag: elf::DynamicTag, value: u64) -> Result<(), ElfError> {
-        let slot = match tag {
-            elf::DT_NEEDED if self.needed.len() == MAX_NEEDED => {
-                return Err(ElfError::malformed(PART, format!("more than {MAX_NEEDED} needed libraries")));
-            }
-            elf::DT_NEEDED => {
-                self.needed.push(value);
-                return Ok(());
-            }
-            elf::DT_SONAME => &mut self.soname,
-            elf::DT_STRTAB => &mut self.strings,
-            elf::DT_STRSZ => &mut self.strings_size,
-            elf::DT_SYMTAB => &mut self.symbols,
-            elf::DT_SYMENT => &mut self.symbol_size,
-            elf::DT_GNU_HASH => &mut self.gnu_hash,
-            elf::DT_HASH => &mut self.hash,
-            elf::DT_FLAGS_1 => &mut self.flags_1,
-            _ => return Ok(()),
-        };
-        match slot.replace(value) {
-            None => Ok(()),
-            Some(_) => Err(ElfError::malformed(PART, format!("the entry {:#x} twice", tag.0))),
+    pub(super) fn hash(&self) -> Result<Hash, ElfError> {
+        match (self.get(elf::DT_GNU_HASH), self.get(elf::DT_HASH)) {
+            (Some(address), _) => Ok(Hash::Gnu(address)),
+            (None, Some(address)) => Ok(Hash::SysV(address)),
+            (None, None) => Err(ElfError::malformed(PART, "no DT_GNU_HASH or DT_HASH")),
         }
+    }
+
+    /// Refuses what the loader would not open as a library.
+    pub(super) fn check_shared(&self) -> Result<(), ElfError> {
+        let flags = self.get(elf::DT_FLAGS_1).unwrap_or(0);
+        if flags & elf::DF_1_PIE.0 != 0 {
+            return Err(ElfError::not_shared("a position-independent program (DF_1_PIE)"));
+        }
+        if flags & elf::DF_1_NOOPEN.0 != 0 {
+            return Err(ElfError::not_shared("a library that may not be opened by a program (DF_1_NOOPEN)"));
+        }
+        Ok(())
     }
 }

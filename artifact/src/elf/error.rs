@@ -37,6 +37,15 @@ pub enum ElfError {
         /// What it is.
         found: &'static str,
     },
+    /// It would take more memory than any module needs.
+    TooMuchMemory {
+        /// Whose size it is.
+        part: &'static str,
+        /// How many bytes.
+        found: u64,
+        /// Most bytes.
+        limit: u64,
+    },
     /// A header points outside of the file: it was cut short.
     CutShort {
         /// What lies outside.
@@ -65,13 +74,17 @@ pub enum ElfError {
     /// There is an entry symbol, but not a data object that other code may see.
     EntryUnusable {
         /// What it is instead.
-        found: &'static str,
+        found: String,
     },
 }
 
 impl ElfError {
     pub(crate) fn malformed(part: &'static str, problem: impl Into<String>) -> Self {
         Self::Malformed { part, problem: problem.into() }
+    }
+
+    pub(crate) const fn not_shared(found: &'static str) -> Self {
+        Self::NotShared { found }
     }
 
     /// The same in four parts and with a stable code.
@@ -88,17 +101,9 @@ impl ElfError {
                 "a readable file",
                 "check it and retry",
             ),
-            Self::NotElf { found } => Refusal::new(
-                "elf.not_elf",
-                "file",
-                if found.is_empty() {
-                    "no bytes".to_owned()
-                } else {
-                    format!("a file that starts with `{}`", found.escape_ascii())
-                },
-                "an ELF shared object",
-                BUILD,
-            ),
+            Self::NotElf { found } => {
+                Refusal::new("elf.not_elf", "file", start(found), "an ELF shared object", BUILD)
+            }
             Self::WrongFormat { field, found, expected } => {
                 Refusal::new("elf.wrong_format", *field, found.to_string(), *expected, BUILD)
             }
@@ -112,6 +117,13 @@ impl ElfError {
             Self::NotShared { found } => {
                 Refusal::new("elf.not_shared", "file", *found, "an ELF shared object", BUILD)
             }
+            Self::TooMuchMemory { part, found, limit } => Refusal::new(
+                "elf.too_much_memory",
+                *part,
+                format!("{found} bytes of memory"),
+                format!("at most {limit} bytes"),
+                "build the file again; let it take large memory when it runs",
+            ),
             Self::CutShort { part, end, size } => Refusal::new(
                 "elf.cut_short",
                 *part,
@@ -146,10 +158,19 @@ impl ElfError {
             Self::EntryUnusable { found } => Refusal::new(
                 "elf.entry_unusable",
                 hot_module::ENTRY_SYMBOL,
-                *found,
-                "an exported data object",
+                found,
+                "an exported constant object with its own size in it",
                 "declare the module with the SDK's macro and do not hide its symbol",
             ),
         }
+    }
+}
+
+/// The first bytes of a file, for people.
+fn start(found: &[u8]) -> String {
+    if found.is_empty() {
+        "no bytes".to_owned()
+    } else {
+        format!("a file that starts with `{}`", found.escape_ascii())
     }
 }

@@ -1,5 +1,8 @@
 //! [`Image`]: the ELF header and program headers, checked against the file's size and each other, and reads by
 //! address as the loaded program would see them.
+//!
+//! Where the loader takes an address and the file has an offset as well, both must name the same bytes; where it maps
+//! whole pages, no two segments may share one: what is read here is what the loader will see.
 
 use object::LittleEndian as LE;
 use object::elf::{self, FileHeader64, ProgramHeader64};
@@ -12,6 +15,26 @@ use crate::target::Machine;
 /// Most bytes of address space that all segments may span together: 1 TiB-sized `p_memsz` values are attacks, and
 /// the largest real libraries (machine-learning runtimes) stay under 4 GiB.
 const MAX_SPAN: u64 = 8 << 30;
+
+/// Most bytes of thread-local storage: each thread gets its own, and glibc ends the process when it can't have it.
+const MAX_TLS: u64 = 16 << 20;
+
+/// Largest alignment of a segment; linkers write at most 2 MiB, for huge pages. The loader reserves so much address
+/// space on top.
+const MAX_ALIGN: u64 = 1 << 30;
+
+/// The loader takes only the last, or each, of these; two of them mean that somebody reads another file than somebody
+/// else.
+const ONCE: [(elf::ProgramType, &str); 6] = [
+    (elf::PT_DYNAMIC, "PT_DYNAMIC"),
+    (elf::PT_INTERP, "PT_INTERP"),
+    (elf::PT_PHDR, "PT_PHDR"),
+    (elf::PT_TLS, "PT_TLS"),
+    (elf::PT_GNU_STACK, "PT_GNU_STACK"),
+    (elf::PT_GNU_RELRO, "PT_GNU_RELRO"),
+];
+
+const HEADERS: &str = "program headers";
 
 /// The program headers of a file, and the file.
 #[derive(Debug)]
@@ -62,7 +85,13 @@ impl<'a, R: ReadAt + ?Sized> Image<'a, R> {
         whole(reader, &header)?;
         let image = Self { reader, machine, segments };
         image.check_loads()?;
+        image.check_others(header.e_phoff.get(LE))?;
         Ok(image)
+    }
+
+    /// The smallest page that its loader may map.
+    fn page(&self) -> u64 {
+        self.machine.pages()[0]
     }
 
     pub(super) const fn machine(&self) -> Machine {
@@ -74,11 +103,9 @@ impl<'a, R: ReadAt + ?Sized> Image<'a, R> {
         self.segments.iter().filter(move |segment| segment.p_type.get(LE) == kind)
     }
 
-    /// `len` bytes of a segment's content. The caller bounds `len`.
-    pub(super) fn read_file(&self, part: &'static str, offset: u64, len: usize) -> Result<Vec<u8>, ElfError> {
-        let mut bytes = vec![0; len];
-        read(self.reader, part, &mut bytes, offset)?;
-        Ok(bytes)
+    /// Fills `buf` with the file's bytes from `offset` on.
+    pub(super) fn read_file(&self, part: &'static str, offset: u64, buf: &mut [u8]) -> Result<(), ElfError> {
+        read(self.reader, part, buf, offset)
     }
 
     /// Where in the file the byte at `address` comes from, and how many follow it there in the same segment.
@@ -111,35 +138,115 @@ impl<'a, R: ReadAt + ?Sized> Image<'a, R> {
         read_pod(self.reader, part, offset)
     }
 
-    /// Loadable segments: present, in ascending order, not overlapping, of a sane span.
+    /// Loadable segments: present, in ascending order, no page in two of them, of a sane span.
     fn check_loads(&self) -> Result<(), ElfError> {
-        const PART: &str = "program headers";
-        let mut first = None;
-        let mut end = 0;
+        let malformed = |problem: &str| Err(ElfError::malformed(HEADERS, problem));
+        let fits = |page| self.segments(elf::PT_LOAD).all(|load| slide(load).is_multiple_of(page));
         for load in self.segments(elf::PT_LOAD) {
-            let (start, size) = (load.p_vaddr.get(LE), load.p_memsz.get(LE));
-            if load.p_filesz.get(LE) > size {
+            let align = load.p_align.get(LE);
+            if load.p_filesz.get(LE) > load.p_memsz.get(LE) {
+                return malformed("a segment with more bytes in the file than in memory");
+            }
+            if align > MAX_ALIGN || (align > 1 && !align.is_power_of_two()) {
+                return malformed("a loadable segment of an impossible alignment");
+            }
+        }
+        if self.segments(elf::PT_LOAD).next().is_none() {
+            return malformed("no loadable segment");
+        }
+        if !fits(self.page()) {
+            return malformed("a loadable segment whose address and offset differ within a page");
+        }
+        // With pages of another size the loader refuses what does not fit them.
+        self.machine.pages().iter().filter(|page| fits(**page)).try_for_each(|page| self.check_pages(*page))
+    }
+
+    fn check_pages(&self, page: u64) -> Result<(), ElfError> {
+        let overflow = || ElfError::malformed(HEADERS, "an address that overflows");
+        let (mut base, mut end) = (None, 0);
+        for load in self.segments(elf::PT_LOAD) {
+            let address = load.p_vaddr.get(LE);
+            let start = address - address % page;
+            if start < end {
                 return Err(ElfError::malformed(
-                    PART,
-                    "a segment with more bytes in the file than in memory",
+                    HEADERS,
+                    "loadable segments that overlap, share a page or are not in order",
                 ));
             }
-            if start < end {
-                return Err(ElfError::malformed(PART, "loadable segments that overlap or are not in order"));
-            }
-            end = start
-                .checked_add(size)
-                .ok_or_else(|| ElfError::malformed(PART, "an address that overflows"))?;
-            let base = *first.get_or_insert(start);
-            if end - base > MAX_SPAN {
-                return Err(ElfError::malformed(PART, format!("segments that span {} bytes", end - base)));
+            end = address.checked_add(load.p_memsz.get(LE)).ok_or_else(overflow)?;
+            end = end.checked_next_multiple_of(page).ok_or_else(overflow)?;
+            let found = end - *base.get_or_insert(start);
+            if found > MAX_SPAN {
+                return Err(ElfError::TooMuchMemory { part: "loadable segments", found, limit: MAX_SPAN });
             }
         }
-        match first {
-            Some(_) => Ok(()),
-            None => Err(ElfError::malformed(PART, "no loadable segment")),
-        }
+        Ok(())
     }
+
+    /// Segments that describe a part of what is loaded do describe a part of it.
+    fn check_others(&self, headers: u64) -> Result<(), ElfError> {
+        for (kind, name) in ONCE {
+            if self.segments(kind).nth(1).is_some() {
+                return Err(ElfError::malformed(HEADERS, format!("{name} twice")));
+            }
+        }
+        if self.segments(elf::PT_PHDR).any(|segment| segment.p_offset.get(LE) != headers) {
+            return Err(ElfError::malformed("PT_PHDR", "another place than the program headers'"));
+        }
+        for tls in self.segments(elf::PT_TLS) {
+            let (size, align) = (tls.p_memsz.get(LE), tls.p_align.get(LE));
+            if size > MAX_TLS {
+                return Err(ElfError::TooMuchMemory { part: "PT_TLS", found: size, limit: MAX_TLS });
+            }
+            if align > MAX_TLS || (align > 1 && !align.is_power_of_two()) {
+                return Err(ElfError::malformed("PT_TLS", "an impossible alignment"));
+            }
+            self.check_content("PT_TLS", tls)?;
+        }
+        for relro in self.segments(elf::PT_GNU_RELRO) {
+            // The loader makes whole pages of it read-only, and linkers round its end up to one.
+            let (start, size) = (relro.p_vaddr.get(LE), relro.p_memsz.get(LE));
+            if !self.is_loaded_to_page(start, size) {
+                return Err(ElfError::malformed("PT_GNU_RELRO", "memory that no segment loads"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a segment has in the file is loaded from there to its address.
+    pub(super) fn check_content(
+        &self,
+        part: &'static str,
+        segment: &ProgramHeader64<LE>,
+    ) -> Result<(), ElfError> {
+        let size = segment.p_filesz.get(LE);
+        if size > segment.p_memsz.get(LE) {
+            return Err(ElfError::malformed(part, "more bytes in the file than in memory"));
+        }
+        if size == 0 {
+            return Ok(());
+        }
+        let (offset, left) = self.place(part, segment.p_vaddr.get(LE))?;
+        if offset != segment.p_offset.get(LE) || size > left {
+            return Err(ElfError::malformed(part, "an address and an offset that disagree"));
+        }
+        Ok(())
+    }
+
+    /// As [`Self::is_loaded`], where the last page counts as a whole.
+    fn is_loaded_to_page(&self, address: u64, len: u64) -> bool {
+        let page = self.page();
+        self.segments(elf::PT_LOAD).any(|load| {
+            let end = load.p_vaddr.get(LE).saturating_add(load.p_memsz.get(LE)).next_multiple_of(page);
+            let wanted = address.checked_add(len);
+            address >= load.p_vaddr.get(LE) && wanted.is_some_and(|wanted| wanted <= end)
+        })
+    }
+}
+
+/// How far a segment's address is from its offset.
+fn slide(segment: &ProgramHeader64<LE>) -> u64 {
+    segment.p_vaddr.get(LE).wrapping_sub(segment.p_offset.get(LE))
 }
 
 fn file_header<R: ReadAt + ?Sized>(reader: &R) -> Result<FileHeader64<LE>, ElfError> {
@@ -152,6 +259,7 @@ fn file_header<R: ReadAt + ?Sized>(reader: &R) -> Result<FileHeader64<LE>, ElfEr
     let header: FileHeader64<LE> = read_pod(reader, "ELF header", 0)?;
     let ident = &header.e_ident;
     let bad = |field, found, expected| Err(ElfError::WrongFormat { field, found, expected });
+    // As the loader has it: nothing but these, whatever the rest of the file says.
     if ident.class != elf::ELFCLASS64 {
         return bad("EI_CLASS", ident.class.0.into(), "2 (64 bits)");
     }
@@ -160,6 +268,15 @@ fn file_header<R: ReadAt + ?Sized>(reader: &R) -> Result<FileHeader64<LE>, ElfEr
     }
     if u32::from(ident.version.0) != 1 || header.e_version.get(LE) != 1 {
         return bad("e_version", header.e_version.get(LE), "1");
+    }
+    if !matches!(ident.os_abi, elf::ELFOSABI_SYSV | elf::ELFOSABI_GNU) {
+        return bad("EI_OSABI", ident.os_abi.0.into(), "0 (System V) or 3 (GNU)");
+    }
+    if ident.abi_version != 0 {
+        return bad("EI_ABIVERSION", ident.abi_version.into(), "0");
+    }
+    if ident.padding != [0; 7] {
+        return bad("EI_PAD", 1, "0");
     }
     match header.e_type.get(LE) {
         elf::ET_DYN => Ok(header),
@@ -195,7 +312,6 @@ fn segments<R: ReadAt + ?Sized>(
     reader: &R,
     header: &FileHeader64<LE>,
 ) -> Result<Vec<ProgramHeader64<LE>>, ElfError> {
-    const PART: &str = "program headers";
     const ENTRY: u16 = 56;
     const { assert!(size_of::<ProgramHeader64<LE>>() == ENTRY as usize) };
     let (count, entry) = (header.e_phnum.get(LE), header.e_phentsize.get(LE));
@@ -208,7 +324,7 @@ fn segments<R: ReadAt + ?Sized>(
     let mut segments = Vec::with_capacity(count.into());
     for index in 0..count {
         let offset = header.e_phoff.get(LE).saturating_add(u64::from(index) * u64::from(ENTRY));
-        let segment: ProgramHeader64<LE> = read_pod(reader, PART, offset)?;
+        let segment: ProgramHeader64<LE> = read_pod(reader, HEADERS, offset)?;
         let end = segment.p_offset.get(LE).saturating_add(segment.p_filesz.get(LE));
         if end > reader.size() {
             return Err(ElfError::CutShort { part: "segment", end, size: reader.size() });

@@ -4,6 +4,7 @@
 use hot_module::ENTRY_SYMBOL;
 use object::elf::{self, GnuHashHeader, HashHeader, Sym64};
 use object::{LittleEndian as LE, U32, U64};
+use serde::{Deserialize, Serialize};
 
 use super::dynamic::{Dynamic, Hash};
 use super::image::Image;
@@ -12,20 +13,32 @@ use crate::reader::ReadAt;
 
 const PART: &str = "symbol hash table";
 
-/// The first two members of the module's table, `abi` and `size`: less can't be told apart from anything.
-const MIN_TABLE: u64 = 8;
+const SYMBOL: u64 = size_of::<Sym64<LE>>() as u64;
 
-/// Checks that there is an entry symbol and that it is a data object which the host can use.
-pub(super) fn check_entry<R: ReadAt + ?Sized>(
-    image: &Image<'_, R>,
-    dynamic: &Dynamic,
-) -> Result<(), ElfError> {
-    let found = match dynamic.hash {
+/// The members of the module's table that there must be, `abi`, `size` and `start`.
+const MIN_TABLE: u32 = 16;
+
+/// The first two members of the module's table, as they stand in the file. The contract has it constant, and nothing
+/// relocates two numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The ABI that it was compiled for.
+    pub abi: u32,
+    /// How many bytes of the table there are; members past it are absent.
+    pub size: u32,
+}
+
+/// The entry symbol's content: a data object which the host can use.
+pub(super) fn entry<R: ReadAt + ?Sized>(image: &Image<'_, R>, dynamic: &Dynamic) -> Result<Entry, ElfError> {
+    if dynamic.get(elf::DT_SYMENT).is_some_and(|size| size != SYMBOL) {
+        return Err(ElfError::malformed("dynamic symbols", "symbols of another size than 24 bytes"));
+    }
+    let found = match dynamic.hash()? {
         Hash::Gnu(address) => find_gnu(image, dynamic, address)?,
         Hash::SysV(address) => find_sysv(image, dynamic, address)?,
     };
     let symbol = found.ok_or(ElfError::NoEntry)?;
-    let unusable = |found| Err(ElfError::EntryUnusable { found });
+    let unusable = |found: &str| Err(ElfError::EntryUnusable { found: found.to_owned() });
     match symbol.st_type() {
         elf::STT_OBJECT => {}
         elf::STT_FUNC => return unusable("a function"),
@@ -43,13 +56,21 @@ pub(super) fn check_entry<R: ReadAt + ?Sized>(
     if section == elf::SHN_ABS || section == elf::SHN_COMMON {
         return unusable("a symbol without a place in the file");
     }
-    if symbol.st_size.get(LE) < MIN_TABLE {
-        return unusable("an object of less than 8 bytes");
+    let (address, len) = (symbol.st_value.get(LE), symbol.st_size.get(LE));
+    if len < MIN_TABLE.into() {
+        return unusable(&format!("an object of {len} bytes"));
     }
-    if !image.is_loaded(symbol.st_value.get(LE), symbol.st_size.get(LE)) {
+    if !image.is_loaded(address, len) {
         return unusable("an object outside of what is loaded");
     }
-    Ok(())
+    if image.place(PART, address).is_err() {
+        return unusable("an object without content in the file");
+    }
+    let [abi, size] = image.value::<[U32<LE>; 2]>(ENTRY_SYMBOL, address)?.map(|word| word.get(LE));
+    if size < MIN_TABLE || u64::from(size) > len {
+        return unusable(&format!("an object of {len} bytes that says it has {size}"));
+    }
+    Ok(Entry { abi, size })
 }
 
 /// The symbol at `index` if it is a defined one with the entry's name.
@@ -58,10 +79,11 @@ fn entry_at<R: ReadAt + ?Sized>(
     dynamic: &Dynamic,
     index: u32,
 ) -> Result<Option<Sym64<LE>>, ElfError> {
-    let address = dynamic.symbols.saturating_add(u64::from(index) * size_of::<Sym64<LE>>() as u64);
-    let symbol: Sym64<LE> = image.value("dynamic symbols", address)?;
+    let symbols = dynamic.require(elf::DT_SYMTAB, "DT_SYMTAB")?;
+    let symbol: Sym64<LE> =
+        image.value("dynamic symbols", symbols.saturating_add(u64::from(index) * SYMBOL))?;
     let defined = symbol.st_shndx.get(LE) != elf::SHN_UNDEF;
-    let named = dynamic.name(image, symbol.st_name.get(LE))? == ENTRY_SYMBOL;
+    let named = dynamic.strings().is(image, symbol.st_name.get(LE), ENTRY_SYMBOL)?;
     Ok((defined && named).then_some(symbol))
 }
 

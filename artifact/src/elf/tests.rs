@@ -30,7 +30,7 @@ fn segment_offsets(bytes: &[u8]) -> impl Iterator<Item = usize> + use<> {
 fn a_good_file_says_what_it_is() {
     let facts = read(PROBE.as_slice()).unwrap();
     assert_eq!(facts.target, Target::native());
-    assert!(facts.needed.iter().any(|name| name.starts_with("libc.")), "{:?}", facts.needed);
+    assert!(facts.needed.iter().any(|library| library.name.starts_with("libc.")), "{:?}", facts.needed);
     assert_eq!(facts.soname, None);
     assert_eq!(Metadata::parse(&facts.metadata).unwrap().name.as_str(), "probe");
 }
@@ -79,13 +79,13 @@ fn many_symbols_do_not_hide_the_entry() {
 const NOTE: &str = "__asm__(\".pushsection .note.hot,\\\"a\\\",@note\\n.balign 4\\n.long 4,8,1\\n\"\n\
     \".asciz \\\"hot\\\"\\n.ascii \\\"a = 1\\\\n\\\\0\\\\0\\\"\\n.popsection\");\n";
 
-const ENTRY: &str = "const long hot_module[2] = {0, 16};\n";
+const ENTRY: &str = "const int hot_module[4] = {0, 16};\n";
 
 #[test]
 fn what_is_no_module_is_refused_by_name() {
     let main = source("probe", "") + "int main(void) { return 0; }\n";
     let object = |parts: &[&str]| compile(&parts.concat(), &SHARED);
-    let hidden = "__attribute__((visibility(\"hidden\"))) const long hot_module[2] = {0, 16};\n";
+    let hidden = "__attribute__((visibility(\"hidden\"))) const int hot_module[4] = {0, 16};\n";
     let cases = [
         ("good", object(&[NOTE, ENTRY]), "ok"),
         ("a program", compile(&main, &["-pie", "-fPIE", "-rdynamic"]), "elf.not_shared"),
@@ -107,6 +107,9 @@ fn what_is_no_module_is_refused_by_name() {
         ("a function", object(&[NOTE, "void hot_module(void) {}"]), "elf.entry_unusable"),
         ("thread-local", object(&[NOTE, "__thread long hot_module[2];"]), "elf.entry_unusable"),
         ("too small", object(&[NOTE, "const int hot_module = 1;"]), "elf.entry_unusable"),
+        ("no size in it", object(&[NOTE, "const int hot_module[4] = {0};"]), "elf.entry_unusable"),
+        ("smaller than it says", object(&[NOTE, "const int hot_module[4] = {0, 17};"]), "elf.entry_unusable"),
+        ("no content", object(&[NOTE, "int hot_module[4];"]), "elf.entry_unusable"),
     ];
     for (name, bytes, expected) in cases {
         assert_eq!(code(&bytes), expected, "{name}");
@@ -128,6 +131,9 @@ fn other_machines_and_formats_are_told_apart() {
         (4, &[1][..], "elf.wrong_format"), // EI_CLASS: 32 bits
         (5, &[2], "elf.wrong_format"),     // EI_DATA: big-endian
         (6, &[0], "elf.wrong_format"),     // EI_VERSION
+        (7, &[9], "elf.wrong_format"),     // EI_OSABI: FreeBSD
+        (8, &[1], "elf.wrong_format"),     // EI_ABIVERSION
+        (9, &[1], "elf.wrong_format"),     // EI_PAD
         (20, &[2], "elf.wrong_format"),    // e_version
         (16, &[9, 9], "elf.not_shared"),   // e_type
         (18, &[40, 0], "elf.unknown_machine"),
@@ -187,7 +193,7 @@ fn overlapping_and_giant_segments_are_refused() {
     let first = &PROBE[address(loads[0])..address(loads[0]) + 8];
     assert_eq!(code(&patched(&PROBE, address(loads[1]), first)), "elf.malformed");
     let last = *loads.last().unwrap();
-    assert_eq!(code(&patched(&PROBE, size(last), &(1_u64 << 45).to_le_bytes())), "elf.malformed");
+    assert_eq!(code(&patched(&PROBE, size(last), &(1_u64 << 45).to_le_bytes())), "elf.too_much_memory");
     assert_eq!(code(&patched(&PROBE, size(last), &u64::MAX.to_le_bytes())), "elf.malformed");
     assert_eq!(code(&patched(&PROBE, size(last), &1_u64.to_le_bytes())), "elf.malformed");
 }
@@ -225,7 +231,7 @@ proptest! {
         }
         // Whatever it says, it ends, and no name in it is longer than allowed.
         if let Ok(facts) = read(bytes.as_slice()) {
-            prop_assert!(facts.needed.iter().all(|name| name.len() < MAX_NAME));
+            prop_assert!(facts.needed.iter().all(|library| library.name.len() <= MAX_NAME));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! OpenSSH's patterns (`match.c`): `*` is any run of characters, `?` any one; in a list, `!` before a pattern refuses.
 
 /// Whether `text` matches the whole `pattern`. In time proportional to the product of both lengths at most.
-pub(super) fn matches(pattern: &str, text: &str) -> bool {
+pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
     // Where to go on after the last star: behind it in the pattern, and one further in the text each time.

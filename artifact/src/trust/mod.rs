@@ -14,6 +14,7 @@ use std::time::SystemTime;
 
 pub use allowed_signers::{AllowedSigners, Note};
 pub use error::SignerError;
+pub(crate) use glob::matches as pattern_matches;
 pub use lines::{AllowedSignersError, LineProblem};
 pub use modules::{ModuleRules, ModuleRulesError};
 

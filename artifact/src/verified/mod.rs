@@ -8,12 +8,11 @@ use std::time::SystemTime;
 use rustix::fs::{MemfdFlags, SealFlags};
 use thiserror::Error;
 
-use crate::compat::{self, CompatError, Node};
 use crate::reader::{FileReader, ReadAt as _, for_each_piece};
 use crate::refusal::Refusal;
 use crate::signature::{Hashers, MODULE_NAMESPACE, Signature, SignatureError};
 use crate::trust::{SignerError, Trust, Validity};
-use crate::{ElfError, Metadata, MetadataError, Sha256, Target, elf, inspect};
+use crate::{CompatError, ElfError, Inspection, Metadata, MetadataError, Node, Sha256, Target, elf, inspect};
 
 /// Largest file unless configured: 256 MiB.
 pub const DEFAULT_MAX_SIZE: u64 = 256 << 20;
@@ -29,10 +28,8 @@ const PIECE: usize = 256 * 1024;
 #[derive(Debug)]
 pub struct Verified {
     file: FileReader,
-    digest: Sha256,
-    metadata: Metadata,
+    inspection: Inspection,
     metadata_text: String,
-    target: Target,
     principal: String,
     fingerprint: String,
 }
@@ -43,7 +40,7 @@ pub struct Checks<'a> {
     /// Whose signatures count.
     pub trust: &'a Trust,
     /// What has to be able to run it.
-    pub node: Node,
+    pub node: &'a Node,
     /// Most bytes of a file.
     pub max_size: u64,
 }
@@ -185,31 +182,25 @@ impl Verified {
         // Whether the key is allowed at all comes before anything is parsed; whether for this module needs its name.
         checks.trust.signers.principals(signature.key(), MODULE_NAMESPACE, validity)?;
         let facts = elf::read(&file)?;
-        let metadata = Metadata::parse(&facts.metadata)?;
-        let principal = checks.trust.principal(&signature, &metadata.name, validity)?;
-        compat::check(&metadata, facts.target, &checks.node)?;
-        Ok(Self {
-            file,
-            digest: digests.identity,
-            metadata,
-            // It parsed as TOML, which is UTF-8.
-            metadata_text: String::from_utf8_lossy(&facts.metadata).into_owned(),
-            target: facts.target,
-            principal,
-            fingerprint: signature.key().fingerprint(),
-        })
+        let metadata_text = String::from_utf8_lossy(&facts.metadata).into_owned();
+        let inspection = Inspection::new(facts, digests.identity, file.size())?;
+        let principal = checks.trust.principal(&signature, &inspection.metadata.name, validity)?;
+        if let Some(reason) = checks.node.judge(&inspection).into_iter().next() {
+            return Err(reason.into());
+        }
+        Ok(Self { file, inspection, metadata_text, principal, fingerprint: signature.key().fingerprint() })
     }
 
     /// The identity of the bytes.
     #[must_use]
     pub const fn digest(&self) -> Sha256 {
-        self.digest
+        self.inspection.digest
     }
 
     /// What the module says of itself.
     #[must_use]
     pub const fn metadata(&self) -> &Metadata {
-        &self.metadata
+        &self.inspection.metadata
     }
 
     /// The metadata as it stands in the file, TOML.
@@ -221,7 +212,7 @@ impl Verified {
     /// What it was built for.
     #[must_use]
     pub const fn target(&self) -> Target {
-        self.target
+        self.inspection.target
     }
 
     /// Who signed it.

@@ -1,6 +1,7 @@
 use std::io::{Seek as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
@@ -20,7 +21,8 @@ fn trust(options: &str) -> Trust {
 }
 
 fn checks(trust: &Trust) -> Checks<'_> {
-    Checks { trust, node: Node::native(), max_size: DEFAULT_MAX_SIZE }
+    static NODE: LazyLock<Node> = LazyLock::new(Node::native);
+    Checks { trust, node: &NODE, max_size: DEFAULT_MAX_SIZE }
 }
 
 fn signed(bytes: &[u8]) -> String {
@@ -100,7 +102,8 @@ fn what_the_node_cannot_run_is_refused_though_signed() {
         assert_eq!(code(admit(&bytes, &signed(&bytes))), expected, "{lines}");
     }
     let trust = trust("");
-    let older = Checks { node: Node { abi: 7, ..Node::native() }, ..checks(&trust) };
+    let node = Node { abi: 7, ..Node::native() };
+    let older = Checks { node: &node, ..checks(&trust) };
     assert_eq!(
         code(Verified::admit(PROBE.as_slice(), signed(&PROBE).as_bytes(), &older, now())),
         "compat.abi"

@@ -43,7 +43,7 @@ struct InspectJson<'a> {
     target: String,
     digest: String,
     size: u64,
-    needed: &'a [String],
+    needed: Vec<&'a str>,
     soname: Option<&'a str>,
     /// Null without a signature.
     signature: Option<SignatureJson>,
@@ -118,10 +118,14 @@ fn json(inspection: &Inspection, signature: Option<SignatureJson>) -> InspectJso
         target: inspection.target.to_string(),
         digest: inspection.digest.to_string(),
         size: inspection.size,
-        needed: &inspection.needed,
+        needed: needed(inspection),
         soname: inspection.soname.as_deref(),
         signature,
     }
+}
+
+fn needed(inspection: &Inspection) -> Vec<&str> {
+    inspection.needed.iter().map(|library| library.name.as_str()).collect()
 }
 
 fn requires(inspection: &Inspection) -> Vec<String> {
@@ -146,7 +150,7 @@ fn lines(inspection: &Inspection, signature: Option<&SignatureJson>, colour: boo
     }
     field("abi", &metadata.abi.to_string());
     field("target", &inspection.target.to_string());
-    field("needs", &inspection.needed.join(" "));
+    field("needs", &needed(inspection).join(" "));
     field("sha256", &inspection.digest.to_string());
     field("size", &words::size(inspection.size));
     match signature {

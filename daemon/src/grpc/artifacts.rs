@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use hot_artifact::{Checks, Node, Refusal, Sha256, Verified, VerifyError};
+use hot_artifact::{Checks, Refusal, Sha256, Verified, VerifyError};
 use hot_proto::v1::{self, artifact_service_server::ArtifactService, upload_request::Part};
 use tonic::{Code, Request, Response, Status, Streaming};
 
@@ -102,7 +102,7 @@ impl Artifacts {
         let digest = record.digest;
         crate::blocking(move || {
             let (file, _) = ledger.store().open_artifact(&digest).map_err(|error| internal(&error))?;
-            let checks = Checks { trust: trusted.trust(), node: Node::native(), max_size };
+            let checks = Checks { trust: trusted.trust(), node: ledger.machine(), max_size };
             Verified::admit(file, &signature, &checks, SystemTime::now())
                 .map_err(|error| not_accepted(&error))
         })
@@ -117,12 +117,12 @@ impl Artifacts {
         signature: Vec<u8>,
         by: String,
     ) -> Result<(VersionRecord, Committed), Status> {
-        let (store, trusted, max_size) =
-            (self.0.ledger.store().clone(), self.0.trust.current(), self.0.max_artifact);
+        let (ledger, trusted, max_size) =
+            (self.0.ledger.clone(), self.0.trust.current(), self.0.max_artifact);
         let uploader = by.clone();
         let (record, committed) = crate::blocking(move || {
             let file = spooled.open().map_err(|error| internal(&error))?;
-            let checks = Checks { trust: trusted.trust(), node: Node::native(), max_size };
+            let checks = Checks { trust: trusted.trust(), node: ledger.machine(), max_size };
             let verified = match Verified::admit(file, &signature, &checks, SystemTime::now()) {
                 Ok(verified) => verified,
                 Err(error) => {
@@ -133,7 +133,7 @@ impl Artifacts {
                 }
             };
             let record = record_of(&verified, signature, uploader)?;
-            let committed = store.commit(&spooled, record.clone()).map_err(commit_refused)?;
+            let committed = ledger.store().commit(&spooled, record.clone()).map_err(commit_refused)?;
             Ok::<_, Status>((record, committed))
         })
         .await?;

@@ -199,7 +199,7 @@ static SUBJECT: LazyLock<Verified> = LazyLock::new(|| {
     let allowed = format!("test namespaces=\"{MODULE_NAMESPACE}\" {}\n", key.public);
     let signers = AllowedSigners::parse(&allowed, Path::new("allowed_signers")).unwrap();
     let trust = Trust { signers, modules: ModuleRules::default() };
-    let checks = Checks { trust: &trust, node: Machine::native(), max_size: DEFAULT_MAX_SIZE };
+    let checks = Checks { trust: &trust, node: &Machine::native(), max_size: DEFAULT_MAX_SIZE };
     Verified::admit(bytes.as_slice(), signature.as_bytes(), &checks, SystemTime::now()).unwrap()
 });
 
