@@ -1,5 +1,5 @@
 //! What a module author touches: the C ABI and its types ([`abi`]), the metadata note ([`note`]), and a safe way to
-//! write a module in Rust (feature `sdk`, on by default).
+//! write a module in Rust (feature `sdk`, on by default): start at [`Module`], and at `testing` for its tests.
 //!
 //! The core is `no_std` and has no dependencies: `hot-host` and `hot-artifact` use it for the types and constants that
 //! both sides of the contract must agree on. The C header `include/hot_module.h` says the same in C; a test compares
@@ -19,9 +19,18 @@ pub mod note;
 #[expect(unsafe_code, reason = "the C ABI's tables and borrowed bytes are behind this safe side")]
 mod sdk;
 
+#[cfg(feature = "testing")]
+#[expect(unsafe_code, reason = "the host's side of the C ABI")]
+pub mod testing;
+
+#[cfg(feature = "config")]
+pub use sdk::ConfigError;
+#[cfg(feature = "log")]
+pub use sdk::log_to_host;
 #[cfg(feature = "sdk")]
 pub use sdk::{
-    CallError, Context, Error, Exchange, Header, Headers, Level, Module, Reader, Writer, log, now, table,
+    CallError, Context, Counter, Error, Exchange, Gauge, Header, Headers, Histogram, Labelled, Level, Module,
+    OrStatus, RawModule, Reader, Request, Response, StatusError, Timer, Writer, log, now, table,
 };
 
 /// The version of the contract that this crate speaks.

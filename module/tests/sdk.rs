@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "in a test a panic is the message")]
 
 use hot_module::abi::{self, Host, Slice, Status, Table};
-use hot_module::{CallError, Context, Error, Exchange, Header, Module, table};
+use hot_module::{CallError, Context, Error, Exchange, Header, RawModule, table};
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -165,9 +165,9 @@ static HOST: Host = Host {
 /// A module that does with an exchange what its config names.
 struct Acts(String);
 
-impl Module for Acts {
+impl RawModule for Acts {
     fn start(context: &Context) -> Result<Self, Error> {
-        match context.config() {
+        match context.config_bytes() {
             b"fail" => Err("no such thing".into()),
             b"panic" => panic!("at the start"),
             config => Ok(Self(String::from_utf8(config.to_vec())?)),

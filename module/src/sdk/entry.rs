@@ -1,14 +1,14 @@
-//! The functions behind a module's table: they turn the ABI's calls into calls of [`Module`], and stop panics.
+//! The functions behind a module's table: they turn the ABI's calls into calls of [`RawModule`], and stop panics.
 
 use super::calls::{bytes, slice};
+use super::error::{chain, panicked};
 use super::services::Services;
-use super::{Context, Error, Exchange, Level, Module, log};
+use super::{Context, Error, Exchange, Level, RawModule, log};
 use crate::ABI;
 use crate::abi::{self, Host, Slice, Status, Table};
 use core::any::Any;
 use core::ffi::c_void;
 use std::boxed::Box;
-use std::format;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::string::{String, ToString};
 use std::sync::{Mutex, PoisonError};
@@ -22,7 +22,7 @@ struct Instance<M> {
 
 /// The table of a module. [`export!`](crate::export) makes it the symbol `hot_module`.
 #[must_use]
-pub const fn table<M: Module>() -> Table {
+pub const fn table<M: RawModule>() -> Table {
     #[expect(clippy::cast_possible_truncation, reason = "the table's size is asserted to be 56 bytes")]
     let size = size_of::<Table>() as u32;
     Table {
@@ -37,19 +37,19 @@ pub const fn table<M: Module>() -> Table {
     }
 }
 
-unsafe extern "C" fn start<M: Module>(
+unsafe extern "C" fn start<M: RawModule>(
     host: *const Host,
     config: Slice,
     this: *mut *mut c_void,
     why: *mut Slice,
 ) -> Status {
-    // SAFETY: the host passes its table, which lives as long as the process.
-    let host = unsafe { &*host };
+    // SAFETY: the host passes its table, which is as long as its `size` says and lives as long as the process.
+    let services = unsafe { Services::of(host) };
     // SAFETY: the host passes the config, which lives as long as the process.
     let config = unsafe { bytes(config) };
-    let started = Services::of(host).map_err(ToString::to_string).and_then(|services| {
+    let started = services.map_err(ToString::to_string).and_then(|services| {
         services.install();
-        flatten(catch_unwind(AssertUnwindSafe(|| M::start(&Context { config }))))
+        flatten(catch_unwind(AssertUnwindSafe(|| M::start(&Context::new(config)))))
     });
     match started {
         Ok(module) => {
@@ -68,7 +68,7 @@ unsafe extern "C" fn start<M: Module>(
     }
 }
 
-unsafe extern "C" fn handle<M: Module>(this: *mut c_void, exchange: abi::Exchange) {
+unsafe extern "C" fn handle<M: RawModule>(this: *mut c_void, exchange: abi::Exchange) {
     // SAFETY: `this` is what `start::<M>` made, and lives until `stop`, which comes after the last `handle`.
     let instance = unsafe { &*this.cast::<Instance<M>>() };
     let exchange = Exchange::new(exchange);
@@ -79,7 +79,7 @@ unsafe extern "C" fn handle<M: Module>(this: *mut c_void, exchange: abi::Exchang
     }
 }
 
-unsafe extern "C" fn health<M: Module>(this: *mut c_void, why: *mut Slice) -> Status {
+unsafe extern "C" fn health<M: RawModule>(this: *mut c_void, why: *mut Slice) -> Status {
     // SAFETY: as in `handle`.
     let instance = unsafe { &*this.cast::<Instance<M>>() };
     let Err(text) = flatten(catch_unwind(AssertUnwindSafe(|| instance.module.health()))) else {
@@ -93,7 +93,7 @@ unsafe extern "C" fn health<M: Module>(this: *mut c_void, why: *mut Slice) -> St
     abi::FAILED
 }
 
-unsafe extern "C" fn stop<M: Module>(this: *mut c_void) {
+unsafe extern "C" fn stop<M: RawModule>(this: *mut c_void) {
     // SAFETY: `this` came from `Box::into_raw` in `start::<M>`, and `stop` is the last call and comes once.
     let instance = unsafe { Box::from_raw(this.cast::<Instance<M>>()) };
     if let Err(panic) = catch_unwind(AssertUnwindSafe(move || instance.module.stop())) {
@@ -107,30 +107,5 @@ fn flatten<T>(outcome: Result<Result<T, Error>, Box<dyn Any + Send>>) -> Result<
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(chain(&*error)),
         Err(panic) => Err(panicked(panic)),
-    }
-}
-
-/// An error with all its sources.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
-}
-
-/// What a panic said. A payload may panic when it is dropped, so one that is no text is leaked.
-fn panicked(panic: Box<dyn Any + Send>) -> String {
-    match panic.downcast::<String>() {
-        Ok(text) => format!("panicked: {text}"),
-        Err(panic) => match panic.downcast::<&'static str>() {
-            Ok(text) => format!("panicked: {text}"),
-            Err(panic) => {
-                core::mem::forget(panic);
-                String::from("panicked")
-            }
-        },
     }
 }

@@ -1,6 +1,7 @@
 //! The macro that turns a type into a module.
 
-/// Makes `$module`, a [`Module`](crate::Module), what this `cdylib` exports: its table and its metadata note.
+/// Makes `$module`, a [`Module`](crate::Module) or another [`RawModule`](crate::RawModule), what this `cdylib` exports: its
+/// table and its metadata note.
 ///
 /// Name and version are those of the Cargo package unless given. Keys: `name`, `version` (constant `&str`), `routes` (an
 /// array of path prefixes; none is a background module), `lines` (further lines of TOML metadata).
@@ -13,8 +14,8 @@
 ///         Ok(Self)
 ///     }
 ///
-///     fn handle(&self, exchange: hot_module::Exchange) -> Result<(), hot_module::Error> {
-///         Ok(exchange.reply(200, &[], "hello\n")?)
+///     fn handle(&self, _: &mut hot_module::Request) -> Result<hot_module::Response, hot_module::Error> {
+///         Ok(hot_module::Response::text("hello\n"))
 ///     }
 /// }
 ///

@@ -6,6 +6,9 @@ use crate::abi::{Exchange, GetHeaders, GetSlice, Header, Host, Slice, Status};
 use core::mem::offset_of;
 use std::sync::OnceLock;
 
+/// How long a table is at least: that of the first hosts ended before `metric`.
+const NEEDED: usize = offset_of!(Host, metric);
+
 /// The members that the SDK calls. One process loads one module, so one static holds them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Services {
@@ -26,22 +29,45 @@ pub(super) struct Services {
     pub(super) trailers: unsafe extern "C" fn(Exchange, *const Header, usize) -> Status,
     pub(super) finish: unsafe extern "C" fn(Exchange) -> Status,
     pub(super) abort: unsafe extern "C" fn(Exchange, Slice) -> Status,
+    pub(super) metric: Option<Metric>,
 }
+
+/// The service `metric`, which the first hosts lack.
+pub(super) type Metric = unsafe extern "C" fn(u32, Slice, *const Header, usize, f64) -> Status;
 
 static SERVICES: OnceLock<Services> = OnceLock::new();
 
 impl Services {
     /// Takes what the SDK needs out of the host's table, or says what is missing.
-    pub(super) fn of(host: &Host) -> Result<Self, &'static str> {
-        if host.abi != ABI {
+    ///
+    /// # Safety
+    /// `host` points to a table that is as long as its `size` says.
+    pub(super) unsafe fn of(host: *const Host) -> Result<Self, &'static str> {
+        // A host older than this module has a shorter table than `Host`, so there must be no reference to it as a whole.
+        // SAFETY: a table is at least as long as its first two members (caller).
+        let abi = unsafe { (*host).abi };
+        // SAFETY: as above.
+        let size = unsafe { (*host).size };
+        if abi != ABI {
             return Err("the host speaks another ABI than this module was built for (0)");
         }
-        if usize::try_from(host.size).is_ok_and(|size| size < offset_of!(Host, metric)) {
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        if size < NEEDED {
             return Err("the host's table of services is shorter than this module was built for");
         }
         macro_rules! take {
-            ($($member:ident),*) => {
-                Self { $($member: host.$member.ok_or(concat!("the host lacks the service ", stringify!($member)))?,)* }
+            ($($member:ident),*; $($later:ident),*) => {
+                Self {
+                    // SAFETY: these members end before `NEEDED`, which is no more than `size` (caller).
+                    $($member: unsafe { (*host).$member }
+                        .ok_or(concat!("the host lacks the service ", stringify!($member)))?,)*
+                    $($later: if size >= offset_of!(Host, $later) + size_of::<Option<fn()>>() {
+                        // SAFETY: the member ends within `size` (caller).
+                        unsafe { (*host).$later }
+                    } else {
+                        None
+                    },)*
+                }
             };
         }
         Ok(take!(
@@ -61,7 +87,8 @@ impl Services {
             body_write,
             trailers,
             finish,
-            abort
+            abort;
+            metric
         ))
     }
 

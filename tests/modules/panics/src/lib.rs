@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hot_module::{Context, Error, Exchange, Module};
+use hot_module::{Context, Error, Module, Request, Response};
 
 struct Panics {
     served: AtomicU64,
@@ -13,10 +13,10 @@ impl Module for Panics {
         Ok(Self { served: AtomicU64::new(0) })
     }
 
-    fn handle(&self, exchange: Exchange) -> Result<(), Error> {
+    fn handle(&self, _: &mut Request) -> Result<Response, Error> {
         let served = self.served.fetch_add(1, Ordering::Relaxed);
         assert!(served.is_multiple_of(2), "request {served} is one too many");
-        Ok(exchange.reply(200, &[], "probe 1.1.0\n")?)
+        Ok(Response::text("probe 1.1.0\n"))
     }
 }
 

@@ -1,0 +1,340 @@
+//! One exchange of the host within the test: the rules of `docs/abi.md`, without a network.
+
+use crate::abi::{self, Slice, Status, Wake};
+use core::ffi::c_void;
+use std::boxed::Box;
+use std::collections::VecDeque;
+use std::string::String;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use std::vec::Vec;
+
+/// What each direction holds before it makes the other side wait, as in hot-host.
+pub(super) const WINDOW: usize = 256 * 1024;
+
+/// A header with its bytes.
+pub(super) type Field = (String, Vec<u8>);
+
+/// A call's outcome: its value, or the status that refuses it.
+pub(super) type Outcome<T = ()> = Result<T, Status>;
+
+/// The request's head.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) method: String,
+    pub(super) target: String,
+    pub(super) peer: String,
+    /// Names in lower case.
+    pub(super) headers: Vec<Field>,
+}
+
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub(super) head: Head,
+    /// The headers as the ABI lends them: addresses into `head`, which never changes.
+    pub(super) view: Box<[abi::Header]>,
+    pub(super) deadline: Instant,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) incoming: Incoming,
+    pub(super) outgoing: Outgoing,
+    /// Why nobody waits for the answer any more.
+    pub(super) cancelled: Option<&'static str>,
+    /// One for each value of `events`.
+    notices: [Option<Notice>; 4],
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Incoming {
+    pieces: VecDeque<Vec<u8>>,
+    is_whole: bool,
+    /// What `body_read` lent last.
+    lent: Vec<u8>,
+    /// What `body_all` lent, for as long as the exchange lives.
+    kept: Vec<Vec<u8>>,
+    trailers: Vec<Field>,
+    trailers_view: Box<[abi::Header]>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    pub(super) head: Option<(u16, Vec<Field>)>,
+    pieces: VecDeque<Vec<u8>>,
+    pub(super) trailers: Option<Vec<Field>>,
+    pub(super) end: Option<End>,
+}
+
+/// How the module ended it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum End {
+    Finished,
+    Aborted(String),
+}
+
+/// A `wake` that is owed.
+#[derive(Debug)]
+pub(super) struct Notice {
+    pub(super) wake: Wake,
+    pub(super) context: *mut c_void,
+}
+
+// SAFETY: the contract of `notify` lets the host call `wake` with its context on any thread.
+unsafe impl Send for Notice {}
+
+impl Exchange {
+    pub(super) fn new(head: Head, deadline: Instant) -> Self {
+        let view = view(&head.headers);
+        let state = State {
+            incoming: Incoming::default(),
+            outgoing: Outgoing::default(),
+            cancelled: None,
+            notices: [const { None }; 4],
+        };
+        Self { head, view, deadline, state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads or changes the state; whoever waits for what changed is told.
+    pub(super) fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let done = act(&mut state);
+        let due = state.due();
+        drop(state);
+        self.changed.notify_all();
+        due.into_iter().for_each(super::services::wake);
+        done
+    }
+
+    /// Waits until `ready` gives something, at most until `until`.
+    pub(super) fn wait<T>(
+        &self,
+        until: Instant,
+        mut ready: impl FnMut(&mut State) -> Option<T>,
+    ) -> Option<T> {
+        loop {
+            if let Some(done) = self.with(&mut ready) {
+                return Some(done);
+            }
+            let mut state = self.lock();
+            // What came between the two locks must not be slept over.
+            if let Some(done) = ready(&mut state) {
+                drop(state);
+                self.with(|_| ());
+                return Some(done);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left == Duration::ZERO {
+                return None;
+            }
+            drop(self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// Does `call`, and waits while it would block unless the flags say otherwise.
+    pub(super) fn attempt<T>(
+        &self,
+        flags: u32,
+        mut call: impl FnMut(&mut State) -> Outcome<T>,
+    ) -> Outcome<T> {
+        let mut call = |state: &mut State| {
+            if state.cancelled.is_none() && Instant::now() >= self.deadline {
+                state.cancelled = Some("the deadline passed");
+            }
+            call(state)
+        };
+        if flags & abi::NONBLOCK != 0 {
+            return self.with(call);
+        }
+        let done = self.wait(self.deadline, |state| match call(state) {
+            Err(abi::WOULD_BLOCK) => None,
+            done => Some(done),
+        });
+        done.unwrap_or(Err(abi::CANCELLED))
+    }
+
+    pub(super) fn cancel(&self, why: &'static str) {
+        self.with(|state| {
+            state.cancelled.get_or_insert(why);
+        });
+    }
+}
+
+impl State {
+    /// A call may go on: the exchange has neither ended nor been cancelled.
+    pub(super) fn check(&self) -> Outcome {
+        if self.outgoing.end.is_some() {
+            Err(abi::ENDED)
+        } else if self.cancelled.is_some() {
+            Err(abi::CANCELLED)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.check().is_err()
+    }
+
+    fn is_so(&self, events: u32) -> bool {
+        let readable = !self.incoming.pieces.is_empty() || self.incoming.is_whole;
+        let writable = self.outgoing.head.is_none() || self.outgoing.unread() < WINDOW;
+        self.is_over()
+            || (events & abi::READABLE != 0 && readable)
+            || (events & abi::WRITABLE != 0 && writable)
+    }
+
+    /// Takes the notices out whose event is so.
+    fn due(&mut self) -> Vec<Notice> {
+        let due = |events: &u32| self.is_so(*events);
+        let due: Vec<u32> = (0..4).filter(due).collect();
+        due.into_iter().filter_map(|events| self.slot(events).take()).collect()
+    }
+
+    fn slot(&mut self, events: u32) -> &mut Option<Notice> {
+        &mut self.notices[usize::from(events.to_le_bytes()[0] & 3)]
+    }
+
+    /// Takes a notice on; the one whose place it takes comes back.
+    pub(super) fn notify(&mut self, events: u32, notice: Notice) -> Outcome<Option<Notice>> {
+        self.check()?;
+        Ok(self.slot(events).replace(notice))
+    }
+
+    /// The next piece, lent until the next read.
+    pub(super) fn read(&mut self) -> Outcome<Slice> {
+        self.check()?;
+        let incoming = &mut self.incoming;
+        match incoming.pieces.pop_front() {
+            Some(piece) => incoming.lent = piece,
+            None if incoming.is_whole => return Ok(Slice::EMPTY),
+            None => return Err(abi::WOULD_BLOCK),
+        }
+        Ok(Slice::of(&incoming.lent))
+    }
+
+    /// All that is left, lent until the end.
+    pub(super) fn read_all(&mut self, limit: usize) -> Outcome<Slice> {
+        self.check()?;
+        let incoming = &mut self.incoming;
+        if incoming.unread() > limit {
+            return Err(abi::TOO_LARGE);
+        }
+        if !incoming.is_whole {
+            return Err(abi::WOULD_BLOCK);
+        }
+        let whole: Vec<u8> = incoming.pieces.drain(..).flatten().collect();
+        let lent = Slice::of(&whole);
+        incoming.kept.push(whole);
+        Ok(lent)
+    }
+
+    /// The request's trailers, once its body has been read.
+    pub(super) fn request_trailers(&self) -> Outcome<(*const abi::Header, usize)> {
+        self.check()?;
+        let incoming = &self.incoming;
+        if !incoming.is_whole || !incoming.pieces.is_empty() {
+            return Err(abi::STATE);
+        }
+        Ok((incoming.trailers_view.as_ptr(), incoming.trailers_view.len()))
+    }
+
+    pub(super) fn respond(&mut self, status: u16, headers: Vec<Field>) -> Outcome {
+        self.check()?;
+        if self.outgoing.head.is_some() {
+            return Err(abi::STATE);
+        }
+        self.outgoing.head = Some((status, headers));
+        Ok(())
+    }
+
+    /// Takes what there is room for, but something.
+    pub(super) fn write(&mut self, body: &[u8]) -> Outcome<usize> {
+        self.check()?;
+        if self.outgoing.head.is_none() {
+            return Err(abi::STATE);
+        }
+        let taken = body.len().min(WINDOW.saturating_sub(self.outgoing.unread()));
+        if taken == 0 && !body.is_empty() {
+            return Err(abi::WOULD_BLOCK);
+        }
+        if taken > 0 {
+            self.outgoing.pieces.push_back(body[..taken].into());
+        }
+        Ok(taken)
+    }
+
+    pub(super) fn trailers(&mut self, trailers: Vec<Field>) -> Outcome {
+        self.check()?;
+        if self.outgoing.head.is_none() || self.outgoing.trailers.is_some() {
+            return Err(abi::STATE);
+        }
+        self.outgoing.trailers = Some(trailers);
+        Ok(())
+    }
+
+    /// The end of a complete answer; of one that nobody waits for too.
+    pub(super) fn finish(&mut self) -> Outcome {
+        let checked = self.check();
+        if checked == Ok(()) && self.outgoing.head.is_none() {
+            return Err(abi::STATE);
+        }
+        if checked != Err(abi::ENDED) {
+            self.outgoing.end = Some(End::Finished);
+        }
+        checked
+    }
+
+    pub(super) fn abort(&mut self, why: String) -> Outcome {
+        if self.outgoing.end.is_some() {
+            return Err(abi::ENDED);
+        }
+        self.outgoing.end = Some(End::Aborted(why));
+        Ok(())
+    }
+}
+
+impl Incoming {
+    pub(super) fn unread(&self) -> usize {
+        self.pieces.iter().map(Vec::len).sum()
+    }
+
+    /// A piece from the client.
+    pub(super) fn push(&mut self, piece: Vec<u8>) {
+        if !piece.is_empty() {
+            self.pieces.push_back(piece);
+        }
+    }
+
+    /// The end of the body. A second is ignored.
+    pub(super) fn end(&mut self, trailers: Vec<Field>) {
+        if !self.is_whole {
+            self.is_whole = true;
+            self.trailers = trailers;
+            self.trailers_view = view(&self.trailers);
+        }
+    }
+}
+
+impl Outgoing {
+    fn unread(&self) -> usize {
+        self.pieces.iter().map(Vec::len).sum()
+    }
+
+    /// The next piece for the client.
+    pub(super) fn pop(&mut self) -> Option<Vec<u8>> {
+        self.pieces.pop_front()
+    }
+}
+
+fn view(fields: &[Field]) -> Box<[abi::Header]> {
+    let header =
+        |(name, value): &Field| abi::Header { name: Slice::of(name.as_bytes()), value: Slice::of(value) };
+    fields.iter().map(header).collect()
+}
