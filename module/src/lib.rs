@@ -15,6 +15,12 @@ extern crate std;
 
 pub mod abi;
 pub mod note;
+#[cfg(feature = "async")]
+#[expect(
+    unsafe_code,
+    reason = "one notice of the host's is a reference that crosses the C ABI and comes back"
+)]
+mod runtime;
 #[cfg(feature = "sdk")]
 #[expect(unsafe_code, reason = "the C ABI's tables and borrowed bytes are behind this safe side")]
 mod sdk;
@@ -23,6 +29,12 @@ mod sdk;
 #[expect(unsafe_code, reason = "the host's side of the C ABI")]
 pub mod testing;
 
+#[cfg(feature = "async")]
+pub use http;
+#[cfg(feature = "async")]
+pub use runtime::{Async, AsyncModule, Body, BodyWriter, Deadline, Peer};
+#[cfg(feature = "tower")]
+pub use runtime::{HttpService, Tower, TowerModule};
 #[cfg(feature = "config")]
 pub use sdk::ConfigError;
 #[cfg(feature = "log")]

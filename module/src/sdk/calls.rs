@@ -43,7 +43,7 @@ impl fmt::Display for CallError {
 impl std::error::Error for CallError {}
 
 /// A status as a result. `NOT_FOUND` is dealt with where it can come.
-pub(super) const fn check(status: Status) -> Result<(), CallError> {
+pub(crate) const fn check(status: Status) -> Result<(), CallError> {
     match status {
         abi::OK => Ok(()),
         abi::ENDED => Err(CallError::Ended),

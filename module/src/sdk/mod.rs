@@ -33,6 +33,14 @@ pub use request::Request;
 pub use response::Response;
 pub use services::{Level, log, now};
 
+#[cfg(feature = "async")]
+pub(crate) use {
+    calls::check,
+    error::{Verdict, chain, judge, panicked},
+    response::send,
+    services::{Notify, services},
+};
+
 /// A module that answers requests. One value serves all of an instance, many at a time, each on a thread of the host's.
 ///
 /// `Async` and `Tower` (features `async` and `tower`) are for modules with a runtime of their own; [`RawModule`] is the

@@ -128,7 +128,7 @@ impl From<&super::StatusError> for Response {
 }
 
 /// Sends what a handler came to, and logs what went wrong.
-pub(super) fn send(exchange: Exchange, outcome: Result<Response, Error>) {
+pub(crate) fn send(exchange: Exchange, outcome: Result<Response, Error>) {
     let sent = match outcome {
         Ok(response) => deliver(exchange, response),
         Err(error) => refuse(exchange, &*error),

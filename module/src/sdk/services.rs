@@ -11,7 +11,7 @@ const NEEDED: usize = offset_of!(Host, metric);
 
 /// The members that the SDK calls. One process loads one module, so one static holds them.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Services {
+pub(crate) struct Services {
     pub(super) log: unsafe extern "C" fn(u32, Slice),
     pub(super) now: unsafe extern "C" fn() -> u64,
     pub(super) method: GetSlice,
@@ -30,10 +30,17 @@ pub(super) struct Services {
     pub(super) finish: unsafe extern "C" fn(Exchange) -> Status,
     pub(super) abort: unsafe extern "C" fn(Exchange, Slice) -> Status,
     pub(super) metric: Option<Metric>,
+    #[cfg(feature = "async")]
+    pub(crate) notify: Option<Notify>,
 }
 
 /// The service `metric`, which the first hosts lack.
 pub(super) type Metric = unsafe extern "C" fn(u32, Slice, *const Header, usize, f64) -> Status;
+
+/// The service `notify`, which the first hosts lack.
+#[cfg(feature = "async")]
+pub(crate) type Notify =
+    unsafe extern "C" fn(Exchange, u32, Option<crate::abi::Wake>, *mut core::ffi::c_void) -> Status;
 
 static SERVICES: OnceLock<Services> = OnceLock::new();
 
@@ -56,12 +63,12 @@ impl Services {
             return Err("the host's table of services is shorter than this module was built for");
         }
         macro_rules! take {
-            ($($member:ident),*; $($later:ident),*) => {
+            ($($member:ident),*; $($(#[$when:meta])? $later:ident),*) => {
                 Self {
                     // SAFETY: these members end before `NEEDED`, which is no more than `size` (caller).
                     $($member: unsafe { (*host).$member }
                         .ok_or(concat!("the host lacks the service ", stringify!($member)))?,)*
-                    $($later: if size >= offset_of!(Host, $later) + size_of::<Option<fn()>>() {
+                    $($(#[$when])? $later: if size >= offset_of!(Host, $later) + size_of::<Option<fn()>>() {
                         // SAFETY: the member ends within `size` (caller).
                         unsafe { (*host).$later }
                     } else {
@@ -88,7 +95,9 @@ impl Services {
             trailers,
             finish,
             abort;
-            metric
+            metric,
+            #[cfg(feature = "async")]
+            notify
         ))
     }
 
@@ -99,7 +108,7 @@ impl Services {
 }
 
 /// The host's services, once `start` has been called; `None` outside a host, as in a module's own unit tests.
-pub(super) fn services() -> Option<&'static Services> {
+pub(crate) fn services() -> Option<&'static Services> {
     SERVICES.get()
 }
 

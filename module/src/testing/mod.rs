@@ -172,13 +172,13 @@ impl Host {
     }
 
     /// Ends the module as hot-host does: what is still open is cancelled, and once every exchange has ended and no handler
-    /// is running, `stop` is called.
+    /// is running, `stop` is called. Gives all that the module has logged.
     ///
     /// # Errors
     /// If an exchange does not end or a handler does not return within ten seconds of its cancellation: on a node the
     /// process would end without `stop`.
-    pub fn stop(mut self) -> Result<(), HostError> {
-        self.running.take().map_or(Ok(()), Running::stop)
+    pub fn stop(mut self) -> Result<Vec<LogLine>, HostError> {
+        self.running.take().map_or_else(|| Ok(Vec::new()), Running::stop)
     }
 
     /// Hands an exchange to the module, on a thread of its own.
@@ -205,7 +205,7 @@ impl Host {
 }
 
 impl Running {
-    fn stop(self) -> Result<(), HostError> {
+    fn stop(self) -> Result<Vec<LogLine>, HostError> {
         let open: Vec<_> = services::open().values().cloned().collect();
         open.iter().for_each(|exchange| exchange.cancel("the host stops"));
         let handling = &self.handling;
@@ -226,7 +226,8 @@ impl Running {
             // is consumed.
             unsafe { stop(self.this.0) };
         }
-        Ok(())
+        // Before the turn goes to another test, which begins a log of its own.
+        Ok(journal::lines())
     }
 }
 
