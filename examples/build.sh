@@ -1,5 +1,6 @@
 #!/bin/sh
-# Builds the example modules into target/release: greeter-1.0.0.so, greeter-1.1.0.so, greeter-1.2.0.so and hello-c.so.
+# Builds the example modules into target/release: greeter-1.0.0.so, greeter-1.1.0.so, greeter-1.2.0.so, hello-c.so, and
+# hello-cpp.so where there is a C++ compiler.
 set -eu
 cd "$(dirname "$0")/.."
 out="${CARGO_TARGET_DIR:-target}/release"
@@ -19,5 +20,25 @@ greeter 1.0.0 ""
 greeter 1.1.0 v1-1
 greeter 1.2.0 v1-2
 
-"${CC:-cc}" -shared -fPIC -O2 -Wall -Wextra -Werror -I module/include examples/hello-c/hello.c -o "$out/hello-c.so.new"
-mv "$out/hello-c.so.new" "$out/hello-c.so"
+# native COMPILER SOURCE MODULE [OPTION]...
+native() {
+    compiler=$1 source=$2 module=$3
+    shift 3
+    "$compiler" -shared -fPIC -O2 -Wall -Wextra -Wpedantic -Werror -I module/include "$@" "$source" -o "$out/$module.new"
+    mv "$out/$module.new" "$out/$module"
+}
+native "${CC:-cc}" examples/hello-c/hello.c hello-c.so
+
+cxx="${CXX:-c++}"
+if command -v "$cxx" >/dev/null 2>&1; then
+    # With its own copy of the C++ library where the compiler has one: then a node needs none, nor the same one.
+    own=
+    case $("$cxx" -print-file-name=libstdc++.a) in
+    /*) own="-static-libstdc++ -static-libgcc -Wl,--exclude-libs,ALL" ;;
+    esac
+    # shellcheck disable=SC2086 # one word per option
+    native "$cxx" examples/hello-cpp/hello.cpp hello-cpp.so -std=c++17 $own
+else
+    rm -f "$out/hello-cpp.so"
+    echo "hello-cpp.so was not built: no C++ compiler ($cxx) was found; install g++ or clang++, then run this again" >&2
+fi

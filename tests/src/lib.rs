@@ -25,7 +25,7 @@ pub use hotctl::{Hotctl, Output};
 pub use http::{Reply, Request, exchange, get, raw};
 pub use keys::Key;
 pub use load::{Counts, Failure, Load, LoadOptions, Pace, Window};
-pub use modules::{Module, example, panics};
+pub use modules::{Module, example, has_cpp, panics};
 pub use node::{Events, Node, NodeOptions, Refusal, WAIT};
 pub use process::Process;
 pub use status::{Ended, Event, Instance, ModuleNode, ModuleStatus, Release, Rollback, Rollout, Status};

@@ -101,6 +101,12 @@ pub fn example(name: &str) -> Result<PathBuf> {
     Ok(file)
 }
 
+/// Whether `make examples` builds modules in C++ here: there is a compiler for it.
+pub fn has_cpp() -> bool {
+    let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
+    Command::new(compiler).arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
 /// The module that panics on one request of two, `probe 1.1.0`, in Rust (`tests/modules/panics`).
 ///
 /// # Errors

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use hot_tests::{Ended, Load, LoadOptions, Module, Node, WAIT, example};
+use hot_tests::{Ended, Load, LoadOptions, Module, Node, WAIT, example, has_cpp};
 
 /// Requests over which the share is counted.
 const COUNTED: u64 = 10_000;
@@ -44,21 +44,25 @@ fn nobody_notices_a_good_push_and_its_share_is_exact() -> Result<()> {
 }
 
 #[test]
-fn the_examples_in_rust_and_c_serve() -> Result<()> {
+fn the_examples_in_rust_c_and_cpp_serve() -> Result<()> {
     let node = Node::start()?;
     for (file, path, expected) in [
         ("greeter-1.0.0.so", "/greet?name=Ada", "hello Ada from greeter 1.0.0\n"),
         ("greeter-1.1.0.so", "/greet?name=Ada", "good day Ada from greeter 1.1.0\n"),
         ("hello-c.so", "/hello", "hello from hello-c 1.0.0\n"),
+        ("hello-cpp.so", "/hello-cpp?name=Ada", "hello Ada from hello-cpp 1.0.0\n"),
     ] {
+        if file == "hello-cpp.so" && !has_cpp() {
+            eprintln!("there is no C++ compiler here, so hello-cpp was not built and is not tried");
+            continue;
+        }
         node.push(&example(file)?, &["--steps", "100%", "--bake", "1s"])?.expect(0)?;
         let reply = hot_tests::get(node.http(), path)?;
         assert_eq!((reply.status().as_u16(), reply.body().as_ref()), (200, expected.as_bytes()));
     }
     let status = node.status()?;
-    assert_eq!(
-        status.modules.iter().map(|module| module.name.as_str()).collect::<Vec<_>>(),
-        ["greeter", "hello-c"]
-    );
+    let names: Vec<&str> = status.modules.iter().map(|module| module.name.as_str()).collect();
+    let expected = ["greeter", "hello-c", "hello-cpp"];
+    assert_eq!(names, expected[..if has_cpp() { 3 } else { 2 }]);
     node.stop()
 }
