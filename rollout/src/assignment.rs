@@ -72,6 +72,14 @@ pub struct FastLimits {
     pub start_deadline: Millis,
     /// Between two health checks.
     pub health_interval: Millis,
+    /// From how long on a request that is not answered counts as failed where stable answers within that time.
+    #[serde(default = "hung_after")]
+    pub hung_after: Millis,
+}
+
+/// Long enough for a stall of the whole machine to pass, and far below the deadline of a request (30 s).
+fn hung_after() -> Millis {
+    Millis::seconds(5)
 }
 
 impl FastLimits {
@@ -86,6 +94,7 @@ impl FastLimits {
             min_requests: spec.min_requests,
             start_deadline: spec.start_deadline,
             health_interval: spec.health_interval,
+            hung_after: hung_after(),
         }
     }
 }

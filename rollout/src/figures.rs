@@ -13,6 +13,10 @@ pub struct Figures {
     pub errors: u64,
     /// How long the requests took.
     pub latency: Latency,
+    /// Requests that began in that time and are under way at its end, by how long they have been: each takes at least
+    /// so long. They are not in `requests`.
+    #[serde(default, skip_serializing_if = "Latency::is_empty")]
+    pub open: Latency,
 }
 
 impl Figures {
@@ -24,19 +28,33 @@ impl Figures {
     /// All figures together, in one pass: a fleet's are added up after every sample.
     #[must_use]
     pub fn sum<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
-        let mut counts = vec![0_u64; usize::from(Latency::BUCKETS)];
+        let (mut latency, mut open) = (Sum::default(), Sum::default());
         let (mut requests, mut errors) = (0_u64, 0_u64);
         for figures in all {
             requests = requests.saturating_add(figures.requests);
             errors = errors.saturating_add(figures.errors);
-            for (bucket, count) in &figures.latency.buckets {
-                if let Some(sum) = counts.get_mut(usize::from(*bucket)) {
-                    *sum = sum.saturating_add(*count);
-                }
-            }
+            latency.add(&figures.latency);
+            open.add(&figures.open);
         }
-        let buckets = (0..Latency::BUCKETS).zip(counts).filter(|(_, count)| *count > 0).collect();
-        Self { requests, errors, latency: Latency { buckets } }
+        Self { requests, errors, latency: latency.latency(), open: open.latency() }
+    }
+
+    /// The 99th percentile in microseconds of what the requests took, those that are open included as far as they have
+    /// taken longer already. `None` without any.
+    #[must_use]
+    pub fn p99(&self) -> Option<u64> {
+        let mut sum = Sum::default();
+        sum.add(&self.latency);
+        sum.add(&self.open.beyond(self.latency.p99().unwrap_or_default()));
+        sum.latency().p99()
+    }
+
+    /// How many requests took longer than `micros`, and of how many that is known: an open request that has not taken
+    /// so long yet may still go either way.
+    #[must_use]
+    pub fn slower_than(&self, micros: u64) -> (u64, u64) {
+        let open = self.open.above(micros);
+        (self.latency.above(micros).saturating_add(open), self.latency.count().saturating_add(open))
     }
 
     /// Errors as a part of requests, 0.0 to 1.0; 0.0 without requests. Senders are not trusted to count errors as
@@ -82,14 +100,28 @@ impl Latency {
         self.buckets.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count))
     }
 
+    /// Nothing was counted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.buckets.is_empty()
+    }
+
     /// How many values are in buckets that lie wholly above `micros`.
     #[must_use]
     pub fn above(&self, micros: u64) -> u64 {
+        self.beyond(micros).count()
+    }
+
+    /// The values in buckets that lie wholly above `micros`.
+    fn beyond(&self, micros: u64) -> Self {
         let limit = bucket_of(micros);
-        self.buckets
-            .iter()
-            .filter(|(bucket, _)| *bucket > limit)
-            .fold(0, |sum, (_, count)| sum.saturating_add(*count))
+        Self { buckets: self.buckets.iter().filter(|(bucket, _)| *bucket > limit).copied().collect() }
+    }
+
+    /// The longest value in whole milliseconds, rounded up.
+    #[must_use]
+    pub fn longest_millis(&self) -> Option<Millis> {
+        self.percentile(100).map(Millis::of_micros)
     }
 
     /// The 99th percentile in microseconds, as [`Latency::percentile`].
@@ -113,11 +145,29 @@ impl Latency {
             })
             .map(|(bucket, _)| upper_end(*bucket))
     }
+}
 
-    /// The 99th percentile in whole milliseconds, rounded up, for people to read.
-    #[must_use]
-    pub fn p99_millis(&self) -> Option<Millis> {
-        self.p99().map(|micros| Millis(micros.div_ceil(1000)))
+/// Latencies that are added up.
+#[derive(Debug, Default)]
+struct Sum {
+    /// The count of each bucket; none until something was added.
+    counts: Vec<u64>,
+}
+
+impl Sum {
+    fn add(&mut self, latency: &Latency) {
+        if !latency.is_empty() {
+            self.counts.resize(usize::from(Latency::BUCKETS), 0);
+        }
+        for (bucket, count) in &latency.buckets {
+            if let Some(sum) = self.counts.get_mut(usize::from(*bucket)) {
+                *sum = sum.saturating_add(*count);
+            }
+        }
+    }
+
+    fn latency(self) -> Latency {
+        Latency { buckets: (0..).zip(self.counts).filter(|(_, count)| *count > 0).collect() }
     }
 }
 
@@ -184,6 +234,19 @@ mod tests {
     }
 
     #[test]
+    fn an_open_request_counts_once_it_is_known_to_be_slow() {
+        let open = Latency::from_counts([(1000, 7), (300_000, 3)]);
+        let figures = Figures { requests: 90, latency: Latency::from_counts([(5000, 90)]), open, errors: 0 };
+        assert_eq!(figures.slower_than(100_000), (3, 93));
+        assert_eq!(figures.slower_than(500), (100, 100));
+        assert_eq!(figures.slower_than(400_000), (0, 90));
+        assert!(figures.p99().unwrap() >= 300_000, "3 of 93 take at least so long");
+        let none = Figures { latency: Latency::default(), ..figures };
+        assert_eq!(none.open.longest_millis(), none.p99().map(Millis::of_micros));
+        assert_eq!(Figures::default().p99(), None);
+    }
+
+    #[test]
     fn a_snapshot_of_anything_is_put_in_order() {
         let latency: Latency = serde_json::from_str("[[9,1],[3,2],[9,1],[4,0],[65535,1]]").unwrap();
         assert_eq!(serde_json::to_string(&latency).unwrap(), "[[3,2],[9,2],[895,1]]");
@@ -191,7 +254,7 @@ mod tests {
 
     #[test]
     fn more_errors_than_requests_are_as_many() {
-        let figures = Figures { requests: 2, errors: 9, latency: Latency::default() };
+        let figures = Figures { requests: 2, errors: 9, ..Figures::default() };
         assert!((figures.error_rate() - 1.0).abs() < f64::EPSILON);
     }
 
@@ -214,10 +277,12 @@ mod tests {
                 requests: counts.len() as u64,
                 errors: 1,
                 latency: Latency::from_counts(counts.iter().copied()),
+                open: Latency::from_counts(counts.iter().copied()),
             };
             let mut merged = figures(&left);
             merged.merge(&figures(&right));
             prop_assert_eq!((merged.requests, merged.errors), ((left.len() + right.len()) as u64, 2));
+            prop_assert_eq!(&merged.open, &merged.latency);
             let merged = merged.latency;
             prop_assert_eq!(&merged, &Latency::from_counts(left.into_iter().chain(right)));
             prop_assert_eq!(merged.above(0) + merged.buckets.iter().filter(|b| b.0 == 0).map(|b| b.1).sum::<u64>(), merged.count());

@@ -3,7 +3,7 @@
 //! Only ever toward stable. The node's agent asks [`judge`] on every end of an instance, on every health result and at
 //! least once a second, and then does [`Assignment::without_candidate`] at once, before it tells anybody.
 
-use crate::assignment::Assignment;
+use crate::assignment::{Assignment, FastLimits};
 use crate::figures::Figures;
 use crate::reason::Cause;
 use crate::units::Millis;
@@ -52,16 +52,42 @@ pub fn judge(assignment: &Assignment, signals: &Signals<'_>) -> Option<TakeBack>
         let Figures { errors, requests, .. } = *signals.candidate;
         return Some(TakeBack { reason: Cause::Errors { errors, requests, limit: limits.error_rate } });
     }
+    if let Some(reason) = unanswered(limits, signals) {
+        return Some(TakeBack { reason });
+    }
     if signals.unrenewed >= candidate.expiry {
         return Some(TakeBack { reason: Cause::Expired { after: signals.unrenewed } });
     }
     None
 }
 
+/// So many of the candidate's requests are not answered that no comparison is needed. Only where stable serves beside
+/// it, and answers: alone, a long answer may be what a module is for.
+fn unanswered(limits: &FastLimits, signals: &Signals<'_>) -> Option<Cause> {
+    let Signals { candidate, stable, .. } = signals;
+    let usual = stable.p99().filter(|_| stable.requests >= limits.min_requests)?;
+    let after = limits.hung_after.max(Millis::of_micros(usual.saturating_mul(2)));
+    let micros = after.0.saturating_mul(1000);
+    let failing = |figures: &Figures| {
+        let (errors, requests) = figures.slower_than(micros);
+        Figures { requests, errors, ..Figures::default() }
+    };
+    let (hung, beside) = (failing(candidate), failing(stable));
+    let open = candidate.open.above(micros);
+    let hung = Figures { errors: open, ..hung };
+    verdict::over_cap(&hung, &beside, limits.error_rate, limits.min_requests).then_some(Cause::Unanswered {
+        open,
+        requests: hung.requests,
+        after,
+        limit: limits.error_rate,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::assignment::{Candidate, FastLimits};
+    use crate::assignment::Candidate;
+    use crate::figures::Latency;
     use crate::ident::{ReleaseNumber, Revision};
     use crate::policy::Policy;
     use crate::units::{Share, Weight};
@@ -161,6 +187,40 @@ mod tests {
     fn when_stable_fails_as_well_the_candidate_is_not_to_blame() {
         let known = Known { candidate: figures(1000, 1000), stable: figures(9000, 9000), ..within() };
         assert_eq!(known.judged(&assignment()), None);
+    }
+
+    /// `answered` in 4 ms, and `open` requests that have waited for `seconds`.
+    fn waiting(answered: u64, open: u64, seconds: u64) -> Figures {
+        Figures {
+            requests: answered,
+            errors: 0,
+            latency: Latency::from_counts([(4000, answered)]),
+            open: Latency::from_counts([(seconds * 1_000_000, open)]),
+        }
+    }
+
+    #[test]
+    fn one_that_answers_no_more_goes_back() {
+        let known = |candidate, stable| Known { candidate, stable, ..within() }.judged(&assignment());
+        let hung = |open, requests| {
+            let (after, limit) = (Millis::seconds(5), Share::percent(50));
+            Some(Cause::Unanswered { open, requests, after, limit })
+        };
+        assert_eq!(known(waiting(10, 10, 6), waiting(180, 0, 0)), hung(10, 20));
+        assert_eq!(known(waiting(0, 20, 6), waiting(180, 0, 0)), hung(20, 20));
+        assert_eq!(known(waiting(0, 20, 4), waiting(180, 0, 0)), None, "not for long enough");
+        assert_eq!(known(waiting(0, 19, 60), waiting(180, 0, 0)), None, "too few");
+        assert_eq!(known(waiting(21, 20, 6), waiting(180, 0, 0)), None, "most are answered");
+    }
+
+    #[test]
+    fn where_stable_has_long_requests_nobody_hangs() {
+        let known = |candidate, stable| Known { candidate, stable, ..within() }.judged(&assignment());
+        assert_eq!(known(waiting(0, 20, 6), waiting(100, 100, 6)), None, "streams");
+        assert_eq!(known(waiting(0, 20, 6), waiting(0, 0, 0)), None, "nothing beside it");
+        let slow =
+            Figures { requests: 90, latency: Latency::from_counts([(8_000_000, 90)]), ..waiting(0, 0, 0) };
+        assert_eq!(known(waiting(0, 20, 6), slow), None, "stable takes 8 s");
     }
 
     #[test]

@@ -73,6 +73,17 @@ pub enum Cause {
         /// The share of errors at which a node acts by itself.
         limit: Share,
     },
+    /// So many requests got no answer on one node, where stable answers, that it did not wait for a comparison.
+    Unanswered {
+        /// Requests that have been open for longer than `after`.
+        open: u64,
+        /// All requests of which it is known.
+        requests: u64,
+        /// From how long on one counts.
+        after: Millis,
+        /// The share of them at which a node acts by itself.
+        limit: Share,
+    },
     /// Nobody renewed the node's assignment.
     Expired {
         /// How long it was without a renewal.
@@ -99,6 +110,7 @@ impl Cause {
             Self::OverMemory { .. } => "over_memory",
             Self::Refused { .. } => "refused",
             Self::Errors { .. } => "errors",
+            Self::Unanswered { .. } => "hung",
             Self::Expired { .. } => "expired",
             Self::ByHand { .. } => "by_hand",
         }
@@ -115,7 +127,8 @@ impl Cause {
             | Self::Hung { .. }
             | Self::FailingHealth { .. }
             | Self::OverMemory { .. }
-            | Self::Errors { .. } => true,
+            | Self::Errors { .. }
+            | Self::Unanswered { .. } => true,
             Self::Refused { .. } | Self::Expired { .. } | Self::ByHand { .. } => false,
         }
     }
@@ -144,6 +157,11 @@ impl fmt::Display for Cause {
                 f,
                 "error rate {} of {requests} requests, limit {limit} on any node",
                 Percent { part: *errors, whole: *requests }
+            ),
+            Self::Unanswered { open, requests, after, limit } => write!(
+                f,
+                "left {} of {requests} requests without an answer for more than {after}, limit {limit} on any node",
+                Percent { part: *open, whole: *requests }
             ),
             Self::Expired { after } => {
                 write!(f, "had no renewal for {after}, so the node went back by itself")
@@ -195,10 +213,28 @@ pub enum Reason {
         p99: Millis,
         /// The candidate's requests.
         requests: u64,
+        /// Those of them that are open, and slow by how long they have been.
+        #[serde(default)]
+        open: u64,
         /// Stable's p99.
         stable_p99: Millis,
         /// How many times stable's it may be.
         limit: Ratio,
+    },
+    /// The candidate has not answered anything, for longer than stable's requests take.
+    Unanswered {
+        /// Of which module.
+        module: Module,
+        /// Of which release.
+        release: ReleaseNumber,
+        /// Its open requests.
+        requests: u64,
+        /// How long the oldest has been open.
+        oldest: Millis,
+        /// Stable's p99.
+        stable_p99: Millis,
+        /// How long it may be.
+        limit: Millis,
     },
     /// A node could not get ready, before any code ran.
     PrepareFailed {
@@ -241,6 +277,7 @@ impl Reason {
             Self::Fast { cause, .. } => cause.code(),
             Self::ErrorRate { .. } => "error_rate",
             Self::Slow { .. } => "slow",
+            Self::Unanswered { .. } => "hung",
             Self::PrepareFailed { .. } => "prepare_failed",
             Self::Deadline { .. } => "deadline",
             Self::Aborted { .. } => "aborted",
@@ -254,9 +291,9 @@ impl Reason {
     pub fn blamed(&self) -> Option<(&Module, ReleaseNumber)> {
         match self {
             Self::Fast { module, release, cause, .. } => cause.blames_release().then_some((module, *release)),
-            Self::ErrorRate { module, release, .. } | Self::Slow { module, release, .. } => {
-                Some((module, *release))
-            }
+            Self::ErrorRate { module, release, .. }
+            | Self::Slow { module, release, .. }
+            | Self::Unanswered { module, release, .. } => Some((module, *release)),
             Self::PrepareFailed { .. }
             | Self::Deadline { .. }
             | Self::Aborted { .. }
@@ -274,9 +311,18 @@ impl Reason {
                 Percent { part: *stable_errors, whole: *stable_requests },
                 limit.fraction() * 100.0,
             ),
-            Self::Slow { p99, requests, stable_p99, limit, .. } => format!(
+            Self::Slow { p99, requests, open: 0, stable_p99, limit, .. } => format!(
                 "p99 {} ms of {requests} requests, stable {} ms, limit {limit} stable",
                 p99.0, stable_p99.0
+            ),
+            Self::Slow { p99, requests, open, stable_p99, limit, .. } => format!(
+                "p99 at least {} ms of {requests} requests, {open} of them not answered yet, stable {} ms, limit \
+                 {limit} stable",
+                p99.0, stable_p99.0
+            ),
+            Self::Unanswered { requests, oldest, stable_p99, limit, .. } => format!(
+                "none of {requests} requests answered, the oldest waits for {} ms, limit {} ms, stable's p99 is {} ms",
+                oldest.0, limit.0, stable_p99.0
             ),
             Self::Fast { .. }
             | Self::PrepareFailed { .. }
@@ -295,6 +341,7 @@ impl Reason {
             Self::Fast { cause, .. } => matches!(cause, Cause::ByHand { .. }),
             Self::ErrorRate { .. }
             | Self::Slow { .. }
+            | Self::Unanswered { .. }
             | Self::PrepareFailed { .. }
             | Self::Deadline { .. } => false,
         }
@@ -307,7 +354,9 @@ impl fmt::Display for Reason {
             Self::Fast { node, module, release, cause } => {
                 write!(f, "{module} release {release} on {node}: {cause}")
             }
-            Self::ErrorRate { module, release, .. } | Self::Slow { module, release, .. } => {
+            Self::ErrorRate { module, release, .. }
+            | Self::Slow { module, release, .. }
+            | Self::Unanswered { module, release, .. } => {
                 write!(f, "{module} release {release}: {}", self.measured())
             }
             Self::PrepareFailed { node, module, text } => {
@@ -404,6 +453,7 @@ mod tests {
             release: ReleaseNumber(3),
             p99: Millis(312),
             requests: 226,
+            open: 0,
             stable_p99: Millis(4),
             limit: Ratio(20_000),
         };

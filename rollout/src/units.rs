@@ -172,6 +172,12 @@ impl Time {
 pub struct Millis(pub u64);
 
 impl Millis {
+    /// From microseconds, rounded up.
+    #[must_use]
+    pub const fn of_micros(micros: u64) -> Self {
+        Self(micros.div_ceil(1000))
+    }
+
     /// `seconds` seconds; saturates.
     #[must_use]
     pub const fn seconds(seconds: u64) -> Self {

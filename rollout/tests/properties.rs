@@ -96,8 +96,11 @@ impl World {
                 let told: Vec<Assignment> = self.told.values().cloned().collect();
                 let nodes: Vec<Node> = self.told.keys().map(|(node, _)| node.clone()).collect();
                 for (node, assignment) in nodes.into_iter().zip(told) {
-                    let figures =
-                        Figures { requests: 200, errors: 0, latency: Latency::from_counts([(5000, 200)]) };
+                    let figures = Figures {
+                        requests: 200,
+                        latency: Latency::from_counts([(5000, 200)]),
+                        ..Figures::default()
+                    };
                     self.feed(Event::Sample(Sample {
                         node,
                         module: assignment.module,
@@ -295,6 +298,7 @@ fn event() -> impl Strategy<Value = Event> {
         requests,
         errors: if part == 0 { requests / 2 } else { 0 },
         latency: Latency::from_counts([(5000, requests)]),
+        open: Latency::from_counts([(2_000_000, part * requests / 9)]),
     });
     let sample = (place(), revision(), 0..5_u64, 0..9_u64, counts.clone(), counts).prop_map(
         |((node, module), revision, since, until, candidate, stable)| {

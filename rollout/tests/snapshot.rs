@@ -27,8 +27,12 @@ fn baking() -> Rollout {
         revision: Revision(40),
     };
     let (mut rollout, _) = Rollout::start(spec, Time(1_700_000_000_000));
-    let figures =
-        |errors, requests| Figures { requests, errors, latency: Latency::from_counts([(5000, requests)]) };
+    let figures = |errors, requests| Figures {
+        requests,
+        errors,
+        latency: Latency::from_counts([(5000, requests)]),
+        ..Figures::default()
+    };
     for event in [
         Event::Prepared { node: node.clone(), module: module.clone() },
         Event::Instance {

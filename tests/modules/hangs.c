@@ -7,7 +7,7 @@
 #define GOOD 10
 #endif
 
-static atomic_ulong served;
+static atomic_long served;
 
 static void handle(void *self, hot_exchange exchange) {
     (void)self;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use hot_tests::{Counts, Ended, Load, LoadOptions, Module, Node, WAIT, panics};
+use hot_tests::{Counts, Ended, Load, LoadOptions, Module, Node, Pace, WAIT, panics};
 
 /// How a candidate was taken back.
 struct TakenBack {
@@ -13,11 +13,16 @@ struct TakenBack {
     counts: Counts,
 }
 
-/// Pushes a candidate beside `probe 1.0.0` under load, expects it to be taken back, and checks that all is as before.
+/// As [`take_back_at`], under as much load as 32 connections make in a closed loop.
 fn take_back(candidate: &Path) -> Result<TakenBack> {
+    take_back_at(candidate, Pace::Closed)
+}
+
+/// Pushes a candidate beside `probe 1.0.0` under load, expects it to be taken back, and checks that all is as before.
+fn take_back_at(candidate: &Path, pace: Pace) -> Result<TakenBack> {
     let node = Node::start()?;
     node.push(&Module::new("good").build()?, &[])?.expect(0)?;
-    let mut options = LoadOptions::closed(node.http(), "/probe", 32);
+    let mut options = LoadOptions { pace, ..LoadOptions::closed(node.http(), "/probe", 32) };
     options.timeout = Duration::from_secs(90);
     let load = Load::start(options)?;
     let warm = load.begin_window();
@@ -90,10 +95,18 @@ fn one_that_aborts_costs_readers_nothing() -> Result<()> {
     Ok(())
 }
 
+/// Its requests are evidence long before they run into their deadline of 30 s: not one of them has when it goes back.
 #[test]
 fn one_that_hangs() -> Result<()> {
-    let back = take_back(&candidate("hangs").build()?)?;
-    assert!(numbers(&back.reason).len() >= 2, "{}", back.reason);
+    let back = take_back_at(&candidate("hangs").build()?, Pace::Open { per_second: 200 })?;
+    assert!(back.reason.contains("not answered yet") && numbers(&back.reason).len() >= 4, "{}", back.reason);
+    Ok(())
+}
+
+#[test]
+fn one_that_never_answers() -> Result<()> {
+    let back = take_back(&candidate("hangs").number("GOOD", 0).build()?)?;
+    assert!(back.reason.contains("none of") && numbers(&back.reason).len() >= 3, "{}", back.reason);
     Ok(())
 }
 
@@ -107,7 +120,8 @@ fn one_that_answers_300_ms_later() -> Result<()> {
 
 #[test]
 fn one_whose_health_fails_while_it_answers() -> Result<()> {
-    let back = take_back(&candidate("unhealthy").build()?)?;
+    // So little load that nothing but its health can speak against it.
+    let back = take_back_at(&candidate("unhealthy").build()?, Pace::Open { per_second: 200 })?;
     assert!(
         back.reason.contains("the disk feels warm") && numbers(&back.reason).len() >= 2,
         "{}",

@@ -1,7 +1,7 @@
 //! The agent's clock: what it counts, restates and decides alone, every [`TICK`].
 
 use std::collections::BTreeMap;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hot_rollout::guard::judge;
 use hot_rollout::{
@@ -136,7 +136,8 @@ impl Agent {
                 Some(Role::Stable) => &mut stable,
                 Some(Role::Standby) | None => continue,
             };
-            sum.merge(&since(&self.shared.parts.gateway.counters(run.id), baseline.counters.get(&run.id)));
+            let counters = self.shared.parts.gateway.counters(run.id);
+            sum.merge(&since(&counters, baseline.counters.get(&run.id), baseline.begun.elapsed()));
         }
         (candidate, stable)
     }
@@ -145,7 +146,7 @@ impl Agent {
     pub(super) fn count_anew(&self, slot: &mut Slot) {
         let counters: BTreeMap<InstanceId, Counters> =
             slot.instances().map(|run| (run.id, self.shared.parts.gateway.counters(run.id))).collect();
-        slot.baseline = Some(Baseline { since: SystemTime::now(), counters });
+        slot.baseline = Some(Baseline { since: SystemTime::now(), begun: Instant::now(), counters });
     }
 }
 
@@ -162,8 +163,8 @@ impl Slot {
     }
 }
 
-/// What was counted after `before`.
-fn since(now: &Counters, before: Option<&Counters>) -> Figures {
+/// What was counted after `before`, which was `elapsed` ago.
+fn since(now: &Counters, before: Option<&Counters>, elapsed: Duration) -> Figures {
     let requests = now.ended().saturating_sub(before.map_or(0, Counters::ended));
     let errors = now.failed().saturating_sub(before.map_or(0, Counters::failed));
     let mut latency = now.latency.clone();
@@ -174,7 +175,10 @@ fn since(now: &Counters, before: Option<&Counters>) -> Figures {
         }
     }
     let counts = latency.iter_recorded().map(|bucket| (bucket.value_iterated_to(), bucket.count_at_value()));
-    Figures { requests, errors, latency: Latency::from_counts(counts) }
+    // What began before the counting did is not compared: the candidate had no request yet while stable had.
+    let open = now.open.iter().filter(|(age, _)| *age <= elapsed);
+    let open = open.map(|(age, count)| (u64::try_from(age.as_micros()).unwrap_or(u64::MAX), *count));
+    Figures { requests, errors, latency: Latency::from_counts(counts), open: Latency::from_counts(open) }
 }
 
 fn time(at: SystemTime) -> Time {

@@ -60,6 +60,8 @@ pub(super) struct Rest {
 #[derive(Debug)]
 pub(super) struct Baseline {
     pub since: SystemTime,
+    /// The same moment, for measuring.
+    pub begun: Instant,
     pub counters: BTreeMap<InstanceId, crate::gateway::Counters>,
 }
 

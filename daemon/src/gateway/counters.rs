@@ -37,6 +37,9 @@ pub struct Counters {
     pub cancelled: u64,
     /// Requests under way now, pinned ones included.
     pub in_flight: u64,
+    /// Requests under way that wait for the instance, by how long they have been: an age, and how many are at least so
+    /// old and younger than the next. Without pinned ones, those that wait for their client, and the youngest.
+    pub open: Vec<(Duration, u64)>,
     /// From the pick to the last byte of the response at the gateway, in microseconds, of those in `finished`.
     pub latency: Histogram<u64>,
     /// When a request was last given to the instance.
@@ -55,6 +58,46 @@ impl Counters {
     pub fn failed(&self) -> u64 {
         self.errors + self.timeouts + self.lost
     }
+}
+
+/// How long a request has been under way, in quarters of a power of two: fine enough to tell slow from quick, and few
+/// enough to count each by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Age(u8);
+
+impl Age {
+    /// log2 of the youngest age that is counted, in microseconds: 16 ms. Below it nothing is late.
+    const YOUNGEST: u32 = 14;
+    /// From there up to 2^30 microseconds, 18 minutes: deadlines are shorter.
+    const COUNT: u8 = 64;
+
+    /// `None`: too young to count.
+    pub(super) fn of(age: Duration) -> Option<Self> {
+        let micros = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
+        let octave = micros.checked_ilog2()?.checked_sub(Self::YOUNGEST)?;
+        let quarter = (micros >> (octave + Self::YOUNGEST - 2)) & 3;
+        let index = u64::from(octave) * 4 + quarter;
+        Some(Self(u8::try_from(index).unwrap_or(u8::MAX).min(Self::COUNT - 1)))
+    }
+
+    /// The youngest that it stands for.
+    fn least(self) -> Duration {
+        let (octave, quarter) = (u32::from(self.0 / 4), u64::from(self.0 % 4));
+        Duration::from_micros((4 + quarter) << (octave + Self::YOUNGEST - 2))
+    }
+
+    fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// What the end of a request takes out of the numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Account {
+    /// It was picked, not pinned.
+    pub(super) counted: bool,
+    /// As what it was counted last among those under way.
+    pub(super) age: Option<Age>,
 }
 
 /// How a request ended at an instance.
@@ -91,6 +134,8 @@ pub(super) struct Recorder {
     lost: AtomicU64,
     cancelled: AtomicU64,
     in_flight: AtomicU64,
+    /// Requests under way by their age, see [`Age`].
+    open: [AtomicU64; Age::COUNT as usize],
     /// Nanoseconds since `epoch`, plus one; zero is never.
     last_pick: AtomicU64,
     /// Contended only while a reader adds up.
@@ -128,11 +173,22 @@ impl Recorders {
             lost: sum(|thread| &thread.lost),
             cancelled: sum(|thread| &thread.cancelled),
             in_flight: sum(|thread| &thread.in_flight),
+            open: self.open(),
             latency,
             last_pick: last
                 .and_then(|nanos| nanos.checked_sub(1))
                 .map(|n| self.epoch + Duration::from_nanos(n)),
         }
+    }
+}
+
+impl Recorders {
+    fn open(&self) -> Vec<(Duration, u64)> {
+        let count = |age: Age| -> u64 {
+            self.threads.iter().map(|thread| thread.open[age.index()].load(Ordering::Relaxed)).sum()
+        };
+        let ages = (0..Age::COUNT).map(Age);
+        ages.map(|age| (age.least(), count(age))).filter(|(_, count)| *count > 0).collect()
     }
 }
 
@@ -148,6 +204,7 @@ impl Recorder {
             lost: AtomicU64::new(0),
             cancelled: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
+            open: [const { AtomicU64::new(0) }; Age::COUNT as usize],
             last_pick: AtomicU64::new(0),
             latency: Mutex::new(histogram()),
         }
@@ -168,13 +225,24 @@ impl Recorder {
     /// A request that was picked, or pinned, can't be sent at all.
     pub(super) fn not_sent(&self, counted: bool) {
         self.begun();
-        self.ended(Outcome::Cancelled, counted);
+        self.ended(Outcome::Cancelled, Account { counted, age: None });
     }
 
-    /// A request is no longer under way. `counted`: it was picked, not pinned.
-    pub(super) fn ended(&self, outcome: Outcome, counted: bool) {
+    /// A request that is under way has become older, or waits no longer for the instance.
+    pub(super) fn aged(&self, from: Option<Age>, to: Option<Age>) {
+        if let Some(from) = from {
+            add(&self.open[from.index()], u64::MAX);
+        }
+        if let Some(to) = to {
+            add(&self.open[to.index()], 1);
+        }
+    }
+
+    /// A request is no longer under way.
+    pub(super) fn ended(&self, outcome: Outcome, account: Account) {
         add(&self.in_flight, u64::MAX);
-        if !counted {
+        self.aged(account.age, None);
+        if !account.counted {
             return;
         }
         match outcome {
@@ -208,6 +276,38 @@ fn histogram() -> Histogram<u64> {
 mod tests {
     use super::*;
 
+    const COUNTED: Account = Account { counted: true, age: None };
+
+    #[test]
+    fn an_age_is_told_to_a_quarter() {
+        assert_eq!(Age::of(Duration::from_millis(16)), None);
+        for micros in [16_384, 20_000, 54_321, 1_000_000, 29_999_999, 600_000_000] {
+            let age = Duration::from_micros(micros);
+            let least = Age::of(age).unwrap().least();
+            assert!(least <= age && age < least.mul_f64(1.26), "{age:?} is told as {least:?}");
+        }
+        assert_eq!(Age::of(Duration::from_secs(9999)), Some(Age(Age::COUNT - 1)));
+        assert_eq!(Age::of(Duration::MAX), Some(Age(Age::COUNT - 1)));
+    }
+
+    #[test]
+    fn a_request_is_open_at_its_present_age_until_it_ends() {
+        let recorders = Recorders::new(2);
+        let age = |millis| Age::of(Duration::from_millis(millis));
+        for thread in 0..2 {
+            let recorder = recorders.of_thread(thread);
+            recorder.picked(Instant::now());
+            recorder.begun();
+            recorder.aged(None, age(10));
+            recorder.aged(age(10), age(100));
+            recorder.aged(age(100), age(3000));
+        }
+        assert_eq!(recorders.read().open, [(age(3000).unwrap().least(), 2)]);
+        recorders.of_thread(1).ended(Outcome::TimedOut, Account { counted: true, age: age(3000) });
+        recorders.of_thread(0).aged(age(3000), None);
+        assert_eq!(recorders.read().open, []);
+    }
+
     #[test]
     fn threads_add_up_and_every_end_has_its_number() {
         let recorders = Recorders::new(2);
@@ -226,7 +326,7 @@ mod tests {
             for outcome in ends {
                 recorder.picked(now);
                 recorder.begun();
-                recorder.ended(outcome, true);
+                recorder.ended(outcome, COUNTED);
             }
             recorder.picked(now);
             recorder.begun();
@@ -244,7 +344,7 @@ mod tests {
         let recorder = recorders.of_thread(0);
         recorder.begun();
         assert_eq!(recorders.read().in_flight, 1);
-        recorder.ended(Outcome::TimedOut, false);
+        recorder.ended(Outcome::TimedOut, Account { counted: false, age: None });
         let counters = recorders.read();
         assert_eq!((counters.in_flight, counters.picked, counters.timeouts), (0, 0, 0));
         assert_eq!(counters.last_pick, None);

@@ -14,7 +14,7 @@ use hot_wire::data::{
     Request, RequestHead, Response, SendCredit,
 };
 
-use super::counters::Outcome;
+use super::counters::{Account, Age, Outcome};
 use super::forward::{self, Head};
 use super::link::Link;
 use super::retry::Progress;
@@ -54,6 +54,8 @@ pub(super) struct Entry {
     deadline: Instant,
     counted: bool,
     accounted: bool,
+    /// As what it is counted among those that wait for the instance.
+    age: Option<Age>,
     answered: bool,
     head: Option<Head>,
     status: u16,
@@ -98,6 +100,7 @@ impl Entry {
             deadline: start.deadline,
             counted: start.counted,
             accounted: false,
+            age: None,
             answered: false,
             head: None,
             status: 0,
@@ -220,8 +223,7 @@ impl Entry {
     /// Fails it if its time is over. Answers for the numbers.
     pub(super) fn expire(&mut self, now: Instant, stall: Duration) -> Option<Outcome> {
         let owed = self.client_owes.map(|since| now.saturating_duration_since(since));
-        // What waits in `pieces` waits for the client to read.
-        let by_client = owed.is_some() || !self.pieces.is_empty();
+        let by_client = self.waits_for_client();
         if owed.is_some_and(|owed| owed >= stall) || (now >= self.deadline && by_client) {
             self.fail(Failure::ByClient);
             return Some(Outcome::Cancelled);
@@ -231,6 +233,19 @@ impl Entry {
             return Some(Outcome::TimedOut);
         }
         None
+    }
+
+    /// It waits for its client to send, or to read what is in `pieces`.
+    fn waits_for_client(&self) -> bool {
+        self.client_owes.is_some() || !self.pieces.is_empty()
+    }
+
+    /// As what it was and is now to be counted among those that wait for the instance, where that has changed.
+    pub(super) fn grow_older(&mut self, now: Instant) -> Option<(Option<Age>, Option<Age>)> {
+        let waits = self.counted && !self.waits_for_client();
+        let age = if waits { Age::of(now.saturating_duration_since(self.started)) } else { None };
+        let before = std::mem::replace(&mut self.age, age);
+        (before != age).then_some((before, age))
     }
 
     /// How far it got on a link of which `written` bytes ever left.
@@ -244,9 +259,10 @@ impl Entry {
         }
     }
 
-    /// Whether this outcome goes into the numbers: the first one does.
-    pub(super) fn account(&mut self) -> Option<bool> {
-        (!std::mem::replace(&mut self.accounted, true)).then_some(self.counted)
+    /// What goes into the numbers with this outcome: the first one does.
+    pub(super) fn account(&mut self) -> Option<Account> {
+        let age = self.age.take();
+        (!std::mem::replace(&mut self.accounted, true)).then_some(Account { counted: self.counted, age })
     }
 
     fn wake_sender(&self) {

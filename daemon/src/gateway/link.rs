@@ -191,13 +191,13 @@ impl Link {
     pub(super) fn close(&self, id: u64, outcome: Outcome, reason: CancelReason) {
         let state = &mut *self.state.borrow_mut();
         let Some(entry) = state.entry(id) else { return };
-        let counted = entry.account();
+        let account = entry.account();
         let cancel = reason_to_cancel(entry, reason);
         // Who still sends the body learns of it.
         entry.fail(Failure::Aborted);
         state.exchanges.remove(slot_of(id));
-        if let Some(counted) = counted {
-            self.recorder.ended(outcome, counted);
+        if let Some(account) = account {
+            self.recorder.ended(outcome, account);
         }
         if let Some(reason) = cancel.filter(|_| state.end.is_none()) {
             data::cancel(&mut state.out, id, reason);
@@ -207,25 +207,27 @@ impl Link {
 
     /// Fails an exchange, if it is open.
     pub(super) fn fail(&self, id: u64, failure: Failure, outcome: Outcome) {
-        let counted = self.find(id, |entry| {
+        let account = self.find(id, |entry| {
             entry.fail(failure);
             entry.account()
         });
-        if let Some(counted) = counted.flatten() {
-            self.recorder.ended(outcome, counted);
+        if let Some(account) = account.flatten() {
+            self.recorder.ended(outcome, account);
         }
     }
 
-    /// Fails the exchanges whose time is over.
+    /// Fails the exchanges whose time is over, and counts how old the others are.
     pub(super) fn sweep(&self, now: Instant, stall: Duration) {
         for (_, entry) in &mut self.state.borrow_mut().exchanges {
             if !entry.is_open() {
                 continue;
             }
-            if let Some(outcome) = entry.expire(now, stall)
-                && let Some(counted) = entry.account()
-            {
-                self.recorder.ended(outcome, counted);
+            if let Some(outcome) = entry.expire(now, stall) {
+                if let Some(account) = entry.account() {
+                    self.recorder.ended(outcome, account);
+                }
+            } else if let Some((before, age)) = entry.grow_older(now) {
+                self.recorder.aged(before, age);
             }
         }
     }
@@ -244,9 +246,9 @@ impl Link {
             in_flight += 1;
             let progress = entry.progress(state.written);
             entry.fail(Failure::Lost(progress));
-            if let Some(counted) = entry.account() {
+            if let Some(account) = entry.account() {
                 let outcome = if progress == Progress::Unsent { Outcome::Cancelled } else { Outcome::Lost };
-                self.recorder.ended(outcome, counted);
+                self.recorder.ended(outcome, account);
             }
         }
         if let Some(gate) = state.gate.as_ref().filter(|_| !end.is_malformed()) {
@@ -271,9 +273,9 @@ impl Link {
         };
         if entry.is_open()
             && let Some(outcome) = entry.receive(frame.message, now)?
-            && let Some(counted) = entry.account()
+            && let Some(account) = entry.account()
         {
-            self.recorder.ended(outcome, counted);
+            self.recorder.ended(outcome, account);
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use hot_wire::data::CancelReason;
-use hotd::gateway::{GatewayConfig, ModuleTable, Table};
+use hotd::gateway::{Counters, GatewayConfig, ModuleTable, Table};
 
 use crate::host::Host;
 use crate::rig::{A, B, PATIENCE, Rig, module, stable};
@@ -102,6 +102,28 @@ fn a_deadline_is_a_504_a_cancellation_and_the_instances_timeout() {
     assert!(client.response(false).cut_off);
     let counters = rig.gateway.counters(A);
     assert_eq!((counters.timeouts, counters.errors, counters.finished, counters.in_flight), (2, 0, 0, 0));
+}
+
+#[test]
+fn requests_under_way_are_counted_by_their_age_until_they_end() {
+    let rig = Rig::with(config());
+    let (_a, links, inbox) = Host::watched(1);
+    rig.attach(A, links);
+    rig.serve(vec![stable(A, 10_000)]);
+    let (mut waiting, mut slow_client) = (rig.client(), rig.client());
+    waiting.write(GET);
+    let (_, reply) = inbox.request();
+    // This one waits for its client and not for the instance.
+    slow_client.write("POST /x HTTP/1.1\r\nhost: test\r\ncontent-length: 10\r\n\r\nhalf");
+    let old = |counters: &Counters| {
+        let [(age, 1)] = counters.open[..] else { return false };
+        age >= Duration::from_millis(200)
+    };
+    assert_eq!(rig.counters_when(A, old).in_flight, 2);
+    reply.respond(200, &[], b"at last", true);
+    assert_eq!(waiting.response(false).status, 200);
+    let counters = rig.counters_when(A, |counters| counters.open.is_empty());
+    assert_eq!((counters.finished, counters.in_flight), (1, 1));
 }
 
 #[test]

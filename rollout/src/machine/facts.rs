@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Move, Sample};
-use crate::figures::Figures;
+use crate::figures::{Figures, Latency};
 use crate::ident::{Module, Revision};
 use crate::units::{Time, Weight};
 
@@ -80,18 +80,20 @@ impl Facts {
 }
 
 impl Counted {
-    /// Takes in a sample, unless a newer one came before it.
-    pub(super) fn take(&mut self, sample: Sample) {
+    /// Takes in a sample. `false`: it is not news.
+    pub(super) fn take(&mut self, sample: Sample) -> bool {
         if sample.since > self.since {
             let Pair { candidate, stable } = std::mem::take(&mut self.latest);
-            self.past.candidate.merge(&candidate);
-            self.past.stable.merge(&stable);
+            // What was open then has ended since, or is no longer counted: it began before the new counting did.
+            self.past.candidate.merge(&Figures { open: Latency::default(), ..candidate });
+            self.past.stable.merge(&Figures { open: Latency::default(), ..stable });
             self.since = sample.since;
         } else if sample.since < self.since || sample.until <= self.until {
-            return;
+            return false;
         }
         self.until = sample.until;
         self.latest = Pair { candidate: sample.candidate, stable: sample.stable };
+        true
     }
 
     /// The node has said something about this step.
@@ -131,7 +133,7 @@ mod tests {
     fn requests_after(samples: &[(u64, u64, u64)]) -> u64 {
         let mut counted = Counted::default();
         for (since, until, requests) in samples {
-            counted.take(sample(*since, *until, *requests));
+            let _is_news = counted.take(sample(*since, *until, *requests));
         }
         let sum = |parts| Figures::sum(parts).requests;
         assert_eq!(sum(counted.candidate()), sum(counted.stable()));
@@ -143,6 +145,17 @@ mod tests {
         assert_eq!(requests_after(&[(10, 11, 5), (10, 12, 9)]), 9);
         assert_eq!(requests_after(&[(10, 12, 9), (10, 11, 5)]), 9, "late");
         assert_eq!(requests_after(&[(10, 12, 9), (10, 12, 9)]), 9, "twice");
+    }
+
+    #[test]
+    fn only_the_present_counting_has_open_requests() {
+        let mut counted = Counted::default();
+        for (since, open) in [(10, 5), (20, 2)] {
+            let mut sample = sample(since, since + 1, 1);
+            sample.candidate.open = Latency::from_counts([(9_000_000, open)]);
+            assert!(counted.take(sample));
+        }
+        assert_eq!(Figures::sum(counted.candidate()).open.count(), 2);
     }
 
     #[test]

@@ -1,23 +1,63 @@
 //! What was counted in a step, and what it says about each candidate.
 
+use serde::{Deserialize, Serialize};
+
 use super::Rollout;
 use super::facts::Facts;
 use crate::figures::Figures;
 use crate::ident::Module;
-use crate::units::Weight;
+use crate::reason::Reason;
+use crate::units::{Millis, Time, Weight};
 use crate::verdict::{self, Basis, Evidence, Missing, Verdict};
+
+/// For how long samples must call a candidate slow before it is. One stall of a process, as on a crowded machine, delays
+/// every request that it has in flight, so these are no independent witnesses; a second later they are outweighed.
+const LASTING: Millis = Millis::seconds(1);
+
+/// Since when, and when last, samples called a candidate slow without one between that did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Slow {
+    first: Time,
+    last: Time,
+}
 
 impl Rollout {
     /// The judgement on one module's candidate as things are. `None` for an unknown module.
     #[must_use]
     pub fn verdict(&self, module: &Module) -> Option<Verdict> {
+        let verdict = self.momentary(module)?;
+        let lasting = self.slow.get(module).is_some_and(|slow| slow.last.since(slow.first) >= LASTING);
+        Some(match verdict {
+            Verdict::Unhealthy(reason) if is_slow(&reason) && !lasting => {
+                Verdict::Undecided(Missing::Clarity { module: module.clone(), suspicion: reason.measured() })
+            }
+            Verdict::Healthy(_) | Verdict::Unhealthy(_) | Verdict::Undecided(_) => verdict,
+        })
+    }
+
+    /// Notes whether the sample that just came in leaves the candidate slow.
+    pub(super) fn note_slow(&mut self, module: &Module) {
+        let now = self.now;
+        match self.momentary(module) {
+            Some(Verdict::Unhealthy(reason)) if is_slow(&reason) => {
+                self.slow.entry(module.clone()).or_insert(Slow { first: now, last: now }).last = now;
+            }
+            Some(Verdict::Healthy(_) | Verdict::Unhealthy(_) | Verdict::Undecided(_)) | None => {
+                self.slow.remove(module);
+            }
+        }
+    }
+
+    /// The judgement as things are at this moment, which a moment may have made.
+    fn momentary(&self, module: &Module) -> Option<Verdict> {
         let releases = self.spec.moves.get(module)?;
         if releases.stable.is_none() {
             return Some(Verdict::Healthy(Basis::NothingBeside));
         }
         let evidence = self.evidence(module);
         let silent = self.lagging(|of, facts| of == module && !facts.counted.heard());
-        if !silent.is_empty() && evidence.candidate.requests == 0 {
+        let heard_of_none = evidence.candidate.requests == 0 && evidence.candidate.open.is_empty();
+        if !silent.is_empty() && heard_of_none {
             return Some(Verdict::Undecided(Missing::Samples { module: module.clone(), nodes: silent }));
         }
         Some(verdict::judge(module, releases.candidate, &evidence, self.spec.policy.spec()))
@@ -65,5 +105,19 @@ impl Rollout {
                 self.baselines.insert(module, evidence.stable);
             }
         }
+    }
+}
+
+/// It rests on how long requests take.
+fn is_slow(reason: &Reason) -> bool {
+    match reason {
+        Reason::Slow { .. } | Reason::Unanswered { .. } => true,
+        Reason::Fast { .. }
+        | Reason::ErrorRate { .. }
+        | Reason::PrepareFailed { .. }
+        | Reason::Deadline { .. }
+        | Reason::Aborted { .. }
+        | Reason::Superseded { .. }
+        | Reason::Rollback { .. } => false,
     }
 }

@@ -46,6 +46,7 @@ use crate::reason::Reason;
 use crate::units::{Millis, Share, Time, Weight};
 use crate::verdict::Missing;
 use facts::NodeFacts;
+use judgement::Slow;
 
 /// What a rollout is to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,6 +110,9 @@ pub struct Rollout {
     targets: BTreeSet<Node>,
     /// Stable's figures of the last step in which it served beside the candidate.
     baselines: BTreeMap<Module, Figures>,
+    /// Candidates that the last sample called slow.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    slow: BTreeMap<Module, Slow>,
     /// The candidates have been named stable.
     promoted: bool,
     /// What the last note about holding said, so that it is said once.
@@ -172,6 +176,7 @@ impl Rollout {
             weights: BTreeMap::new(),
             targets: BTreeSet::new(),
             baselines: BTreeMap::new(),
+            slow: BTreeMap::new(),
             promoted: false,
             held: None,
             spec,

@@ -27,7 +27,10 @@ impl Rollout {
                     && sample.revision >= facts.counting
                     && facts.given.is_some_and(|given| sample.revision <= given)
                 {
-                    facts.counted.take(sample);
+                    let module = sample.module.clone();
+                    if facts.counted.take(sample) {
+                        self.note_slow(&module);
+                    }
                 }
             }
             Event::Applied { node, module, revision } => self.applied(&node, &module, revision),

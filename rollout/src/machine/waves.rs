@@ -75,6 +75,7 @@ impl Rollout {
     /// weight is the same as before.
     pub(super) fn weigh(&mut self, step: usize, out: &mut Vec<Action>) {
         self.phase = Phase::Baking { step, since: None };
+        self.slow.clear();
         self.next_revision();
         let revision = self.revision;
         for (node, module) in self.pairs() {

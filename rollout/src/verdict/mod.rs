@@ -8,6 +8,7 @@
 //! [`proportion`]). [`judge`] is the one door, so a better one can take its place without anybody noticing.
 
 mod proportion;
+mod slowness;
 
 use std::fmt;
 
@@ -24,8 +25,6 @@ use crate::units::{Millis, Share, WHOLE};
 const SURE: f64 = 3.0;
 /// Standard deviations at which a difference is worth waiting for more requests.
 const SUSPECT: f64 = 1.0;
-/// The part of requests that may be slower than the p99 limit: that is what p99 means.
-const BEYOND_P99: f64 = 0.01;
 /// From this error rate on stable is sick itself: services that are well stay far below.
 const SICK: Share = Share::percent(10);
 /// A candidate beside a sick stable is to blame only if it fails this many times as often.
@@ -114,6 +113,17 @@ pub enum Missing {
         /// How many are needed.
         need: u64,
     },
+    /// No request has ended on either side, so nothing tells a long answer from none.
+    Answers {
+        /// Of which module.
+        module: Module,
+        /// The candidate's open requests.
+        candidate: u64,
+        /// Stable's open requests.
+        stable: u64,
+        /// How long the candidate's oldest has been open.
+        oldest: Millis,
+    },
     /// Both sides fail: the candidate is not to blame.
     BothSick {
         /// Of which module.
@@ -138,7 +148,10 @@ impl Missing {
     #[must_use]
     pub fn yields_to_patience(&self) -> bool {
         match self {
-            Self::Requests { .. } | Self::StableRequests { .. } | Self::Clarity { .. } => true,
+            Self::Requests { .. }
+            | Self::StableRequests { .. }
+            | Self::Answers { .. }
+            | Self::Clarity { .. } => true,
             Self::Samples { .. } | Self::CandidateTraffic { .. } | Self::BothSick { .. } => false,
         }
     }
@@ -159,6 +172,11 @@ impl fmt::Display for Missing {
             Self::StableRequests { module, have, need } => {
                 write!(f, "{module}: stable has had {have} of the {need} requests needed to compare with")
             }
+            Self::Answers { module, candidate, stable, oldest } => write!(
+                f,
+                "{module}: no request has ended; the candidate has {candidate} open, the oldest for {oldest}, stable \
+                 has {stable}"
+            ),
             Self::BothSick { module, candidate, stable } => {
                 let (candidate, stable) = (counted(*candidate), counted(*stable));
                 write!(
@@ -187,92 +205,73 @@ pub fn judge(module: &Module, release: ReleaseNumber, evidence: &Evidence, polic
             stable: (stable.errors, stable.requests),
         });
     }
-    if candidate.requests == 0 {
-        return if *beside && stable.requests > 0 {
-            Verdict::Undecided(Missing::CandidateTraffic { module: module.clone(), stable: stable.requests })
-        } else {
-            Verdict::Healthy(Basis::NoTraffic)
-        };
+    if let Some(reason) = worse(module, release, evidence, policy, SURE) {
+        return Verdict::Unhealthy(reason);
     }
-    if candidate.requests < need {
-        return Verdict::Undecided(Missing::Requests {
-            module: module.clone(),
-            have: candidate.requests,
-            need,
-        });
+    if let Some(verdict) = too_few(module, evidence, need) {
+        return verdict;
     }
-    if stable.requests < need {
-        return if *beside {
-            Verdict::Undecided(Missing::StableRequests {
-                module: module.clone(),
-                have: stable.requests,
-                need,
-            })
-        } else {
-            Verdict::Healthy(Basis::NothingBeside)
-        };
+    match worse(module, release, evidence, policy, SUSPECT) {
+        Some(reason) => {
+            Verdict::Undecided(Missing::Clarity { module: module.clone(), suspicion: reason.measured() })
+        }
+        None => Verdict::Healthy(Basis::Compared),
     }
-    compare(module, release, evidence, policy)
 }
 
-/// Both sides have enough requests: is one worse?
-fn compare(module: &Module, release: ReleaseNumber, evidence: &Evidence, policy: &PolicySpec) -> Verdict {
+/// What there is to say while one side has too few requests that have ended to compare them.
+fn too_few(module: &Module, evidence: &Evidence, need: u64) -> Option<Verdict> {
+    let Evidence { candidate, stable, beside } = evidence;
+    let module = || module.clone();
+    let missing = if candidate.requests >= need && stable.requests >= need {
+        return None;
+    } else if candidate.requests == 0 && *beside && stable.requests > 0 && candidate.open.is_empty() {
+        Missing::CandidateTraffic { module: module(), stable: stable.requests }
+    } else if candidate.requests == 0 && !candidate.open.is_empty() && stable.requests == 0 {
+        Missing::Answers {
+            module: module(),
+            candidate: candidate.open.count(),
+            stable: stable.open.count(),
+            oldest: candidate.open.longest_millis().unwrap_or_default(),
+        }
+    } else if candidate.requests == 0 && candidate.open.is_empty() {
+        return Some(Verdict::Healthy(Basis::NoTraffic));
+    } else if candidate.requests < need {
+        Missing::Requests { module: module(), have: candidate.requests, need }
+    } else if *beside {
+        Missing::StableRequests { module: module(), have: stable.requests, need }
+    } else {
+        return Some(Verdict::Healthy(Basis::NothingBeside));
+    };
+    Some(Verdict::Undecided(missing))
+}
+
+/// How the candidate is worse than stable, sure to `deviations` standard deviations; `None` if it is not, or if too
+/// little is known.
+fn worse(
+    module: &Module,
+    release: ReleaseNumber,
+    evidence: &Evidence,
+    policy: &PolicySpec,
+    deviations: f64,
+) -> Option<Reason> {
     let Evidence { candidate, stable, .. } = evidence;
     let errors =
         proportion::Difference::of((candidate.errors, candidate.requests), (stable.errors, stable.requests));
-    let error_reason = || Reason::ErrorRate {
-        module: module.clone(),
-        release,
-        errors: candidate.errors,
-        requests: candidate.requests,
-        stable_errors: stable.errors,
-        stable_requests: stable.requests,
-        limit: policy.error_rate,
-    };
-    let error_limit = policy.error_rate.fraction();
-    if errors.at_least(SURE) > error_limit {
-        return Verdict::Unhealthy(error_reason());
+    let enough = candidate.requests.min(stable.requests) >= policy.min_requests;
+    if enough && errors.at_least(deviations) > policy.error_rate.fraction() {
+        return Some(Reason::ErrorRate {
+            module: module.clone(),
+            release,
+            errors: candidate.errors,
+            requests: candidate.requests,
+            stable_errors: stable.errors,
+            stable_requests: stable.requests,
+            limit: policy.error_rate,
+        });
     }
-    let slow = slowness(evidence, policy);
-    let slow_reason = || Reason::Slow {
-        module: module.clone(),
-        release,
-        p99: candidate.latency.p99_millis().unwrap_or_default(),
-        requests: candidate.requests,
-        stable_p99: stable.latency.p99_millis().unwrap_or_default(),
-        limit: policy.p99_ratio,
-    };
-    let slow_by = |sure: f64| slow.as_ref().is_some_and(|slow| slow.at_least(sure) > BEYOND_P99);
-    if slow_by(SURE) {
-        return Verdict::Unhealthy(slow_reason());
-    }
-    let unclear = |reason: Reason| {
-        Verdict::Undecided(Missing::Clarity { module: module.clone(), suspicion: reason.measured() })
-    };
-    if errors.at_least(SUSPECT) > error_limit {
-        unclear(error_reason())
-    } else if slow_by(SUSPECT) {
-        unclear(slow_reason())
-    } else {
-        Verdict::Healthy(Basis::Compared)
-    }
-}
-
-/// How many more of the candidate's requests than of stable's are slower than the candidate's p99 may be.
-///
-/// The limit is the ratio times stable's p99, and at least the floor above it. Counting the requests beyond it, instead
-/// of comparing two percentiles, gives a number whose chance error is known. `None` if either side has too few.
-fn slowness(evidence: &Evidence, policy: &PolicySpec) -> Option<proportion::Difference> {
-    let (candidate, stable) = (&evidence.candidate.latency, &evidence.stable.latency);
-    let Millis(floor) = policy.p99_floor;
-    let stable_p99 = stable.p99()?;
-    let limit = policy.p99_ratio.of(stable_p99).max(stable_p99.saturating_add(floor.saturating_mul(1000)));
-    (candidate.count() >= policy.min_requests && stable.count() >= policy.min_requests).then(|| {
-        proportion::Difference::of(
-            (candidate.above(limit), candidate.count()),
-            (stable.above(limit), stable.count()),
-        )
-    })
+    let slow = slowness::Slowness::of(evidence, policy)?;
+    slow.is_clear(deviations).then(|| slow.reason(module, release))
 }
 
 /// Whether so much fails on the candidate that no comparison is needed, and stable is not as sick.

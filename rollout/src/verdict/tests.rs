@@ -1,5 +1,9 @@
 //! What the judgement owes its users, with the truth known beforehand.
 
+use std::time::Duration;
+
+use proptest::prelude::*;
+
 use super::*;
 use crate::figures::Latency;
 
@@ -30,7 +34,7 @@ impl Dice {
 fn add(figures: &mut Figures, dice: &mut Dice, requests: u64, errors_per_million: u64, slower_micros: u64) {
     let errors = (0..requests).filter(|_| dice.hits(errors_per_million)).count() as u64;
     let latency = Latency::from_counts((0..requests).map(|_| (dice.latency() + slower_micros, 1)));
-    figures.merge(&Figures { requests, errors, latency });
+    figures.merge(&Figures { requests, errors, latency, ..Figures::default() });
 }
 
 /// Judges a 10% step of 30 s with `rate` requests a second, once a second; the second in which it was taken back.
@@ -48,7 +52,12 @@ fn judged(evidence: &Evidence) -> Verdict {
 }
 
 fn figures(errors: u64, requests: u64, millis: u64) -> Figures {
-    Figures { requests, errors, latency: Latency::from_counts([(millis * 1000, requests)]) }
+    Figures {
+        requests,
+        errors,
+        latency: Latency::from_counts([(millis * 1000, requests)]),
+        ..Figures::default()
+    }
 }
 
 fn beside(candidate: Figures, stable: Figures) -> Verdict {
@@ -144,4 +153,111 @@ fn the_cap_needs_requests_and_spares_shared_trouble() {
     assert!(!over_cap(&figures(19, 19, 5), &none, cap, 20));
     assert!(!over_cap(&figures(20, 20, 5), &figures(15, 20, 5), cap, 20));
     assert!(!over_cap(&none, &none, cap, 0));
+}
+
+/// What one side's requests come to `now` seconds after counting began: `rate` a second, each taking what `took` says,
+/// in seconds.
+fn after(now: f64, rate: u32, mut took: impl FnMut(f64) -> f64) -> Figures {
+    let micros = |seconds: f64| u64::try_from(Duration::from_secs_f64(seconds).as_micros()).unwrap();
+    let (mut ended, mut open) = (Vec::new(), Vec::new());
+    let begun = (0..).map(|index| f64::from(index) / f64::from(rate)).take_while(|begun| *begun < now);
+    for begun in begun {
+        let (took, age) = (took(begun), now - begun);
+        if took <= age { ended.push((micros(took), 1)) } else { open.push((micros(age), 1)) }
+    }
+    let (requests, latency) = (ended.len() as u64, Latency::from_counts(ended));
+    Figures { requests, errors: 0, latency, open: Latency::from_counts(open) }
+}
+
+/// When a 10% step of 30 s with 200 requests a second is judged unhealthy, looked at twice a second.
+fn found(candidate: impl Fn(f64) -> f64, stable: impl Fn(f64) -> f64) -> Option<(f64, Reason)> {
+    (1..=60).map(|half| f64::from(half) / 2.0).find_map(|now| {
+        match beside(after(now, 20, &candidate), after(now, 180, &stable)) {
+            Verdict::Unhealthy(reason) => Some((now, reason)),
+            Verdict::Healthy(_) | Verdict::Undecided(_) => None,
+        }
+    })
+}
+
+const NEVER: f64 = 1e6;
+const QUICK: f64 = 0.004;
+
+#[test]
+fn one_that_stops_to_answer_is_found_long_before_a_deadline() {
+    let stable = |_| QUICK;
+    let (at, reason) = found(|_| NEVER, stable).unwrap();
+    assert!(at <= 2.0 && reason.code() == "hung", "{at} s: {reason}");
+    let (at, reason) = found(|begun| if begun < 3.0 { QUICK } else { NEVER }, stable).unwrap();
+    assert!(at <= 4.0 && reason.code() == "slow", "{at} s: {reason}");
+    // Every fifth.
+    let (at, reason) =
+        found(|begun| if (begun * 20.0).round() % 5.0 == 0.0 { NEVER } else { QUICK }, stable).unwrap();
+    assert!(at <= 5.0, "{at} s: {reason}");
+}
+
+#[test]
+fn long_requests_on_both_sides_blame_nobody() {
+    for long in [2.0, 10.0, 25.0, NEVER] {
+        assert_eq!(found(|_| long, |_| long), None, "all take {long} s");
+        let tenth =
+            |rate: f64| move |begun: f64| if (begun * rate).round() % 10.0 == 3.0 { long } else { QUICK };
+        assert_eq!(found(tenth(20.0), tenth(180.0)), None, "each tenth takes {long} s");
+    }
+}
+
+#[test]
+fn a_stall_of_the_machine_blames_nobody() {
+    // What begins in it ends with it.
+    let stalled = |begun: f64| if (5.0..8.0).contains(&begun) { 8.0 - begun + QUICK } else { QUICK };
+    assert_eq!(found(stalled, stalled), None);
+}
+
+#[test]
+fn a_stable_that_hangs_does_not_hold_the_one_that_mends_it() {
+    assert_eq!(found(|_| QUICK, |begun| if begun < 1.0 { QUICK } else { NEVER }), None);
+    assert_eq!(
+        beside(after(30.0, 20, |_| QUICK), after(30.0, 180, |_| NEVER)),
+        Verdict::Undecided(Missing::StableRequests { module: "greeter".into(), have: 0, need: 20 })
+    );
+}
+
+#[test]
+fn while_nothing_ends_on_either_side_nothing_is_known() {
+    match beside(after(2.0, 20, |_| NEVER), after(2.0, 180, |_| NEVER)) {
+        Verdict::Undecided(missing @ Missing::Answers { candidate: 40, stable: 360, .. }) => {
+            assert!(missing.yields_to_patience(), "streams end when they like");
+        }
+        verdict @ (Verdict::Healthy(_) | Verdict::Unhealthy(_) | Verdict::Undecided(_)) => {
+            panic!("{verdict:?}")
+        }
+    }
+}
+
+#[test]
+fn at_100_percent_one_that_hangs_is_held_against_the_last_mixed_step() {
+    let evidence = Evidence {
+        candidate: after(1.0, 200, |_| NEVER),
+        stable: after(30.0, 100, |_| QUICK),
+        beside: false,
+    };
+    assert!(matches!(judged(&evidence), Verdict::Unhealthy(Reason::Unanswered { requests: 200, .. })));
+}
+
+proptest! {
+    /// An open request is blamed for nothing that its end would not be blamed for.
+    #[test]
+    fn what_is_slow_already_is_slow_when_it_ends(
+        quick in 0_u64..60, open in 0_u64..60, age in 10_u64..5000, more in 0_u64..60_000, stable in 20_u64..2000,
+    ) {
+        let latency = |pairs: &[(u64, u64)]| Latency::from_counts(pairs.iter().map(|(millis, count)| (millis * 1000, *count)));
+        let early = Figures { requests: quick, latency: latency(&[(5, quick)]), open: latency(&[(age, open)]), errors: 0 };
+        let ended = Figures {
+            requests: quick + open, latency: latency(&[(5, quick), (age + more, open)]), ..Figures::default()
+        };
+        let stable = figures(0, stable, 5);
+        if matches!(beside(early, stable.clone()), Verdict::Unhealthy(_)) {
+            let verdict = beside(ended, stable);
+            prop_assert!(matches!(verdict, Verdict::Unhealthy(_)), "{:?}", verdict);
+        }
+    }
 }

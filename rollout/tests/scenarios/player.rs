@@ -150,7 +150,8 @@ impl Player {
         }
     }
 
-    /// `counted a greeter candidate 3/200@5ms stable 0/1800@5ms`: errors, requests, and how long each took.
+    /// `counted a greeter candidate 3/200@5ms+4@2s stable 0/1800@5ms`: errors, requests, and how long each took; then
+    /// how many are open, and for how long.
     fn sample(&self, node: Node, module: Module, rest: &[&str]) -> Event {
         let (revision, since) = self.since[&(node.clone(), module.clone())];
         let [_, candidate, _, stable] = rest else { panic!("not a sample: {rest:?}") };
@@ -253,9 +254,12 @@ fn span(text: &str) -> Millis {
 
 fn figures(text: &str) -> Figures {
     let (errors, rest) = text.split_once('/').unwrap();
-    let (requests, took) = rest.split_once('@').unwrap_or((rest, "5ms"));
+    let (ended, open) = rest.split_once('+').unwrap_or((rest, "0"));
+    let (requests, took) = ended.split_once('@').unwrap_or((ended, "5ms"));
     let (errors, requests) = (errors.parse().unwrap(), requests.parse().unwrap());
-    Figures { requests, errors, latency: Latency::from_counts([(span(took).0 * 1000, requests)]) }
+    let (open, age) = open.split_once('@').unwrap_or((open, "0s"));
+    let times = |took: &str, count| Latency::from_counts([(span(took).0 * 1000, count)]);
+    Figures { requests, errors, latency: times(took, requests), open: times(age, open.parse().unwrap()) }
 }
 
 fn cause(words: &[&str]) -> Cause {
