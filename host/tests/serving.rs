@@ -184,7 +184,7 @@ fn a_handler_that_blocks_keeps_nobody_else_waiting() {
 
 #[test]
 fn handlers_that_wait_get_no_more_threads_than_allowed() {
-    let options = StartOptions { workers: 3, max_exchanges: 0 };
+    let options = StartOptions { workers: 3, ..StartOptions::default() };
     let (host, said) = Host::start_with(&compile("paths.c", &[]), b"", options);
     assert_eq!(said, FromHost::Ready { abi: 0 });
     let mut link = host.attach();
@@ -216,7 +216,7 @@ fn handlers_that_wait_get_no_more_threads_than_allowed() {
 
 #[test]
 fn exchanges_beyond_the_bound_are_refused() {
-    let options = StartOptions { workers: 0, max_exchanges: 2 };
+    let options = StartOptions { max_exchanges: 2, ..StartOptions::default() };
     let (host, _) = Host::start_with(&compile("paths.c", &[]), b"", options);
     let mut link = host.attach();
     for number in 1..=3 {

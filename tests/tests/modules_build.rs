@@ -8,7 +8,7 @@ use anyhow::Result;
 use hot_tests::Module;
 
 /// Every source, so that one that no test uses fails here.
-const SOURCES: [&str; 13] = [
+const SOURCES: [&str; 14] = [
     "aborts",
     "big",
     "echoes",
@@ -17,6 +17,7 @@ const SOURCES: [&str; 13] = [
     "good",
     "hangs",
     "later",
+    "no_handle",
     "segfaults",
     "slow",
     "start_fails",

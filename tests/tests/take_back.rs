@@ -140,6 +140,14 @@ fn one_whose_start_fails_gets_no_request() -> Result<()> {
 }
 
 #[test]
+fn one_with_a_route_and_no_handle_is_refused_at_load() -> Result<()> {
+    let back = take_back(&candidate("no_handle").build()?)?;
+    assert!(back.reason.contains("failed to load") && back.reason.contains("no `handle`"), "{}", back.reason);
+    assert_eq!((back.counts.failed(), back.counts.of("1.1.0")), (0, 0), "{}", back.counts);
+    Ok(())
+}
+
+#[test]
 fn one_that_exits_while_it_is_loaded_gets_no_request() -> Result<()> {
     let back = take_back(&candidate("exits_in_constructor").build()?)?;
     assert_eq!((back.counts.failed(), back.counts.of("1.1.0")), (0, 0), "{}", back.counts);

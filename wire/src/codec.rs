@@ -161,6 +161,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A field that older senders leave out, which then is false.
+    pub(crate) fn later_bool(&mut self, field: &'static str) -> Result<bool, MessageError> {
+        if self.rest.is_empty() { Ok(false) } else { self.bool(field) }
+    }
+
     pub(crate) fn bytes(&mut self, field: &'static str) -> Result<&'a [u8], MessageError> {
         let len = self.u32(field)?;
         let len = usize::try_from(len).map_err(|_too_long_for_memory| MessageError::Truncated { field })?;

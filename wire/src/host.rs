@@ -31,6 +31,8 @@ pub struct StartOptions {
     pub workers: u32,
     /// Exchanges that may be open at once; the host refuses what is above.
     pub max_exchanges: u32,
+    /// The module has routes, so it must have a function that answers requests.
+    pub serves: bool,
 }
 
 /// What `hotd` says to a host.
@@ -160,7 +162,8 @@ impl ToHost {
                 .bytes(start.version.as_bytes())
                 .bytes(&start.config)
                 .u32(start.options.workers)
-                .u32(start.options.max_exchanges),
+                .u32(start.options.max_exchanges)
+                .u8(u8::from(start.options.serves)),
             Self::Attach { link } => Writer::new(ATTACH).u64(*link),
             Self::Health { seq } => Writer::new(HEALTH).u64(*seq),
             Self::Stop { grace_ms } => Writer::new(STOP).u32(*grace_ms),
@@ -181,6 +184,7 @@ impl ToHost {
                 options: StartOptions {
                     workers: fields.u32("workers")?,
                     max_exchanges: fields.u32("max_exchanges")?,
+                    serves: fields.later_bool("serves")?,
                 },
             })),
             ATTACH => Ok(Self::Attach { link: fields.u64("link")? }),

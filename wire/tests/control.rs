@@ -18,7 +18,7 @@ fn start() -> host::ToHost {
         release: 3,
         version: "1.2.0".into(),
         config: b"x=1".to_vec(),
-        options: StartOptions { workers: 2, max_exchanges: 1024 },
+        options: StartOptions { workers: 2, max_exchanges: 1024, serves: true },
     })
 }
 
@@ -30,7 +30,7 @@ fn to_host() -> Vec<(host::ToHost, &'static str)> {
     vec![
         (
             start(),
-            "01 0900000000000000 07000000 67726565746572 0300000000000000 05000000 312e322e30 03000000 783d31 02000000 00040000",
+            "01 0900000000000000 07000000 67726565746572 0300000000000000 05000000 312e322e30 03000000 783d31 02000000 00040000 | 01",
         ),
         (host::ToHost::Attach { link: 5 }, "02 0500000000000000"),
         (host::ToHost::Health { seq: 6 }, "03 0600000000000000"),
@@ -101,7 +101,8 @@ fn from_spawn() -> Vec<(spawn::FromSpawn, &'static str)> {
     ]
 }
 
-/// Every message of `all`: its bytes, its way back, bytes of a newer peer behind it, and each shorter packet.
+/// Every message of `all`: its bytes, its way back, bytes of a newer peer behind it, and each shorter packet. Where there
+/// is a `|` a message of an older peer ends.
 fn check<M: PartialEq + std::fmt::Debug>(
     all: Vec<(M, &'static str)>,
     encode: impl Fn(&M) -> Result<Vec<u8>, TooLarge>,
@@ -109,8 +110,10 @@ fn check<M: PartialEq + std::fmt::Debug>(
 ) {
     for (message, golden) in all {
         let mut packet = encode(&message).unwrap();
-        assert_eq!(hex(&packet), golden.replace(' ', ""), "{message:?}");
-        for len in 0..packet.len() {
+        let golden = golden.replace(' ', "");
+        assert_eq!(hex(&packet), golden.replace('|', ""), "{message:?}");
+        let older = golden.find('|').map(|digits| digits / 2);
+        for len in (0..packet.len()).filter(|len| Some(*len) != older) {
             let short = decode(&packet[..len]);
             assert!(short.is_err(), "{message:?} cut to {len} bytes was read as {short:?}");
         }
@@ -126,6 +129,15 @@ fn golden_messages() {
     check(from_host(), host::FromHost::encode, host::FromHost::decode);
     check(to_spawn(), spawn::ToSpawn::encode, spawn::ToSpawn::decode);
     check(from_spawn(), spawn::FromSpawn::encode, spawn::FromSpawn::decode);
+}
+
+#[test]
+fn an_older_start_asks_for_no_handle() {
+    let packet = start().encode().unwrap();
+    let Ok(host::ToHost::Start(older)) = host::ToHost::decode(&packet[..packet.len() - 1]) else {
+        panic!("a start of an older hotd is refused");
+    };
+    assert_eq!(older.options, StartOptions { workers: 2, max_exchanges: 1024, serves: false });
 }
 
 #[test]

@@ -72,6 +72,7 @@ impl Agent {
             release: release.0,
             version: of.version.to_string(),
             digest: of.digest,
+            serves: !of.routes.is_empty(),
             // Read with the artifact, where waiting for the disk does no harm.
             config: Vec::new(),
             limits: hot_wire::spawn::Limits::default(),

@@ -36,6 +36,9 @@ pub struct Spec {
     pub version: String,
     /// The artifact that it runs.
     pub digest: Sha256,
+    /// It has routes, so that its module must have a function that answers requests.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub serves: bool,
     /// The release's config, at most [`MAX_CONFIG`] bytes.
     #[serde(skip)]
     pub config: Vec<u8>,
@@ -112,7 +115,7 @@ impl Spec {
             release: self.release,
             version: self.version.clone(),
             config: self.config.clone(),
-            options: StartOptions::default(),
+            options: StartOptions { serves: self.serves, ..StartOptions::default() },
         }
     }
 }
@@ -128,6 +131,7 @@ mod tests {
             release: 3,
             version: "1.2.0".into(),
             digest: Sha256::of(b"x"),
+            serves: false,
             config: b"a\nb".to_vec(),
             limits: Limits::default(),
             start_deadline: Duration::from_secs(10),
@@ -141,6 +145,8 @@ mod tests {
         let spec = spec();
         let label = spec.to_label().unwrap();
         assert_eq!(Spec::from_label(&label).unwrap(), spec);
+        let serving = Spec { serves: true, ..spec.clone() };
+        assert_eq!(Spec::from_label(&serving.to_label().unwrap()).unwrap(), serving);
         let newer = [b"{\"of a newer hotd\":1,", &label[1..]].concat();
         assert_eq!(Spec::from_label(&newer).unwrap(), spec);
     }

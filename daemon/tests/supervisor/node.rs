@@ -157,6 +157,7 @@ pub(crate) fn spec(id: u64) -> Spec {
         release: 1,
         version: "1.0.0".into(),
         digest: SUBJECT.digest(),
+        serves: false,
         config: Vec::new(),
         limits: hot_wire::spawn::Limits::default(),
         start_deadline: DEADLINE,

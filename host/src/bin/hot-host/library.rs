@@ -33,6 +33,12 @@ pub(crate) enum StartError {
         /// The ABI that the table claims.
         found: u32,
     },
+    /// Nothing in it could answer the requests that its routes bring.
+    #[error(
+        "the module's metadata has routes and its table has no `handle` to answer their requests: expected both, or \
+         neither as in a background module. Add `handle`, or take `routes` out of the metadata"
+    )]
+    NoHandle,
     /// The module's `start` failed.
     #[error("the module's start failed: {0}")]
     Start(String),
@@ -43,7 +49,7 @@ impl StartError {
     pub(crate) const fn stage(&self) -> Stage {
         match self {
             Self::Load(_) => Stage::Load,
-            Self::NoEntry(_) | Self::NoStart { .. } => Stage::Entry,
+            Self::NoEntry(_) | Self::NoStart { .. } | Self::NoHandle => Stage::Entry,
             Self::Abi { .. } => Stage::Abi,
             Self::Start(_) => Stage::Start,
         }
@@ -65,13 +71,22 @@ unsafe impl Send for Module {}
 unsafe impl Sync for Module {}
 
 impl Module {
-    /// Loads the file and starts the module. `host` and `config` live as long as the process, as the contract asks.
-    pub(crate) fn start(path: &str, host: &'static Host, config: &'static [u8]) -> Result<Self, StartError> {
+    /// Loads the file and starts the module, which `serves` if it has routes. `host` and `config` live as long as the
+    /// process, as the contract asks.
+    pub(crate) fn start(
+        path: &str,
+        host: &'static Host,
+        config: &'static [u8],
+        serves: bool,
+    ) -> Result<Self, StartError> {
         let table = load(path)?;
         if table.abi != ABI {
             return Err(StartError::Abi { found: table.abi });
         }
         let start = table.start.ok_or(StartError::NoStart { size: table.size })?;
+        if serves && table.handle.is_none() {
+            return Err(StartError::NoHandle);
+        }
         let mut this = std::ptr::null_mut();
         let mut why = Slice::EMPTY;
         // SAFETY: the module's function, called once and first, with a table and a config that live as long as the

@@ -140,7 +140,7 @@ fn live(control: &Control, shared: &Shared, start: Start, asked: &Receiver<Ask>)
 fn load(start: Start) -> Result<&'static Engine, StartError> {
     let config = services::install_config(start.config);
     let path = format!("/proc/self/fd/{ARTIFACT}");
-    let module = Module::start(&path, &services::HOST, config)?;
+    let module = Module::start(&path, &services::HOST, config, start.options.serves)?;
     let size = |given: u32| usize::try_from(given).unwrap_or(usize::MAX);
     Ok(Engine::start(module, size(start.options.workers), size(start.options.max_exchanges)))
 }
