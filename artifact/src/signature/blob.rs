@@ -1,10 +1,10 @@
 //! [`Signature`]: the blob inside the armour, parsed, and the check of it against a file's hash.
 
 use rsa::signature::Verifier as _;
-use sha2::Digest as _;
 
 use super::armour;
 use super::error::SignatureError;
+use super::hashes::Hash;
 use super::key::{KeyError, PublicKey};
 
 const MAGIC: &[u8] = b"SSHSIG";
@@ -17,26 +17,6 @@ pub struct Signature {
     namespace: String,
     hash: Hash,
     inner: ssh_key::Signature,
-}
-
-/// How the signed file was hashed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hash {
-    /// `sha256`
-    Sha256,
-    /// `sha512`, what `ssh-keygen` uses unless told
-    Sha512,
-}
-
-impl Hash {
-    /// The name in the blob.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Sha256 => "sha256",
-            Self::Sha512 => "sha512",
-        }
-    }
 }
 
 impl Signature {
@@ -168,46 +148,4 @@ pub(super) fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
     let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     out.extend(len.to_be_bytes());
     out.extend_from_slice(bytes);
-}
-
-/// SHA-256, and beside it SHA-512 where a signature needs that, of the same bytes in one pass.
-#[derive(Debug, Clone)]
-pub(crate) struct Hashers {
-    sha256: sha2::Sha256,
-    sha512: Option<sha2::Sha512>,
-}
-
-/// The results of [`Hashers`].
-#[derive(Debug, Clone)]
-pub(crate) struct Digests {
-    pub(crate) identity: crate::Sha256,
-    sha512: Option<Vec<u8>>,
-}
-
-impl Hashers {
-    pub(crate) fn new(hash: Hash) -> Self {
-        let sha512 = (hash == Hash::Sha512).then(sha2::Sha512::new);
-        Self { sha256: sha2::Sha256::new(), sha512 }
-    }
-
-    pub(crate) fn update(&mut self, bytes: &[u8]) {
-        self.sha256.update(bytes);
-        if let Some(sha512) = &mut self.sha512 {
-            sha512.update(bytes);
-        }
-    }
-
-    pub(crate) fn finish(self) -> Digests {
-        Digests {
-            identity: crate::Sha256::from_bytes(self.sha256.finalize().into()),
-            sha512: self.sha512.map(|hasher| hasher.finalize().to_vec()),
-        }
-    }
-}
-
-impl Digests {
-    /// The digest that signatures with the hash of these hashers are of.
-    pub(crate) fn signed(&self) -> &[u8] {
-        self.sha512.as_deref().unwrap_or(self.identity.as_bytes())
-    }
 }

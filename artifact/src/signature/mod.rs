@@ -8,13 +8,15 @@ mod agent;
 mod armour;
 mod blob;
 mod error;
+mod hashes;
 mod key;
 mod sign;
 
 pub use agent::{Agent, AgentError, Identity};
-pub(crate) use blob::Hashers;
-pub use blob::{Hash, Signature};
+pub use blob::Signature;
 pub use error::SignatureError;
+pub(crate) use hashes::Hashers;
+pub use hashes::{FileHashes, Hash};
 pub use key::{KeyError, PublicKey};
 pub use sign::{GeneratedKey, SignError, Signer, generate_key, sign, sign_with};
 

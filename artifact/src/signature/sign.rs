@@ -10,7 +10,8 @@ use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey};
 use thiserror::Error;
 
 use super::agent::{Agent, AgentError};
-use super::blob::{Hash, Hashers, Signature, inner_signature, signed_data};
+use super::blob::{Signature, inner_signature, signed_data};
+use super::hashes::{Hash, Hashers};
 use super::key::{KeyError, PublicKey};
 use crate::reader::{ReadAt, for_each_piece};
 

@@ -10,7 +10,7 @@ use crate::testing::{Question, key, keygen_sign, keygen_verify, public, run};
 const BYTES: &[u8] = b"what is signed";
 const NAMESPACE: &str = "hot-module";
 
-fn digests(hash: Hash, bytes: &[u8]) -> blob::Digests {
+fn digests(hash: Hash, bytes: &[u8]) -> hashes::Digests {
     let mut hashers = Hashers::new(hash);
     hashers.update(bytes);
     hashers.finish()
@@ -351,6 +351,9 @@ fn one_pass_gives_both_digests() {
     assert_eq!(both.identity, Sha256::of(BYTES));
     assert_eq!(both.signed().len(), 64);
     assert_eq!(digests(Hash::Sha256, BYTES).signed(), Sha256::of(BYTES).as_bytes());
+    let hashes = FileHashes::of(BYTES).unwrap();
+    assert_eq!(hashes.by(Hash::Sha256), Sha256::of(BYTES).as_bytes());
+    assert_eq!(hashes.by(Hash::Sha512), both.signed());
 }
 
 proptest! {

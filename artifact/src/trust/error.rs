@@ -6,6 +6,30 @@ use thiserror::Error;
 
 use crate::ModuleName;
 use crate::refusal::Refusal;
+use crate::signature::SignatureError;
+
+/// Why a signature does not let a module in.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum JudgeError {
+    /// The signature does not count.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    /// The signer is not allowed.
+    #[error(transparent)]
+    Signer(#[from] SignerError),
+}
+
+impl JudgeError {
+    /// The same in four parts and with a stable code.
+    #[must_use]
+    pub fn refusal(&self) -> Refusal {
+        match self {
+            Self::Signature(error) => error.refusal(),
+            Self::Signer(error) => error.refusal(),
+        }
+    }
+}
 
 /// Why the key of a signature is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

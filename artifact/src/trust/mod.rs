@@ -13,13 +13,13 @@ mod time;
 use std::time::SystemTime;
 
 pub use allowed_signers::{AllowedSigners, Note};
-pub use error::SignerError;
+pub use error::{JudgeError, SignerError};
 pub(crate) use glob::matches as pattern_matches;
 pub use lines::{AllowedSignersError, LineProblem};
 pub use modules::{ModuleRules, ModuleRulesError};
 
-use crate::signature::Signature;
-use crate::{ModuleName, signature};
+use crate::ModuleName;
+use crate::signature::{FileHashes, MODULE_NAMESPACE, Signature};
 
 /// Whose signatures a node accepts, for which modules.
 #[derive(Debug, Clone)]
@@ -40,7 +40,34 @@ pub enum Validity {
     AnyTime,
 }
 
+/// Who signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// The principal.
+    pub principal: String,
+    /// Fingerprint of the key.
+    pub fingerprint: String,
+}
+
 impl Trust {
+    /// Judges an armoured signature of a module's file by the file's hashes alone, for those who don't have its bytes
+    /// yet: whether a push of them would be let in. What may be loaded is for [`crate::Verified`] to say.
+    ///
+    /// # Errors
+    /// Whatever [`crate::Verified::admit`] would say of the signature and its signer.
+    pub fn judge(
+        &self,
+        armoured: &[u8],
+        hashes: &FileHashes,
+        module: &ModuleName,
+        validity: Validity,
+    ) -> Result<Signed, JudgeError> {
+        let signature = Signature::parse(armoured)?;
+        signature.check(MODULE_NAMESPACE, hashes.by(signature.hash()))?;
+        let principal = self.principal(&signature, module, validity)?;
+        Ok(Signed { principal, fingerprint: signature.key().fingerprint() })
+    }
+
     /// Who signed `module`: the first principal of the entry that allows the key and that may sign this module.
     ///
     /// # Errors
@@ -51,7 +78,7 @@ impl Trust {
         module: &ModuleName,
         validity: Validity,
     ) -> Result<String, SignerError> {
-        let principals = self.signers.principals(signature.key(), signature::MODULE_NAMESPACE, validity)?;
+        let principals = self.signers.principals(signature.key(), MODULE_NAMESPACE, validity)?;
         match principals.iter().find(|principal| self.modules.allow(module, principal)) {
             Some(principal) => Ok(principal.clone()),
             None => {

@@ -232,3 +232,28 @@ fn a_module_may_be_closed_to_a_signer() {
     let refusal = ask(trust(&[("pay", "carla")])).unwrap_err().refusal();
     assert_eq!((refusal.code, refusal.found.as_str()), ("signer.not_for_module", "berta, anna"));
 }
+
+#[test]
+fn hashes_are_enough_to_judge_a_signature() {
+    let text = format!("anna namespaces=\"hot-module\" {}\n", public("ed25519"));
+    let trust = Trust {
+        signers: AllowedSigners::parse(&text, Path::new("allowed")).unwrap(),
+        modules: ModuleRules::new([("pay".to_owned(), vec!["anna".to_owned()])]).unwrap(),
+    };
+    let judge = |armoured: &str, bytes: &[u8], module: &str| {
+        let hashes = FileHashes::of(bytes).unwrap();
+        trust
+            .judge(armoured.as_bytes(), &hashes, &module.parse().unwrap(), at(NOW))
+            .map(|signed| signed.principal)
+            .map_err(|error| error.refusal().code)
+    };
+    for hash in ["hashalg=sha256", "hashalg=sha512"] {
+        let armoured = keygen_sign("ed25519", NAMESPACE, &["-O", hash], b"bytes");
+        assert_eq!(judge(&armoured, b"bytes", "pay").as_deref(), Ok("anna"), "{hash}");
+        assert_eq!(judge(&armoured, b"other", "pay"), Err("signature.other_bytes"), "{hash}");
+        assert_eq!(judge(&armoured, b"bytes", "greeter"), Err("signer.not_for_module"), "{hash}");
+    }
+    let foreign = keygen_sign("other", NAMESPACE, &[], b"bytes");
+    assert_eq!(judge(&foreign, b"bytes", "pay"), Err("signer.not_allowed"));
+    assert_eq!(judge("", b"bytes", "pay"), Err("signature.missing"));
+}
