@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use hot_artifact::trust::{AllowedSigners, ModuleRules, Trust};
+use hot_artifact::trust::{AllowedSigners, ModuleRules, Revoked, Trust};
 use hot_artifact::{Checks, DEFAULT_MAX_SIZE, Node, Verified, VerifyError};
 
 use crate::failure::Failure;
@@ -29,7 +29,7 @@ pub(crate) fn read(path: &Path) -> Result<Trust, Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
     let signers =
         AllowedSigners::parse(&text, path).map_err(|error| Failure::failed("signers.malformed", error))?;
-    Ok(Trust { signers, modules: ModuleRules::default() })
+    Ok(Trust { signers, revoked: Revoked::default(), modules: ModuleRules::default() })
 }
 
 /// Checks everything that a node like this machine would.

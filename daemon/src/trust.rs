@@ -1,4 +1,4 @@
-//! Whose signatures this node accepts, read anew when the operator changes the file.
+//! Whose signatures this node accepts, read anew when the operator changes a file.
 //!
 //! Knows when to read; how is the config's, and what the file means is `hot-artifact`'s.
 
@@ -15,7 +15,7 @@ use crate::config;
 #[derive(Debug)]
 pub struct Trusted {
     trust: Trust,
-    stamp: Option<Stamp>,
+    stamps: Stamps,
 }
 
 impl Trusted {
@@ -34,7 +34,10 @@ struct Stamp {
     inode: u64,
 }
 
-/// The file of allowed signers with the rules for modules; clones are the same.
+/// Of the allowed signers, and of the revoked keys.
+type Stamps = [Option<Stamp>; 2];
+
+/// The files of allowed signers and of revoked keys with the rules for modules; clones are the same.
 #[derive(Clone, Debug)]
 pub struct TrustFiles {
     config: Arc<config::Trust>,
@@ -42,22 +45,21 @@ pub struct TrustFiles {
 }
 
 impl TrustFiles {
-    /// Reads the file for the first time: a node does not start with one that it can't read.
+    /// Reads the files for the first time: a node does not start with one that it can't read.
     pub fn open(config: config::Trust) -> Result<Self, config::TrustError> {
         let trusted = read(&config)?;
         Ok(Self { config: Arc::new(config), current: Arc::new(Mutex::new(Arc::new(trusted))) })
     }
 
-    /// What is trusted now. When the file has changed and can't be read or has mistakes, what was trusted before stays,
+    /// What is trusted now. When a file has changed and can't be read or has mistakes, what was trusted before stays,
     /// and the log says so: a slip of the editor must neither open the door nor lock everybody out.
     #[must_use]
     pub fn current(&self) -> Arc<Trusted> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let path = &self.config.allowed_signers;
-        if stamp(path) != current.stamp {
+        if stamps(&self.config) != current.stamps {
             match read(&self.config) {
                 Ok(trusted) => {
-                    tracing::info!(file = %path.display(), "the file of allowed signers was read anew");
+                    tracing::info!("the allowed signers and the revoked keys were read anew");
                     *current = Arc::new(trusted);
                 }
                 Err(error) => {
@@ -70,6 +72,10 @@ impl TrustFiles {
     }
 }
 
+fn stamps(config: &config::Trust) -> Stamps {
+    [stamp(&config.allowed_signers), config.revoked.as_deref().and_then(stamp)]
+}
+
 fn stamp(path: &Path) -> Option<Stamp> {
     let metadata = path.metadata().ok()?;
     Some(Stamp { modified: metadata.modified().ok()?, size: metadata.size(), inode: metadata.ino() })
@@ -77,47 +83,78 @@ fn stamp(path: &Path) -> Option<Stamp> {
 
 fn read(config: &config::Trust) -> Result<Trusted, config::TrustError> {
     // Before the bytes: a change in between is then noticed at the next look.
-    let stamp = stamp(&config.allowed_signers);
+    let stamps = stamps(config);
     let trust = config.load()?;
     for note in trust.signers.notes() {
         let file = config.allowed_signers.display();
         tracing::warn!(%file, ?note, "a line of the file of allowed signers does not count");
     }
-    Ok(Trusted { trust, stamp })
+    Ok(Trusted { trust, stamps })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hot_artifact::signature::{MODULE_NAMESPACE, generate_key};
+    use hot_artifact::signature::{MODULE_NAMESPACE, PublicKey, generate_key};
     use hot_artifact::trust::ModuleRules;
 
     fn line(who: &str) -> String {
         format!("{who} namespaces=\"hot-module\" {}\n", generate_key(who).unwrap().public)
     }
 
+    /// As an editor does it: another file takes the name, so that no two changes look alike.
+    fn replace(path: &Path, text: &str) {
+        let fresh = path.with_extension("fresh");
+        std::fs::write(&fresh, text).unwrap();
+        std::fs::rename(&fresh, path).unwrap();
+    }
+
     #[test]
     fn a_change_counts_and_a_mistake_does_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("allowed_signers");
-        let replace = |text: &str| {
-            // As an editor does it: another file takes the name, so that no two changes look alike.
-            let fresh = dir.path().join("fresh");
-            std::fs::write(&fresh, text).unwrap();
-            std::fs::rename(&fresh, &path).unwrap();
-        };
-        replace(&line("ada"));
-        let config = config::Trust { allowed_signers: path.clone(), modules: ModuleRules::default() };
+        replace(&path, &line("ada"));
+        let config =
+            config::Trust { allowed_signers: path.clone(), revoked: None, modules: ModuleRules::default() };
         let files = TrustFiles::open(config).unwrap();
         let keys = || files.current().trust().signers.keys(MODULE_NAMESPACE).len();
         assert_eq!(keys(), 1);
-        replace(&format!("{}{}", line("ada"), line("grace")));
+        replace(&path, &format!("{}{}", line("ada"), line("grace")));
         assert_eq!(keys(), 2);
-        replace("ada this is no key\n");
+        replace(&path, "ada this is no key\n");
         assert_eq!(keys(), 2, "what was trusted stays");
         std::fs::remove_file(&path).unwrap();
         assert_eq!(keys(), 2);
-        replace(&line("grace"));
+        replace(&path, &line("grace"));
         assert_eq!(keys(), 1);
+    }
+
+    #[test]
+    fn revoked_keys_are_read_anew_and_must_be_understood() {
+        let dir = tempfile::tempdir().unwrap();
+        let (signers, revoked) = (dir.path().join("allowed_signers"), dir.path().join("revoked"));
+        let ada = line("ada");
+        let public = ada.split_once("\" ").unwrap().1;
+        let key = PublicKey::from_openssh(public).unwrap();
+        replace(&signers, &ada);
+        let config = config::Trust {
+            allowed_signers: signers,
+            revoked: Some(revoked.clone()),
+            modules: ModuleRules::default(),
+        };
+        let missing = TrustFiles::open(config.clone()).unwrap_err();
+        assert!(crate::describe(&missing).contains("take `revoked` out of [trust]"), "{missing}");
+        replace(&revoked, "nonsense\n");
+        assert!(TrustFiles::open(config.clone()).unwrap_err().to_string().contains("revoked:1: found"));
+        replace(&revoked, "# none yet\n");
+        let files = TrustFiles::open(config).unwrap();
+        let is_revoked = || files.current().trust().revoked.key(&key).is_some();
+        assert!(!is_revoked());
+        replace(&revoked, public);
+        assert!(is_revoked());
+        replace(&revoked, "nonsense\n");
+        assert!(is_revoked(), "what was revoked stays so");
+        replace(&revoked, "");
+        assert!(!is_revoked());
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::blob::{put_string, take_string, take_u32};
 use super::key::PublicKey;
+use super::wire::{Wire, put_string};
 
 const FAILURE: u8 = 5;
 const REQUEST_IDENTITIES: u8 = 11;
@@ -116,14 +116,15 @@ impl Agent {
     pub fn identities(&mut self) -> Result<Vec<Identity>, AgentError> {
         let answer = self.ask(&[REQUEST_IDENTITIES], LIST_DEADLINE)?;
         let cut_short = || self.protocol("a list of keys that was cut short");
-        let Some((&IDENTITIES_ANSWER, mut rest)) = answer.split_first() else {
+        let mut wire = Wire::new(&answer);
+        if wire.u8() != Some(IDENTITIES_ANSWER) {
             return Err(self.protocol("something else than a list of keys"));
-        };
-        let count = take_u32(&mut rest).ok_or_else(cut_short)?;
+        }
+        let count = wire.u32().ok_or_else(cut_short)?;
         let mut identities = Vec::new();
         for _ in 0..count {
-            let blob = take_string(&mut rest).ok_or_else(cut_short)?;
-            let comment = take_string(&mut rest).ok_or_else(cut_short)?;
+            let blob = wire.string().ok_or_else(cut_short)?;
+            let comment = wire.string().ok_or_else(cut_short)?;
             if let Ok(key) = PublicKey::from_blob(blob) {
                 identities.push(Identity { key, comment: String::from_utf8_lossy(comment).into_owned() });
             }
@@ -138,12 +139,13 @@ impl Agent {
         put_string(&mut request, data);
         request.extend(FLAG_RSA_SHA2_512.to_be_bytes());
         let answer = self.ask(&request, SIGN_DEADLINE)?;
-        match answer.split_first() {
-            Some((&SIGN_RESPONSE, mut rest)) => match take_string(&mut rest) {
-                Some(signature) if rest.is_empty() => Ok(signature.to_vec()),
+        let mut wire = Wire::new(&answer);
+        match wire.u8() {
+            Some(SIGN_RESPONSE) => match wire.string() {
+                Some(signature) if wire.is_empty() => Ok(signature.to_vec()),
                 _ => Err(self.protocol("a signature that was cut short")),
             },
-            Some((&FAILURE, _)) => Err(AgentError::Refused { fingerprint: key.fingerprint() }),
+            Some(FAILURE) => Err(AgentError::Refused { fingerprint: key.fingerprint() }),
             _ => Err(self.protocol("something else than a signature")),
         }
     }

@@ -1,11 +1,12 @@
 //! [`Signature`]: the blob inside the armour, parsed, and the check of it against a file's hash.
 
-use rsa::signature::Verifier as _;
-
 use super::armour;
+use super::certificate::{Certificate, CertificateError};
 use super::error::SignatureError;
 use super::hashes::Hash;
 use super::key::{KeyError, PublicKey};
+use super::value::{Value, Wrong};
+use super::wire::{Wire, put_string};
 
 const MAGIC: &[u8] = b"SSHSIG";
 const VERSION: u32 = 1;
@@ -13,10 +14,44 @@ const VERSION: u32 = 1;
 /// A signature of a file, well-formed but not yet checked against anything.
 #[derive(Debug, Clone)]
 pub struct Signature {
-    key: PublicKey,
+    maker: Maker,
     namespace: String,
     hash: Hash,
-    inner: ssh_key::Signature,
+    value: Value,
+}
+
+/// What a signature names as its key.
+#[derive(Debug, Clone)]
+enum Maker {
+    Key(Box<PublicKey>),
+    Certificate(Box<Certificate>),
+}
+
+impl Maker {
+    fn from_blob(blob: &[u8]) -> Result<Self, SignatureError> {
+        let key_error = |error| match error {
+            KeyError::Malformed => SignatureError::Malformed { problem: "a public key that is malformed" },
+            KeyError::Unsupported { found } => SignatureError::UnsupportedKey { found },
+        };
+        if !Certificate::is_one(blob) {
+            return PublicKey::from_blob(blob).map(Box::new).map(Self::Key).map_err(key_error);
+        }
+        match Certificate::from_blob(blob) {
+            Ok(certificate) => Ok(Self::Certificate(Box::new(certificate))),
+            Err(CertificateError::Key(error)) => Err(key_error(error)),
+            Err(CertificateError::Malformed) => {
+                Err(SignatureError::Malformed { problem: "a certificate that is malformed" })
+            }
+            Err(CertificateError::NotSigned) => Err(SignatureError::ForgedCertificate),
+        }
+    }
+
+    fn key(&self) -> &PublicKey {
+        match self {
+            Self::Key(key) => key,
+            Self::Certificate(certificate) => certificate.key(),
+        }
+    }
 }
 
 impl Signature {
@@ -30,25 +65,23 @@ impl Signature {
     pub fn parse(armoured: &[u8]) -> Result<Self, SignatureError> {
         let blob = armour::decode(armoured)?;
         let malformed = |problem| SignatureError::Malformed { problem };
-        let mut rest = blob.strip_prefix(MAGIC).ok_or_else(|| malformed("no SSHSIG inside the armour"))?;
-        let version = take_u32(&mut rest).ok_or_else(|| malformed("a blob that was cut short"))?;
+        let rest = blob.strip_prefix(MAGIC).ok_or_else(|| malformed("no SSHSIG inside the armour"))?;
+        let mut wire = Wire::new(rest);
+        let version = wire.u32().ok_or_else(|| malformed("a blob that was cut short"))?;
         if version != VERSION {
             return Err(SignatureError::UnknownVersion { found: version });
         }
-        let mut field = || take_string(&mut rest).ok_or_else(|| malformed("a blob that was cut short"));
-        let (key, namespace, reserved, hash, inner) = (field()?, field()?, field()?, field()?, field()?);
-        if !rest.is_empty() {
+        let mut field = || wire.string().ok_or_else(|| malformed("a blob that was cut short"));
+        let (maker, namespace, reserved, hash, value) = (field()?, field()?, field()?, field()?, field()?);
+        if !wire.is_empty() {
             return Err(malformed("bytes behind the end of the blob"));
         }
         if !reserved.is_empty() {
             return Err(malformed("content in its reserved field"));
         }
-        let key = PublicKey::from_blob(key).map_err(|error| match error {
-            KeyError::Malformed => malformed("a public key that is malformed"),
-            KeyError::Unsupported { found } => SignatureError::UnsupportedKey { found },
-        })?;
+        let maker = Maker::from_blob(maker)?;
         let namespace = match std::str::from_utf8(namespace) {
-            Ok(text) if !text.is_empty() => text.to_owned(),
+            Ok(text) if !text.is_empty() && !text.contains('\0') => text.to_owned(),
             _ => return Err(malformed("a namespace that is empty or not text")),
         };
         let hash = match hash {
@@ -60,15 +93,25 @@ impl Signature {
                 });
             }
         };
-        let inner =
-            inner_signature(&key, inner).ok_or_else(|| malformed("a signature value that is malformed"))?;
-        Ok(Self { key, namespace, hash, inner })
+        let value = Value::parse(maker.key(), value)
+            .ok_or_else(|| malformed("a signature value that is malformed"))?;
+        Ok(Self { maker, namespace, hash, value })
     }
 
-    /// The key that it says it was made with. Nothing is known of it before [`Self::check`].
+    /// The key that it says it was made with; of a certificate, the one that it is about. Nothing is known of it before
+    /// [`Self::check`].
     #[must_use]
-    pub const fn key(&self) -> &PublicKey {
-        &self.key
+    pub fn key(&self) -> &PublicKey {
+        self.maker.key()
+    }
+
+    /// The certificate that it was made with, if it was one.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&Certificate> {
+        match &self.maker {
+            Maker::Key(_) => None,
+            Maker::Certificate(certificate) => Some(certificate),
+        }
     }
 
     /// What it was made for.
@@ -86,7 +129,8 @@ impl Signature {
     /// Checks that it was made by its key, for `namespace`, of the file that has `digest` (by [`Self::hash`]).
     ///
     /// # Errors
-    /// [`SignatureError::WrongNamespace`] or [`SignatureError::NotForTheseBytes`].
+    /// [`SignatureError::WrongNamespace`], [`SignatureError::NotForTheseBytes`], or, of a security key,
+    /// [`SignatureError::NotTouched`].
     pub fn check(&self, namespace: &str, digest: &[u8]) -> Result<(), SignatureError> {
         if self.namespace != namespace {
             return Err(SignatureError::WrongNamespace {
@@ -95,9 +139,14 @@ impl Signature {
             });
         }
         let message = signed_data(namespace, self.hash, digest);
-        match self.key.data().verify(&message, &self.inner) {
+        match self.value.check(self.key(), &message) {
             Ok(()) => Ok(()),
-            Err(_) => Err(SignatureError::NotForTheseBytes { fingerprint: self.key.fingerprint() }),
+            Err(Wrong::OtherData) => {
+                Err(SignatureError::NotForTheseBytes { fingerprint: self.key().fingerprint() })
+            }
+            Err(Wrong::NotTouched) => {
+                Err(SignatureError::NotTouched { fingerprint: self.key().fingerprint() })
+            }
         }
     }
 
@@ -119,33 +168,4 @@ pub(super) fn signed_data(namespace: &str, hash: Hash, digest: &[u8]) -> Vec<u8>
         put_string(&mut data, field);
     }
     data
-}
-
-/// The signature value, if it has one spelling and is one that `key` can make.
-pub(super) fn inner_signature(key: &PublicKey, bytes: &[u8]) -> Option<ssh_key::Signature> {
-    let signature = ssh_key::Signature::try_from(bytes).ok()?;
-    let spelled = Vec::try_from(signature.clone()).ok()?;
-    (spelled == bytes && key.signs_with(&signature.algorithm())).then_some(signature)
-}
-
-pub(super) fn take_u32(rest: &mut &[u8]) -> Option<u32> {
-    let (head, tail) = rest.split_first_chunk()?;
-    *rest = tail;
-    Some(u32::from_be_bytes(*head))
-}
-
-/// A `string` of RFC 4251: its length as 32 bits, then its bytes.
-pub(super) fn take_string<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let mut after = *rest;
-    let len = usize::try_from(take_u32(&mut after)?).ok()?;
-    let (head, tail) = after.split_at_checked(len)?;
-    *rest = tail;
-    Some(head)
-}
-
-pub(super) fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
-    // Every caller's bytes come out of a text or frame that is bounded far below 4 GiB.
-    let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    out.extend(len.to_be_bytes());
-    out.extend_from_slice(bytes);
 }

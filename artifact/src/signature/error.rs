@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::key::SUPPORTED;
 use crate::refusal::{Refusal, quoted};
 
 /// Why a signature is not accepted for a file.
@@ -38,6 +39,13 @@ pub enum SignatureError {
         /// The namespace that is accepted here.
         expected: String,
     },
+    /// Made with a certificate that its authority did not sign.
+    ForgedCertificate,
+    /// Made with a security key that nobody touched.
+    NotTouched {
+        /// Fingerprint of the key.
+        fingerprint: String,
+    },
     /// A valid signature of other bytes, or no valid one at all.
     NotForTheseBytes {
         /// Fingerprint of the key that it names.
@@ -70,7 +78,7 @@ impl SignatureError {
             Self::UnsupportedKey { found } => new(
                 "signature.key",
                 found.clone(),
-                "a key of kind ed25519, ecdsa (p256, p384) or rsa (3072 to 4096 bits)",
+                &format!("a key of kind {SUPPORTED}"),
                 "make one with `ssh-keygen -t ed25519`".into(),
             ),
             Self::WrongNamespace { found, expected } => new(
@@ -78,6 +86,18 @@ impl SignatureError {
                 format!("namespace {}", quoted(found)),
                 &format!("`{expected}`"),
                 format!("sign with ssh-keygen -Y sign -n {expected}"),
+            ),
+            Self::ForgedCertificate => new(
+                "signature.certificate",
+                "a certificate that the authority it names did not sign".into(),
+                "a certificate as the authority made it",
+                "have it made anew with `ssh-keygen -s AUTHORITY -I ID -n PRINCIPAL KEY.pub`".into(),
+            ),
+            Self::NotTouched { fingerprint } => new(
+                "signature.not_touched",
+                format!("one by the security key {fingerprint} that nobody touched"),
+                "a signature that a person confirmed by touching the key",
+                "sign with a key that was made without -O no-touch-required".into(),
             ),
             Self::NotForTheseBytes { fingerprint } => new(
                 "signature.other_bytes",

@@ -7,18 +7,24 @@
 mod agent;
 mod armour;
 mod blob;
+mod certificate;
 mod error;
 mod hashes;
 mod key;
+mod private;
 mod sign;
+mod value;
+mod wire;
 
 pub use agent::{Agent, AgentError, Identity};
 pub use blob::Signature;
+pub use certificate::Certificate;
 pub use error::SignatureError;
 pub(crate) use hashes::Hashers;
 pub use hashes::{FileHashes, Hash};
 pub use key::{KeyError, PublicKey};
 pub use sign::{GeneratedKey, SignError, Signer, generate_key, sign, sign_with};
+pub(crate) use wire::Wire;
 
 use crate::ModuleName;
 

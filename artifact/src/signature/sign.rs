@@ -1,5 +1,6 @@
 //! Making signatures: with an OpenSSH private key file or with ssh-agent.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -10,24 +11,30 @@ use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey};
 use thiserror::Error;
 
 use super::agent::{Agent, AgentError};
-use super::blob::{Signature, inner_signature, signed_data};
+use super::blob::{Signature, signed_data};
 use super::hashes::{Hash, Hashers};
 use super::key::{KeyError, PublicKey};
+use super::private::EcdsaKey;
 use crate::reader::{ReadAt, for_each_piece};
 
 /// Largest private key file that is read: one of a 4096-bit RSA key has 3.4 KiB.
 const MAX_KEY_FILE: u64 = 64 * 1024;
 
 /// A key that can sign, wherever its private half is.
-#[derive(Debug)]
 pub struct Signer {
     public: PublicKey,
     private: Private,
 }
 
-#[derive(Debug)]
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signer").field("public", &self.public).finish_non_exhaustive()
+    }
+}
+
 enum Private {
     File(Box<PrivateKey>),
+    Ecdsa(Box<EcdsaKey>),
     Agent(Agent),
 }
 
@@ -61,6 +68,12 @@ pub enum SignError {
         /// The key file.
         path: PathBuf,
     },
+    /// The file says how to reach a key that is in a security key.
+    #[error("the key {} is in a security key; add it to ssh-agent with `ssh-add {}` and sign with the agent", path.display(), path.display())]
+    SecurityKey {
+        /// The key file.
+        path: PathBuf,
+    },
     /// A key of a kind or strength that no node would accept.
     #[error("can't sign with this key")]
     Key(#[from] KeyError),
@@ -89,6 +102,10 @@ impl Signer {
         if ["ssh-", "ecdsa-", "sk-"].iter().any(|start| text.starts_with(start.as_bytes())) {
             return Err(SignError::PublicKey { path: path.to_owned() });
         }
+        if let Some((public, key)) = EcdsaKey::read(&text) {
+            let private = Private::Ecdsa(Box::new(key));
+            return Ok(Self { public: PublicKey::from_blob(&public)?, private });
+        }
         let Ok(private) = PrivateKey::from_openssh(&text) else {
             return Err(SignError::NotAKey { path: path.to_owned() });
         };
@@ -98,7 +115,11 @@ impl Signer {
         let Ok(blob) = private.public_key().to_bytes() else {
             return Err(SignError::NotAKey { path: path.to_owned() });
         };
-        Ok(Self { public: PublicKey::from_blob(&blob)?, private: Private::File(Box::new(private)) })
+        let public = PublicKey::from_blob(&blob)?;
+        if public.is_in_security_key() {
+            return Err(SignError::SecurityKey { path: path.to_owned() });
+        }
+        Ok(Self { public, private: Private::File(Box::new(private)) })
     }
 
     /// A signer with a key that `agent` holds, one of its [`Agent::identities`].
@@ -115,18 +136,16 @@ impl Signer {
 
     /// The signature value, in SSH's wire format, of `data`.
     fn value(&mut self, data: &[u8]) -> Result<Vec<u8>, SignError> {
-        match &mut self.private {
-            Private::Agent(agent) => Ok(agent.sign(&self.public, data)?),
-            Private::File(private) => {
-                let signature = match private.key_data() {
-                    KeypairData::Rsa(pair) => sign_rsa(pair, data),
-                    pair => pair.try_sign(data).ok(),
-                };
-                signature
-                    .and_then(|signature| Vec::try_from(signature).ok())
-                    .ok_or_else(|| SignError::Failed { fingerprint: self.public.fingerprint() })
+        let value = match &mut self.private {
+            Private::Agent(agent) => return Ok(agent.sign(&self.public, data)?),
+            Private::Ecdsa(key) => key.sign(data),
+            Private::File(private) => match private.key_data() {
+                KeypairData::Rsa(pair) => sign_rsa(pair, data),
+                pair => pair.try_sign(data).ok(),
             }
-        }
+            .and_then(|signature| Vec::try_from(signature).ok()),
+        };
+        value.ok_or_else(|| SignError::Failed { fingerprint: self.public.fingerprint() })
     }
 }
 
@@ -185,12 +204,10 @@ pub fn sign_with(
     for_each_piece(reader, |piece| hashers.update(piece)).map_err(SignError::Read)?;
     let digests = hashers.finish();
     let value = signer.value(&signed_data(namespace, hash, digests.signed()))?;
-    let failed = || SignError::Failed { fingerprint: signer.public.fingerprint() };
-    inner_signature(&signer.public, &value).ok_or_else(failed)?;
     let armoured = Signature::armoured(&signer.public, namespace, hash, &value);
     match Signature::parse(armoured.as_bytes()).and_then(|made| made.check(namespace, digests.signed())) {
         Ok(()) => Ok(armoured),
-        Err(_) => Err(failed()),
+        Err(_) => Err(SignError::Failed { fingerprint: signer.public.fingerprint() }),
     }
 }
 
@@ -203,8 +220,8 @@ pub struct GeneratedKey {
     pub public: String,
 }
 
-impl std::fmt::Debug for GeneratedKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for GeneratedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GeneratedKey").field("public", &self.public).finish_non_exhaustive()
     }
 }

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::lines::{self, AllowedSignersError, Entry, Line, LineProblem};
-use super::{SignerError, Validity, glob, time};
-use crate::signature::PublicKey;
+use super::lines::{self, AllowedSignersError, Entry, Line, LineProblem, Names};
+use super::{SignerError, Validity, certified, glob, time};
+use crate::signature::{Certificate, PublicKey, Signature};
 
 /// Largest file: a thousand signers with RSA keys fit ten times.
 const MAX_FILE: usize = 8 << 20;
@@ -13,8 +13,8 @@ const MAX_FILE: usize = 8 << 20;
 /// The keys that may sign.
 ///
 /// Every entry that counts here counts for `ssh-keygen -Y verify` too. Stricter than that: an entry has to name its
-/// namespaces, and principals are literal names. Entries of certificate authorities and of kinds of keys that are not
-/// supported are skipped; [`Self::notes`] says which.
+/// namespaces, and the principals of a key are literal names (those of an authority may be patterns, since a certificate
+/// says the name). Entries that do not count are skipped; [`Self::notes`] says which.
 #[derive(Debug, Clone)]
 pub struct AllowedSigners {
     file: PathBuf,
@@ -77,60 +77,131 @@ impl AllowedSigners {
     pub fn keys(&self, namespace: &str) -> Vec<&PublicKey> {
         let mut keys: Vec<&PublicKey> = Vec::new();
         for (_, entry) in &self.entries {
-            if glob::list_matches(&entry.namespaces, namespace) && !keys.contains(&&entry.key) {
+            let is_key = matches!(entry.names, Names::Key(_));
+            if is_key && glob::list_matches(&entry.namespaces, namespace) && !keys.contains(&&entry.key) {
                 keys.push(&entry.key);
             }
         }
         keys
     }
 
-    /// The principals of the first entry that allows `key` in `namespace`, at the time if that counts. Never empty.
+    /// The principals of the first entry that allows what `signature` was made with, in `namespace`, at the time if
+    /// that counts: those of the key, or those of the certificate that its authority may name. Never empty.
     ///
     /// # Errors
     /// When there is none: what comes closest of "not now", "not in this namespace" and "not at all".
+    pub fn signers(
+        &self,
+        signature: &Signature,
+        namespace: &str,
+        validity: Validity,
+    ) -> Result<Vec<String>, SignerError> {
+        match signature.certificate() {
+            None => self.principals(signature.key(), namespace, validity).map(<[String]>::to_vec),
+            Some(certificate) => self.certified(certificate, namespace, validity),
+        }
+    }
+
+    /// The principals of the first entry that allows `key` in `namespace`, at the time if that counts. Never empty.
+    ///
+    /// # Errors
+    /// As [`Self::signers`].
     pub fn principals(
         &self,
         key: &PublicKey,
         namespace: &str,
         validity: Validity,
     ) -> Result<&[String], SignerError> {
-        let mut out_of_time = None;
-        let mut other_namespace = None;
-        for (line, entry) in self.entries.iter().filter(|(_, entry)| entry.key == *key) {
-            if !glob::list_matches(&entry.namespaces, namespace) {
-                other_namespace.get_or_insert(*line);
-                continue;
-            }
-            match self.out_of_time(*line, entry, validity) {
-                None => return Ok(&entry.principals),
-                Some(error) => out_of_time = out_of_time.or(Some(error)),
+        let mut closest = Closest::default();
+        for (line, entry) in &self.entries {
+            let Names::Key(principals) = &entry.names else { continue };
+            if entry.key == *key && self.allows(*line, entry, namespace, validity, &mut closest) {
+                return Ok(principals);
             }
         }
         let fingerprint = key.fingerprint();
-        Err(match (out_of_time, other_namespace) {
-            (Some(error), _) => error,
-            (None, Some(line)) => SignerError::NotForNamespace {
-                fingerprint,
-                namespace: namespace.to_owned(),
-                file: self.file.clone(),
-                line,
-            },
-            (None, None) => {
-                let near_miss = self.notes.iter().find(|note| note.key.as_ref() == Some(key));
-                SignerError::NotAllowed {
-                    fingerprint,
+        Err(closest.or_else(namespace, &self.file, &fingerprint, || SignerError::NotAllowed {
+            fingerprint: fingerprint.clone(),
+            file: self.file.clone(),
+            near_miss: self.near_miss(key),
+        }))
+    }
+
+    fn certified(
+        &self,
+        certificate: &Certificate,
+        namespace: &str,
+        validity: Validity,
+    ) -> Result<Vec<String>, SignerError> {
+        certified::is_usable(certificate)?;
+        let mut closest = Closest::default();
+        let mut is_authority = false;
+        for (line, entry) in &self.entries {
+            let Names::Authority(patterns) = &entry.names else { continue };
+            if entry.key != *certificate.authority() {
+                continue;
+            }
+            is_authority = true;
+            let principals = certified::principals(certificate, patterns);
+            if !principals.is_empty() && self.allows(*line, entry, namespace, validity, &mut closest) {
+                certified::in_time(certificate, validity)?;
+                return Ok(principals);
+            }
+        }
+        let authority = certificate.authority().fingerprint();
+        let near_miss = self.near_miss(certificate.authority());
+        Err(closest.or_else(namespace, &self.file, &authority, || {
+            let certificate = certified::shown(certificate);
+            if is_authority {
+                let problem = format!("for names that its authority may not give by {}", self.file.display());
+                SignerError::Certificate { certificate, problem }
+            } else {
+                SignerError::AuthorityNotAllowed {
+                    certificate,
+                    authority: authority.clone(),
                     file: self.file.clone(),
-                    near_miss: near_miss.map(|note| (note.line, note.reason)),
+                    near_miss,
                 }
             }
-        })
+        }))
+    }
+
+    /// A line with this key that does not count, and why.
+    fn near_miss(&self, key: &PublicKey) -> Option<(usize, &'static str)> {
+        let note = self.notes.iter().find(|note| note.key.as_ref() == Some(key))?;
+        Some((note.line, note.reason))
+    }
+
+    /// Whether an entry counts in `namespace` and at the time; if not, why, kept for the answer.
+    fn allows(
+        &self,
+        line: usize,
+        entry: &Entry,
+        namespace: &str,
+        validity: Validity,
+        closest: &mut Closest,
+    ) -> bool {
+        if !glob::list_matches(&entry.namespaces, namespace) {
+            closest.other_namespace.get_or_insert(line);
+            return false;
+        }
+        match self.out_of_time(line, entry, validity) {
+            None => true,
+            Some(error) => {
+                closest.out_of_time.get_or_insert(error);
+                false
+            }
+        }
     }
 
     /// Why an entry does not count at the time, if that counts.
     fn out_of_time(&self, line: usize, entry: &Entry, validity: Validity) -> Option<SignerError> {
         let Validity::At(now) = validity else { return None };
         let now = seconds(now);
-        let principal = || entry.principals.join(",");
+        let principal = || match &entry.names {
+            Names::Key(principals) => principals.join(","),
+            Names::Authority(patterns) => patterns.clone(),
+        };
         let place = || format!("{}:{line}", self.file.display());
         if let Some(after) = entry.valid_after.filter(|after| now < *after) {
             return Some(SignerError::NotYetValid {
@@ -144,7 +215,35 @@ impl AllowedSigners {
     }
 }
 
+/// What came closest among the entries that do not count.
+#[derive(Debug, Default)]
+struct Closest {
+    out_of_time: Option<SignerError>,
+    other_namespace: Option<usize>,
+}
+
+impl Closest {
+    fn or_else(
+        self,
+        namespace: &str,
+        file: &Path,
+        fingerprint: &str,
+        other: impl FnOnce() -> SignerError,
+    ) -> SignerError {
+        match (self.out_of_time, self.other_namespace) {
+            (Some(error), _) => error,
+            (None, Some(line)) => SignerError::NotForNamespace {
+                fingerprint: fingerprint.to_owned(),
+                namespace: namespace.to_owned(),
+                file: file.to_owned(),
+                line,
+            },
+            (None, None) => other(),
+        }
+    }
+}
+
 /// Seconds since 1970, as OpenSSH counts them; before that, no key is valid that has a time.
-fn seconds(time: SystemTime) -> i64 {
+pub(super) fn seconds(time: SystemTime) -> i64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }

@@ -45,6 +45,33 @@ pub enum SignerError {
         /// A line there that has the key and does not count, and why.
         near_miss: Option<(usize, &'static str)>,
     },
+    /// The key is revoked, or the certificate, or the authority that made it.
+    Revoked {
+        /// Fingerprint of the key.
+        fingerprint: String,
+        /// What of it is listed.
+        by: &'static str,
+        /// The file of revoked keys.
+        file: PathBuf,
+    },
+    /// The authority of a certificate is not among the allowed signers.
+    AuthorityNotAllowed {
+        /// What the certificate is.
+        certificate: String,
+        /// Fingerprint of the authority.
+        authority: String,
+        /// The file of allowed signers.
+        file: PathBuf,
+        /// A line there that has the authority and does not count, and why.
+        near_miss: Option<(usize, &'static str)>,
+    },
+    /// The certificate is of an allowed authority, and does not count here.
+    Certificate {
+        /// What the certificate is.
+        certificate: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The key is allowed, but not in this namespace.
     NotForNamespace {
         /// Fingerprint of the key.
@@ -63,7 +90,7 @@ pub enum SignerError {
         /// The module.
         module: ModuleName,
     },
-    /// The key is allowed from a later time on.
+    /// The key, or its certificate, is allowed from a later time on.
     NotYetValid {
         /// The principal of the key.
         principal: String,
@@ -72,7 +99,7 @@ pub enum SignerError {
         /// Where that is said: file and line.
         place: String,
     },
-    /// The key was allowed up to an earlier time.
+    /// The key, or its certificate, was allowed up to an earlier time.
     Expired {
         /// The principal of the key.
         principal: String,
@@ -101,6 +128,30 @@ impl SignerError {
                 format!("a key in {}", file.display()),
                 "sign with an allowed key, or have this one added there".to_owned(),
             ),
+            Self::Revoked { fingerprint, by, file } => new(
+                "signer.revoked",
+                format!("key {fingerprint}, revoked by {}: {by}", file.display()),
+                "a key that is not revoked".to_owned(),
+                "sign with another key".to_owned(),
+            ),
+            Self::AuthorityNotAllowed { certificate, authority, file, near_miss } => new(
+                "signer.authority_not_allowed",
+                match near_miss {
+                    Some((line, why)) => format!(
+                        "{certificate} by the authority {authority}, whose entry in line {line} does not count: {why}"
+                    ),
+                    None => format!("{certificate} by the authority {authority}"),
+                },
+                format!("an authority that {} allows with cert-authority", file.display()),
+                "sign with an allowed key, or have the authority added there".to_owned(),
+            ),
+            Self::Certificate { certificate, problem } => new(
+                "signer.certificate",
+                format!("{certificate}, {problem}"),
+                "a user's certificate without critical options for a principal that its authority may name"
+                    .to_owned(),
+                "have one made with `ssh-keygen -s AUTHORITY -I ID -n PRINCIPAL -V +1d KEY.pub`".to_owned(),
+            ),
             Self::NotForNamespace { fingerprint, namespace, file, line } => new(
                 "signer.not_for_namespace",
                 format!("key {fingerprint}, which {}:{line} allows for other namespaces", file.display()),
@@ -117,13 +168,13 @@ impl SignerError {
                 "signer.not_yet_valid",
                 format!("{principal}, allowed from {from} on"),
                 "a key that is allowed now".to_owned(),
-                format!("wait, or change valid-after in {place}"),
+                format!("wait, or have an earlier begin in {place}"),
             ),
             Self::Expired { principal, until, place } => new(
                 "signer.expired",
                 format!("{principal}, allowed until {until}"),
                 "a key that is allowed now".to_owned(),
-                format!("sign with a newer key, or change valid-before in {place}"),
+                format!("sign with a newer key, or have a later end in {place}"),
             ),
         }
     }

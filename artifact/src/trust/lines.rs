@@ -54,13 +54,22 @@ pub(super) enum Line {
 /// A key that may sign.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
-    pub(super) principals: Vec<String>,
+    pub(super) names: Names,
     pub(super) key: PublicKey,
     /// A list of patterns with commas.
     pub(super) namespaces: String,
     /// Seconds since 1970; both ends are inside.
     pub(super) valid_after: Option<i64>,
     pub(super) valid_before: Option<i64>,
+}
+
+/// For whom an entry is.
+#[derive(Debug, Clone)]
+pub(super) enum Names {
+    /// The principals of a key, literally.
+    Key(Vec<String>),
+    /// A list of patterns with commas, and the key is an authority: it may make certificates for names that match.
+    Authority(String),
 }
 
 #[derive(Debug, Default)]
@@ -93,16 +102,7 @@ pub(super) fn parse(line: &str) -> Result<Line, String> {
         return Err("no key; a line is `principals namespaces=\"hot-module\" kind base64`".to_owned());
     }
     let options = option_text.map(options).transpose()?.unwrap_or_default();
-    let principals = match principals(names) {
-        Ok(principals) => principals,
-        Err(Names::Pattern) => {
-            return Ok(Line::Skipped {
-                reason: "its principals are patterns; name them literally",
-                key: None,
-            });
-        }
-        Err(Names::Wrong(problem)) => return Err(problem),
-    };
+    names_are_plain(names)?;
     let key = match PublicKey::from_words(kind, base64) {
         Ok(key) => key,
         Err(KeyError::Malformed) => return Err(format!("a malformed key of kind {}", quoted(kind))),
@@ -110,16 +110,23 @@ pub(super) fn parse(line: &str) -> Result<Line, String> {
             return Ok(Line::Skipped { reason: "its kind or strength of key is not supported", key: None });
         }
     };
-    if options.certificate_authority {
-        return Ok(Line::Skipped { reason: "certificate authorities are not supported yet", key: Some(key) });
-    }
+    let names = if options.certificate_authority {
+        Names::Authority(names.to_owned())
+    } else if names.contains(['*', '?', '!']) {
+        return Ok(Line::Skipped {
+            reason: "its principals are patterns; name them literally",
+            key: Some(key),
+        });
+    } else {
+        Names::Key(names.split(',').map(str::to_owned).collect())
+    };
     let Some(namespaces) = options.namespaces else {
         // `ssh-keygen` would accept this key for every purpose there is, which nobody means who deploys code with it.
         let reason = "it names no namespaces; add namespaces=\"hot-module\"";
         return Ok(Line::Skipped { reason, key: Some(key) });
     };
     let (valid_after, valid_before) = (options.valid_after, options.valid_before);
-    Ok(Line::Entry(Entry { principals, key, namespaces, valid_after, valid_before }))
+    Ok(Line::Entry(Entry { names, key, namespaces, valid_after, valid_before }))
 }
 
 /// The text up to white space outside of double quotes, and what follows that white space.
@@ -145,22 +152,24 @@ fn is_key_kind(word: &str) -> bool {
     starts.iter().any(|start| word.starts_with(start)) && !word.contains(['=', '"', ','])
 }
 
-enum Names {
-    Pattern,
-    Wrong(String),
-}
+/// Longest pattern in a list: OpenSSH takes a list with a longer one to match nothing from there on.
+const MAX_PATTERN: usize = 1022;
 
-fn principals(names: &str) -> Result<Vec<String>, Names> {
+fn names_are_plain(names: &str) -> Result<(), String> {
     if names.contains('"') {
-        return Err(Names::Wrong("principals in quotes; names have no white space here".to_owned()));
+        return Err("principals in quotes; names have no white space here".to_owned());
     }
     if names.split(',').any(str::is_empty) {
-        return Err(Names::Wrong("an empty name among the principals".to_owned()));
+        return Err("an empty name among the principals".to_owned());
     }
-    if names.contains(['*', '?', '!']) {
-        return Err(Names::Pattern);
+    patterns_are_short(names, "principals")
+}
+
+fn patterns_are_short(list: &str, of: &str) -> Result<(), String> {
+    match list.split(',').find(|pattern| pattern.len() > MAX_PATTERN) {
+        Some(long) => Err(format!("{} bytes in one of its {of}; at most {MAX_PATTERN}", long.len())),
+        None => Ok(()),
     }
-    Ok(names.split(',').map(str::to_owned).collect())
 }
 
 fn options(text: &str) -> Result<Options, String> {
@@ -199,7 +208,10 @@ fn options(text: &str) -> Result<Options, String> {
 impl Options {
     fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         let twice = match name {
-            "namespaces" => self.namespaces.replace(value.to_owned()).is_some(),
+            "namespaces" => {
+                patterns_are_short(value, "namespaces")?;
+                self.namespaces.replace(value.to_owned()).is_some()
+            }
             "valid-after" => self.valid_after.replace(time::parse(value, Bound::After)?).is_some(),
             "valid-before" => self.valid_before.replace(time::parse(value, Bound::Before)?).is_some(),
             _ => return Err(format!("the unknown option {}", quoted(name))),

@@ -1,13 +1,16 @@
-//! Trust: which keys may sign ([`AllowedSigners`]) and whose modules ([`ModuleRules`]).
+//! Trust: which keys and authorities may sign ([`AllowedSigners`]), which no more ([`Revoked`]), and whose modules
+//! ([`ModuleRules`]).
 //!
-//! It reads no file and no clock: text and time are arguments. Revoked keys and certificates are not here yet; their
-//! lines are skipped with a note.
+//! It reads no file and no clock: text and time are arguments.
 
 mod allowed_signers;
+mod certified;
 mod error;
 mod glob;
+mod krl;
 mod lines;
 mod modules;
+mod revoked;
 mod time;
 
 use std::time::SystemTime;
@@ -17,6 +20,7 @@ pub use error::{JudgeError, SignerError};
 pub(crate) use glob::matches as pattern_matches;
 pub use lines::{AllowedSignersError, LineProblem};
 pub use modules::{ModuleRules, ModuleRulesError};
+pub use revoked::{MAX_REVOKED, Revoked, RevokedError};
 
 use crate::ModuleName;
 use crate::signature::{FileHashes, MODULE_NAMESPACE, Signature};
@@ -26,6 +30,8 @@ use crate::signature::{FileHashes, MODULE_NAMESPACE, Signature};
 pub struct Trust {
     /// The keys, each with its principals, namespaces and time.
     pub signers: AllowedSigners,
+    /// What counts no more.
+    pub revoked: Revoked,
     /// Which principals may sign which modules.
     pub modules: ModuleRules,
 }
@@ -68,22 +74,34 @@ impl Trust {
         Ok(Signed { principal, fingerprint: signature.key().fingerprint() })
     }
 
+    /// All who may have signed in `namespace` with what `signature` was made with, which is not revoked. Never empty.
+    ///
+    /// # Errors
+    /// When that is revoked, or not allowed at all, or not now.
+    pub fn principals(
+        &self,
+        signature: &Signature,
+        namespace: &str,
+        validity: Validity,
+    ) -> Result<Vec<String>, SignerError> {
+        self.revoked.check(signature)?;
+        self.signers.signers(signature, namespace, validity)
+    }
+
     /// Who signed `module`: the first principal of the entry that allows the key and that may sign this module.
     ///
     /// # Errors
-    /// When the key is not allowed at all, not now, or not for this module.
+    /// When the key is revoked, or not allowed at all, not now, or not for this module.
     pub fn principal(
         &self,
         signature: &Signature,
         module: &ModuleName,
         validity: Validity,
     ) -> Result<String, SignerError> {
-        let principals = self.signers.principals(signature.key(), MODULE_NAMESPACE, validity)?;
-        match principals.iter().find(|principal| self.modules.allow(module, principal)) {
-            Some(principal) => Ok(principal.clone()),
-            None => {
-                Err(SignerError::NotForModule { principals: principals.to_vec(), module: module.clone() })
-            }
+        let mut principals = self.principals(signature, MODULE_NAMESPACE, validity)?;
+        match principals.iter().position(|principal| self.modules.allow(module, principal)) {
+            Some(index) => Ok(principals.swap_remove(index)),
+            None => Err(SignerError::NotForModule { principals, module: module.clone() }),
         }
     }
 }

@@ -95,7 +95,7 @@ const FILES: &[(&str, Result<&str, &str>, bool)] = &[
         Err("allowed:2: no key; a line is `principals namespaces=\"hot-module\" kind base64`"),
         true,
     ),
-    // Skipped here and there.
+    // For certificates only.
     ("anna cert-authority,namespaces=\"hot-module\" KEY", Err("signer.not_allowed"), false),
     ("anna namespaces=\"hot-module\" WEAK", Err("signer.not_allowed"), false),
     // Refused as a file.
@@ -219,6 +219,7 @@ fn a_module_may_be_closed_to_a_signer() {
     let text = format!("berta,anna namespaces=\"hot-module\" {}\n", public("ed25519"));
     let trust = |rules: &[(&str, &str)]| Trust {
         signers: AllowedSigners::parse(&text, Path::new("allowed")).unwrap(),
+        revoked: Revoked::default(),
         modules: ModuleRules::new(
             rules.iter().map(|(pattern, name)| ((*pattern).to_owned(), vec![(*name).to_owned()])),
         )
@@ -238,6 +239,7 @@ fn hashes_are_enough_to_judge_a_signature() {
     let text = format!("anna namespaces=\"hot-module\" {}\n", public("ed25519"));
     let trust = Trust {
         signers: AllowedSigners::parse(&text, Path::new("allowed")).unwrap(),
+        revoked: Revoked::default(),
         modules: ModuleRules::new([("pay".to_owned(), vec!["anna".to_owned()])]).unwrap(),
     };
     let judge = |armoured: &str, bytes: &[u8], module: &str| {

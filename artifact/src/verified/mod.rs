@@ -180,7 +180,7 @@ impl Verified {
         }
         signature.check(MODULE_NAMESPACE, digests.signed())?;
         // Whether the key is allowed at all comes before anything is parsed; whether for this module needs its name.
-        checks.trust.signers.principals(signature.key(), MODULE_NAMESPACE, validity)?;
+        checks.trust.principals(&signature, MODULE_NAMESPACE, validity)?;
         let facts = elf::read(&file)?;
         let metadata_text = String::from_utf8_lossy(&facts.metadata).into_owned();
         let inspection = Inspection::new(facts, digests.identity, file.size())?;

@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
 use crate::testing::{PROBE, compile, keygen_sign, public, source};
-use crate::trust::{AllowedSigners, ModuleRules};
+use crate::trust::{AllowedSigners, ModuleRules, Revoked};
 
 fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_781_524_800)
@@ -16,6 +16,7 @@ fn trust(options: &str) -> Trust {
     let text = format!("anna namespaces=\"hot-module\"{options} {}\n", public("ed25519"));
     Trust {
         signers: AllowedSigners::parse(&text, Path::new("allowed")).unwrap(),
+        revoked: Revoked::default(),
         modules: ModuleRules::default(),
     }
 }

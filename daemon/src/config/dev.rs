@@ -82,7 +82,11 @@ pub(super) fn config(dev: &Dev) -> Result<Config, DevError> {
         node: host_name().unwrap_or_else(|| "dev".to_owned()),
         http: http(dev.http),
         grpc: Grpc { socket: data_dir.join("hotd.sock"), listen: Some(dev.grpc) },
-        trust: Trust { allowed_signers: data_dir.join("allowed_signers"), modules: ModuleRules::default() },
+        trust: Trust {
+            allowed_signers: data_dir.join("allowed_signers"),
+            revoked: None,
+            modules: ModuleRules::default(),
+        },
         store: Store::default(),
         policy: Policy::default(),
         spawn: Spawn::Own(data_dir.join("spawn.sock")),

@@ -153,7 +153,7 @@ fn grpc(top: &Section<'_>) -> Grpc {
 }
 
 fn trust(top: &Section<'_>) -> Trust {
-    let section = top.section("trust", "trust", &["allowed_signers", "modules"]);
+    let section = top.section("trust", "trust", &["allowed_signers", "revoked", "modules"]);
     let rules = section.section("modules", "trust.modules", &[]);
     let mut pairs = Vec::new();
     for (pattern, _) in rules.entries() {
@@ -173,6 +173,7 @@ fn trust(top: &Section<'_>) -> Trust {
         allowed_signers: section
             .value("allowed_signers", absolute_path)
             .unwrap_or_else(|| "/etc/hotd/allowed_signers".into()),
+        revoked: section.value("revoked", absolute_path),
         modules: ModuleRules::new(pairs).unwrap_or_default(),
     }
 }

@@ -32,6 +32,7 @@ socket = "/run/x.sock"
 
 [trust]
 allowed_signers = "/etc/x/signers"
+revoked = "/etc/x/revoked"
 [trust.modules]
 "pay-*" = ["anna"]
 
@@ -99,6 +100,7 @@ fn every_key_is_read() {
     assert_eq!(config.http, expected);
     assert_eq!(config.grpc, Grpc { socket: "/run/x.sock".into(), listen: None });
     assert_eq!(config.trust.allowed_signers, Path::new("/etc/x/signers"));
+    assert_eq!(config.trust.revoked.as_deref(), Some(Path::new("/etc/x/revoked")));
     assert!(config.trust.modules.allow(&"pay-x".parse().unwrap(), "anna"));
     assert!(!config.trust.modules.allow(&"pay-x".parse().unwrap(), "berta"));
     assert_eq!(config.store, Store { keep: 3, max_artifact: 10 << 20 });
@@ -121,6 +123,7 @@ fn a_listener_is_all_that_is_needed() {
     assert_eq!(config.data_dir, Path::new("/var/lib/hotd"));
     assert_eq!(config.grpc.socket, Path::new("/run/hot/hotd.sock"));
     assert_eq!(config.trust.allowed_signers, Path::new("/etc/hotd/allowed_signers"));
+    assert_eq!(config.trust.revoked, None);
     assert_eq!(config.policy, hot_rollout::Policy::default());
     assert_eq!(config.http.gateway.max_body_bytes, 64 << 20);
     assert_eq!(config.http.gateway.pin_from, Sources::None);
@@ -256,7 +259,8 @@ fn files_are_bounded_and_must_be_files() {
 fn trust_is_read_anew_each_time() {
     let folder = tempfile::tempdir().unwrap();
     let allowed_signers = folder.path().join("allowed_signers");
-    let trust = Trust { allowed_signers: allowed_signers.clone(), modules: Default::default() };
+    let trust =
+        Trust { allowed_signers: allowed_signers.clone(), revoked: None, modules: Default::default() };
     assert!(matches!(trust.load(), Err(TrustError::Read { .. })));
     std::fs::write(&allowed_signers, "bad\n").unwrap();
     assert!(matches!(trust.load(), Err(TrustError::Invalid(_))));

@@ -4,7 +4,9 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use hot_artifact::trust::{AllowedSigners, AllowedSignersError, ModuleRules};
+use hot_artifact::trust::{
+    AllowedSigners, AllowedSignersError, MAX_REVOKED, ModuleRules, Revoked, RevokedError,
+};
 use thiserror::Error;
 
 /// Largest file of allowed signers that is read.
@@ -15,6 +17,8 @@ const MAX_SIGNERS: u64 = 8 << 20;
 pub struct Trust {
     /// The file of allowed signers, in OpenSSH's format.
     pub allowed_signers: PathBuf,
+    /// The file of keys that count no more, if there is one: public keys, or a KRL.
+    pub revoked: Option<PathBuf>,
     /// Which of them may sign which modules.
     pub modules: ModuleRules,
 }
@@ -33,32 +37,56 @@ pub enum TrustError {
     /// There are mistakes in it.
     #[error(transparent)]
     Invalid(#[from] AllowedSignersError),
+    /// The file of revoked keys can't be read.
+    #[error("can't read the revoked keys {}; make the file, empty at first, or take `revoked` out of [trust]", path.display())]
+    ReadRevoked {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is not understood.
+    #[error(transparent)]
+    Revoked(#[from] RevokedError),
 }
 
 impl Trust {
-    /// Reads the file of allowed signers as it is now.
+    /// Reads the files of allowed signers and of revoked keys as they are now.
     ///
     /// # Errors
-    /// When it can't be read, or with everything that is wrong in it.
+    /// When one can't be read, or with everything that is wrong in it.
     pub fn load(&self) -> Result<hot_artifact::trust::Trust, TrustError> {
         let path = &self.allowed_signers;
         let text = read_bounded(path, MAX_SIGNERS)
             .map_err(|source| TrustError::Read { path: path.clone(), source })?;
         let signers = AllowedSigners::parse(&text, path)?;
-        Ok(hot_artifact::trust::Trust { signers, modules: self.modules.clone() })
+        let revoked = match &self.revoked {
+            None => Revoked::default(),
+            Some(path) => {
+                let bytes = read_bytes_bounded(path, MAX_REVOKED as u64)
+                    .map_err(|source| TrustError::ReadRevoked { path: path.clone(), source })?;
+                Revoked::parse(&bytes, path)?
+            }
+        };
+        Ok(hot_artifact::trust::Trust { signers, revoked, modules: self.modules.clone() })
     }
 }
 
 /// The text of a file, up to a bound: a path in a config may lead to anything.
 pub(super) fn read_bounded(path: &Path, max: u64) -> io::Result<String> {
+    let bytes = read_bytes_bounded(path, max)?;
+    String::from_utf8(bytes).map_err(|_error| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8"))
+}
+
+fn read_bytes_bounded(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     let metadata = std::fs::metadata(path)?;
     if !metadata.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
-    let mut text = String::new();
-    File::open(path)?.take(max + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > max {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {max} bytes")));
     }
-    Ok(text)
+    Ok(bytes)
 }

@@ -60,6 +60,7 @@ impl Nodes {
         signers
             .keys(MODULE_NAMESPACE)
             .into_iter()
+            .filter(|key| trusted.trust().revoked.key(key).is_none())
             .filter_map(|key| {
                 let principals = signers.principals(key, MODULE_NAMESPACE, now).ok()?;
                 Some(v1::TrustedKey {

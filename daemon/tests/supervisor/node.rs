@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
 use hot_artifact::signature::{MODULE_NAMESPACE, Signer, generate_key, sign};
-use hot_artifact::trust::{AllowedSigners, ModuleRules, Trust};
+use hot_artifact::trust::{AllowedSigners, ModuleRules, Revoked, Trust};
 use hot_artifact::{Checks, DEFAULT_MAX_SIZE, Node as Machine, Verified};
 use hot_wire::data::{self, Decoder, FromHost, RequestHead};
 use hotd::supervisor::{Adopted, End, Instance, InstanceId, SpawnAddress, Spec, State, Supervisor};
@@ -199,7 +199,7 @@ static SUBJECT: LazyLock<Verified> = LazyLock::new(|| {
     let signature = sign(&bytes, MODULE_NAMESPACE, &mut Signer::from_file(&path).unwrap()).unwrap();
     let allowed = format!("test namespaces=\"{MODULE_NAMESPACE}\" {}\n", key.public);
     let signers = AllowedSigners::parse(&allowed, Path::new("allowed_signers")).unwrap();
-    let trust = Trust { signers, modules: ModuleRules::default() };
+    let trust = Trust { signers, revoked: Revoked::default(), modules: ModuleRules::default() };
     let checks = Checks { trust: &trust, node: &Machine::native(), max_size: DEFAULT_MAX_SIZE };
     Verified::admit(bytes.as_slice(), signature.as_bytes(), &checks, SystemTime::now()).unwrap()
 });
