@@ -1,5 +1,5 @@
 # Each target is one line; scripts/ says how. Everything that is missing gets unpacked into target/tools.
-.PHONY: demo test lint bench install examples audit
+.PHONY: demo test lint bench install examples audit differential
 .NOTPARALLEL:
 PREFIX ?= /usr/local
 
@@ -9,4 +9,5 @@ lint:     ; @scripts/lint
 bench:    ; @scripts/bench
 examples: ; @examples/build.sh
 audit:    ; @scripts/audit
+differential: ; @scripts/differential
 install:  ; @scripts/install '$(DESTDIR)$(PREFIX)'
