@@ -41,6 +41,12 @@ pub enum MessageError {
         /// The first byte, or 0 in an empty packet.
         found: u8,
     },
+    /// A field breaks the rules of its type.
+    #[error("the field `{field}` breaks the rules of what it is")]
+    Refused {
+        /// The field's name.
+        field: &'static str,
+    },
     /// A field has a value without a meaning.
     #[error("the field `{field}` has the value {found}, which has no meaning")]
     UnknownValue {
@@ -93,6 +99,11 @@ impl Writer {
         let mut this = self.u32(u32::try_from(value.len()).unwrap_or(u32::MAX));
         this.bytes.extend_from_slice(value);
         this
+    }
+
+    /// How many items follow. A message with too many of them is refused by [`Writer::finish`].
+    pub(crate) fn count(self, value: usize) -> Self {
+        self.u32(u32::try_from(value).unwrap_or(u32::MAX))
     }
 
     /// The whole message.
@@ -164,6 +175,23 @@ impl<'a> Reader<'a> {
     /// A field that older senders leave out, which then is false.
     pub(crate) fn later_bool(&mut self, field: &'static str) -> Result<bool, MessageError> {
         if self.rest.is_empty() { Ok(false) } else { self.bool(field) }
+    }
+
+    /// How many items follow, at most `max`.
+    pub(crate) fn count(&mut self, field: &'static str, max: usize) -> Result<usize, MessageError> {
+        let count = usize::try_from(self.u32(field)?).unwrap_or(usize::MAX);
+        if count > max { Err(MessageError::Refused { field }) } else { Ok(count) }
+    }
+
+    /// A number that is neither infinite nor none at all.
+    pub(crate) fn finite(&mut self, field: &'static str) -> Result<f64, MessageError> {
+        let value = f64::from_bits(self.u64(field)?);
+        if value.is_finite() { Ok(value) } else { Err(MessageError::Refused { field }) }
+    }
+
+    /// A field that older senders leave out, which then is 0.
+    pub(crate) fn later_u32(&mut self, field: &'static str) -> Result<u32, MessageError> {
+        if self.rest.is_empty() { Ok(0) } else { self.u32(field) }
     }
 
     pub(crate) fn bytes(&mut self, field: &'static str) -> Result<&'a [u8], MessageError> {

@@ -2,10 +2,27 @@
 //!
 //! A host says [`FromHost::Hello`] as soon as it runs, is told [`ToHost::Start`] once, and answers [`FromHost::Ready`]
 //! or [`FromHost::Failed`]. From then on it takes links, answers health questions, and stops when told or when the
-//! socket ends. A newer `hotd` that adopts a host asks [`ToHost::Health`]: the answer has the host's [`Phase`], in every
+//! socket ends. Metrics are asked for with [`ToHost::Metrics`], a page at a time. A newer `hotd` that adopts a host asks [`ToHost::Health`]: the answer has the host's [`Phase`], in every
 //! phase, since messages of before may have been read by the `hotd` that is gone.
 
+use crate::MAX_MESSAGE;
 use crate::codec::{MessageError, Reader, TooLarge, Writer};
+use crate::metrics::{MAX_SERIES, Series};
+
+/// What a host understands beyond the first messages of this protocol. One of before says nothing: it has none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Features(u32);
+
+impl Features {
+    /// It answers [`ToHost::Metrics`].
+    pub const METRICS: Self = Self(1);
+
+    /// Whether it has all of `other`.
+    #[must_use]
+    pub fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
 
 /// What a host is to load, and how it is to run it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +71,14 @@ pub enum ToHost {
     Stop {
         /// Milliseconds for all of this.
         grace_ms: u32,
+    },
+    /// Ask for the module's metrics. Only a host with [`Features::METRICS`] knows this message.
+    Metrics {
+        /// Repeated in the answer.
+        seq: u64,
+        /// The first series that is wanted, counted from 0. Series are never removed and keep their order, so one page
+        /// after the other gives all.
+        first: u32,
     },
 }
 
@@ -111,10 +136,40 @@ pub struct HealthReply {
     pub in_flight: u32,
     /// Age of the oldest open exchange, in milliseconds.
     pub oldest_ms: u32,
+    /// What the host understands: a `hotd` that adopts it has not heard its hello.
+    pub features: Features,
+}
+
+/// A part of a module's metrics.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MetricsPage {
+    /// From the question.
+    pub seq: u64,
+    /// From the question.
+    pub first: u32,
+    /// How many series there are.
+    pub total: u32,
+    /// The series from `first` on, as many as fit: at least one if there is one.
+    pub series: Vec<Series>,
+}
+
+impl MetricsPage {
+    /// Takes as many of `series` as fit into one message.
+    #[must_use]
+    pub fn fill(seq: u64, first: u32, total: u32, series: impl Iterator<Item = Series>) -> Self {
+        /// Kind, seq, first, total and count.
+        const HEAD: usize = 1 + 8 + 4 + 4 + 4;
+        let mut size = HEAD;
+        let fits = series.take_while(|series| {
+            size += series.encoded_size();
+            size <= MAX_MESSAGE
+        });
+        Self { seq, first, total, series: fits.collect() }
+    }
 }
 
 /// What a host says to `hotd`. All of it is a claim of a process that runs foreign code.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum FromHost {
     /// The host runs. First message.
     Hello {
@@ -122,6 +177,8 @@ pub enum FromHost {
         protocol: u16,
         /// Its process, as it sees itself.
         pid: u32,
+        /// What it understands.
+        features: Features,
     },
     /// The module runs and takes exchanges.
     Ready {
@@ -139,17 +196,27 @@ pub enum FromHost {
     Health(HealthReply),
     /// The module has stopped; the host exits.
     Stopped,
+    /// An answer to [`ToHost::Metrics`].
+    Metrics(MetricsPage),
 }
 
 const START: u8 = 1;
 const ATTACH: u8 = 2;
 const HEALTH: u8 = 3;
 const STOP: u8 = 4;
+const METRICS: u8 = 5;
 const HELLO: u8 = 65;
 const READY: u8 = 66;
 const FAILED: u8 = 67;
 const HEALTH_REPLY: u8 = 68;
 const STOPPED: u8 = 69;
+const METRICS_PAGE: u8 = 70;
+
+/// Whether a kind is one that hosts send, or that newer ones may.
+#[must_use]
+pub const fn is_from_host(kind: u8) -> bool {
+    matches!(kind, 65..=127)
+}
 
 impl ToHost {
     /// The packet's bytes. Only a `Start` with a large config can be too large.
@@ -167,6 +234,7 @@ impl ToHost {
             Self::Attach { link } => Writer::new(ATTACH).u64(*link),
             Self::Health { seq } => Writer::new(HEALTH).u64(*seq),
             Self::Stop { grace_ms } => Writer::new(STOP).u32(*grace_ms),
+            Self::Metrics { seq, first } => Writer::new(METRICS).u64(*seq).u32(*first),
         }
         .finish()
     }
@@ -190,6 +258,7 @@ impl ToHost {
             ATTACH => Ok(Self::Attach { link: fields.u64("link")? }),
             HEALTH => Ok(Self::Health { seq: fields.u64("seq")? }),
             STOP => Ok(Self::Stop { grace_ms: fields.u32("grace_ms")? }),
+            METRICS => Ok(Self::Metrics { seq: fields.u64("seq")?, first: fields.u32("first")? }),
             found => Err(MessageError::UnknownKind { found }),
         }
     }
@@ -199,7 +268,7 @@ impl ToHost {
     pub fn descriptors(&self) -> usize {
         match self {
             Self::Attach { .. } => 1,
-            Self::Start(_) | Self::Health { .. } | Self::Stop { .. } => 0,
+            Self::Start(_) | Self::Health { .. } | Self::Stop { .. } | Self::Metrics { .. } => 0,
         }
     }
 }
@@ -208,7 +277,9 @@ impl FromHost {
     /// The packet's bytes.
     pub fn encode(&self) -> Result<Vec<u8>, TooLarge> {
         match self {
-            Self::Hello { protocol, pid } => Writer::new(HELLO).u16(*protocol).u32(*pid),
+            Self::Hello { protocol, pid, features } => {
+                Writer::new(HELLO).u16(*protocol).u32(*pid).u32(features.0)
+            }
             Self::Ready { abi } => Writer::new(READY).u32(*abi),
             Self::Failed { stage, text } => {
                 Writer::new(FAILED).u8(stage_to_byte(*stage)).bytes(text.as_bytes())
@@ -219,8 +290,13 @@ impl FromHost {
                 .u8(u8::from(reply.ok))
                 .bytes(reply.text.as_bytes())
                 .u32(reply.in_flight)
-                .u32(reply.oldest_ms),
+                .u32(reply.oldest_ms)
+                .u32(reply.features.0),
             Self::Stopped => Writer::new(STOPPED),
+            Self::Metrics(page) => {
+                let out = Writer::new(METRICS_PAGE).u64(page.seq).u32(page.first).u32(page.total);
+                page.series.iter().fold(out.count(page.series.len()), |out, series| series.write(out))
+            }
         }
         .finish()
     }
@@ -229,7 +305,11 @@ impl FromHost {
     pub fn decode(packet: &[u8]) -> Result<Self, MessageError> {
         let (kind, mut fields) = Reader::new(packet)?;
         match kind {
-            HELLO => Ok(Self::Hello { protocol: fields.u16("protocol")?, pid: fields.u32("pid")? }),
+            HELLO => Ok(Self::Hello {
+                protocol: fields.u16("protocol")?,
+                pid: fields.u32("pid")?,
+                features: features(&mut fields)?,
+            }),
             READY => Ok(Self::Ready { abi: fields.u32("abi")? }),
             FAILED => {
                 Ok(Self::Failed { stage: stage_from_byte(fields.u8("stage")?)?, text: fields.text("text")? })
@@ -241,11 +321,25 @@ impl FromHost {
                 text: fields.text("text")?,
                 in_flight: fields.u32("in_flight")?,
                 oldest_ms: fields.u32("oldest_ms")?,
+                features: features(&mut fields)?,
             })),
             STOPPED => Ok(Self::Stopped),
+            METRICS_PAGE => Ok(Self::Metrics(MetricsPage {
+                seq: fields.u64("seq")?,
+                first: fields.u32("first")?,
+                total: fields.u32("total")?,
+                series: {
+                    let count = fields.count("series", MAX_SERIES)?;
+                    (0..count).map(|_| Series::read(&mut fields)).collect::<Result<_, _>>()?
+                },
+            })),
             found => Err(MessageError::UnknownKind { found }),
         }
     }
+}
+
+fn features(fields: &mut Reader<'_>) -> Result<Features, MessageError> {
+    Ok(Features(fields.later_u32("features")?))
 }
 
 fn stage_to_byte(stage: Stage) -> u8 {

@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use hot_wire::host::{self, HealthReply, Phase, Stage, Start, StartOptions};
+use hot_wire::host::{self, Features, HealthReply, MetricsPage, Phase, Stage, Start, StartOptions};
+use hot_wire::metrics::{BUCKETS, MAX_SERIES, Series, Value};
 use hot_wire::spawn::{self, Cause, Ending, HostState, Limits, Usage};
 use hot_wire::{MAX_MESSAGE, MessageError, TooLarge};
 use proptest::prelude::*;
@@ -35,18 +36,46 @@ fn to_host() -> Vec<(host::ToHost, &'static str)> {
         (host::ToHost::Attach { link: 5 }, "02 0500000000000000"),
         (host::ToHost::Health { seq: 6 }, "03 0600000000000000"),
         (host::ToHost::Stop { grace_ms: 1000 }, "04 e8030000"),
+        (host::ToHost::Metrics { seq: 7, first: 2 }, "05 0700000000000000 02000000"),
     ]
 }
 
 fn from_host() -> Vec<(host::FromHost, &'static str)> {
-    let health =
-        HealthReply { seq: 6, phase: Phase::Ready, ok: true, text: "up".into(), in_flight: 4, oldest_ms: 12 };
+    let health = HealthReply {
+        seq: 6,
+        phase: Phase::Ready,
+        ok: true,
+        text: "up".into(),
+        in_flight: 4,
+        oldest_ms: 12,
+        features: Features::METRICS,
+    };
     vec![
-        (host::FromHost::Hello { protocol: 1, pid: 77 }, "41 0100 4d000000"),
+        (
+            host::FromHost::Hello { protocol: 1, pid: 77, features: Features::METRICS },
+            "41 0100 4d000000 | 01000000",
+        ),
         (host::FromHost::Ready { abi: 0 }, "42 00000000"),
         (host::FromHost::Failed { stage: Stage::Abi, text: "no".into() }, "43 03 02000000 6e6f"),
-        (host::FromHost::Health(health), "44 0600000000000000 03 01 02000000 7570 04000000 0c000000"),
+        (
+            host::FromHost::Health(health),
+            "44 0600000000000000 03 01 02000000 7570 04000000 0c000000 | 01000000",
+        ),
         (host::FromHost::Stopped, "45"),
+        (
+            host::FromHost::Metrics(MetricsPage { seq: 7, first: 2, total: 4, series: series() }),
+            "46 0700000000000000 02000000 04000000 02000000 \
+             01000000 61 01000000 01000000 62 01000000 63 01 000000000000f83f \
+             02000000 6964 00000000 03 01000000 000000000000e03f 0500000000000000 0600000000000000 0000000000001c40",
+        ),
+    ]
+}
+
+fn series() -> Vec<Series> {
+    let histogram = Value::Histogram { buckets: vec![(0.5, 5)], beyond: 6, sum: 7.0 };
+    vec![
+        Series { name: "a".into(), labels: vec![("b".into(), "c".into())], value: Value::Counter(1.5) },
+        Series { name: "id".into(), labels: Vec::new(), value: histogram },
     ]
 }
 
@@ -151,6 +180,71 @@ fn values_without_a_meaning_are_refused() {
     let mut packet = spawn::ToSpawn::Keep { name: "ab".into() }.encode().unwrap();
     packet[5] = 0xff;
     assert_eq!(spawn::ToSpawn::decode(&packet), Err(MessageError::NotUtf8 { field: "name" }));
+}
+
+/// What a host of before says is read by a newer `hotd`, and what a newer one says is read by one of before (which ignores
+/// what is behind the fields that it knows).
+#[test]
+fn a_host_of_before_has_no_features() {
+    let hello = [0x41, 1, 0, 77, 0, 0, 0];
+    let expected = host::FromHost::Hello { protocol: 1, pid: 77, features: Features::default() };
+    assert_eq!(host::FromHost::decode(&hello), Ok(expected));
+    assert!(!Features::default().has(Features::METRICS));
+}
+
+#[test]
+fn metrics_that_break_the_rules_are_refused() {
+    let page = |series: Series| {
+        let page = MetricsPage { seq: 1, first: 0, total: 1, series: vec![series] };
+        host::FromHost::decode(&host::FromHost::Metrics(page).encode().unwrap())
+    };
+    let good = &series()[0];
+    let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert!(page(good.clone()).is_ok());
+    for (bad, field) in [
+        (Series { name: "a\nb".into(), ..good.clone() }, "series.name"),
+        (Series { labels: vec![label("le", "1")], ..good.clone() }, "series.label"),
+        (Series { labels: vec![label("b", ""), label("a", "")], ..good.clone() }, "series.label"),
+        (Series { labels: vec![label("b", ""), label("b", "")], ..good.clone() }, "series.label"),
+        (Series { labels: vec![label("b", &"x".repeat(129))], ..good.clone() }, "series.label"),
+        (Series { labels: vec![label("b", "\u{1b}[2J")], ..good.clone() }, "series.label"),
+        (Series { labels: vec![label("b", "c"); 9], ..good.clone() }, "series.labels"),
+        (Series { value: Value::Gauge(f64::NAN), ..good.clone() }, "series.value"),
+        (
+            Series {
+                value: Value::Histogram { buckets: vec![(2.0, 0), (1.0, 0)], beyond: 0, sum: 0.0 },
+                ..good.clone()
+            },
+            "series.bound",
+        ),
+    ] {
+        assert_eq!(page(bad.clone()), Err(MessageError::Refused { field }), "{bad:?}");
+    }
+}
+
+#[test]
+fn pages_hold_what_fits_and_together_all() {
+    let largest = |number: usize| Series {
+        name: format!("{number:063}").replace('0', "x"),
+        labels: (0..8)
+            .map(|label| (format!("{label:_>63}").replacen('_', "x", 2), "v".repeat(128)))
+            .collect(),
+        value: Value::Histogram { buckets: BUCKETS.map(|bound| (bound, 1)).to_vec(), beyond: 1, sum: 1.0 },
+    };
+    let all: Vec<Series> = (0..MAX_SERIES).map(largest).collect();
+    let total = u32::try_from(all.len()).unwrap();
+    let (mut got, mut pages) = (Vec::new(), 0);
+    while got.len() < all.len() {
+        let first = u32::try_from(got.len()).unwrap();
+        let page = MetricsPage::fill(9, first, total, all[got.len()..].iter().cloned());
+        let packet = host::FromHost::Metrics(page).encode().unwrap();
+        let Ok(host::FromHost::Metrics(page)) = host::FromHost::decode(&packet) else { unreachable!() };
+        assert!(!page.series.is_empty());
+        got.extend(page.series);
+        pages += 1;
+    }
+    assert_eq!(got, all);
+    assert!(pages < 10, "{pages} pages");
 }
 
 #[test]

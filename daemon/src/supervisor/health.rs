@@ -96,7 +96,7 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
-    use hot_wire::host::Phase;
+    use hot_wire::host::{Features, Phase};
 
     use super::*;
 
@@ -108,6 +108,7 @@ mod tests {
             text: "no database".into(),
             in_flight: 0,
             oldest_ms: 0,
+            features: Features::default(),
         }
     }
 

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use hot_wire::host::{FromHost, ToHost};
+use hot_wire::host::{self, FromHost, ToHost};
 use hot_wire::{MessageError, TooLarge};
 use thiserror::Error;
 use tokio::time::timeout;
@@ -72,10 +72,16 @@ impl HostLink {
         Ok(ours)
     }
 
-    /// The next message; descriptors that a host sends are closed.
+    /// The next message; descriptors that a host sends are closed. A message of a host newer than this `hotd` is
+    /// skipped: it can't be one that matters, since nobody asked for it.
     pub(super) async fn receive(&self) -> Result<FromHost, HostLinkError> {
-        let packet = self.socket.receive().await?.ok_or(HostLinkError::Closed)?;
-        Ok(FromHost::decode(&packet.bytes)?)
+        loop {
+            let packet = self.socket.receive().await?.ok_or(HostLinkError::Closed)?;
+            match FromHost::decode(&packet.bytes) {
+                Err(MessageError::UnknownKind { found }) if host::is_from_host(found) => {}
+                message => return Ok(message?),
+            }
+        }
     }
 
     /// A message that the host left behind.

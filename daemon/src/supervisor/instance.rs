@@ -5,16 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hot_wire::PROTOCOL;
-use hot_wire::host::{FromHost, HealthReply, Phase, ToHost};
+use hot_wire::host::{Features, FromHost, HealthReply, Phase, ToHost};
+use hot_wire::metrics::Series;
 use hot_wire::spawn::{Cause, Ending};
 use rustix::process::Signal;
 use thiserror::Error;
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::health::{Health, Verdict};
 use super::host_link::{HostLink, HostLinkError};
+use super::metrics::{ANSWERED_WITHIN, Gathering, MAX_WAITING, MetricsError, Waiting};
 use super::output::Output;
 use super::spawn_link::{HostEnd, Process, SpawnLink};
 use super::spec::{InstanceId, Spec};
@@ -35,6 +38,8 @@ pub struct Instance {
     link: Option<Arc<HostLink>>,
     state: watch::Receiver<State>,
     stop: Arc<watch::Sender<Option<Duration>>>,
+    /// Who asks for its metrics. Nobody hears of an instance that had ended when it was found.
+    metrics: Option<mpsc::Sender<Waiting>>,
     output: Output,
 }
 
@@ -103,6 +108,22 @@ impl Instance {
         state.wait_for(|state| matches!(state, State::Ended(_))).await.map(drop).unwrap_or_default();
     }
 
+    /// What its module has counted so far, by name and labels.
+    pub async fn metrics(&self) -> Result<Vec<Series>, MetricsError> {
+        let asks = self.metrics.as_ref().ok_or(MetricsError::NotReady)?;
+        let (asker, answer) = oneshot::channel();
+        asks.try_send(asker).map_err(|error| match error {
+            TrySendError::Full(_) => MetricsError::Busy,
+            TrySendError::Closed(_) => MetricsError::NotReady,
+        })?;
+        match timeout(ANSWERED_WITHIN, answer).await {
+            Ok(Ok(answer)) => answer,
+            // It ended meanwhile.
+            Ok(Err(_)) => Err(MetricsError::NotReady),
+            Err(_elapsed) => Err(MetricsError::NoAnswer),
+        }
+    }
+
     /// The last lines that it printed, oldest first.
     #[must_use]
     pub fn output_tail(&self) -> Vec<Arc<str>> {
@@ -122,7 +143,7 @@ impl Instance {
         let end = end_of(ending, &output.last_line().unwrap_or_default());
         let (_, state) = watch::channel(State::Ended(end));
         let stop = Arc::new(watch::Sender::new(None));
-        Self { id: spec.instance, pid, link: None, state, stop, output }
+        Self { id: spec.instance, pid, link: None, state, stop, metrics: None, output }
     }
 
     /// Follows a host: a new one, which is told to start, or, if `adopted`, one that an earlier `hotd` started, which
@@ -140,12 +161,14 @@ impl Instance {
         let reader = tokio::spawn(output.clone().read(process.output, spec.module.clone(), spec.release));
         let (state_sender, state) = watch::channel(State::Starting);
         let (stop, stop_asked) = watch::channel(None);
+        let (metrics, metrics_asked) = mpsc::channel(MAX_WAITING);
         let instance = Self {
             id: spec.instance,
             pid: process.pid,
             link: Some(Arc::clone(&link)),
             state,
             stop: Arc::new(stop),
+            metrics: Some(metrics),
             output: output.clone(),
         };
         let now = Instant::now();
@@ -158,6 +181,9 @@ impl Instance {
             state: state_sender,
             stop: stop_asked,
             has_handle: true,
+            metrics_asked,
+            gathering: Gathering::default(),
+            features: Features::default(),
             output,
             blame: None,
             link_open: true,
@@ -186,8 +212,12 @@ struct Life {
     spawn: SpawnLink,
     state: watch::Sender<State>,
     stop: watch::Receiver<Option<Duration>>,
-    /// Whether somebody can still ask for a stop.
+    /// Whether somebody can still ask for something.
     has_handle: bool,
+    metrics_asked: mpsc::Receiver<Waiting>,
+    gathering: Gathering,
+    /// What the host has said that it understands.
+    features: Features,
     output: Output,
     health: Health,
     deadline: Option<(Instant, Due)>,
@@ -215,6 +245,7 @@ impl Life {
                     // The instance goes on: the next hotd finds it.
                     Err(_) => self.has_handle = false,
                 },
+                Some(asker) = self.metrics_asked.recv() => self.metrics_asked_by(asker).await,
                 message = self.link.receive(), if self.link_open => match message {
                     Ok(message) => self.heard(message).await,
                     Err(error) => self.link_failed(&error).await,
@@ -270,7 +301,7 @@ impl Life {
 
     async fn heard(&mut self, message: FromHost) {
         match message {
-            FromHost::Hello { protocol: PROTOCOL, .. } => {}
+            FromHost::Hello { protocol: PROTOCOL, features, .. } => self.features = features,
             FromHost::Hello { protocol, .. } => {
                 let text = format!("the host speaks protocol {protocol}, expected {PROTOCOL}");
                 self.kill(End::LoadFailed { stage: None, text }).await;
@@ -280,8 +311,29 @@ impl Life {
                 self.will_end(End::LoadFailed { stage: Some(stage), text: bounded(text) }, EXIT_GRACE);
             }
             FromHost::Health(reply) => self.healthy(reply).await,
+            FromHost::Metrics(page) => {
+                if let Some(question) = self.gathering.page(page) {
+                    self.tell(&question).await;
+                }
+            }
             // Unasked it says nothing about why; the exit code does.
             FromHost::Stopped => self.deadline = Some((Instant::now() + EXIT_GRACE, Due::Kill)),
+        }
+    }
+
+    async fn metrics_asked_by(&mut self, asker: Waiting) {
+        let refusal = if *self.state.borrow() != State::Ready {
+            Some(MetricsError::NotReady)
+        } else if !self.features.has(Features::METRICS) {
+            Some(MetricsError::Unknown)
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            // Who is gone already needs no answer.
+            drop(asker.send(Err(refusal)));
+        } else if let Some(question) = self.gathering.ask(asker) {
+            self.tell(&question).await;
         }
     }
 
@@ -296,6 +348,7 @@ impl Life {
     }
 
     async fn healthy(&mut self, reply: HealthReply) {
+        self.features = reply.features;
         let starting = *self.state.borrow() == State::Starting && self.blame.is_none();
         if starting {
             self.coming_up = matches!(reply.phase, Phase::Waiting | Phase::Starting);

@@ -8,13 +8,14 @@
 //! the data streams that it attaches: the gateway and the host speak there.
 //!
 //! Rooms: `spawn_link` holds the connection to hot-spawn and `address` finds or starts it; `instance` follows one host
-//! over `host_link`, judges its answers with `health`, and keeps its `output`; `packet` is the socket under both links.
+//! over `host_link`, judges its answers with `health`, gathers its `metrics`, and keeps its `output`; `packet` is the socket under both links.
 
 mod address;
 mod backoff;
 mod health;
 mod host_link;
 mod instance;
+mod metrics;
 mod output;
 mod packet;
 mod spawn_link;
@@ -31,6 +32,7 @@ pub use address::{ReachError, SpawnAddress};
 pub use backoff::Backoff;
 pub use host_link::HostLinkError;
 pub use instance::{AttachError, Instance};
+pub use metrics::MetricsError;
 pub use spawn_link::LinkError;
 pub use spec::{InstanceId, LabelError, MAX_CONFIG, Spec};
 pub use state::{End, State};

@@ -7,7 +7,7 @@ use crate::library::{Module, StartError};
 use crate::pool::STACK;
 use crate::{ARTIFACT, output, services};
 use hot_module::ABI;
-use hot_wire::host::{FromHost, HealthReply, Phase, Start};
+use hot_wire::host::{Features, FromHost, HealthReply, Phase, Start};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -182,6 +182,7 @@ fn reply(seq: u64, phase: Phase, health: Result<(), String>) -> FromHost {
         text: health.err().unwrap_or_default(),
         in_flight: u32::try_from(open).unwrap_or(u32::MAX),
         oldest_ms: u32::try_from(oldest_ms).unwrap_or(u32::MAX),
+        features: Features::METRICS,
     })
 }
 

@@ -12,7 +12,7 @@
 //! | [`engine`], [`pool`], [`watch`] | which thread runs which handler |
 //! | [`alarm`] | deadlines of exchanges that wait for a notice |
 //! | [`link`], [`table`], [`exchange`], [`head`] | frames, handles, and the rules of one exchange |
-//! | [`output`] | lines for people |
+//! | [`metrics`], [`output`] | what the module counts; lines for people |
 //!
 //! Whatever the module does, it does to this process alone: hotd trusts nothing that comes from here.
 
@@ -27,6 +27,7 @@ mod library;
 mod life;
 mod limits;
 mod link;
+mod metrics;
 mod output;
 mod pool;
 mod services;
@@ -34,8 +35,8 @@ mod table;
 mod watch;
 
 use control::{Control, ReceiveError};
-use hot_wire::host::{FromHost, ToHost};
-use hot_wire::{MAX_MESSAGE, PROTOCOL};
+use hot_wire::host::{Features, FromHost, MetricsPage, ToHost};
+use hot_wire::{MAX_MESSAGE, MessageError, PROTOCOL};
 use life::Life;
 use link::Link;
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -70,7 +71,11 @@ fn main() {
         output::die(&format!("descriptor {CONTROL} or {ARTIFACT} is not open: {error}"));
     }
     let control = Arc::new(Control::new(socket));
-    control.send(&FromHost::Hello { protocol: PROTOCOL, pid: std::process::id() });
+    control.send(&FromHost::Hello {
+        protocol: PROTOCOL,
+        pid: std::process::id(),
+        features: Features::METRICS,
+    });
     let error = serve(&control);
     if !matches!(error, ReceiveError::Ended) {
         output::die(&output::chain(&error));
@@ -96,9 +101,20 @@ fn serve(control: &Arc<Control>) -> ReceiveError {
             }
             Ok((ToHost::Health { seq }, _)) => life.check(seq),
             Ok((ToHost::Stop { grace_ms }, _)) => life.stop(Duration::from_millis(u64::from(grace_ms))),
+            Ok((ToHost::Metrics { seq, first }, _)) => control.send(&FromHost::Metrics(page(seq, first))),
+            // Of a newer hotd, which can do without an answer or would not have asked.
+            Err(ReceiveError::Message(MessageError::UnknownKind { found })) => {
+                output::say(&format!("hotd sent a message of the unknown kind {found}; it was skipped"));
+            }
             Err(error) => return error,
         }
     }
+}
+
+/// The module's metrics from the series `first` on, as far as they fit into a message.
+fn page(seq: u64, first: u32) -> MetricsPage {
+    let (total, series) = metrics::METRICS.page(usize::try_from(first).unwrap_or(usize::MAX));
+    MetricsPage::fill(seq, first, u32::try_from(total).unwrap_or(u32::MAX), series.into_iter())
 }
 
 /// Keeps the two descriptors from programs that the module may execute.

@@ -3,6 +3,7 @@
 use crate::exchange::{Field, Refusal};
 use crate::head::{MAX_HEADERS, is_allowed};
 use hot_module::abi::{self, Header, Slice, Status};
+use hot_wire::metrics::MAX_LABELS;
 
 /// What a service comes to.
 pub(super) type Outcome<T = ()> = Result<T, Refusal>;
@@ -69,22 +70,12 @@ pub(super) unsafe fn borrow<'a>(slice: Slice) -> Outcome<&'a [u8]> {
 /// # Safety
 /// `first` is null, or `count` headers lie there; they and their slices do not change for `'a`.
 pub(super) unsafe fn borrow_fields<'a>(first: *const Header, count: usize) -> Outcome<&'a [Header]> {
-    if count == 0 {
-        return Ok(&[]);
-    }
     if count > MAX_HEADERS {
         return Err(Refusal::TooLarge);
     }
-    if first.is_null() || !first.is_aligned() {
-        return Err(Refusal::Invalid);
-    }
-    // SAFETY: not null, aligned, a bounded count, and good for `'a` (caller).
-    let fields = unsafe { std::slice::from_raw_parts(first, count) };
-    for field in fields {
-        // SAFETY: the field's slices are good for `'a` (caller).
-        let name = unsafe { borrow(field.name) }?;
-        // SAFETY: as above.
-        let value = unsafe { borrow(field.value) }?;
+    // SAFETY: as here (caller), and the count is bounded.
+    let fields = unsafe { borrow_all(first, count) }?;
+    for (name, value) in parts(fields) {
         if !is_allowed(name, value) {
             return Err(Refusal::Invalid);
         }
@@ -95,10 +86,45 @@ pub(super) unsafe fn borrow_fields<'a>(first: *const Header, count: usize) -> Ou
     Ok(fields)
 }
 
-/// Name and value of headers that [`borrow_fields`] has checked.
+/// Labels of a metric; what they may be is the business of the metrics.
+///
+/// # Safety
+/// `first` is null, or `count` headers lie there; they and their slices do not change for `'a`.
+pub(super) unsafe fn borrow_labels<'a>(first: *const Header, count: usize) -> Outcome<&'a [Header]> {
+    if count > MAX_LABELS {
+        return Err(Refusal::Invalid);
+    }
+    // SAFETY: as here (caller), and the count is bounded.
+    unsafe { borrow_all(first, count) }
+}
+
+/// Names and values that can be borrowed, each one.
+///
+/// # Safety
+/// `first` is null, or `count` headers lie there, of which the address space holds more; they and their slices do not
+/// change for `'a`.
+unsafe fn borrow_all<'a>(first: *const Header, count: usize) -> Outcome<&'a [Header]> {
+    if count == 0 {
+        return Ok(&[]);
+    }
+    if first.is_null() || !first.is_aligned() {
+        return Err(Refusal::Invalid);
+    }
+    // SAFETY: not null, aligned, a bounded count, and good for `'a` (caller).
+    let fields = unsafe { std::slice::from_raw_parts(first, count) };
+    for field in fields {
+        // SAFETY: the field's slices are good for `'a` (caller).
+        unsafe { borrow(field.name) }?;
+        // SAFETY: as above.
+        unsafe { borrow(field.value) }?;
+    }
+    Ok(fields)
+}
+
+/// Name and value of headers that [`borrow_all`] has checked.
 pub(super) fn parts<'a>(fields: &'a [Header]) -> impl Iterator<Item = Field<'a>> {
     let bytes = |slice: Slice| -> &'a [u8] {
-        // SAFETY: `borrow_fields` has checked both slices, and they are good for as long as `fields` are borrowed.
+        // SAFETY: `borrow_all` has checked both slices, and they are good for as long as `fields` are borrowed.
         unsafe { borrow(slice) }.unwrap_or_default()
     };
     fields.iter().map(move |field| (bytes(field.name), bytes(field.value)))

@@ -9,10 +9,11 @@ mod response;
 
 use crate::engine::Engine;
 use crate::exchange::{Exchange, Notice, Refusal};
+use crate::metrics::{Kind, METRICS};
 use crate::output;
-use borrow::{Outcome, borrow};
+use borrow::{Outcome, borrow, borrow_labels, parts};
 use hot_module::ABI;
-use hot_module::abi::{self, Host, Slice, Status, Wake};
+use hot_module::abi::{self, Header, Host, Slice, Status, Wake};
 use std::ffi::c_void;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -40,7 +41,7 @@ pub(crate) static HOST: Host = Host {
     trailers: Some(response::trailers),
     finish: Some(response::finish),
     abort: Some(response::abort),
-    metric: None,
+    metric: Some(metric),
     notify: Some(notify),
 };
 
@@ -72,6 +73,24 @@ unsafe extern "C" fn now() -> u64 {
 
 unsafe extern "C" fn config() -> Slice {
     CONFIG.get().map_or(Slice::EMPTY, |config| Slice::of(config))
+}
+
+unsafe extern "C" fn metric(
+    kind: u32,
+    name: Slice,
+    first: *const Header,
+    count: usize,
+    value: f64,
+) -> Status {
+    let record = || {
+        let kind = Kind::of(kind).ok_or(Refusal::Invalid)?;
+        // SAFETY: the module lends the name for this call.
+        let name = unsafe { borrow(name) }?;
+        // SAFETY: the module lends `count` labels for this call.
+        let labels = unsafe { borrow_labels(first, count) }?;
+        METRICS.record(kind, name, parts(labels), value)
+    };
+    record().map_or_else(Refusal::status, |()| abi::OK)
 }
 
 unsafe extern "C" fn notify(
