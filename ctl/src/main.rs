@@ -8,6 +8,7 @@
 mod args;
 mod commands;
 mod exit;
+mod exposition;
 mod failure;
 #[cfg(test)]
 mod fake;

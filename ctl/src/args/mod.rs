@@ -53,6 +53,7 @@ pub(crate) enum Command {
     Nodes(commands::nodes::Args),
     Events(commands::events::Args),
     Logs(commands::logs::Args),
+    Metrics(commands::metrics::Args),
     Inspect(commands::inspect::Args),
     Sign(commands::sign::Args),
     Verify(commands::verify::Args),

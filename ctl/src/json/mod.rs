@@ -1,12 +1,14 @@
 //! The shapes of `-o json`. Stable: keys are never renamed or removed, only added; `docs/cli.md` lists them and the
 //! tests below hold them still. Text that is not known is an empty string, and what may be absent as a whole is null.
 
+mod metrics;
 mod module;
 mod rollout;
 
 use hot_proto::v1;
 use serde::Serialize;
 
+pub(crate) use metrics::MetricsJson;
 pub(crate) use module::{HistoryJson, LogLineJson, ModulesJson, RemovedJson, RestartedJson, VersionsJson};
 pub(crate) use rollout::{RollbackJson, RolloutJson};
 

@@ -16,12 +16,12 @@ use crate::supervisor::{Instance, InstanceId};
 /// Between two looks for instances that were started meanwhile.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// One instance that is listened to.
-struct Source {
-    id: InstanceId,
-    release: ReleaseNumber,
-    version: String,
-    instance: Instance,
+/// One instance of a module.
+pub(super) struct Source {
+    pub(super) id: InstanceId,
+    pub(super) release: ReleaseNumber,
+    pub(super) version: String,
+    pub(super) instance: Instance,
 }
 
 /// Sends the last `tail` lines of a module and, with `follow`, each new one until nobody reads.
@@ -102,7 +102,8 @@ async fn pass_on(
     }
 }
 
-fn sources(api: &Api, module: &Module, release: Option<ReleaseNumber>) -> Vec<Source> {
+/// The instances of a module, or of one of its releases.
+pub(super) fn sources(api: &Api, module: &Module, release: Option<ReleaseNumber>) -> Vec<Source> {
     api.agent.slots(|slots| {
         let Some(slot) = slots.get(module) else { return Vec::new() };
         let wanted = slot.instances().filter(|run| release.is_none_or(|release| release == run.release));

@@ -9,6 +9,7 @@ mod convert;
 mod events;
 pub mod listen;
 mod logs;
+mod metrics;
 mod modules;
 mod nodes;
 mod policy;

@@ -139,6 +139,15 @@ impl ModuleService for Modules {
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
+
+    async fn metrics(&self, request: Request<v1::MetricsRequest>) -> Reply<v1::MetricsResponse> {
+        let v1::MetricsRequest { module, release } = request.into_inner();
+        let name = module_name(&module)?;
+        self.record(&name)?;
+        let release = (release != 0).then_some(ReleaseNumber(release));
+        let instances = super::metrics::gather(&self.0, &name, release).await;
+        Ok(Response::new(v1::MetricsResponse { instances }))
+    }
 }
 
 impl Modules {

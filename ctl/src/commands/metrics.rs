@@ -1,0 +1,39 @@
+//! `hotctl metrics`.
+
+use hot_proto::v1::MetricsRequest;
+
+use super::Context;
+use crate::exit::Exit;
+use crate::exposition;
+use crate::failure::Failure;
+use crate::json::MetricsJson;
+use crate::node::ask;
+
+/// Show what a module has counted, in the text format of Prometheus
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  hotctl metrics greeter\n  hotctl metrics greeter --release 3 -o json")]
+pub(crate) struct Args {
+    /// Name of the module
+    module: String,
+
+    /// Only of this release
+    #[arg(long, value_name = "RELEASE", default_value_t, hide_default_value = true)]
+    release: u64,
+}
+
+pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
+    let client = context.connect().await?;
+    let request = MetricsRequest { module: args.module.clone(), release: args.release };
+    let instances = ask(client.modules().metrics(request)).await?.instances;
+    if context.out.json() {
+        context.out.object(&MetricsJson::new(&args.module, instances))?;
+        return Ok(Exit::Success);
+    }
+    for instance in instances.iter().filter(|instance| !instance.reason.is_empty()) {
+        context
+            .out
+            .hint(&format!("instance {} on {}: {}", instance.instance, instance.node, instance.reason));
+    }
+    context.out.text(&exposition::text(&args.module, &instances))?;
+    Ok(Exit::Success)
+}

@@ -1,0 +1,56 @@
+//! What modules have counted, as their hosts tell it now.
+
+use futures_util::future::join_all;
+use hot_artifact::ModuleName;
+use hot_proto::v1;
+use hot_proto::v1::metric_series::Value as Shown;
+use hot_rollout::{Module, ReleaseNumber};
+use hot_wire::metrics::{Series, Value};
+
+use super::Api;
+use super::logs::{Source, sources};
+use crate::supervisor::State;
+
+/// Asks every instance that serves, all at once.
+pub(super) async fn gather(
+    api: &Api,
+    name: &ModuleName,
+    release: Option<ReleaseNumber>,
+) -> Vec<v1::InstanceMetrics> {
+    let mut sources = sources(api, &Module(name.to_string()), release);
+    sources.retain(|source| *source.instance.state().borrow() == State::Ready);
+    sources.sort_by_key(|source| (source.release, source.id));
+    join_all(sources.into_iter().map(|source| of(&api.about.node, source))).await
+}
+
+async fn of(node: &str, source: Source) -> v1::InstanceMetrics {
+    let answer = source.instance.metrics().await;
+    let reason = answer.as_ref().err().map(ToString::to_string).unwrap_or_default();
+    v1::InstanceMetrics {
+        node: node.to_owned(),
+        instance: source.id.0,
+        release: source.release.0,
+        version: source.version,
+        series: answer.unwrap_or_default().into_iter().map(show).collect(),
+        reason,
+    }
+}
+
+fn show(series: Series) -> v1::MetricSeries {
+    let label = |(name, value)| v1::MetricLabel { name, value };
+    let bucket = |(bound, count)| v1::MetricBucket { bound, count };
+    let value = match series.value {
+        Value::Counter(value) => Shown::Counter(value),
+        Value::Gauge(value) => Shown::Gauge(value),
+        Value::Histogram { buckets, beyond, sum } => Shown::Histogram(v1::MetricHistogram {
+            buckets: buckets.into_iter().map(bucket).collect(),
+            beyond,
+            sum,
+        }),
+    };
+    v1::MetricSeries {
+        name: series.name,
+        labels: series.labels.into_iter().map(label).collect(),
+        value: Some(value),
+    }
+}
