@@ -2,7 +2,7 @@
 //! its loopback port, and the record by which `hotctl` finds the node.
 //!
 //! Does not know what the node does with any of them. Layout, all inside the data folder (mode 0700):
-//! `dev-key` (OpenSSH private key, 0600), `allowed_signers`, `token` (0600), `hotd.sock`, `spawn.sock`.
+//! `dev-key` (OpenSSH private key, 0600), `allowed_signers`, `revoked_keys`, `token` (0600), `hotd.sock`, `spawn.sock`.
 //! The record is `hot/dev.json` in the user's run-time folder: `docs/cli.md` describes it.
 
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -68,6 +68,10 @@ impl DevFolder {
             let line = format!("{PRINCIPAL} namespaces=\"{MODULE_NAMESPACE}\" {}\n", key.public);
             write_private(&signers, line.as_bytes())?;
             write_private(&key_path, key.private.as_bytes())?;
+        }
+        let revoked = dir.join("revoked_keys");
+        if !revoked.exists() {
+            write_private(&revoked, b"")?;
         }
         let token = token(&dir.join("token"))?;
         Ok(Self { dir: dir.to_owned(), token })
@@ -209,6 +213,7 @@ mod tests {
         assert_eq!(std::fs::read(path.join("dev-key")).unwrap(), key);
         let mode = |name: &str| path.join(name).metadata().unwrap().mode() & 0o777;
         assert_eq!((mode("dev-key"), mode("token"), mode(".")), (0o600, 0o600, 0o700));
+        assert_eq!(std::fs::read(path.join("revoked_keys")).unwrap(), b"");
         let signers = std::fs::read_to_string(path.join("allowed_signers")).unwrap();
         assert!(signers.starts_with("dev namespaces=\"hot-module\" ssh-ed25519 "), "{signers}");
     }

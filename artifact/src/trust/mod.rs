@@ -9,6 +9,7 @@ mod error;
 mod glob;
 mod krl;
 mod lines;
+mod listing;
 mod modules;
 mod revoked;
 mod time;
@@ -19,6 +20,7 @@ pub use allowed_signers::{AllowedSigners, Note};
 pub use error::{JudgeError, SignerError};
 pub(crate) use glob::matches as pattern_matches;
 pub use lines::{AllowedSignersError, LineProblem};
+pub use listing::{Allowed, Listed, Says, listing};
 pub use modules::{ModuleRules, ModuleRulesError};
 pub use revoked::{MAX_REVOKED, Revoked, RevokedError};
 

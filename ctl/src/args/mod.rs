@@ -57,6 +57,7 @@ pub(crate) enum Command {
     Inspect(commands::inspect::Args),
     Sign(commands::sign::Args),
     Verify(commands::verify::Args),
+    Trust(commands::trust::Args),
     Remove(commands::remove::Args),
     Completions(commands::completions::Args),
 }

@@ -18,6 +18,7 @@ pub(crate) mod resume;
 pub(crate) mod rollback;
 pub(crate) mod sign;
 pub(crate) mod status;
+pub(crate) mod trust;
 pub(crate) mod verify;
 pub(crate) mod versions;
 
@@ -73,6 +74,7 @@ pub(crate) async fn run(command: Command, context: &mut Context<'_>) -> Result<E
         Command::Inspect(args) => inspect::run(&args, context),
         Command::Sign(args) => sign::run(&args, context),
         Command::Verify(args) => verify::run(&args, context),
+        Command::Trust(args) => trust::run(&args, context),
         Command::Remove(args) => remove::run(args, context).await,
         Command::Completions(args) => completions::run(&args, context),
     }

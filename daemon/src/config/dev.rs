@@ -84,7 +84,7 @@ pub(super) fn config(dev: &Dev) -> Result<Config, DevError> {
         grpc: Grpc { socket: data_dir.join("hotd.sock"), listen: Some(dev.grpc) },
         trust: Trust {
             allowed_signers: data_dir.join("allowed_signers"),
-            revoked: None,
+            revoked: Some(data_dir.join("revoked_keys")),
             modules: ModuleRules::default(),
         },
         store: Store::default(),

@@ -237,6 +237,7 @@ fn dev_needs_nothing_and_stays_on_loopback() {
     assert_eq!(config.grpc.socket, Path::new("/tmp/x/hotd.sock"));
     assert_eq!(config.spawn.socket(), Path::new("/tmp/x/spawn.sock"));
     assert_eq!(config.trust.allowed_signers, Path::new("/tmp/x/allowed_signers"));
+    assert_eq!(config.trust.revoked.as_deref(), Some(Path::new("/tmp/x/revoked_keys")));
     let open = Config::dev(&Dev { http: "0.0.0.0:80".parse().unwrap(), ..dev.clone() });
     assert!(matches!(open, Err(DevError::NotLoopback { option: "--http", .. })));
     let long = Config::dev(&Dev { data_dir: format!("/{}", "x".repeat(96)).into(), ..dev });

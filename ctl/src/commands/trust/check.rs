@@ -1,0 +1,102 @@
+//! `hotctl trust check`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use hot_artifact::signature::{FileHashes, MODULE_NAMESPACE, Signature};
+use hot_artifact::trust::{JudgeError, Revoked, Validity};
+use hot_artifact::{FileReader, Refusal};
+use serde::Serialize;
+
+use crate::commands::{Context, sign};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::offer::unreadable;
+use crate::output::{Tone, paint};
+use crate::{signing, trust};
+
+/// Say who signed a file, whether that counts here, and if not, why
+///
+/// The file may be anything: only its signature is looked at. `verify` checks the module as well. Exit code 4 says that it
+/// does not count.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  hotctl trust check greeter-1.1.0.so\n  \
+                        hotctl trust check greeter-1.1.0.so --signature a.sig --revoked /etc/hotd/revoked_keys")]
+pub(super) struct Args {
+    /// The signed file
+    file: PathBuf,
+
+    /// Its signature [default: FILE.sig]
+    #[arg(long, value_name = "FILE")]
+    signature: Option<PathBuf>,
+
+    /// Keys that count no more: public keys, or a KRL
+    #[arg(long, value_name = "FILE")]
+    revoked: Option<PathBuf>,
+}
+
+/// What `trust check -o json` prints.
+#[derive(Debug, Serialize)]
+struct CheckedJson<'a> {
+    file: &'a Path,
+    counts: bool,
+    principals: Vec<String>,
+    kind: Option<&'a str>,
+    fingerprint: Option<String>,
+    certificate: Option<&'a str>,
+    reason: Option<Refusal>,
+}
+
+pub(super) fn run(args: &Args, signers: &Path, context: &mut Context<'_>) -> Result<Exit, Failure> {
+    let path = args.signature.clone().unwrap_or_else(|| sign::beside(&args.file));
+    let armoured = signing::read(&path)?;
+    let mut trust = trust::read(signers)?;
+    if let Some(file) = &args.revoked {
+        let bytes = fs::read(file).map_err(|error| unreadable(file, &error))?;
+        trust.revoked =
+            Revoked::parse(&bytes, file).map_err(|error| Failure::failed("revoked.malformed", error))?;
+    }
+    let hashes = FileReader::open(&args.file)
+        .and_then(|reader| FileHashes::of(&reader))
+        .map_err(|error| unreadable(&args.file, &error))?;
+    let parsed = Signature::parse(&armoured);
+    let judged = parsed.as_ref().map_err(|error| JudgeError::from(error.clone())).and_then(|signature| {
+        signature.check(MODULE_NAMESPACE, hashes.by(signature.hash()))?;
+        Ok(trust.principals(signature, MODULE_NAMESPACE, Validity::At(SystemTime::now()))?)
+    });
+    let made = parsed.as_ref().ok();
+    let (principals, reason) = match judged {
+        Ok(principals) => (principals, None),
+        Err(error) => (Vec::new(), Some(error.refusal())),
+    };
+    let exit = if reason.is_none() { Exit::Success } else { Exit::Refused };
+    let key = made.map(Signature::key);
+    let certificate = made.and_then(Signature::certificate).map(|of| of.id.as_str());
+    if context.out.json() {
+        context.out.object(&CheckedJson {
+            file: &args.file,
+            counts: reason.is_none(),
+            principals,
+            kind: key.map(|key| key.kind_name()),
+            fingerprint: key.map(|key| key.fingerprint()),
+            certificate,
+            reason,
+        })?;
+        return Ok(exit);
+    }
+    let by = key.map_or_else(String::new, |key| format!("{} {}", key.kind_name(), key.fingerprint()));
+    match reason {
+        None => {
+            let with = certificate.map(|id| format!(", certificate {id}")).unwrap_or_default();
+            let text = format!(
+                "{}: signed by {} with {by}{with}; it counts",
+                args.file.display(),
+                principals.join(", ")
+            );
+            context.out.text(&paint(&text, Tone::Good, context.out.colour()))?;
+            Ok(exit)
+        }
+        Some(reason) => Err(crate::offer::named(&args.file, reason.into())),
+    }
+}

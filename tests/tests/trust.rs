@@ -1,0 +1,134 @@
+//! Trust that changes while a node runs, at every entry: upload, boot, rollback.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use hot_tests::{Key, Module, Node, Output};
+use serde_json::Value;
+
+/// A node that trusts a second key, by `hotctl trust add`.
+struct Case {
+    node: Node,
+    key: Key,
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().context("UTF-8")
+}
+
+impl Case {
+    fn new() -> Result<Self> {
+        let node = Node::start()?;
+        let key = Key::generate(node.scratch().join("second"))?;
+        let case = Self { node, key };
+        case.trust("add", &["carla", text(&case.public())?])?.expect(0)?;
+        Ok(case)
+    }
+
+    fn public(&self) -> PathBuf {
+        self.key.path().with_extension("pub")
+    }
+
+    fn trust(&self, command: &str, arguments: &[&str]) -> Result<Output> {
+        let mut all = vec!["trust", command, "-o", "json"];
+        all.extend(arguments);
+        self.node.hotctl(&all)
+    }
+
+    /// Pushes a version that the second key signed.
+    fn push(&self, version: &str) -> Result<Output> {
+        let file = Module::new("good").version(version).build()?;
+        self.node.push(&file, &["--key", text(self.key.path())?])
+    }
+
+    fn revoke(&self) -> Result<()> {
+        let fresh = self.node.scratch().join("revoked");
+        fs::copy(self.public(), &fresh)?;
+        fs::rename(fresh, self.node.data_dir().join("revoked_keys")).context("revoking the key")
+    }
+
+    fn serves(&self) -> Result<String> {
+        let reply = hot_tests::get(self.node.http(), "/probe")?;
+        Ok(String::from_utf8_lossy(reply.body()).into_owned())
+    }
+}
+
+#[test]
+fn a_key_comes_and_goes_by_hotctl_trust() -> Result<()> {
+    let case = Case::new()?;
+    let listed: Value = case.trust("list", &[])?.expect(0)?.json()?;
+    let signers = listed["signers"].as_array().context("signers")?;
+    assert_eq!(signers.len(), 2, "{listed}");
+    assert_eq!(
+        (&signers[1]["principals"][0], &signers[1]["namespaces"]),
+        (&"carla".into(), &"hot-module".into())
+    );
+    case.push("1.0.0")?.expect(0)?;
+    let again: Value = case.trust("add", &["carla", text(&case.public())?])?.expect(0)?.json()?;
+    assert_eq!(again["added"], false);
+
+    let file = Module::new("good").version("1.1.0").build()?;
+    let signature = case.node.scratch().join("signature");
+    case.key.sign("hot-module", &file, &signature)?;
+    let check = || case.trust("check", &[text(&file)?, "--signature", text(&signature)?]);
+    let checked: Value = check()?.expect(0)?.json()?;
+    assert_eq!((&checked["counts"], &checked["principals"][0]), (&true.into(), &"carla".into()));
+
+    case.trust("remove", &["carla"])?.expect(0)?;
+    let checked: Value = check()?.expect(4)?.json()?;
+    assert_eq!(checked["reason"]["code"], "signer.not_allowed", "{checked}");
+    let refused = case.push("1.1.0")?.expect(4)?;
+    assert!(refused.sentence()?.contains("key"), "{}", refused.stderr);
+    case.trust("remove", &["carla"])?.expect(1)?;
+    assert_eq!(case.serves()?, "probe 1.0.0\n");
+    case.node.stop()
+}
+
+#[test]
+fn a_revoked_key_is_refused_at_upload_and_its_release_is_not_loaded_again() -> Result<()> {
+    let mut case = Case::new()?;
+    case.push("1.0.0")?.expect(0)?;
+    case.revoke()?;
+    let refused = case.push("1.1.0")?.expect(4)?;
+    assert!(refused.sentence()?.contains("revoked"), "{}", refused.stderr);
+    // What runs already is not stopped by a list; what is loaded is.
+    assert_eq!(case.serves()?, "probe 1.0.0\n");
+    case.node.kill_all()?;
+    case.node.start_again()?;
+    assert!(case.node.hosts()?.is_empty(), "a host of a revoked release was started at boot");
+    assert_ne!(case.serves()?, "probe 1.0.0\n");
+    case.node.stop()
+}
+
+#[test]
+fn a_key_that_was_taken_away_is_not_loaded_at_boot() -> Result<()> {
+    let mut case = Case::new()?;
+    case.push("1.0.0")?.expect(0)?;
+    case.trust("remove", &["carla"])?.expect(0)?;
+    case.node.kill_all()?;
+    case.node.start_again()?;
+    assert!(case.node.hosts()?.is_empty(), "a host of a release that nobody allows was started at boot");
+    case.node.stop()
+}
+
+#[test]
+fn an_expired_key_blocks_pushes_and_neither_boot_nor_rollback() -> Result<()> {
+    let mut case = Case::new()?;
+    for version in ["1.0.0", "1.1.0", "1.2.0"] {
+        let file = Module::new("good").version(version).build()?;
+        let key = text(case.key.path())?;
+        case.node.push(&file, &["--key", key, "--steps", "100%", "--bake", "1s"])?.expect(0)?;
+    }
+    case.trust("remove", &["carla"])?.expect(0)?;
+    case.trust("add", &["carla", text(&case.public())?, "--valid-before", "20200101Z"])?.expect(0)?;
+    let refused = case.push("1.3.0")?.expect(4)?;
+    assert!(refused.sentence()?.contains("2020-01-01"), "{}", refused.stderr);
+    // Its host has ended long ago: it is loaded again.
+    case.node.hotctl(&["rollback", "probe", "--to", "1.0.0"])?.expect(0)?;
+    assert_eq!(case.serves()?, "probe 1.0.0\n");
+    case.node.kill_all()?;
+    case.node.start_again()?;
+    assert_eq!(case.serves()?, "probe 1.0.0\n");
+    case.node.stop()
+}
