@@ -45,10 +45,9 @@ impl Dynamic {
         for index in 0..segment.p_filesz.get(LE) / ENTRY {
             let entry: Dyn64<LE> = image.value(PART, segment.p_vaddr.get(LE) + index * ENTRY)?;
             match (entry.d_tag.get(LE), entry.d_val.get(LE)) {
-                (elf::DT_NULL, _) => {
-                    ended = true;
-                    break;
-                }
+                (elf::DT_NULL, _) => ended = true,
+                // Linkers leave spare entries there, which are null too. Others are ones that the loader has lost.
+                _ if ended => return Err(ElfError::malformed(PART, "entries after its end")),
                 (elf::DT_NEEDED, _) if needed.len() == MAX_NEEDED => {
                     return Err(ElfError::malformed(
                         PART,

@@ -35,6 +35,12 @@ pub(super) fn needed<R: ReadAt + ?Sized>(
     libraries: &mut [NeededLibrary],
 ) -> Result<(), ElfError> {
     const PART: &str = "needed versions";
+    // The loader looks at the list alone; that one of the two is gone means that an entry was changed.
+    for (list, count) in [(elf::DT_VERNEED, elf::DT_VERNEEDNUM), (elf::DT_VERDEF, elf::DT_VERDEFNUM)] {
+        if dynamic.get(list).is_some() != dynamic.get(count).is_some() {
+            return Err(ElfError::malformed(PART, "a list of versions without its length, or the reverse"));
+        }
+    }
     let mut steps = Steps(0);
     let mut at = dynamic.get(elf::DT_VERNEED);
     while let Some(address) = at {

@@ -13,8 +13,13 @@ use toml::{Table, Value};
 use crate::refusal::{Refusal, quoted, similar};
 use crate::{ModuleName, Route, Version};
 
-/// Most bytes of metadata: a thousand routes fit, and parsing stays below a millisecond.
-pub const MAX_METADATA: usize = 64 * 1024;
+/// Most bytes of metadata: 64 routes and 64 requirements of a hundred bytes each fit, with room for what is the
+/// author's own. Parsing a text takes some eight times its size.
+pub const MAX_METADATA: usize = 16 * 1024;
+
+/// Most tokens of TOML in it (a word, a sign, a comment, a run of spaces): the longest lists need about 600. A token can
+/// become a table of its own, which takes hundreds of bytes, so this bounds the memory that parsing takes.
+const MAX_TOKENS: usize = 1024;
 
 /// Most entries of `routes` and of `requires`.
 pub const MAX_ENTRIES: usize = 64;
@@ -72,6 +77,8 @@ pub enum MetadataError {
         /// How many bytes there are.
         found: usize,
     },
+    /// More than 1024 tokens of TOML.
+    TooManyTokens,
     /// Not UTF-8.
     NotText {
         /// How many bytes at the start are.
@@ -123,6 +130,13 @@ impl MetadataError {
                 format!("at most {MAX_METADATA} bytes"),
                 "move what is not about deployment out of the note",
             ),
+            Self::TooManyTokens => Refusal::new(
+                "metadata.too_many_tokens",
+                "metadata",
+                format!("more than {MAX_TOKENS} words, signs and comments"),
+                format!("at most {MAX_TOKENS}"),
+                "move what is not about deployment out of the note",
+            ),
             Self::NotText { valid_up_to } => Refusal::new(
                 "metadata.not_text",
                 "metadata",
@@ -172,6 +186,9 @@ impl Metadata {
         }
         let text = std::str::from_utf8(bytes)
             .map_err(|error| MetadataError::NotText { valid_up_to: error.valid_up_to() })?;
+        if toml_parser::Source::new(text).lex().nth(MAX_TOKENS).is_some() {
+            return Err(MetadataError::TooManyTokens);
+        }
         let table: Table = text.parse().map_err(|error: toml::de::Error| MetadataError::Syntax {
             line: error.span().map_or(1, |span| line_of(text, span.start)),
             message: error.message().replace('\n', " "),
