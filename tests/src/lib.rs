@@ -2,7 +2,7 @@
 //!
 //! Owns how the end-to-end tests (`tests/tests/`) and the demo (`src/bin/hot-demo.rs`) handle `hotd`, `hot-spawn`,
 //! `hot-host` and `hotctl`: as processes, by their command lines, their JSON and their HTTP. It links none of them and
-//! stands in for none of them. Everything here waits with a deadline and for an event, and what it starts ends with it.
+//! stands in for none of them. What `hotctl` would not send goes by gRPC. Everything here waits with a deadline and for an event, and what it starts ends with it.
 //!
 //! Errors are `anyhow`: whoever reads them is a person in front of a failed test.
 
@@ -18,6 +18,8 @@ mod modules;
 mod node;
 mod process;
 mod status;
+mod store;
+mod upload;
 
 pub use binaries::Binaries;
 pub use follow::Follow;
@@ -29,3 +31,5 @@ pub use modules::{Module, example, has_cpp, panics};
 pub use node::{Events, Node, NodeOptions, Refusal, WAIT};
 pub use process::Process;
 pub use status::{Ended, Event, Instance, ModuleNode, ModuleStatus, Release, Rollback, Rollout, Status};
+pub use store::{StoredArtifact, sha256};
+pub use upload::upload_refused;

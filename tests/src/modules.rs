@@ -18,13 +18,26 @@ pub struct Module {
     version: String,
     /// Values of macros, quoted where the source wants a string.
     defines: BTreeMap<&'static str, String>,
+    /// Further arguments of the compiler.
+    flags: Vec<String>,
+    /// Names of libraries that it needs, though nothing is used of them.
+    needs: Vec<&'static str>,
+    program: bool,
 }
 
 impl Module {
     /// The module `probe` in version 1.0.0, built from `tests/modules/SOURCE.c`. It serves `/probe` and answers
     /// `probe 1.0.0`, as far as the source does not misbehave.
     pub fn new(source: &'static str) -> Self {
-        Self { source, version: "1.0.0".to_owned(), defines: BTreeMap::new() }
+        let version = "1.0.0".to_owned();
+        Self {
+            source,
+            version,
+            defines: BTreeMap::new(),
+            flags: Vec::new(),
+            needs: Vec::new(),
+            program: false,
+        }
     }
 
     /// In another version.
@@ -54,6 +67,35 @@ impl Module {
         self
     }
 
+    /// With a further argument of the compiler, which hands those that begin with `-Wl,` to the linker.
+    #[must_use]
+    pub fn flag(mut self, flag: &str) -> Self {
+        self.flags.push(flag.to_owned());
+        self
+    }
+
+    /// Needing a library of this name, which the linker finds, and the loader need not.
+    #[must_use]
+    pub fn needs(mut self, name: &'static str) -> Self {
+        self.needs.push(name);
+        self
+    }
+
+    /// As a position-independent program instead of a shared object.
+    #[must_use]
+    pub fn program(mut self) -> Self {
+        self.program = true;
+        self
+    }
+
+    /// The folder where they are built, which is the same in each run.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn folder() -> Result<PathBuf> {
+        modules()
+    }
+
     /// Builds it, or finds it built, and gives the file.
     ///
     /// # Errors
@@ -63,13 +105,13 @@ impl Module {
         let include = sources.join("../module/include");
         let source = sources.join("modules").join(self.source).with_extension("c");
         let mut hasher = DefaultHasher::new();
-        for file in [&source, &sources.join("modules/probe.h"), &include.join("hot_module.h")] {
+        let shared = ["probe.h", "good.c"].map(|name| sources.join("modules").join(name));
+        for file in shared.iter().chain([&source, &include.join("hot_module.h")]) {
             fs::read(file).with_context(|| file.display().to_string())?.hash(&mut hasher);
         }
-        (&self.version, &self.defines).hash(&mut hasher);
+        (&self.version, &self.defines, &self.flags, &self.needs, self.program).hash(&mut hasher);
 
-        let folder = target()?.join("test-modules");
-        fs::create_dir_all(&folder).context("a folder for modules")?;
+        let folder = modules()?;
         let file = folder.join(format!("{}-{:016x}.so", self.source, hasher.finish()));
         if file.exists() {
             return Ok(file);
@@ -79,11 +121,16 @@ impl Module {
         let fresh =
             tempfile::Builder::new().prefix("build-").suffix(".so").tempfile_in(&folder).context("a file")?;
         let mut command = Command::new("cc");
-        command.args(["-shared", "-fPIC", "-O1", "-g0", "-Wall", "-Wextra", "-Werror", "-pthread", "-I"]);
+        command.arg(if self.program { "-pie" } else { "-shared" });
+        command.args(["-fPIC", "-O1", "-g0", "-Wall", "-Wextra", "-Werror", "-pthread", "-I"]);
         command.arg(&include).arg("-I").arg(sources.join("modules"));
         command.arg(format!("-DVERSION={:?}", self.version));
         command.args(self.defines.iter().map(|(name, value)| format!("-D{name}={value}")));
-        command.arg(&source).arg("-o").arg(fresh.path());
+        command.arg(&source).args(&self.flags).arg("-Wl,--no-as-needed");
+        for name in &self.needs {
+            command.arg(stub(name)?);
+        }
+        command.arg("-o").arg(fresh.path());
         let output = crate::hotctl::run(command)?;
         ensure!(output.code == 0, "{} does not compile:\n{}", source.display(), output.stderr);
         fresh.persist(&file).with_context(|| file.display().to_string())?;
@@ -115,6 +162,34 @@ pub fn panics() -> Result<PathBuf> {
     let file = Binaries::profile()?.join("libpanics.so");
     ensure!(file.is_file(), "{} was not found; build it first: `cargo build --workspace`", file.display());
     Ok(file)
+}
+
+/// A library that says it is called `name` and defines `newest`, in a version that no library has yet.
+fn stub(name: &str) -> Result<PathBuf> {
+    let folder = tempfile::tempdir().context("a folder for a library")?;
+    let (source, script) = (folder.path().join("stub.c"), folder.path().join("stub.map"));
+    fs::write(&source, "void newest(void) {}\n").context("a library's source")?;
+    fs::write(&script, "GLIBC_2.999 { global: newest; local: *; };\n").context("a library's versions")?;
+    let fresh =
+        tempfile::Builder::new().prefix("build-").suffix(".so").tempfile_in(modules()?).context("a file")?;
+    let mut command = Command::new("cc");
+    command.args(["-shared", "-fPIC", "-nostdlib"]).arg(format!("-Wl,-soname,{name}"));
+    command.arg(format!("-Wl,--version-script,{}", script.display()));
+    command.arg(&source).arg("-o").arg(fresh.path());
+    let output = crate::hotctl::run(command)?;
+    ensure!(output.code == 0, "the library {name:?} does not compile:\n{}", output.stderr);
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    let file = modules()?.join(format!("stub-{:016x}.so", hasher.finish()));
+    fresh.persist(&file).with_context(|| file.display().to_string())?;
+    Ok(file)
+}
+
+/// The folder of all modules of the tests.
+fn modules() -> Result<PathBuf> {
+    let folder = target()?.join("test-modules");
+    fs::create_dir_all(&folder).context("a folder for modules")?;
+    Ok(folder)
 }
 
 /// The folder of all that is built.

@@ -57,6 +57,9 @@ pub struct Instance {
     pub weight: u32,
     /// Where it is in its life.
     pub state: String,
+    /// How it ended; empty before.
+    #[serde(default)]
+    pub reason: String,
     /// Requests that ended.
     pub requests: u64,
     /// Those that ended in an error.
