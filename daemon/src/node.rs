@@ -76,7 +76,7 @@ impl Node {
         let gateway = Gateway::start(&listeners, config.http.gateway.clone())?;
 
         let name = NodeName(config.node.clone());
-        let machine = Arc::new(hot_artifact::Node::native());
+        let machine = Arc::new(machine(&config));
         let ledger = Ledger::new(store.clone(), machine);
         let journal = Journal::new(store.clone());
         let (agent, reports) = Agent::new(AgentParts {
@@ -179,6 +179,15 @@ impl Node {
         }
         Ok(())
     }
+}
+
+/// What this machine has for modules, as far as the operator allows it.
+fn machine(config: &Config) -> hot_artifact::Node {
+    let mut machine = hot_artifact::Node::native();
+    if let Some(patterns) = &config.trust.libraries {
+        machine.libraries = machine.libraries.only(patterns.clone());
+    }
+    machine
 }
 
 fn spawn_address(spawn: &Spawn) -> std::io::Result<SpawnAddress> {

@@ -114,8 +114,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("allowed_signers");
         replace(&path, &line("ada"));
-        let config =
-            config::Trust { allowed_signers: path.clone(), revoked: None, modules: ModuleRules::default() };
+        let config = config::Trust {
+            allowed_signers: path.clone(),
+            revoked: None,
+            libraries: None,
+            modules: ModuleRules::default(),
+        };
         let files = TrustFiles::open(config).unwrap();
         let keys = || files.current().trust().signers.keys(MODULE_NAMESPACE).len();
         assert_eq!(keys(), 1);
@@ -140,6 +144,7 @@ mod tests {
         let config = config::Trust {
             allowed_signers: signers,
             revoked: Some(revoked.clone()),
+            libraries: None,
             modules: ModuleRules::default(),
         };
         let missing = TrustFiles::open(config.clone()).unwrap_err();

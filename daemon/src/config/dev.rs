@@ -86,6 +86,7 @@ pub(super) fn config(dev: &Dev) -> Result<Config, DevError> {
             allowed_signers: data_dir.join("allowed_signers"),
             revoked: Some(data_dir.join("revoked_keys")),
             modules: ModuleRules::default(),
+            libraries: None,
         },
         store: Store::default(),
         policy: Policy::default(),

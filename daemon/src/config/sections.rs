@@ -153,7 +153,7 @@ fn grpc(top: &Section<'_>) -> Grpc {
 }
 
 fn trust(top: &Section<'_>) -> Trust {
-    let section = top.section("trust", "trust", &["allowed_signers", "revoked", "modules"]);
+    let section = top.section("trust", "trust", &["allowed_signers", "revoked", "libraries", "modules"]);
     let rules = section.section("modules", "trust.modules", &[]);
     let mut pairs = Vec::new();
     for (pattern, _) in rules.entries() {
@@ -175,6 +175,14 @@ fn trust(top: &Section<'_>) -> Trust {
             .unwrap_or_else(|| "/etc/hotd/allowed_signers".into()),
         revoked: section.value("revoked", absolute_path),
         modules: ModuleRules::new(pairs).unwrap_or_default(),
+        libraries: section.values("libraries", "names of libraries like [\"libc.so.6\"]", library),
+    }
+}
+
+fn library(value: &DeValue<'_>) -> Result<String, String> {
+    match value.as_str() {
+        Some(name) if !name.is_empty() && !name.contains('/') => Ok(name.to_owned()),
+        _ => Err("the name of a library, or a pattern with * and ?".to_owned()),
     }
 }
 

@@ -32,6 +32,7 @@ socket = "/run/x.sock"
 
 [trust]
 allowed_signers = "/etc/x/signers"
+libraries = ["libc.so.6"]
 revoked = "/etc/x/revoked"
 [trust.modules]
 "pay-*" = ["anna"]
@@ -100,6 +101,7 @@ fn every_key_is_read() {
     assert_eq!(config.http, expected);
     assert_eq!(config.grpc, Grpc { socket: "/run/x.sock".into(), listen: None });
     assert_eq!(config.trust.allowed_signers, Path::new("/etc/x/signers"));
+    assert_eq!(config.trust.libraries.as_deref(), Some(&["libc.so.6".to_owned()][..]));
     assert_eq!(config.trust.revoked.as_deref(), Some(Path::new("/etc/x/revoked")));
     assert!(config.trust.modules.allow(&"pay-x".parse().unwrap(), "anna"));
     assert!(!config.trust.modules.allow(&"pay-x".parse().unwrap(), "berta"));
@@ -207,6 +209,7 @@ fn each_kind_of_wrong_value_is_one_mistake() {
         &format!("[spawn]\n{long}"),
         "[grpc.tls]\ncert = \"x\"",
         "[trust]\nallowed_signers = 1",
+        "[trust]\nlibraries = [\"/lib/libc.so.6\"]",
         "[trust.modules]\n\"Pay\" = [\"anna\"]",
         "[trust.modules]\npay = \"anna\"",
         "[trust.modules]\npay = [1]",
@@ -260,8 +263,12 @@ fn files_are_bounded_and_must_be_files() {
 fn trust_is_read_anew_each_time() {
     let folder = tempfile::tempdir().unwrap();
     let allowed_signers = folder.path().join("allowed_signers");
-    let trust =
-        Trust { allowed_signers: allowed_signers.clone(), revoked: None, modules: Default::default() };
+    let trust = Trust {
+        allowed_signers: allowed_signers.clone(),
+        revoked: None,
+        libraries: None,
+        modules: Default::default(),
+    };
     assert!(matches!(trust.load(), Err(TrustError::Read { .. })));
     std::fs::write(&allowed_signers, "bad\n").unwrap();
     assert!(matches!(trust.load(), Err(TrustError::Invalid(_))));

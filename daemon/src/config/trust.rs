@@ -21,6 +21,8 @@ pub struct Trust {
     pub revoked: Option<PathBuf>,
     /// Which of them may sign which modules.
     pub modules: ModuleRules,
+    /// Patterns of the libraries that modules may need; `None`: all that the node has.
+    pub libraries: Option<Vec<String>>,
 }
 
 /// Why nobody can be trusted.

@@ -48,5 +48,8 @@ pub(crate) fn entry(bytes: &[u8], tag: u64, other: u64, value: Option<u64>) -> R
     let mut places = (start..bytes.len() - 16).step_by(16);
     let place = places.find(|at| bytes[*at..*at + 8] == tag.to_le_bytes()).context("such an entry")?;
     let bytes = at(bytes.to_vec(), place, &other.to_le_bytes());
-    Ok(value.map_or(bytes.clone(), |value| at(bytes, place + 8, &value.to_le_bytes())))
+    Ok(match value {
+        None => bytes,
+        Some(value) => at(bytes, place + 8, &value.to_le_bytes()),
+    })
 }
