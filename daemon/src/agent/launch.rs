@@ -33,7 +33,7 @@ impl Agent {
                 let text = crate::describe(&error);
                 // Not here: the lock is held, and what follows changes the slot.
                 self.shared.tasks.spawn(async move { agent.refused(&module, release, text) });
-                slot.rest_after(release, None);
+                slot.resting.rest(release, None, Instant::now(), rand::random());
                 return;
             }
         };
@@ -63,7 +63,7 @@ impl Agent {
         of: &Runnable,
     ) -> Spec {
         let bounds = &self.shared.parts.bounds;
-        let candidate = slot.assignment.as_ref().and_then(|assignment| assignment.candidate.as_ref());
+        let candidate = slot.orders.assignment.as_ref().and_then(|assignment| assignment.candidate.as_ref());
         let limits =
             candidate.filter(|candidate| candidate.release == release).map(|candidate| &candidate.limits);
         Spec {
@@ -136,7 +136,7 @@ impl Agent {
             instance: Some(adopted.instance.clone()),
             reason: String::new(),
         };
-        slots.entry(module.clone()).or_insert_with(Slot::new).runs.push(run);
+        slots.entry(module.clone()).or_default().runs.push(run);
         let agent = self.clone();
         self.shared.tasks.spawn(async move { agent.follow(module, id, adopted.instance).await });
     }
@@ -250,7 +250,7 @@ impl Agent {
         }
         match cause.filter(|_| !meant) {
             Some(cause) => {
-                slot.rest_after(release, served);
+                slot.resting.rest(release, served, Instant::now(), rand::random());
                 self.blame(&mut slots, module, release, &cause);
             }
             None => {
@@ -271,9 +271,8 @@ impl Agent {
         cause: &Cause,
     ) {
         let Some(slot) = slots.get_mut(module) else { return };
-        let candidate = slot.assignment.as_ref().and_then(|assignment| assignment.candidate.as_ref());
-        if candidate.is_some_and(|candidate| candidate.release == release) {
-            slot.ends.push(cause.clone());
+        if slot.orders.candidate() == Some(release) {
+            slot.orders.ends.push(cause.clone());
         }
         self.take_back_if_due(slots, module);
         let failed = InstanceState::Failed(cause.clone());

@@ -6,10 +6,22 @@
 //!
 //! One lock guards what the node knows of its modules. It is never held across an await, so the way back waits for
 //! nothing: [`Agent::obey`] toward stable and [`Agent::turn_back`] take effect before anything is written.
+//!
+//! Rooms that decide and do nothing: `orders` what the node obeys, `plan` what is next, `resting` when to try again.
+//! `slot` is what they look at, one for each module. Rooms that do: `reconcile` a step of the plan, `launch` one
+//! instance from its artifact to its end, `restart`, `prepare`; `guard` has the clock, `figures` counts, and `report`
+//! tells the driver.
 
+mod figures;
 mod guard;
 mod launch;
+mod orders;
 mod plan;
+mod prepare;
+mod reconcile;
+mod report;
+mod restart;
+mod resting;
 mod slot;
 
 use std::collections::BTreeMap;
@@ -17,14 +29,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use hot_rollout::{
-    Assignment, Cause, Direction, Event, InstanceState, Module, Node, ReleaseNumber, Revision,
-};
+use hot_rollout::{Assignment, Direction, Event, Module, Node, ReleaseNumber, Revision};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::slot::{Run, RunState, Slot};
-use crate::gateway::{Backend, Gateway, ModuleTable, Table};
+use crate::gateway::Gateway;
 use crate::ledger::{Ledger, LedgerError};
 use crate::supervisor::{Adopted, InstanceId, Supervisor};
 use crate::trust::TrustFiles;
@@ -128,7 +138,7 @@ impl Agent {
         let mut slots = self.lock();
         let modules: Vec<Module> = accepted.iter().map(|assignment| assignment.module.clone()).collect();
         for assignment in accepted {
-            slots.entry(assignment.module.clone()).or_insert_with(Slot::new).recover(assignment);
+            slots.entry(assignment.module.clone()).or_default().orders.recover(assignment, Instant::now());
         }
         let mut adopted = adopted;
         // The newest of a release is the one that serves.
@@ -141,7 +151,7 @@ impl Agent {
         }
         let unknown: Vec<Module> = slots
             .iter()
-            .filter(|(_, slot)| slot.assignment.is_none())
+            .filter(|(_, slot)| slot.orders.assignment.is_none())
             .map(|(module, _)| module.clone())
             .collect();
         for module in unknown {
@@ -155,7 +165,7 @@ impl Agent {
     /// that the node took back from the same rollout.
     pub async fn obey(&self, assignment: Assignment, direction: Direction) -> Result<(), LedgerError> {
         let stays_back = |slots: &BTreeMap<Module, Slot>| {
-            slots.get(&assignment.module).is_some_and(|slot| slot.stays_back(&assignment))
+            slots.get(&assignment.module).is_some_and(|slot| slot.orders.stays_back(&assignment))
         };
         if self.slots(stays_back) {
             // The clock says once more that it was taken back.
@@ -174,9 +184,8 @@ impl Agent {
     /// The expiry of assignments up to `revision` for `module` starts anew.
     pub fn renew(&self, module: &Module, revision: Revision) {
         let mut slots = self.lock();
-        let Some(slot) = slots.get_mut(module) else { return };
-        if slot.assignment.as_ref().is_some_and(|assignment| assignment.revision <= revision) {
-            slot.renewed = Some(Instant::now());
+        if let Some(slot) = slots.get_mut(module) {
+            slot.orders.renew(revision, Instant::now());
         }
     }
 
@@ -186,93 +195,25 @@ impl Agent {
     pub fn turn_back(&self, module: &Module, to: Option<ReleaseNumber>, by: &str) -> Option<Flip> {
         let mut slots = self.lock();
         let slot = slots.get_mut(module)?;
-        let flip = slot.turn_back(to, by)?;
+        let flip = slot.turn_back(to, by, Instant::now())?;
         self.reconcile(&mut slots, module);
         drop(slots);
         self.shared.note_change();
         Some(Flip { at: Instant::now(), ..flip })
     }
 
-    /// Checks that these releases could run here, without running anything, and reports. They are checked again when
-    /// they are loaded.
-    pub fn prepare(&self, modules: &[(Module, ReleaseNumber)]) {
-        for (module, release) in modules.iter().cloned() {
-            let agent = self.clone();
-            self.shared.tasks.spawn(async move {
-                let Parts { ledger, trust, node, max_artifact, .. } = &agent.shared.parts;
-                let (ledger, trusted, max_size, name) =
-                    (ledger.clone(), trust.current(), *max_artifact, module.clone());
-                let checked = crate::blocking(move || {
-                    let runnable = ledger.runnable(&name, release)?;
-                    ledger.verified(&name, &runnable, &trusted, max_size)?;
-                    ledger.config(&runnable)
-                })
-                .await;
-                let node = node.clone();
-                let event = match checked {
-                    Ok(_) => Event::Prepared { node, module },
-                    Err(error) => Event::PrepareFailed { node, module, text: crate::describe(&error) },
-                };
-                // Not restated by the clock, so it waits for room.
-                drop(agent.shared.reports.send(event).await);
-            });
-        }
-    }
-
-    /// Replaces the instance of a module's stable release by a new one: traffic moves when the new one is ready. The
-    /// number of instances that were replaced.
-    pub(crate) async fn restart(&self, module: &Module) -> Result<u32, RestartError> {
-        let (old, release) = {
-            let mut slots = self.lock();
-            let slot = slots.get_mut(module).ok_or_else(|| RestartError::NotRunning(module.clone()))?;
-            let stable = slot.stable().ok_or_else(|| RestartError::NotRunning(module.clone()))?;
-            let old = slot.run_of(stable).map(|run| run.id);
-            let coming = slot
-                .runs
-                .iter()
-                .any(|run| run.release == stable && Some(run.id) > old && run.state == RunState::Starting);
-            if !coming {
-                self.launch(module, slot, stable);
-            }
-            (old, stable)
-        };
-        let replaced = async {
-            let mut changes = self.changes();
-            loop {
-                let state = self.slots(|slots| replacement(slots.get(module)?, release, old));
-                match state {
-                    None => {}
-                    Some(Ok(())) => return Ok(1),
-                    Some(Err(reason)) => return Err(RestartError::Failed(reason)),
-                }
-                if changes.changed().await.is_err() {
-                    return Err(RestartError::NotRunning(module.clone()));
-                }
-            }
-        };
-        let deadline = self.shared.parts.bounds.start_deadline + TICK;
-        tokio::time::timeout(deadline, replaced).await.unwrap_or_else(|_elapsed| {
-            Err(RestartError::Failed(format!(
-                "the new instance was not ready within {} s",
-                deadline.as_secs()
-            )))
-        })
-    }
-
     /// The revision of the assignment that this node obeys for `module`.
     #[must_use]
     pub fn revision(&self, module: &Module) -> Option<Revision> {
-        self.slots(|slots| slots.get(module)?.assignment.as_ref().map(|assignment| assignment.revision))
+        self.slots(|slots| {
+            slots.get(module)?.orders.assignment.as_ref().map(|assignment| assignment.revision)
+        })
     }
 
     /// Every module with a stable release serves it.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        let ready = |slot: &Slot| {
-            slot.stable()
-                .is_none_or(|stable| slot.run_of(stable).is_some_and(|run| run.state == RunState::Ready))
-        };
-        self.slots(|slots| slots.values().all(ready))
+        self.slots(|slots| slots.values().all(Slot::is_ready))
     }
 
     /// Reads what runs.
@@ -311,7 +252,7 @@ impl Agent {
             let modules: Vec<Module> = slots.keys().cloned().collect();
             for module in modules {
                 if let Some(slot) = slots.get_mut(&module) {
-                    slot.assignment = None;
+                    slot.orders.assignment = None;
                 }
                 self.stop_all(&mut slots, &module);
             }
@@ -325,7 +266,7 @@ impl Agent {
     fn accept(&self, assignment: Assignment) {
         let module = assignment.module.clone();
         let mut slots = self.lock();
-        if slots.entry(module.clone()).or_insert_with(Slot::new).accept(assignment) {
+        if slots.entry(module.clone()).or_default().accept(assignment, Instant::now()) {
             self.reconcile(&mut slots, &module);
         }
         drop(slots);
@@ -344,142 +285,5 @@ impl Agent {
 
     fn mint(&self) -> InstanceId {
         InstanceId(self.shared.next_instance.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Makes one step toward the assignment: tells the gateway who serves, starts what is missing, stops what is not
-    /// wanted. Called again at every change, so each call does what can be done now.
-    fn reconcile(&self, slots: &mut BTreeMap<Module, Slot>, module: &Module) {
-        let Some(slot) = slots.get_mut(module) else { return };
-        let Some(plan) = slot.plan() else { return };
-        let revision = slot.assignment.as_ref().map(|assignment| assignment.revision);
-        if slot.serving != plan.serve {
-            slot.serving.clone_from(&plan.serve);
-            self.count_anew(slot);
-        }
-        for release in plan.start {
-            self.launch(module, slot, release);
-        }
-        // Before anything stops, nothing goes there any more.
-        self.publish(slots);
-        let Some(slot) = slots.get_mut(module) else { return };
-        if let Some(revision) = revision.filter(|_| plan.applied)
-            && slot.applied.is_none_or(|(applied, _)| applied != revision)
-        {
-            slot.applied = Some((revision, Instant::now()));
-            // Each revision is counted for itself, even where the weights stay.
-            self.count_anew(slot);
-            if slot.is_whole() {
-                self.shared.report(Event::Applied {
-                    node: self.shared.parts.node.clone(),
-                    module: module.clone(),
-                    revision,
-                });
-            }
-        }
-        let superseded = slot.superseded();
-        let stop: Vec<InstanceId> = slot
-            .runs
-            .iter()
-            .filter(|run| plan.stop.contains(&run.release) || superseded.contains(&run.id))
-            .map(|run| run.id)
-            .collect();
-        for id in stop {
-            self.stop(module, slot, id);
-        }
-    }
-
-    fn stop_all(&self, slots: &mut BTreeMap<Module, Slot>, module: &Module) {
-        let Some(slot) = slots.get_mut(module) else { return };
-        let ids: Vec<InstanceId> = slot.runs.iter().map(|run| run.id).collect();
-        for id in ids {
-            self.stop(module, slot, id);
-        }
-    }
-
-    /// Gives the gateway all modules as they are to be served now.
-    fn publish(&self, slots: &BTreeMap<Module, Slot>) {
-        let bounds = &self.shared.parts.bounds;
-        let modules =
-            slots.iter().filter(|(_, slot)| slot.assignment.is_some()).map(|(module, slot)| ModuleTable {
-                module: module.0.clone(),
-                deadline: bounds.deadline,
-                max_in_flight: bounds.max_in_flight,
-                max_waiting: bounds.max_waiting,
-                backends: slot.backends(),
-            });
-        self.shared.parts.gateway.publish(Table { modules: modules.collect() });
-    }
-}
-
-/// Why instances were not replaced. What served goes on serving.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RestartError {
-    /// There is nothing to replace.
-    #[error("{0} has no stable release on this node")]
-    NotRunning(Module),
-    /// The new instance did not come up.
-    #[error("the new instance failed, and the old one goes on serving: it {0}")]
-    Failed(String),
-}
-
-/// How far the replacement of `old` is; `None`: it is under way.
-fn replacement(slot: &Slot, release: ReleaseNumber, old: Option<InstanceId>) -> Option<Result<(), String>> {
-    if slot.run_of(release).is_some_and(|run| run.state == RunState::Ready && Some(run.id) > old) {
-        return Some(Ok(()));
-    }
-    let newer = |run: &&Run| run.release == release && Some(run.id) > old;
-    let failed = slot.instances().filter(newer).find(|run| run.state == RunState::Ended)?;
-    Some(Err(failed.reason.clone()))
-}
-
-impl Shared {
-    /// Best effort: what is lost here is said again at the next tick.
-    fn report(&self, event: Event) {
-        if self.reports.try_send(event).is_err() {
-            tracing::debug!("a report waits for the next tick");
-        }
-    }
-
-    fn note_change(&self) {
-        self.changed.send_modify(|count| *count = count.wrapping_add(1));
-    }
-
-    fn instance_event(&self, module: &Module, release: ReleaseNumber, state: InstanceState) -> Event {
-        Event::Instance { node: self.parts.node.clone(), module: module.clone(), release, state }
-    }
-
-    fn took_back(&self, module: &Module, revision: Revision, cause: Cause) -> Event {
-        Event::TookBack { node: self.parts.node.clone(), module: module.clone(), revision, cause }
-    }
-}
-
-impl Slot {
-    /// The gateway's view of this module. A release that is to serve and has no host at present keeps its routes, so
-    /// that its requests wait for the next one instead of being unknown.
-    fn backends(&self) -> Vec<Backend> {
-        let backend = |&(release, role, weight): &plan::Serving| {
-            let run = self
-                .run_of(release)
-                .or_else(|| self.former.iter().rev().find(|run| run.release == release))?;
-            Some(Backend {
-                instance: run.id,
-                release: release.0,
-                version: run.version.to_string(),
-                role: role.into(),
-                weight: weight.basis_points(),
-                routes: run.routes.clone(),
-            })
-        };
-        self.serving.iter().filter_map(backend).collect()
-    }
-}
-
-impl From<hot_rollout::Role> for crate::gateway::Role {
-    fn from(role: hot_rollout::Role) -> Self {
-        match role {
-            hot_rollout::Role::Stable => Self::Stable,
-            hot_rollout::Role::Candidate => Self::Candidate,
-            hot_rollout::Role::Standby => Self::Standby,
-        }
     }
 }

@@ -195,7 +195,7 @@ impl Modules {
         let (instances, standby) = self.0.agent.slots(|slots| {
             let Some(slot) = slots.get(&module) else { return (Vec::new(), None) };
             let instances = slot.instances().map(|run| convert::instance(&self.0.agent, slot, run)).collect();
-            let standby = slot.assignment.as_ref().and_then(|assignment| assignment.standby);
+            let standby = slot.orders.assignment.as_ref().and_then(|assignment| assignment.standby);
             (
                 instances,
                 standby.map(|standby| standby.release).filter(|standby| slot.run_of(*standby).is_some()),
@@ -271,7 +271,7 @@ impl Modules {
     }
 
     fn roles(&self, module: &Module) -> Vec<(ReleaseNumber, v1::Role)> {
-        let assignment = self.0.agent.slots(|slots| slots.get(module)?.assignment.clone());
+        let assignment = self.0.agent.slots(|slots| slots.get(module)?.orders.assignment.clone());
         let role = |role: Role| match role {
             Role::Stable => v1::Role::Stable,
             Role::Candidate => v1::Role::Candidate,

@@ -1,0 +1,33 @@
+//! Whether this node could run a release, found out before any code of it runs.
+
+use hot_rollout::{Event, Module, ReleaseNumber};
+
+use super::{Agent, Parts};
+
+impl Agent {
+    /// Checks that these releases could run here, without running anything, and reports. They are checked again when
+    /// they are loaded.
+    pub fn prepare(&self, modules: &[(Module, ReleaseNumber)]) {
+        for (module, release) in modules.iter().cloned() {
+            let agent = self.clone();
+            self.shared.tasks.spawn(async move {
+                let Parts { ledger, trust, node, max_artifact, .. } = &agent.shared.parts;
+                let (ledger, trusted, max_size, name) =
+                    (ledger.clone(), trust.current(), *max_artifact, module.clone());
+                let checked = crate::blocking(move || {
+                    let runnable = ledger.runnable(&name, release)?;
+                    ledger.verified(&name, &runnable, &trusted, max_size)?;
+                    ledger.config(&runnable)
+                })
+                .await;
+                let node = node.clone();
+                let event = match checked {
+                    Ok(_) => Event::Prepared { node, module },
+                    Err(error) => Event::PrepareFailed { node, module, text: crate::describe(&error) },
+                };
+                // Not restated by the clock, so it waits for room.
+                drop(agent.shared.reports.send(event).await);
+            });
+        }
+    }
+}

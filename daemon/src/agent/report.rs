@@ -1,0 +1,83 @@
+//! What the agent says to the driver. Events state what is so, so saying one twice is saying it once, and one that is
+//! lost is said again at the next tick.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hot_rollout::{Cause, Event, InstanceState, Module, ReleaseNumber, Revision, Sample, Time};
+
+use super::slot::{RunState, Slot};
+use super::{Agent, Shared};
+
+impl Agent {
+    /// Says again what is so.
+    pub(super) fn restate(&self, module: &Module, slot: &mut Slot) {
+        let Some(assignment) = slot.orders.assignment.as_ref() else { return };
+        if let Some((revision, cause)) = &slot.orders.took_back {
+            self.shared.report(self.shared.took_back(module, *revision, cause.clone()));
+        }
+        let wanted = assignment.weights();
+        for run in &slot.runs {
+            let state = match run.state {
+                RunState::Starting => InstanceState::Starting,
+                RunState::Ready => InstanceState::Ready,
+                RunState::Stopping | RunState::Ended => continue,
+            };
+            if wanted.iter().any(|(release, ..)| *release == run.release) {
+                self.shared.report(self.shared.instance_event(module, run.release, state));
+            }
+        }
+        let tries = assignment.candidate.is_some();
+        let Some(revision) = self.report_applied(module, slot).filter(|_| tries) else { return };
+        let (candidate, stable) = self.figures(slot);
+        let since = slot.baseline.as_ref().map_or(UNIX_EPOCH, |baseline| baseline.since);
+        self.shared.report(Event::Sample(Sample {
+            node: self.shared.parts.node.clone(),
+            module: module.clone(),
+            revision,
+            since: time(since),
+            until: time(SystemTime::now()),
+            candidate,
+            stable,
+        }));
+    }
+
+    /// Says of which revision the assignment is true, if it is.
+    pub(super) fn report_applied(&self, module: &Module, slot: &Slot) -> Option<Revision> {
+        let revision = slot.orders.assignment.as_ref()?.revision;
+        slot.orders.applied.filter(|(applied, _)| *applied == revision && slot.orders.is_whole())?;
+        let node = self.shared.parts.node.clone();
+        self.shared.report(Event::Applied { node, module: module.clone(), revision });
+        Some(revision)
+    }
+}
+
+impl Shared {
+    /// Best effort: what is lost here is said again at the next tick.
+    pub(super) fn report(&self, event: Event) {
+        if self.reports.try_send(event).is_err() {
+            tracing::debug!("a report waits for the next tick");
+        }
+    }
+
+    pub(super) fn note_change(&self) {
+        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    pub(super) fn instance_event(
+        &self,
+        module: &Module,
+        release: ReleaseNumber,
+        state: InstanceState,
+    ) -> Event {
+        Event::Instance { node: self.parts.node.clone(), module: module.clone(), release, state }
+    }
+
+    pub(super) fn took_back(&self, module: &Module, revision: Revision, cause: Cause) -> Event {
+        Event::TookBack { node: self.parts.node.clone(), module: module.clone(), revision, cause }
+    }
+}
+
+fn time(at: SystemTime) -> Time {
+    let since_epoch = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,105 @@
+//! Releases that ended by themselves and wait to be started again: rules alone, the time and the dice are arguments.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use hot_rollout::ReleaseNumber;
+
+use crate::supervisor::Backoff;
+
+/// The releases of one module that rest.
+#[derive(Debug, Default)]
+pub(super) struct Resting(BTreeMap<ReleaseNumber, Rest>);
+
+#[derive(Debug)]
+struct Rest {
+    until: Instant,
+    /// How long it is.
+    length: Duration,
+    /// The rest is over. The back-off stays until an instance has served longer than the rest before it.
+    due: bool,
+    backoff: Backoff,
+}
+
+impl Resting {
+    /// Not started again before some time has passed, which doubles each time. One that `served` for longer than its
+    /// last rest begins with the shortest again: so even one that comes up only to crash is not started all the time.
+    pub(super) fn rest(
+        &mut self,
+        release: ReleaseNumber,
+        served: Option<Duration>,
+        now: Instant,
+        jitter: f64,
+    ) {
+        let rest = self.0.entry(release).or_insert_with(|| Rest {
+            until: now,
+            length: Duration::ZERO,
+            due: false,
+            backoff: Backoff::default(),
+        });
+        if served.is_some_and(|served| served > rest.length) {
+            rest.backoff.reset();
+        }
+        rest.due = false;
+        rest.length = rest.backoff.next(jitter);
+        rest.until = now + rest.length;
+    }
+
+    /// Some release is to be started again that was not before.
+    pub(super) fn is_over(&mut self, now: Instant) -> bool {
+        let mut over = false;
+        for rest in self.0.values_mut().filter(|rest| !rest.due && rest.until <= now) {
+            rest.due = true;
+            over = true;
+        }
+        over
+    }
+
+    /// Those that rest now.
+    pub(super) fn releases(&self) -> impl Iterator<Item = ReleaseNumber> + '_ {
+        self.0.iter().filter(|(_, rest)| !rest.due).map(|(release, _)| *release)
+    }
+
+    /// Forgets all but those that were wanted and still are: a release that is wanted anew gets its chance at once.
+    pub(super) fn keep(&mut self, was: &[ReleaseNumber], wanted: &[ReleaseNumber]) {
+        self.0.retain(|release, _| was.contains(release) && wanted.contains(release));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const R1: ReleaseNumber = ReleaseNumber(1);
+
+    fn resting(resting: &Resting) -> Vec<ReleaseNumber> {
+        resting.releases().collect()
+    }
+
+    #[test]
+    fn a_release_rests_longer_each_time_until_it_serves_for_longer_than_it_rested() {
+        let (mut rests, now) = (Resting::default(), Instant::now());
+        for _ in 0..20 {
+            rests.rest(R1, Some(Duration::from_millis(1)), now, 1.0);
+        }
+        assert_eq!(rests.0[&R1].length, Duration::from_secs(30));
+        assert!(!rests.is_over(now + Duration::from_secs(29)));
+        assert_eq!(resting(&rests), [R1]);
+        assert!(rests.is_over(now + Duration::from_secs(30)));
+        assert!(!rests.is_over(now + Duration::from_secs(30)), "it is due once");
+        assert_eq!(resting(&rests), []);
+        rests.rest(R1, Some(Duration::from_secs(60)), now, 1.0);
+        assert_eq!(rests.0[&R1].length, Duration::from_millis(250));
+        assert_eq!(resting(&rests), [R1]);
+    }
+
+    #[test]
+    fn what_is_wanted_anew_gets_its_chance_at_once() {
+        let (mut rests, now) = (Resting::default(), Instant::now());
+        rests.rest(R1, None, now, 0.0);
+        rests.keep(&[R1], &[R1]);
+        assert_eq!(resting(&rests), [R1]);
+        rests.keep(&[], &[R1]);
+        assert_eq!(resting(&rests), []);
+    }
+}
