@@ -62,6 +62,15 @@ impl Target {
     pub fn runs_on(self, node: Self) -> bool {
         self.machine == node.machine && (self.libc == node.libc || self.libc == Libc::None)
     }
+
+    /// Which of `targets` a node of target `node` runs: the one for its own C library, else one that needs none,
+    /// whatever the order in which they are named.
+    pub fn best_for(targets: impl IntoIterator<Item = Self>, node: Self) -> Option<Self> {
+        targets
+            .into_iter()
+            .filter(|target| target.runs_on(node))
+            .max_by_key(|target| target.libc == node.libc)
+    }
 }
 
 impl Machine {
@@ -170,5 +179,24 @@ mod tests {
         assert!(target("x86_64-gnu").runs_on(target("x86_64-gnu")));
         assert!(!target("x86_64-gnu").runs_on(target("x86_64-musl")));
         assert!(!target("aarch64-none").runs_on(target("x86_64-gnu")));
+    }
+
+    #[test]
+    fn the_nodes_own_libc_is_preferred_to_none() {
+        let target = |text: &str| text.parse::<Target>().unwrap();
+        let best = |targets: &[&str], node: &str| {
+            let named = |targets: &mut dyn Iterator<Item = &&str>| {
+                let targets: Vec<Target> = targets.map(|text| target(text)).collect();
+                Target::best_for(targets, target(node)).map(|best| best.to_string())
+            };
+            let best = named(&mut targets.iter());
+            assert_eq!(named(&mut targets.iter().rev()), best, "the order does not matter");
+            best
+        };
+        let all = ["x86_64-none", "x86_64-gnu", "aarch64-gnu", "aarch64-none"];
+        assert_eq!(best(&all, "x86_64-gnu").as_deref(), Some("x86_64-gnu"));
+        assert_eq!(best(&all, "x86_64-musl").as_deref(), Some("x86_64-none"));
+        assert_eq!(best(&all, "aarch64-gnu").as_deref(), Some("aarch64-gnu"));
+        assert_eq!(best(&all, "riscv64-gnu"), None);
     }
 }

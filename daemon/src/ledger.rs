@@ -336,11 +336,12 @@ impl Ledger {
     }
 }
 
-/// What this node can run of a version.
+/// What this node runs of a version: where several of its targets would do, the one for its own C library.
 #[must_use]
 pub fn runs_here(record: &ModuleRecord, version: &Version) -> Option<Sha256> {
     let targets = record.versions().get(version)?;
-    targets.iter().find(|(target, _)| target.runs_on(Target::native())).map(|(_, stored)| stored.digest)
+    let best = Target::best_for(targets.keys().copied(), Target::native())?;
+    Some(targets.get(&best)?.digest)
 }
 
 fn obeyed(record: &ModuleRecord) -> Option<Assignment> {
