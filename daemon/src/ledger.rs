@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hot_artifact::{Checks, Metadata, ModuleName, Node, Sha256, Target, Verified, VerifyError, Version};
-use hot_rollout::{Assignment, Direction, Module, ReleaseNumber, RolloutId};
+use hot_rollout::{Assignment, Cause, Direction, Module, ReleaseNumber, Revision, RolloutId};
 use serde_json::Value;
 
 use crate::store::{
@@ -81,10 +81,23 @@ pub enum LedgerError {
     History(#[from] crate::store::IndexError),
 }
 
-/// What the node obeys for a module, as it is kept.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
-struct Obeyed {
-    assignment: Assignment,
+/// What the node obeys for a module, as it is kept. Older daemons ignore `took_back`, and leave it out.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Obeyed {
+    /// The assignment.
+    pub assignment: Assignment,
+    /// That the node took a candidate back which this assignment's rollout gave to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_back: Option<TookBack>,
+}
+
+/// The node took its candidate back by itself.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct TookBack {
+    /// Out of which assignment.
+    pub revision: Revision,
+    /// Why.
+    pub cause: Cause,
 }
 
 /// A handle to the ledger; clones are the same.
@@ -168,31 +181,27 @@ impl Ledger {
         digest.map(|digest| self.store.config(&digest)).transpose().map_err(LedgerError::from)
     }
 
-    /// Keeps what the node obeys; an older assignment than the one that is kept changes nothing. Toward stable may
-    /// use the space that is reserved for it.
-    pub fn accept(&self, assignment: &Assignment, direction: Direction) -> Result<(), LedgerError> {
-        let name = parse(&assignment.module)?;
-        let form = |error| LedgerError::Form(assignment.module.to_string(), error);
-        let value = serde_json::to_value(Obeyed { assignment: assignment.clone() }).map_err(form)?;
-        self.store.update_module(&name, urgency(direction), |record| {
-            let kept = obeyed(record);
-            if kept.is_none_or(|kept| kept.revision <= assignment.revision) {
-                record.assignment = Some(value);
-            }
-        })?;
+    /// Keeps what the node obeys, in the place of what it obeyed before. Toward stable may use the space that is
+    /// reserved for it.
+    pub fn obey(&self, obeyed: &Obeyed, direction: Direction) -> Result<(), LedgerError> {
+        let module = &obeyed.assignment.module;
+        let form = |error| LedgerError::Form(module.to_string(), error);
+        let value = serde_json::to_value(obeyed).map_err(form)?;
+        let keep = |record: &mut ModuleRecord| record.assignment = Some(value);
+        self.store.update_module(&parse(module)?, urgency(direction), keep)?;
         Ok(())
     }
 
-    /// The assignments that the node obeys, out of memory.
+    /// What the node obeys, out of memory.
     #[must_use]
-    pub fn assignments(&self) -> Vec<Assignment> {
+    pub fn obeyed(&self) -> Vec<Obeyed> {
         self.modules().into_iter().filter_map(|(_, record)| obeyed(&record)).collect()
     }
 
     /// The candidate that the node tries of a module, out of memory.
     #[must_use]
     pub fn candidate(record: &ModuleRecord) -> Option<ReleaseNumber> {
-        Some(obeyed(record)?.candidate?.release)
+        Some(obeyed(record)?.assignment.candidate?.release)
     }
 
     /// The release that serves as stable, out of memory.
@@ -307,7 +316,7 @@ impl Ledger {
         let mut protected = Protected::default();
         for (name, record) in self.modules() {
             let obeyed = obeyed(&record);
-            let obeyed = obeyed.iter().flat_map(|of| of.weights()).map(|(release, ..)| release.0);
+            let obeyed = obeyed.iter().flat_map(|of| of.assignment.weights()).map(|(release, ..)| release.0);
             let before = record.served().iter().rev().take(2).copied();
             // One that was numbered for a rollout which is only beginning.
             let newest = record.releases().keys().next_back().copied();
@@ -344,10 +353,10 @@ pub fn runs_here(record: &ModuleRecord, version: &Version) -> Option<Sha256> {
     Some(targets.get(&best)?.digest)
 }
 
-fn obeyed(record: &ModuleRecord) -> Option<Assignment> {
+fn obeyed(record: &ModuleRecord) -> Option<Obeyed> {
     let value = record.assignment.clone()?;
     match serde_json::from_value::<Obeyed>(value) {
-        Ok(obeyed) => Some(obeyed.assignment),
+        Ok(obeyed) => Some(obeyed),
         Err(error) => {
             tracing::error!(%error, "an assignment that was accepted can't be read and is ignored");
             None

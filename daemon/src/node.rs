@@ -89,7 +89,7 @@ impl Node {
             max_artifact: config.store.max_artifact,
         });
         note_adopted(&journal, &adopted).await;
-        agent.recover(adopted, ledger.assignments());
+        agent.recover(adopted, ledger.obeyed());
 
         let stopped = CancellationToken::new();
         let parts = DriverParts {

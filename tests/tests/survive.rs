@@ -52,6 +52,38 @@ fn hosts_outlive_their_daemon_and_answer_again_within_a_second() -> Result<()> {
     node.stop()
 }
 
+/// What a node took back by itself is in its own file, so that a rollout that is resumed after a crash does not try it
+/// once more. The module makes a file whenever any of its code runs.
+#[test]
+fn a_candidate_that_was_taken_back_is_not_tried_again_after_a_kill() -> Result<()> {
+    let mut node = Node::start()?;
+    node.push(&Module::new("good").build()?, &[])?.expect(0)?;
+    let load = Load::start(LoadOptions::closed(node.http(), "/probe", 8))?;
+    let ran = node.scratch().join("ran");
+    let candidate = Module::new("aborts")
+        .version("1.1.0")
+        .text("CONSTRUCTED", ran.to_str().context("a path in UTF-8")?)
+        .build()?;
+    node.push(&candidate, &["--canary", "10%", "--bake", "60s", "--detach"])?.expect(0)?;
+    let record = node.data_dir().join("modules/probe.json");
+    let deadline = Instant::now() + WAIT;
+    while !fs::read_to_string(&record)?.contains("took_back") {
+        ensure!(
+            Instant::now() < deadline,
+            "the node's own file does not say that it took the candidate back"
+        );
+        thread::yield_now();
+    }
+    node.kill_daemon()?;
+    fs::remove_file(&ran).context("the candidate ran before")?;
+    node.start_again()?;
+    let module = node.wait_module("probe", WAIT, |module| module.phase == "rolled_back")?;
+    assert!(module.reason.contains("SIGABRT"), "{}", module.reason);
+    assert!(!ran.exists(), "the candidate was loaded once more");
+    load.stop()?;
+    node.stop()
+}
+
 #[test]
 fn a_dev_node_that_ends_takes_its_hosts_along_and_serves_the_same_when_it_is_back() -> Result<()> {
     let mut node = Node::start()?;

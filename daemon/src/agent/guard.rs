@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use hot_rollout::guard::judge;
-use hot_rollout::{Assignment, Direction, Module, Signals};
+use hot_rollout::{Module, Signals};
 
 use super::slot::Slot;
 use super::{Agent, TICK};
@@ -30,8 +30,8 @@ impl Agent {
             let Some(slot) = slots.get_mut(&module) else { continue };
             let now = Instant::now();
             let standby_over = slot.orders.let_standby_go(now);
-            if let Some(assignment) = slot.orders.assignment.clone().filter(|_| standby_over) {
-                self.persist_later(assignment);
+            if standby_over {
+                self.keep_later(&module);
             }
             if slot.resting.is_over(now) || standby_over {
                 self.reconcile(&mut slots, &module);
@@ -66,16 +66,6 @@ impl Agent {
         // Before anything else that is said of it.
         self.shared.report(self.shared.took_back(module, revision, back.reason));
         self.reconcile(slots, module);
-        self.persist_later(assignment.without_candidate());
-    }
-
-    /// Puts on disk what is in effect already.
-    fn persist_later(&self, assignment: Assignment) {
-        let agent = self.clone();
-        self.shared.tasks.spawn(async move {
-            if let Err(error) = agent.persist(assignment, Direction::TowardStable).await {
-                tracing::error!(error = %crate::describe(&error), "what is in effect is not on disk");
-            }
-        });
+        self.keep_later(module);
     }
 }

@@ -9,11 +9,12 @@
 //!
 //! Rooms that decide and do nothing: `orders` what the node obeys, `plan` what is next, `resting` when to try again.
 //! `slot` is what they look at, one for each module. Rooms that do: `reconcile` a step of the plan, `launch` one
-//! instance from its artifact to its end, `restart`, `prepare`; `guard` has the clock, `figures` counts, and `report`
-//! tells the driver.
+//! instance from its artifact to its end, `restart`, `prepare`; `guard` has the clock, `figures` counts, `keep` writes
+//! down what the node obeys, and `report` tells the driver.
 
 mod figures;
 mod guard;
+mod keep;
 mod launch;
 mod orders;
 mod plan;
@@ -29,13 +30,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use hot_artifact::ModuleName;
 use hot_rollout::{Assignment, Direction, Event, Module, Node, ReleaseNumber, Revision};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::slot::{Run, RunState, Slot};
 use crate::gateway::Gateway;
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::{Ledger, LedgerError, Obeyed};
 use crate::supervisor::{Adopted, InstanceId, Supervisor};
 use crate::trust::TrustFiles;
 
@@ -94,6 +96,8 @@ struct Shared {
     reports: mpsc::Sender<Event>,
     changed: watch::Sender<u64>,
     next_instance: AtomicU64,
+    /// Held while what a module's node obeys is read and written down, so that the newest is written last.
+    keeping: tokio::sync::Mutex<()>,
     tasks: TaskTracker,
 }
 
@@ -126,6 +130,7 @@ impl Agent {
             reports,
             changed: watch::Sender::new(0),
             next_instance: AtomicU64::new(first),
+            keeping: tokio::sync::Mutex::default(),
             tasks: TaskTracker::new(),
         };
         (Self { shared: Arc::new(shared) }, receiver)
@@ -133,12 +138,13 @@ impl Agent {
 
     /// Takes over what runs already, then obeys the assignments that the node accepted last. To be called once, before
     /// the gateway opens.
-    pub fn recover(&self, adopted: Vec<Adopted>, accepted: Vec<Assignment>) {
+    pub fn recover(&self, adopted: Vec<Adopted>, accepted: Vec<Obeyed>) {
         // Locked throughout: how a host ended meanwhile is judged by the assignment, and nothing is started that runs.
         let mut slots = self.lock();
-        let modules: Vec<Module> = accepted.iter().map(|assignment| assignment.module.clone()).collect();
-        for assignment in accepted {
-            slots.entry(assignment.module.clone()).or_default().orders.recover(assignment, Instant::now());
+        let modules: Vec<Module> = accepted.iter().map(|obeyed| obeyed.assignment.module.clone()).collect();
+        for obeyed in accepted {
+            let module = obeyed.assignment.module.clone();
+            slots.entry(module).or_default().orders.recover(obeyed, Instant::now());
         }
         let mut adopted = adopted;
         // The newest of a release is the one that serves.
@@ -172,12 +178,11 @@ impl Agent {
             return Ok(());
         }
         if direction == Direction::TowardStable {
-            self.accept(assignment.clone());
-            self.persist(assignment, direction).await
-        } else {
-            self.persist(assignment.clone(), direction).await?;
+            let module = assignment.module.clone();
             self.accept(assignment);
-            Ok(())
+            self.keep(&module, direction).await
+        } else {
+            self.keep_and_accept(assignment, direction).await
         }
     }
 
@@ -198,8 +203,10 @@ impl Agent {
         let flip = slot.turn_back(to, by, Instant::now())?;
         self.reconcile(&mut slots, module);
         drop(slots);
+        let at = Instant::now();
+        self.keep_later(module);
         self.shared.note_change();
-        Some(Flip { at: Instant::now(), ..flip })
+        Some(Flip { at, ..flip })
     }
 
     /// The revision of the assignment that this node obeys for `module`.
@@ -232,8 +239,12 @@ impl Agent {
         self.shared.parts.gateway.counters(instance)
     }
 
-    /// Forgets a module and stops all that runs of it.
-    pub fn forget(&self, module: &Module) {
+    /// Forgets a module, on disk and here, and stops all that runs of it.
+    pub async fn forget(&self, name: &ModuleName) -> Result<(), LedgerError> {
+        let module = &Module(name.to_string());
+        let _nothing_is_kept_meanwhile = self.shared.keeping.lock().await;
+        let (ledger, forgotten) = (self.shared.parts.ledger.clone(), name.clone());
+        crate::blocking(move || ledger.forget(&forgotten)).await?;
         let mut slots = self.lock();
         self.stop_all(&mut slots, module);
         if let Some(slot) = slots.get_mut(module) {
@@ -243,6 +254,7 @@ impl Agent {
         self.publish(&slots);
         drop(slots);
         self.shared.note_change();
+        Ok(())
     }
 
     /// Stops every host and waits until they are gone, at most `deadline`.
@@ -271,11 +283,6 @@ impl Agent {
         }
         drop(slots);
         self.shared.note_change();
-    }
-
-    async fn persist(&self, assignment: Assignment, direction: Direction) -> Result<(), LedgerError> {
-        let ledger = self.shared.parts.ledger.clone();
-        crate::blocking(move || ledger.accept(&assignment, direction)).await
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Module, Slot>> {

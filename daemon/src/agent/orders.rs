@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use hot_rollout::{Assignment, Cause, ReleaseNumber, Revision, Standby};
 
+use crate::ledger::{Obeyed, TookBack};
+
 /// The assignment of one module, and how far the node is with it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Orders {
     pub assignment: Option<Assignment>,
     /// When the assignment was given or renewed last; `None`: not since this hotd began, so that no restart prolongs
@@ -17,7 +19,7 @@ pub(crate) struct Orders {
     /// How instances of the candidate ended since it was first assigned.
     pub(super) ends: Vec<Cause>,
     /// This node took the candidate out of the assignment by itself.
-    pub(super) took_back: Option<(Revision, Cause)>,
+    pub(super) took_back: Option<TookBack>,
 }
 
 impl Orders {
@@ -53,9 +55,22 @@ impl Orders {
     }
 
     /// Takes what the node obeyed when the last hotd ended. Nobody has renewed it since.
-    pub(super) fn recover(&mut self, assignment: Assignment, now: Instant) {
-        self.accept(assignment, now);
+    pub(super) fn recover(&mut self, obeyed: Obeyed, now: Instant) {
+        self.accept(obeyed.assignment, now);
+        self.took_back = obeyed.took_back;
         self.renewed = None;
+    }
+
+    /// What the node obeys, for [`Orders::recover`] of the next hotd.
+    pub(super) fn obeyed(&self) -> Option<Obeyed> {
+        Some(Obeyed { assignment: self.assignment.clone()?, took_back: self.took_back.clone() })
+    }
+
+    /// What the node would obey if `assignment` came now.
+    pub(super) fn with(&self, assignment: Assignment, now: Instant) -> Option<Obeyed> {
+        let mut next = self.clone();
+        next.accept(assignment, now);
+        next.obeyed()
     }
 
     /// Assignments up to `revision` are renewed.
@@ -73,7 +88,7 @@ impl Orders {
     }
 
     fn only_expired(&self) -> bool {
-        matches!(&self.took_back, Some((_, Cause::Expired { .. })))
+        matches!(&self.took_back, Some(TookBack { cause: Cause::Expired { .. }, .. }))
     }
 
     /// For how long nobody has renewed the assignment.
@@ -89,7 +104,7 @@ impl Orders {
     /// Whether the assignment can be called applied: not if this node took the candidate out of it.
     pub(super) fn is_whole(&self) -> bool {
         let revision = self.assignment.as_ref().map(|assignment| assignment.revision);
-        self.took_back.as_ref().is_none_or(|(taken, _)| Some(*taken) != revision)
+        self.took_back.as_ref().is_none_or(|taken| Some(taken.revision) != revision)
     }
 
     /// Notes that the assignment is true. False: that was known.
@@ -108,7 +123,7 @@ impl Orders {
     pub(super) fn take_back(&mut self, cause: Cause) -> Option<Revision> {
         let assignment = self.assignment.as_ref().filter(|of| of.candidate.is_some())?;
         let (revision, without) = (assignment.revision, assignment.without_candidate());
-        self.took_back = Some((revision, cause));
+        self.took_back = Some(TookBack { revision, cause });
         self.assignment = Some(without);
         Some(revision)
     }
@@ -244,7 +259,7 @@ mod tests {
     #[test]
     fn a_restart_does_not_prolong_a_candidate() {
         let (mut orders, now) = (Orders::default(), Instant::now());
-        orders.recover(given(5, "a", 1, Some(2)), now);
+        orders.recover(Obeyed { assignment: given(5, "a", 1, Some(2)), took_back: None }, now);
         assert_eq!(orders.unrenewed(now), seconds(60));
         assert!(orders.accept(given(6, "a", 1, Some(2)), now));
         assert_eq!(orders.unrenewed(now), seconds(0));
@@ -263,6 +278,27 @@ mod tests {
         assert!(orders.is_whole());
         assert!(orders.accept(given(8, "b", 1, Some(2)), now));
         assert!(orders.took_back.is_none());
+    }
+
+    #[test]
+    fn what_was_taken_back_stays_back_over_a_restart() {
+        let (mut orders, now) = orders(given(5, "a", 1, Some(2)));
+        orders.take_back(crash());
+        let mut next = Orders::default();
+        next.recover(orders.obeyed().unwrap(), now);
+        assert!(!next.is_whole());
+        assert!(!next.accept(given(22, "a", 1, Some(2)), now), "the rollout that was resumed gives it again");
+        assert_eq!((next.candidate(), next.took_back.map(|it| it.revision)), (None, Some(Revision(5))));
+    }
+
+    #[test]
+    fn a_standby_that_is_kept_over_a_trial_is_written_down() {
+        let (mut orders, now) = orders(with_standby(given(5, "a", 2, None), 1, Millis::seconds(600)));
+        let next = orders.with(given(6, "b", 2, Some(3)), now).unwrap();
+        assert_eq!(next.assignment.standby.map(|standby| standby.release), Some(R1));
+        assert_eq!(orders.assignment.as_ref().map(|it| it.revision), Some(Revision(5)), "it is only asked");
+        assert!(orders.accept(given(6, "b", 2, Some(3)), now));
+        assert_eq!(orders.obeyed(), Some(next));
     }
 
     #[test]

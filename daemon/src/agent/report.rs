@@ -7,13 +7,14 @@ use hot_rollout::{Cause, Event, InstanceState, Module, ReleaseNumber, Revision, 
 
 use super::slot::{RunState, Slot};
 use super::{Agent, Shared};
+use crate::ledger::TookBack;
 
 impl Agent {
     /// Says again what is so.
     pub(super) fn restate(&self, module: &Module, slot: &mut Slot) {
         let Some(assignment) = slot.orders.assignment.as_ref() else { return };
-        if let Some((revision, cause)) = &slot.orders.took_back {
-            self.shared.report(self.shared.took_back(module, *revision, cause.clone()));
+        if let Some(TookBack { revision, cause }) = slot.orders.took_back.clone() {
+            self.shared.report(self.shared.took_back(module, revision, cause));
         }
         let wanted = assignment.weights();
         for run in &slot.runs {

@@ -55,9 +55,9 @@ impl Local {
     /// The highest revision that an assignment of `module` has.
     #[must_use]
     pub fn revision(&self, module: &Module) -> Option<Revision> {
-        let kept = self.ledger.assignments().into_iter().filter(|kept| kept.module == *module);
+        let kept = self.ledger.obeyed().into_iter().map(|kept| kept.assignment);
         let obeyed = self.agent.revision(module);
-        kept.map(|kept| kept.revision).chain(obeyed).max()
+        kept.filter(|kept| kept.module == *module).map(|kept| kept.revision).chain(obeyed).max()
     }
 
     fn is_here(&self, node: &Node) -> bool {

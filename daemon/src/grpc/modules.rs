@@ -330,10 +330,7 @@ impl Modules {
             }
             self.0.driver.ended(&id).await.map_err(driver_refused)?;
         }
-        let (ledger, forgotten) = (self.0.ledger.clone(), name.clone());
-        crate::blocking(move || ledger.forget(&forgotten)).await.map_err(|error| internal(&error))?;
-        self.0.agent.forget(&module);
-        Ok(())
+        self.0.agent.forget(name).await.map_err(|error| internal(&error))
     }
 
     async fn remove_versions(
