@@ -30,7 +30,6 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use hot_artifact::{ModuleName, Sha256, Version};
-use serde_json::Value;
 
 pub use self::artifacts::{ArtifactError, CommitError, Committed, Protected, RemoveError};
 pub use self::files::{ConfigError, MAX_CONFIG, ReleaseError, RolloutError, UpdateError};
@@ -46,7 +45,6 @@ pub use self::recover::{MovedAside, OpenError, Recovered};
 pub use self::small::{Urgency, WriteError};
 pub use self::spool::{Spooled, Upload, UploadError};
 
-use self::counters::Counter;
 use self::disk::{Disk, RealDisk};
 use self::files::Files;
 use self::folder::Folder;
@@ -277,19 +275,6 @@ impl Store {
         self.0.files.update_module(name, urgency, change)
     }
 
-    /// Accepts an assignment: the node obeys it from now on, whatever happens to it.
-    ///
-    /// # Errors
-    /// It can't be written; the former one counts.
-    pub fn accept_assignment(
-        &self,
-        name: &ModuleName,
-        assignment: Value,
-        urgency: Urgency,
-    ) -> Result<(), UpdateError> {
-        self.update_module(name, urgency, |record| record.assignment = Some(assignment))
-    }
-
     /// Gives a release its number; on the disk when it returns `Ok`.
     ///
     /// # Errors
@@ -416,7 +401,7 @@ impl Store {
     /// # Errors
     /// No number could be given, because neither the disk nor the reserve took the next block of them.
     pub fn append_event(&self, event: &Event) -> Result<u64, WriteError> {
-        let seq = self.next(Counter::Event)?;
+        let seq = self.next_event()?;
         self.0.history.append(seq, event);
         Ok(seq)
     }
@@ -429,24 +414,16 @@ impl Store {
         self.0.history.events(query)
     }
 
-    /// A number for an instance that no instance of this node ever had.
-    ///
-    /// # Errors
-    /// Neither the disk nor the reserve took the next block of numbers.
-    pub fn next_instance(&self) -> Result<u64, WriteError> {
-        self.next(Counter::Instance)
-    }
-
-    fn next(&self, counter: Counter) -> Result<u64, WriteError> {
+    fn next_event(&self) -> Result<u64, WriteError> {
         let Inner { files, .. } = &*self.0;
         // Numbers are taken from memory one by one; a panic can at most leave one out.
-        files.counters.lock().unwrap_or_else(PoisonError::into_inner).next(counter, &files.small)
+        files.counters.lock().unwrap_or_else(PoisonError::into_inner).next_event(&files.small)
     }
 
     /// Moves an ended rollout from its file to the history.
     fn archive(&self, record: &RolloutRecord) -> Result<(), IndexError> {
         let unavailable = |error: WriteError| IndexError::Unavailable { why: error.to_string() };
-        let order = self.next(Counter::Event).map_err(unavailable)?;
+        let order = self.next_event().map_err(unavailable)?;
         self.0.history.put_rollout(record, order)?;
         self.0.files.drop_rollout(&record.id).map_err(unavailable)
     }

@@ -24,12 +24,11 @@ fn prepare(root: &Path) {
         let seed = if module == "a" { 1 } else { 2 };
         let new = new_release("1.0.0", &bytes(seed, 5000), Some(module.as_bytes()));
         store.allocate_release(&name(module), new).unwrap();
-        store.accept_assignment(&name(module), json!({ "stable": 1 }), Urgency::Normal).unwrap();
+        assign(&store, module, json!({ "stable": 1 }), Urgency::Normal);
     }
     store.put_rollout(rollout("r1", Some("q1"), 1), Urgency::Normal).unwrap();
     store.end_rollout(rollout("r0", Some("q0"), 1)).unwrap();
     store.append_event(&event("before")).unwrap();
-    store.next_instance().unwrap();
     store.tidy(std::time::SystemTime::now()).unwrap();
 }
 
@@ -102,7 +101,10 @@ fn a_damaged_artifact_config_or_rollout_is_noticed_and_pushed_again() {
         assert!(matches!(missing, Err(ArtifactError::Unknown(_))));
     }
     assert!(matches!(store.config(&Sha256::of(b"a")), Err(ConfigError::Damaged { .. })));
-    assert!(store.next_instance().unwrap() > 1_000_000, "numbers go on beyond all that were given");
+    assert!(
+        store.append_event(&event("after")).unwrap() > 1_000_000,
+        "numbers go on beyond all that were given"
+    );
     push(&store, "a", "1.0.0", &v1, 1).unwrap();
     push(&store, "b", "1.0.0", &v2, 1).unwrap();
     store.allocate_release(&name("a"), new_release("1.0.0", &v1, Some(b"a"))).unwrap();
@@ -124,7 +126,7 @@ fn what_a_newer_hotd_wrote_is_left_alone() {
     let generation = serde_json::from_str::<serde_json::Value>(head).unwrap()["generation"].as_u64().unwrap();
     fs::write(&path, crate::store::envelope::seal("module", generation, record.as_bytes())).unwrap();
     let (store, _) = open(folder.path());
-    store.accept_assignment(&name("a"), json!({ "stable": 2 }), Urgency::Normal).unwrap();
+    assign(&store, "a", json!({ "stable": 2 }), Urgency::Normal);
     drop(store);
     assert!(fs::read_to_string(&path).unwrap().contains("\"from_the_future\":[1]"));
     // A record that makes no sense here stops the start, and stays.

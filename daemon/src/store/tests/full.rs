@@ -80,19 +80,16 @@ fn inside() {
     let (store, found) = open(&root);
     assert!(found.reserve, "the reserve fits");
     push(&store, "a", "1.0.0", &v1, 1).unwrap();
-    store.accept_assignment(&a, json!({ "stable": 1, "candidate": 2 }), Urgency::Normal).unwrap();
+    assign(&store, "a", json!({ "stable": 1, "candidate": 2 }), Urgency::Normal);
     store.put_rollout(rollout("r1", Some("q1"), 1), Urgency::Normal).unwrap();
     let spooled = upload(&store, &v2);
 
     let ballast = Ballast::fill(&disk);
     refuses(&store, &spooled, &v2);
-    // The way back, and again: a second rollback, the end of the rollout, numbers for new instances.
-    store.accept_assignment(&a, json!({ "stable": 1 }), Urgency::TowardStable).unwrap();
+    // The way back, and again: a second rollback, and the end of the rollout.
+    assign(&store, "a", json!({ "stable": 1 }), Urgency::TowardStable);
     store.put_rollout(rollout("r1", Some("q1"), 2), Urgency::TowardStable).unwrap();
     store.end_rollout(rollout("r1", Some("q1"), 3)).unwrap();
-    for _ in 0..3000 {
-        store.next_instance().unwrap();
-    }
     // More than sled buffers, so that it notices; what can't be written waits in memory.
     let seqs: Vec<u64> = (0..1000).map(|n| store.append_event(&event(n)).unwrap()).collect();
     let failed = store.tidy(std::time::SystemTime::now());
@@ -139,13 +136,13 @@ fn check(store: &Store, seqs: &[u64]) {
 fn boots_while_full(disk: &Path, root: &Path) {
     let (store, _) = open(root);
     let ballast = Ballast::fill(disk);
-    store.accept_assignment(&name("a"), json!({ "stable": 9 }), Urgency::TowardStable).unwrap();
+    assign(&store, "a", json!({ "stable": 9 }), Urgency::TowardStable);
     drop(store);
     let (store, found) =
         Store::open(root, Options { index_retry: std::time::Duration::ZERO, ..options() }).unwrap();
     assert_eq!((&found.lost, found.from_reserve, found.reserve), (&vec![], 1, true));
     assert_eq!(store.module(&name("a")).unwrap().assignment, Some(json!({ "stable": 9 })));
-    store.accept_assignment(&name("a"), json!({ "stable": 10 }), Urgency::TowardStable).unwrap();
+    assign(&store, "a", json!({ "stable": 10 }), Urgency::TowardStable);
     assert!(matches!(store.begin_upload(Sha256::of(&bytes(1, 300_000)), 300_000), Ok(Begun::AlreadyHave)));
     drop(ballast);
     store.tidy(std::time::SystemTime::now()).unwrap();

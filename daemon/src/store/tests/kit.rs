@@ -4,10 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use hot_artifact::{ModuleName, Sha256, Target};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::store::{
-    Begun, CommitError, Committed, NewRelease, Options, Recovered, RolloutRecord, Spooled, Store,
+    Begun, CommitError, Committed, NewRelease, Options, Recovered, RolloutRecord, Spooled, Store, Urgency,
     VersionRecord,
 };
 
@@ -33,6 +34,11 @@ pub(super) fn fast_folder() -> TempDir {
 
 pub(super) fn open(folder: &Path) -> (Store, Recovered) {
     Store::open(folder, options()).unwrap()
+}
+
+/// Has the node obey `assignment` of a module.
+pub(super) fn assign(store: &Store, module: &str, assignment: Value, urgency: Urgency) {
+    store.update_module(&name(module), urgency, |record| record.assignment = Some(assignment)).unwrap();
 }
 
 pub(super) fn name(text: &str) -> ModuleName {

@@ -14,7 +14,6 @@ use serde_json::json;
 
 use super::kit::*;
 use super::recorder::{Cut, Model, Recorder, Step};
-use crate::store::counters::Counter;
 use crate::store::disk::{Disk, RealDisk};
 use crate::store::files::{Files, RolloutFile};
 use crate::store::folder::Folder;
@@ -148,7 +147,7 @@ fn story() -> Vec<Operation> {
         forget("r2"),
         Box::new(|files, _, _| {
             let mut counters = files.counters.lock().unwrap();
-            counters.next(Counter::Instance, &files.small).map(drop).map_err(|e| e.to_string())
+            counters.next_event(&files.small).map(drop).map_err(|e| e.to_string())
         }),
     ]
 }
