@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use hot_rollout::Node as NodeName;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, ModuleBounds, Parts as AgentParts};
@@ -24,7 +26,7 @@ use crate::grpc::{About, Api};
 use crate::journal::{Entry, Journal};
 use crate::ledger::Ledger;
 use crate::store::{Options, Protected, Recovered, Store};
-use crate::supervisor::{Adopted, SpawnAddress, Supervisor};
+use crate::supervisor::{Adopted, Presence, SpawnAddress, Supervisor};
 use crate::trust::TrustFiles;
 
 /// Between two times at which the store is tidied.
@@ -85,10 +87,11 @@ impl Node {
             trust: trust.clone(),
             supervisor: supervisor.clone(),
             gateway: gateway.clone(),
+            journal: journal.clone(),
             bounds: bounds(&config),
             max_artifact: config.store.max_artifact,
         });
-        note_adopted(&journal, &adopted).await;
+        note_start(&journal, &recovered, &adopted).await;
         agent.recover(adopted, ledger.obeyed());
 
         let stopped = CancellationToken::new();
@@ -103,7 +106,7 @@ impl Node {
         let (driver, driving) = Driver::start(parts, reports, stopped.clone()).await;
         // After the driver: it renews what its rollouts gave out, which the clock would else find expired.
         tokio::spawn(agent.clone().run(stopped.clone()));
-        tokio::spawn(tidy(ledger.clone(), stopped.clone()));
+        keep_house(&ledger, &journal, &supervisor, &stopped);
 
         let first = |addresses: &[SocketAddr]| addresses.first().map(ToString::to_string).unwrap_or_default();
         let about = About {
@@ -281,7 +284,23 @@ fn tell(recovered: &Recovered) {
     );
 }
 
-async fn note_adopted(journal: &Journal, adopted: &[Adopted]) {
+/// What runs beside all else until the node stops.
+fn keep_house(ledger: &Ledger, journal: &Journal, supervisor: &Supervisor, stopped: &CancellationToken) {
+    tokio::spawn(note_presence(journal.clone(), supervisor.presence(), stopped.clone()));
+    tokio::spawn(tidy(ledger.clone(), stopped.clone()));
+}
+
+/// Writes down what a start found: damage in the store, and instances that run.
+async fn note_start(journal: &Journal, recovered: &Recovered, adopted: &[Adopted]) {
+    for moved in &recovered.moved_aside {
+        let (what, to) = (&moved.what, moved.to.display());
+        let text = format!("{what} in the store was damaged ({}) and moved aside to {to}", moved.why);
+        journal.write(Entry { kind: "store.damaged", text, ..Entry::default() }).await;
+    }
+    for lost in &recovered.lost {
+        let text = format!("the store has lost something: {lost}");
+        journal.write(Entry { kind: "store.lost", text, ..Entry::default() }).await;
+    }
     for Adopted { spec, .. } in adopted {
         let text = format!(
             "hotd took over the running instance {} of {} {} (release {})",
@@ -289,6 +308,31 @@ async fn note_adopted(journal: &Journal, adopted: &[Adopted]) {
         );
         let module = spec.module.clone();
         journal.write(Entry { kind: "instance.adopted", module, text, ..Entry::default() }).await;
+    }
+}
+
+/// Writes down each loss and return of hot-spawn until the node stops.
+async fn note_presence(
+    journal: Journal,
+    mut presence: broadcast::Receiver<Presence>,
+    stopped: CancellationToken,
+) {
+    loop {
+        let heard = tokio::select! {
+            () = stopped.cancelled() => return,
+            heard = presence.recv() => heard,
+        };
+        let (kind, text) = match heard {
+            Ok(Presence::Lost { hosts, text }) => {
+                ("spawn.lost", format!("hot-spawn was lost, and {hosts} hosts with it: {text}"))
+            }
+            Ok(Presence::Back) => {
+                ("spawn.back", "hot-spawn is there again; hosts are started anew".to_owned())
+            }
+            Err(RecvError::Lagged(_)) => continue,
+            Err(RecvError::Closed) => return,
+        };
+        journal.write(Entry { kind, text, ..Entry::default() }).await;
     }
 }
 

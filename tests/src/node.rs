@@ -284,6 +284,15 @@ impl Node {
         Ok(self.processes()?.into_iter().filter(|process| process.name() == "hot-host").collect())
     }
 
+    /// The parent of the hosts.
+    ///
+    /// # Errors
+    /// When it does not run, or `/proc` can't be read.
+    pub fn spawn(&self) -> Result<Process> {
+        let mut all = self.processes()?.into_iter();
+        all.find(|process| process.name() == "hot-spawn").context("this node's hot-spawn does not run")
+    }
+
     /// Ends `hotd` as systemd would (SIGTERM, then wait) and starts it again on the same data and addresses.
     ///
     /// # Errors

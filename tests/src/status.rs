@@ -69,6 +69,9 @@ pub struct Instance {
     /// Its process; 0 when it does not run.
     #[serde(default)]
     pub pid: i32,
+    /// When its host was started, RFC 3339.
+    #[serde(default)]
+    pub started: Option<String>,
 }
 
 /// One release of a module.

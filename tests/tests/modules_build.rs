@@ -8,7 +8,7 @@ use anyhow::Result;
 use hot_tests::Module;
 
 /// Every source, so that one that no test uses fails here.
-const SOURCES: [&str; 14] = [
+const SOURCES: [&str; 15] = [
     "aborts",
     "big",
     "echoes",
@@ -18,6 +18,7 @@ const SOURCES: [&str; 14] = [
     "hangs",
     "later",
     "no_handle",
+    "prints",
     "segfaults",
     "slow",
     "start_fails",

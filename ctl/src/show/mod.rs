@@ -121,12 +121,11 @@ fn share(module: &Module) -> Cell {
     Cell::from(if module.candidate.is_some() { words::share(module.share) } else { String::new() })
 }
 
-/// The reason, or what it waits for when there is none.
+/// The reason, and what it waits for.
 fn why(module: &Module) -> String {
     match (module.reason.as_str(), module.waiting_on.as_str()) {
-        ("", "") => String::new(),
-        ("", waiting_on) => waiting_on.to_owned(),
-        (reason, _) => reason.to_owned(),
+        ("", text) | (text, "") => text.to_owned(),
+        (reason, waiting_on) => format!("{reason}; {waiting_on}"),
     }
 }
 

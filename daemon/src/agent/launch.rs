@@ -37,6 +37,7 @@ impl Agent {
                 return;
             }
         };
+        let started = SystemTime::now();
         slot.runs.push(Run {
             id,
             release,
@@ -44,12 +45,13 @@ impl Agent {
             digest: runnable.digest,
             routes: runnable.routes.clone(),
             state: RunState::Starting,
-            started: SystemTime::now(),
+            started,
             ready: None,
             instance: None,
             reason: String::new(),
+            lines: Vec::new(),
         });
-        let spec = self.spec(module, slot, id, release, &runnable);
+        let spec = Spec { started: Some(started), ..self.spec(module, slot, id, release, &runnable) };
         let (agent, module) = (self.clone(), module.clone());
         self.shared.tasks.spawn(async move { agent.bring_up(module, id, spec, runnable).await });
     }
@@ -73,6 +75,7 @@ impl Agent {
             version: of.version.to_string(),
             digest: of.digest,
             serves: !of.routes.is_empty(),
+            started: None,
             // Read with the artifact, where waiting for the disk does no harm.
             config: Vec::new(),
             limits: hot_wire::spawn::Limits::default(),
@@ -131,10 +134,11 @@ impl Agent {
             digest: spec.digest,
             routes: routes.unwrap_or_default(),
             state: RunState::Starting,
-            started: SystemTime::now(),
+            started: spec.started.unwrap_or_else(SystemTime::now),
             ready: None,
             instance: Some(adopted.instance.clone()),
             reason: String::new(),
+            lines: Vec::new(),
         };
         slots.entry(module.clone()).or_default().runs.push(run);
         let agent = self.clone();
@@ -198,8 +202,14 @@ impl Agent {
         let Some(run) = run.filter(|run| run.state == RunState::Starting) else { return Ok(()) };
         run.state = RunState::Ready;
         run.ready = Some(Instant::now());
+        let (release, what) = (run.release, format!("instance {id} of {module} {}", run.version));
         // Who hears of it finds it in the slots: they are locked.
-        self.shared.report(self.shared.instance_event(module, run.release, InstanceState::Ready));
+        self.shared.report(self.shared.instance_event(module, release, InstanceState::Ready));
+        let failed = slots.get(module).and_then(|slot| slot.failed_last(release)).map(|run| run.id);
+        if let Some(failed) = failed {
+            let text = format!("{what} (release {release}) serves in the place of {failed}, which had ended");
+            self.tell("instance.restarted", module, text);
+        }
         self.reconcile(&mut slots, module);
         drop(slots);
         self.shared.note_change();
@@ -242,7 +252,8 @@ impl Agent {
         let served = run.ready.map(|ready| ready.elapsed());
         if let Some(cause) = cause.as_ref().filter(|_| !meant) {
             run.reason = cause.to_string();
-            tracing::warn!(%module, release = release.0, version = %run.version, "an instance ended: it {cause}");
+            let what = format!("instance {id} of {module} {} (release {release})", run.version);
+            self.tell("instance.ended", module, format!("{what} ended: it {cause}"));
         }
         slot.bury(id);
         for forgotten in slot.forget_oldest() {

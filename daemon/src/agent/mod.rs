@@ -37,6 +37,7 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use self::slot::{Run, RunState, Slot};
 use crate::gateway::Gateway;
+use crate::journal::Journal;
 use crate::ledger::{Ledger, LedgerError, Obeyed};
 use crate::supervisor::{Adopted, InstanceId, Supervisor};
 use crate::trust::TrustFiles;
@@ -77,6 +78,8 @@ pub struct Parts {
     pub supervisor: Supervisor,
     /// Splits traffic.
     pub gateway: Gateway,
+    /// What happens to instances, for people.
+    pub journal: Journal,
     /// Bounds for modules.
     pub bounds: ModuleBounds,
     /// Largest artifact, bytes.
@@ -221,6 +224,19 @@ impl Agent {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.slots(|slots| slots.values().all(Slot::is_ready))
+    }
+
+    /// Whether anything of `module` runs, or is to.
+    pub(crate) fn runs(&self, module: &Module) -> bool {
+        let runs = |slot: &Slot| slot.orders.assignment.is_some() || !slot.runs.is_empty();
+        self.slots(|slots| slots.get(module).is_some_and(runs))
+    }
+
+    /// Why stable releases do not serve by themselves, a sentence each.
+    pub(crate) fn unserved(&self) -> Vec<String> {
+        let now = Instant::now();
+        let text = |(module, slot): (&Module, &Slot)| Some(format!("{module}: {}", slot.unserved(now)?));
+        self.slots(|slots| slots.iter().filter_map(text).collect())
     }
 
     /// Reads what runs.

@@ -7,6 +7,7 @@ use hot_rollout::{Cause, Event, InstanceState, Module, ReleaseNumber, Revision, 
 
 use super::slot::{RunState, Slot};
 use super::{Agent, Shared};
+use crate::journal::Entry;
 use crate::ledger::TookBack;
 
 impl Agent {
@@ -49,6 +50,16 @@ impl Agent {
         let node = self.shared.parts.node.clone();
         self.shared.report(Event::Applied { node, module: module.clone(), revision });
         Some(revision)
+    }
+}
+
+impl Agent {
+    /// Writes down for people what happened to an instance of `module`, by and by.
+    pub(super) fn tell(&self, kind: &'static str, module: &Module, text: String) {
+        let (journal, module) = (self.shared.parts.journal.clone(), module.to_string());
+        self.shared.tasks.spawn(async move {
+            journal.write(Entry { kind, module, text, ..Entry::default() }).await;
+        });
     }
 }
 

@@ -60,6 +60,12 @@ impl Resting {
         self.0.iter().filter(|(_, rest)| !rest.due).map(|(release, _)| *release)
     }
 
+    /// How long `release` still rests.
+    pub(super) fn left(&self, release: ReleaseNumber, now: Instant) -> Option<Duration> {
+        let rest = self.0.get(&release).filter(|rest| !rest.due)?;
+        Some(rest.until.saturating_duration_since(now))
+    }
+
     /// Forgets all but those that were wanted and still are: a release that is wanted anew gets its chance at once.
     pub(super) fn keep(&mut self, was: &[ReleaseNumber], wanted: &[ReleaseNumber]) {
         self.0.retain(|release, _| was.contains(release) && wanted.contains(release));

@@ -13,9 +13,9 @@ use super::orders::Orders;
 use super::plan::{Plan, Serving, Stage, plan};
 use super::resting::Resting;
 use crate::gateway::Counters;
-use crate::supervisor::{Instance, InstanceId};
+use crate::supervisor::{Instance, InstanceId, Line};
 
-/// Ended instances that are remembered for `status`, for each module.
+/// Ended instances that are remembered for `status` and `logs`, for each module.
 const REMEMBERED: usize = 4;
 
 /// Where an instance is, from the agent's side.
@@ -45,8 +45,10 @@ pub(crate) struct Run {
     pub ready: Option<Instant>,
     /// The host, once there is one.
     pub instance: Option<Instance>,
-    /// How it ended, as a sentence; empty: it has not.
+    /// How it ended, as a sentence; empty: it has not, or it was told to.
     pub reason: String,
+    /// What it printed last, once it has ended.
+    pub lines: Vec<Line>,
 }
 
 /// What the candidate and stable had counted when counting for a sample began.
@@ -156,12 +158,39 @@ impl Slot {
         self.orders.stable().is_none_or(ready)
     }
 
+    /// Why the stable release does not serve by itself, in words; `None`: it does, or there is none.
+    pub(crate) fn unserved(&self, now: Instant) -> Option<String> {
+        let stable = self.orders.stable().filter(|_| !self.is_ready())?;
+        let mut text = format!("stable release {stable} has no instance that serves");
+        if let Some(run) = self.failed_last(stable) {
+            text = format!("{text}: the last one {}", run.reason);
+        }
+        let stands_in = self.serving.iter().find(|(release, _, weight)| {
+            let serves = |run: &Run| run.state == RunState::Ready && *weight > Weight::ZERO;
+            *release != stable && self.run_of(*release).is_some_and(serves)
+        });
+        if let Some((release, ..)) = stands_in {
+            text = format!("{text}; release {release} serves until then");
+        }
+        Some(match (self.run_of(stable), self.resting.left(stable, now)) {
+            (Some(_), _) => format!("{text}; the next one is starting"),
+            (None, Some(left)) => format!("{text}; the next one starts in {:.1} s", left.as_secs_f64()),
+            (None, None) => text,
+        })
+    }
+
+    /// The last instance of `release` that ended, if it did so by itself.
+    pub(super) fn failed_last(&self, release: ReleaseNumber) -> Option<&Run> {
+        let last = self.former.iter().rev().find(|run| run.release == release)?;
+        (!last.reason.is_empty()).then_some(last)
+    }
+
     /// Moves an instance that ended to the few that are remembered.
     pub(super) fn bury(&mut self, id: InstanceId) {
         let Some(at) = self.runs.iter().position(|run| run.id == id) else { return };
         let mut run = self.runs.remove(at);
         run.state = RunState::Ended;
-        run.instance = None;
+        run.lines = run.instance.take().map(|instance| instance.output_tail()).unwrap_or_default();
         self.former.push_back(run);
     }
 
@@ -237,6 +266,7 @@ mod tests {
             ready: None,
             instance: None,
             reason: String::new(),
+            lines: Vec::new(),
         }
     }
 
@@ -281,6 +311,29 @@ mod tests {
         assert_eq!(slot.plan().unwrap().start, []);
         assert!(slot.resting.is_over(now + Duration::from_secs(1)));
         assert_eq!(slot.plan().unwrap().start, [R1]);
+    }
+
+    #[test]
+    fn a_stable_that_does_not_serve_says_why_and_what_is_next() {
+        let (mut slot, now) = (slot(stable(5, 1)), Instant::now());
+        slot.runs.push(run(1, R1, RunState::Ready));
+        assert_eq!(slot.unserved(now), None);
+        slot.runs[0].reason = "crashed with SIGSEGV".to_owned();
+        slot.bury(InstanceId(1));
+        slot.resting.rest(R1, None, now, 1.0);
+        slot.resting.rest(R1, None, now, 1.0);
+        assert_eq!(
+            slot.unserved(now).unwrap(),
+            "stable release 1 has no instance that serves: the last one crashed with SIGSEGV; the next one starts in \
+             0.5 s"
+        );
+        slot.runs.push(run(2, R1, RunState::Starting));
+        slot.runs.push(run(3, R2, RunState::Ready));
+        slot.serving = vec![(R2, Role::Stable, Weight::WHOLE), (R1, Role::Standby, Weight::ZERO)];
+        let text = slot.unserved(now).unwrap();
+        assert!(text.ends_with("; release 2 serves until then; the next one is starting"), "{text}");
+        slot.runs[0].state = RunState::Ready;
+        assert_eq!(slot.unserved(now), None);
     }
 
     #[test]

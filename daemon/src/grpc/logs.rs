@@ -1,7 +1,6 @@
 //! What modules print: the lines that are still known, then each new one.
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use hot_artifact::ModuleName;
 use hot_proto::v1;
@@ -11,7 +10,8 @@ use tokio::sync::{broadcast, mpsc};
 use tonic::Status;
 
 use super::Api;
-use crate::supervisor::{Instance, InstanceId};
+use crate::agent::{Run, RunState};
+use crate::supervisor::{Instance, InstanceId, Line};
 
 /// Between two looks for instances that were started meanwhile.
 const LOOK: Duration = Duration::from_millis(500);
@@ -21,7 +21,10 @@ pub(super) struct Source {
     pub(super) id: InstanceId,
     pub(super) release: ReleaseNumber,
     pub(super) version: String,
-    pub(super) instance: Instance,
+    /// What it printed last, if it has ended.
+    past: Vec<Line>,
+    /// The instance, if it runs.
+    pub(super) instance: Option<Instance>,
 }
 
 /// Sends the last `tail` lines of a module and, with `follow`, each new one until nobody reads.
@@ -39,13 +42,16 @@ pub(super) async fn feed(
     let mut past = Vec::new();
     for source in sources(api, &module, release) {
         known.push(source.id);
-        let (lines, receiver) = heard(&source.instance);
-        past.extend(lines.iter().map(|line| log_line(api, &source, line)));
-        if follow {
+        let (lines, receiver) = heard(&source);
+        past.extend(lines.iter().map(|line| (line.at, log_line(api, &source, line))));
+        if let Some(receiver) = receiver.filter(|_| follow) {
             tokio::spawn(pass_on(api.clone(), source, receiver, merged.clone()));
         }
     }
-    let first = past.split_off(past.len().saturating_sub(tail));
+    // Those of one instance are in order, and stay so where the clock was set back between two.
+    past.sort_by_key(|(at, _)| *at);
+    let first =
+        past.split_off(past.len().saturating_sub(tail)).into_iter().map(|(_, line)| line).collect::<Vec<_>>();
     if !first.is_empty() && sender.send(Ok(v1::LogsResponse { lines: first, dropped: 0 })).await.is_err() {
         return;
     }
@@ -66,12 +72,14 @@ pub(super) async fn feed(
                         continue;
                     }
                     known.push(source.id);
-                    let (lines, receiver) = heard(&source.instance);
+                    let (lines, receiver) = heard(&source);
                     let lines: Vec<v1::LogLine> = lines.iter().map(|line| log_line(api, &source, line)).collect();
                     if !lines.is_empty() && sender.send(Ok(v1::LogsResponse { lines, dropped: 0 })).await.is_err() {
                         return;
                     }
-                    tokio::spawn(pass_on(api.clone(), source, receiver, merged.clone()));
+                    if let Some(receiver) = receiver {
+                        tokio::spawn(pass_on(api.clone(), source, receiver, merged.clone()));
+                    }
                 }
             }
             () = sender.closed() => return,
@@ -83,7 +91,7 @@ pub(super) async fn feed(
 async fn pass_on(
     api: Api,
     source: Source,
-    mut lines: broadcast::Receiver<Arc<str>>,
+    mut lines: broadcast::Receiver<Line>,
     into: mpsc::Sender<v1::LogsResponse>,
 ) {
     let mut dropped = 0;
@@ -107,29 +115,35 @@ pub(super) fn sources(api: &Api, module: &Module, release: Option<ReleaseNumber>
     api.agent.slots(|slots| {
         let Some(slot) = slots.get(module) else { return Vec::new() };
         let wanted = slot.instances().filter(|run| release.is_none_or(|release| release == run.release));
-        let source = |run: &crate::agent::Run| {
-            let instance = run.instance.clone()?;
-            Some(Source { id: run.id, release: run.release, version: run.version.to_string(), instance })
+        let source = |run: &Run| {
+            let (instance, past) = (run.instance.clone(), run.lines.clone());
+            Source { id: run.id, release: run.release, version: run.version.to_string(), past, instance }
         };
-        wanted.filter_map(source).collect()
+        // One without a host has printed nothing yet, and is looked at again.
+        wanted.filter(|run| run.instance.is_some() || run.state == RunState::Ended).map(source).collect()
     })
 }
 
-/// The last lines of an instance, and those from now on.
-fn heard(instance: &Instance) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {
-    // In this order a line may come twice, and none is missed.
-    let receiver = instance.subscribe_output();
-    (instance.output_tail(), receiver)
+/// The last lines of an instance, and those from now on if it runs.
+fn heard(source: &Source) -> (Vec<Line>, Option<broadcast::Receiver<Line>>) {
+    match &source.instance {
+        Some(instance) => {
+            // In this order a line may come twice, and none is missed.
+            let receiver = instance.subscribe_output();
+            (instance.output_tail(), Some(receiver))
+        }
+        None => (source.past.clone(), None),
+    }
 }
 
-fn log_line(api: &Api, source: &Source, line: &str) -> v1::LogLine {
+fn log_line(api: &Api, source: &Source, line: &Line) -> v1::LogLine {
     v1::LogLine {
-        time: Some(SystemTime::now().into()),
+        time: Some(line.at.into()),
         node: api.about.node.clone(),
         instance: source.id.0,
         release: source.release.0,
         version: source.version.clone(),
         source: v1::LogSource::Output.into(),
-        text: line.to_owned(),
+        text: line.text.to_string(),
     }
 }

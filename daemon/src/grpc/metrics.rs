@@ -9,7 +9,7 @@ use hot_wire::metrics::{Series, Value};
 
 use super::Api;
 use super::logs::{Source, sources};
-use crate::supervisor::State;
+use crate::supervisor::{Instance, State};
 
 /// Asks every instance that serves, all at once.
 pub(super) async fn gather(
@@ -17,14 +17,16 @@ pub(super) async fn gather(
     name: &ModuleName,
     release: Option<ReleaseNumber>,
 ) -> Vec<v1::InstanceMetrics> {
-    let mut sources = sources(api, &Module(name.to_string()), release);
-    sources.retain(|source| *source.instance.state().borrow() == State::Ready);
-    sources.sort_by_key(|source| (source.release, source.id));
-    join_all(sources.into_iter().map(|source| of(&api.about.node, source))).await
+    let sources = sources(api, &Module(name.to_string()), release).into_iter();
+    let running = |source: Source| Some((source.instance.clone()?, source));
+    let mut sources: Vec<(Instance, Source)> = sources.filter_map(running).collect();
+    sources.retain(|(instance, _)| *instance.state().borrow() == State::Ready);
+    sources.sort_by_key(|(_, source)| (source.release, source.id));
+    join_all(sources.into_iter().map(|(instance, source)| of(&api.about.node, instance, source))).await
 }
 
-async fn of(node: &str, source: Source) -> v1::InstanceMetrics {
-    let answer = source.instance.metrics().await;
+async fn of(node: &str, instance: Instance, source: Source) -> v1::InstanceMetrics {
+    let answer = instance.metrics().await;
     let reason = answer.as_ref().err().map(ToString::to_string).unwrap_or_default();
     v1::InstanceMetrics {
         node: node.to_owned(),

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::Stream;
 use hot_artifact::{ModuleName, Version};
@@ -160,7 +160,11 @@ impl Modules {
         let views = Arc::clone(&self.0.driver.views().borrow());
         let latest = views.latest_of_all();
         let mut modules = self.0.ledger.modules();
-        modules.retain(|(name, _)| only.is_empty() || name.as_str() == only);
+        modules.retain(|(name, record)| match only {
+            // Of one that was removed only its versions' tombstones are left.
+            "" => !record.versions().is_empty() || self.0.agent.runs(&Module(name.to_string())),
+            only => name.as_str() == only,
+        });
         let shown = modules
             .iter()
             .map(|(name, record)| self.module(name, record, latest.get(&Module(name.to_string())).copied()));
@@ -192,13 +196,14 @@ impl Modules {
         let candidate = running.and_then(status).and_then(|status| status.candidate);
         let stable = Ledger::stable(record);
         let reference = |release: ReleaseNumber| convert::release(&self.0.ledger, &module, release);
-        let (instances, standby) = self.0.agent.slots(|slots| {
-            let Some(slot) = slots.get(&module) else { return (Vec::new(), None) };
+        let (instances, standby, unserved) = self.0.agent.slots(|slots| {
+            let Some(slot) = slots.get(&module) else { return (Vec::new(), None, None) };
             let instances = slot.instances().map(|run| convert::instance(&self.0.agent, slot, run)).collect();
             let standby = slot.orders.assignment.as_ref().and_then(|assignment| assignment.standby);
             (
                 instances,
                 standby.map(|standby| standby.release).filter(|standby| slot.run_of(*standby).is_some()),
+                slot.unserved(Instant::now()),
             )
         });
         let runnable = stable.and_then(|stable| self.0.ledger.runnable(&module, stable).ok());
@@ -213,10 +218,11 @@ impl Modules {
                 .and_then(|view| view.status.reason.as_ref())
                 .map(ToString::to_string)
                 .unwrap_or_default(),
-            waiting_on: running
-                .and_then(|view| view.status.waiting_on.as_ref())
-                .map(ToString::to_string)
-                .unwrap_or_default(),
+            waiting_on: unserved
+                .into_iter()
+                .chain(running.and_then(|view| view.status.waiting_on.as_ref()).map(ToString::to_string))
+                .collect::<Vec<_>>()
+                .join("; "),
             rollout: rollout.map(|view| view.status.id.to_string()).unwrap_or_default(),
             routes: runnable.map(|runnable| runnable.routes).unwrap_or_default(),
             nodes: vec![v1::ModuleNode { node: self.0.about.node.clone(), instances }],

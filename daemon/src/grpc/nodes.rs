@@ -46,7 +46,7 @@ impl Nodes {
             since: Some(about.since.into()),
             dev: about.dev,
             ready: self.0.agent.is_ready(),
-            missing: about.missing.clone(),
+            missing: [self.0.agent.unserved(), about.missing.clone()].concat(),
             http: about.http.clone(),
             target: Target::native().to_string(),
             trusted_keys: self.trusted_keys(),

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::health::{Health, Verdict};
 use super::host_link::{HostLink, HostLinkError};
 use super::metrics::{ANSWERED_WITHIN, Gathering, MAX_WAITING, MetricsError, Waiting};
-use super::output::Output;
+use super::output::{Line, Output};
 use super::spawn_link::{HostEnd, Process, SpawnLink};
 use super::spec::{InstanceId, Spec};
 use super::state::{End, State, describe};
@@ -126,13 +126,13 @@ impl Instance {
 
     /// The last lines that it printed, oldest first.
     #[must_use]
-    pub fn output_tail(&self) -> Vec<Arc<str>> {
+    pub fn output_tail(&self) -> Vec<Line> {
         self.output.tail()
     }
 
     /// The lines that it prints from now on. Who reads too slowly misses some and is told so.
     #[must_use]
-    pub fn subscribe_output(&self) -> broadcast::Receiver<Arc<str>> {
+    pub fn subscribe_output(&self) -> broadcast::Receiver<Line> {
         self.output.subscribe()
     }
 

@@ -27,13 +27,15 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use hot_artifact::Verified;
 use thiserror::Error;
+use tokio::sync::broadcast;
 
 pub use address::{ReachError, SpawnAddress};
 pub use backoff::Backoff;
 pub use host_link::HostLinkError;
 pub use instance::{AttachError, Instance};
 pub use metrics::MetricsError;
-pub use spawn_link::LinkError;
+pub use output::Line;
+pub use spawn_link::{LinkError, Presence};
 pub use spec::{InstanceId, LabelError, MAX_CONFIG, Spec};
 pub use state::{End, State};
 
@@ -122,6 +124,12 @@ impl Supervisor {
             adopted.extend(supervisor.adopt(host).await);
         }
         Ok((supervisor, adopted))
+    }
+
+    /// Each time that hot-spawn is lost or there again, from now on.
+    #[must_use]
+    pub fn presence(&self) -> broadcast::Receiver<Presence> {
+        self.spawn.presence()
     }
 
     /// Starts an instance. Returns once its process runs; [`Instance::state`] tells the rest.

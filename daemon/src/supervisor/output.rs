@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
@@ -20,6 +20,15 @@ const LISTENER_LAG: usize = 256;
 /// Lines of one instance that go to the log per second. A module that prints a gigabyte must not fill the journal.
 const LOGGED_PER_SECOND: u32 = 50;
 
+/// A line that a host printed, without its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// When `hotd` read it. What hot-spawn read while there was no `hotd` is of the time at which it was taken over.
+    pub at: SystemTime,
+    /// What it says, with bytes that are not UTF-8 replaced.
+    pub text: Arc<str>,
+}
+
 /// The output of one instance.
 #[derive(Debug, Clone)]
 pub(super) struct Output(Arc<Shared>);
@@ -27,12 +36,12 @@ pub(super) struct Output(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     kept: Mutex<Kept>,
-    listeners: broadcast::Sender<Arc<str>>,
+    listeners: broadcast::Sender<Line>,
 }
 
 #[derive(Debug, Default)]
 struct Kept {
-    lines: VecDeque<Arc<str>>,
+    lines: VecDeque<Line>,
     bytes: usize,
 }
 
@@ -42,17 +51,18 @@ impl Output {
     }
 
     /// The last lines, oldest first.
-    pub(super) fn tail(&self) -> Vec<Arc<str>> {
+    pub(super) fn tail(&self) -> Vec<Line> {
         self.kept().lines.iter().cloned().collect()
     }
 
     /// The last line that says something.
     pub(super) fn last_line(&self) -> Option<Arc<str>> {
-        self.kept().lines.iter().rev().find(|line| !line.trim().is_empty()).cloned()
+        let kept = self.kept();
+        kept.lines.iter().rev().find(|line| !line.text.trim().is_empty()).map(|line| Arc::clone(&line.text))
     }
 
     /// Lines from now on.
-    pub(super) fn subscribe(&self) -> broadcast::Receiver<Arc<str>> {
+    pub(super) fn subscribe(&self) -> broadcast::Receiver<Line> {
         self.0.listeners.subscribe()
     }
 
@@ -104,19 +114,20 @@ impl Output {
     }
 
     fn add(&self, line: &[u8]) -> Arc<str> {
-        let line: Arc<str> = String::from_utf8_lossy(line).into();
+        let text: Arc<str> = String::from_utf8_lossy(line).into();
+        let line = Line { at: SystemTime::now(), text: Arc::clone(&text) };
         {
             let mut kept = self.kept();
-            kept.bytes += line.len();
-            kept.lines.push_back(Arc::clone(&line));
+            kept.bytes += text.len();
+            kept.lines.push_back(line.clone());
             while kept.lines.len() > KEPT_LINES || kept.bytes > KEPT_BYTES {
                 let Some(oldest) = kept.lines.pop_front() else { break };
-                kept.bytes -= oldest.len();
+                kept.bytes -= oldest.text.len();
             }
         }
         // Without listeners it goes nowhere.
-        self.0.listeners.send(Arc::clone(&line)).unwrap_or_default();
-        line
+        self.0.listeners.send(line).unwrap_or_default();
+        text
     }
 
     fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
@@ -195,7 +206,7 @@ mod tests {
     use super::*;
 
     fn tail(output: &Output) -> Vec<String> {
-        output.tail().iter().map(ToString::to_string).collect()
+        output.tail().iter().map(|line| line.text.to_string()).collect()
     }
 
     #[test]
@@ -211,6 +222,16 @@ mod tests {
             let lengths: Vec<_> = got.iter().map(Vec::len).collect();
             assert_eq!(lengths, [3, 3, 0, MAX_LINE, 3, 4]);
         }
+    }
+
+    #[test]
+    fn a_line_has_the_time_at_which_it_was_read() {
+        let (output, before) = (Output::new(), SystemTime::now());
+        output.take_up(b"first\n");
+        let between = SystemTime::now();
+        output.take_up(b"second\n");
+        let [first, second] = &output.tail()[..] else { panic!("two lines") };
+        assert!(before <= first.at && first.at <= between && between <= second.at);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use hot_wire::spawn::{Ending, FromSpawn, HostState, Limits, ToSpawn};
 use hot_wire::{MessageError, PROTOCOL, TooLarge};
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
 use super::address::{self, ReachError, SpawnAddress};
@@ -57,6 +57,23 @@ pub enum LinkError {
     /// A demand is too large.
     #[error("a demand to hot-spawn is too large")]
     TooLarge(#[from] TooLarge),
+}
+
+/// Losses of hot-spawn that whoever listens may lag behind.
+const PRESENCE_LAG: usize = 16;
+
+/// Whether hot-spawn is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Presence {
+    /// It was lost, and so many hosts with it.
+    Lost {
+        /// Hosts that ran.
+        hosts: usize,
+        /// What happened.
+        text: String,
+    },
+    /// It is there again, with none of those hosts.
+    Back,
 }
 
 /// How a host ended, or that nobody will hear of it.
@@ -110,7 +127,10 @@ type SpawnAnswer = oneshot::Sender<Result<Process, SpawnError>>;
 
 /// The handle. The connection is held until the last one is dropped; hot-spawn then keeps the hosts.
 #[derive(Debug, Clone)]
-pub(super) struct SpawnLink(mpsc::Sender<Demand>);
+pub(super) struct SpawnLink {
+    demands: mpsc::Sender<Demand>,
+    presence: broadcast::Sender<Presence>,
+}
 
 impl SpawnLink {
     /// Connects, starting hot-spawn if that is the address's way, and hears what runs.
@@ -118,8 +138,14 @@ impl SpawnLink {
         let mut link = Link::open(&address).await?;
         let found = timeout(ANSWER_WITHIN, link.list()).await.map_err(|_elapsed| LinkError::Silent)??;
         let (demands, asked) = mpsc::channel(QUEUE);
-        tokio::spawn(hold(address, link, asked));
-        Ok((Self(demands), found))
+        let presence = broadcast::Sender::new(PRESENCE_LAG);
+        tokio::spawn(hold(address, link, asked, presence.clone()));
+        Ok((Self { demands, presence }, found))
+    }
+
+    /// Each loss and each return from now on.
+    pub(super) fn presence(&self) -> broadcast::Receiver<Presence> {
+        self.presence.subscribe()
     }
 
     /// Starts a host. Dropped before it is done, a host that was started all the same is killed.
@@ -131,7 +157,7 @@ impl SpawnLink {
         artifact: OwnedFd,
     ) -> Result<Process, SpawnError> {
         let (answer, answered) = oneshot::channel();
-        self.0
+        self.demands
             .send(Demand::Spawn { id, label, limits, artifact, answer })
             .await
             .map_err(|_ended| SpawnError::NoLink)?;
@@ -145,26 +171,26 @@ impl SpawnLink {
     /// Sends a signal to a host's process group, if it still runs.
     pub(super) async fn signal(&self, id: u64, signal: rustix::process::Signal) {
         // Without a connection the host's end is told as lost anyway.
-        self.0.send(Demand::Signal { id, signal: signal.as_raw() }).await.unwrap_or_default();
+        self.demands.send(Demand::Signal { id, signal: signal.as_raw() }).await.unwrap_or_default();
     }
 
     /// Keeps a duplicate of a listener; false: hot-spawn is not there.
     pub(super) async fn keep(&self, name: String, listener: OwnedFd) -> bool {
         let (answer, answered) = oneshot::channel();
-        self.0.send(Demand::Keep { name, listener, answer }).await.is_ok() && answered.await.is_ok()
+        self.demands.send(Demand::Keep { name, listener, answer }).await.is_ok() && answered.await.is_ok()
     }
 
     /// The listeners that are kept; `None`: hot-spawn is not there.
     pub(super) async fn kept(&self) -> Option<Vec<(String, OwnedFd)>> {
         let (answer, answered) = oneshot::channel();
-        self.0.send(Demand::Kept { answer }).await.ok()?;
+        self.demands.send(Demand::Kept { answer }).await.ok()?;
         timeout(ANSWER_WITHIN, answered).await.ok()?.ok()
     }
 
     /// Ends hot-spawn with all its hosts, and waits until it is gone.
     pub(super) async fn end(&self) {
         let (answer, answered) = oneshot::channel();
-        if self.0.send(Demand::End { answer }).await.is_ok() {
+        if self.demands.send(Demand::End { answer }).await.is_ok() {
             // Dropped or answered: either way it is over.
             answered.await.unwrap_or_default();
         }
@@ -173,14 +199,19 @@ impl SpawnLink {
     /// Closes a kept listener. Without hot-spawn none is kept.
     pub(super) async fn forget_listener(&self, name: String) {
         let (answer, answered) = oneshot::channel();
-        if self.0.send(Demand::Drop { name, answer }).await.is_ok() {
+        if self.demands.send(Demand::Drop { name, answer }).await.is_ok() {
             answered.await.unwrap_or_default();
         }
     }
 }
 
 /// Serves demands over `link`, and over its successors once it is lost.
-async fn hold(address: SpawnAddress, mut link: Link, mut asked: mpsc::Receiver<Demand>) {
+async fn hold(
+    address: SpawnAddress,
+    mut link: Link,
+    mut asked: mpsc::Receiver<Demand>,
+    presence: broadcast::Sender<Presence>,
+) {
     loop {
         let error = match link.serve(&mut asked).await {
             Ok(()) => return,
@@ -189,11 +220,16 @@ async fn hold(address: SpawnAddress, mut link: Link, mut asked: mpsc::Receiver<D
         let text = crate::describe(&error);
         tracing::error!(hosts = link.ends.len(), "hot-spawn is lost, and its hosts with it: {text}");
         let lost = link.lose(&text);
+        // Nobody may be listening.
+        presence.send(Presence::Lost { hosts: lost.len(), text }).unwrap_or_default();
         if matches!(error, LinkError::Replaced) {
             return;
         }
         match reconnect(&address, &mut asked, &lost).await {
-            Some(again) => link = again,
+            Some(again) => {
+                presence.send(Presence::Back).unwrap_or_default();
+                link = again;
+            }
             None => return,
         }
     }

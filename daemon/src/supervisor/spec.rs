@@ -1,7 +1,7 @@
 //! What an instance is to be, and the label under which hot-spawn keeps that for the next `hotd`.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hot_artifact::Sha256;
 use hot_wire::host::{Start, StartOptions};
@@ -39,6 +39,9 @@ pub struct Spec {
     /// It has routes, so that its module must have a function that answers requests.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub serves: bool,
+    /// When it was started; `None`: by a `hotd` that did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<SystemTime>,
     /// The release's config, at most [`MAX_CONFIG`] bytes.
     #[serde(skip)]
     pub config: Vec<u8>,
@@ -132,6 +135,7 @@ mod tests {
             version: "1.2.0".into(),
             digest: Sha256::of(b"x"),
             serves: false,
+            started: None,
             config: b"a\nb".to_vec(),
             limits: Limits::default(),
             start_deadline: Duration::from_secs(10),
@@ -145,7 +149,7 @@ mod tests {
         let spec = spec();
         let label = spec.to_label().unwrap();
         assert_eq!(Spec::from_label(&label).unwrap(), spec);
-        let serving = Spec { serves: true, ..spec.clone() };
+        let serving = Spec { serves: true, started: Some(SystemTime::UNIX_EPOCH), ..spec.clone() };
         assert_eq!(Spec::from_label(&serving.to_label().unwrap()).unwrap(), serving);
         let newer = [b"{\"of a newer hotd\":1,", &label[1..]].concat();
         assert_eq!(Spec::from_label(&newer).unwrap(), spec);

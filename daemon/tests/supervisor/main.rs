@@ -18,7 +18,7 @@ fn signal(pid: u32, signal: Signal) {
 }
 
 fn tail(instance: &Instance) -> Vec<String> {
-    instance.output_tail().iter().map(ToString::to_string).collect()
+    instance.output_tail().iter().map(|line| line.text.to_string()).collect()
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn a_flood_of_output_keeps_nobody_waiting_and_only_its_end_is_kept() {
         let mut missed = 0;
         loop {
             match lines.recv().await {
-                Ok(line) if line.starts_with("a line of the flood") => break,
+                Ok(line) if line.text.starts_with("a line of the flood") => break,
                 Ok(_) => {}
                 Err(tokio::sync::broadcast::error::RecvError::Lagged(lines)) => missed += lines,
                 Err(error) => panic!("{error} after {missed}"),

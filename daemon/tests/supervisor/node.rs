@@ -158,6 +158,7 @@ pub(crate) fn spec(id: u64) -> Spec {
         version: "1.0.0".into(),
         digest: SUBJECT.digest(),
         serves: false,
+        started: None,
         config: Vec::new(),
         limits: hot_wire::spawn::Limits::default(),
         start_deadline: DEADLINE,
