@@ -7,7 +7,7 @@ demo:     ; @scripts/demo
 test:     ; @scripts/test
 lint:     ; @scripts/lint
 bench:    ; @scripts/bench
-examples: ; @examples/build.sh
+examples: ; @examples/build.sh --all
 audit:    ; @scripts/audit
 differential: ; @scripts/differential
 install:  ; @scripts/install '$(DESTDIR)$(PREFIX)'

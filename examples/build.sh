@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds the example modules into target/release: greeter-1.0.0.so, greeter-1.1.0.so, greeter-1.2.0.so, hello-c.so, and
-# hello-cpp.so where there is a C++ compiler.
+# hello-cpp.so where there is a C++ compiler. With --all also async-rust.so and axum-app.so, which take a while: their
+# dependencies are many.
 set -eu
 cd "$(dirname "$0")/.."
 out="${CARGO_TARGET_DIR:-target}/release"
@@ -41,4 +42,10 @@ if command -v "$cxx" >/dev/null 2>&1; then
 else
     rm -f "$out/hello-cpp.so"
     echo "hello-cpp.so was not built: no C++ compiler ($cxx) was found; install g++ or clang++, then run this again" >&2
+fi
+
+if [ "${1-}" = --all ]; then
+    cargo build --locked --release -p async-rust -p axum-app --lib
+    put "$out/libasync_rust.so" "$out/async-rust.so"
+    put "$out/libaxum_app.so" "$out/axum-app.so"
 fi

@@ -27,7 +27,7 @@ pub use hotctl::{Hotctl, Output};
 pub use http::{Reply, Request, exchange, get, raw};
 pub use keys::Key;
 pub use load::{Counts, Failure, Load, LoadOptions, Pace, Window};
-pub use modules::{Module, example, has_cpp, panics};
+pub use modules::{Module, built, example, has_cpp, panics};
 pub use node::{Events, Node, NodeOptions, Refusal, WAIT};
 pub use process::Process;
 pub use status::{Ended, Event, Instance, ModuleNode, ModuleStatus, Release, Rollback, Rollout, Status};

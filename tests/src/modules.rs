@@ -159,7 +159,15 @@ pub fn has_cpp() -> bool {
 /// # Errors
 /// When it is not there; the text says what to run.
 pub fn panics() -> Result<PathBuf> {
-    let file = Binaries::profile()?.join("libpanics.so");
+    built("libpanics.so")
+}
+
+/// A file that `cargo build --workspace` made of a member that is a module.
+///
+/// # Errors
+/// When it is not there; the text says what to run.
+pub fn built(name: &str) -> Result<PathBuf> {
+    let file = Binaries::profile()?.join(name);
     ensure!(file.is_file(), "{} was not found; build it first: `cargo build --workspace`", file.display());
     Ok(file)
 }

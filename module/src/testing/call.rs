@@ -4,7 +4,6 @@ use super::exchange::{End, Exchange, Field, Head, State, WINDOW};
 use super::{Host, TIME};
 use core::fmt;
 use std::borrow::{Cow, ToOwned};
-use std::format;
 use std::string::{String, ToString};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -261,7 +260,8 @@ impl Answer {
     /// If it is no JSON of that type; the text has the body.
     #[cfg(feature = "json")]
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, crate::Error> {
-        serde_json::from_slice(&self.body).map_err(|error| format!("{error} in {:?}", self.text()).into())
+        serde_json::from_slice(&self.body)
+            .map_err(|error| std::format!("{error} in {:?}", self.text()).into())
     }
 
     /// Why the answer is not complete, if it is not: what the module gave for an abort, or that the deadline passed.
