@@ -53,12 +53,27 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     failure.map_or(Ok(()), Err)
 }
 
-/// Says whether the node could start with this config, as far as files tell.
+/// The files are good, or there would be no config; this says what in them has no effect.
 fn check(config: &Config) -> ExitCode {
     match config.trust.load() {
-        Ok(_) => ExitCode::SUCCESS,
+        Ok(trust) => {
+            for note in trust.signers.notes() {
+                warn(&format!(
+                    "{}:{}: does not count: {}",
+                    trust.signers.file().display(),
+                    note.line,
+                    note.reason
+                ));
+            }
+            ExitCode::SUCCESS
+        }
         Err(error) => complain(&anyhow::Error::new(error), USAGE),
     }
+}
+
+#[expect(clippy::print_stderr, reason = "--check is read by whoever runs it")]
+fn warn(text: &str) {
+    eprintln!("hotd: {text}");
 }
 
 #[expect(

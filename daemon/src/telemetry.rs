@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 
 use thiserror::Error;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, ParseError};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
@@ -24,11 +25,25 @@ pub enum TelemetryError {
         /// What it is.
         found: String,
         /// Why.
-        source: tracing_subscriber::filter::ParseError,
+        source: FilterError,
     },
     /// Logs are set up already.
     #[error("logging was set up twice in one process")]
     Twice(#[source] TryInitError),
+}
+
+/// Why a text is no filter.
+#[derive(Debug, Error)]
+pub enum FilterError {
+    /// It is empty.
+    #[error("it is empty")]
+    Empty,
+    /// A directive ends in no level.
+    #[error("`{0}` has no level")]
+    NoLevel(String),
+    /// It does not parse.
+    #[error(transparent)]
+    Syntax(#[from] ParseError),
 }
 
 /// Sets up logging for the whole process. Call it once, first.
@@ -36,15 +51,35 @@ pub enum TelemetryError {
 /// # Errors
 /// When `HOT_LOG` is no filter, or logging is set up already.
 pub fn init(log: &Log) -> Result<(), TelemetryError> {
-    let filter = filter(log, std::env::var(FILTER_VARIABLE).ok().as_deref())?;
+    let filter = chosen(log, std::env::var(FILTER_VARIABLE).ok().as_deref())?;
     let colour =
         std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     subscriber(log.format, filter, colour, std::io::stderr).try_init().map_err(TelemetryError::Twice)
 }
 
-fn filter(log: &Log, variable: Option<&str>) -> Result<EnvFilter, TelemetryError> {
+fn chosen(log: &Log, variable: Option<&str>) -> Result<EnvFilter, TelemetryError> {
     let text = variable.filter(|text| !text.is_empty()).unwrap_or(&log.level);
-    EnvFilter::try_new(text).map_err(|source| TelemetryError::Filter { found: text.to_owned(), source })
+    filter(text).map_err(|source| TelemetryError::Filter { found: text.to_owned(), source })
+}
+
+/// The filter that `text` describes: a level, or levels by target.
+///
+/// # Errors
+/// When it is none. Stricter than `EnvFilter`, which takes a misspelt level for the name of a target, and then logs
+/// nothing else.
+pub(crate) fn filter(text: &str) -> Result<EnvFilter, FilterError> {
+    if text.split(',').all(|directive| directive.trim().is_empty()) {
+        return Err(FilterError::Empty);
+    }
+    // A comma between the brackets of a span is no end of a directive: those are left to `EnvFilter` alone.
+    let directives = text.split(',').filter(|_| !text.contains('['));
+    for directive in directives.map(str::trim).filter(|directive| !directive.is_empty()) {
+        let level = directive.rsplit_once('=').map_or(directive, |(_target, level)| level);
+        if level.is_empty() || level.parse::<LevelFilter>().is_err() {
+            return Err(FilterError::NoLevel(directive.to_owned()));
+        }
+    }
+    Ok(EnvFilter::try_new(text)?)
 }
 
 /// Lines of text with the level and the target, or JSON objects with all fields at the top.
@@ -94,7 +129,7 @@ mod tests {
         let lines = Lines::default();
         let log = Log { level: level.to_owned(), format };
         let writer = lines.clone();
-        let subscriber = subscriber(format, filter(&log, variable).unwrap(), false, move || writer.clone());
+        let subscriber = subscriber(format, chosen(&log, variable).unwrap(), false, move || writer.clone());
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(module = "greeter", "started");
             tracing::debug!("detail");
@@ -119,6 +154,17 @@ mod tests {
         assert!(logged(LogFormat::Text, "info", Some("debug")).contains("detail"));
         assert!(logged(LogFormat::Text, "debug", Some("")).contains("detail"));
         let log = Log { level: "info".to_owned(), format: LogFormat::Text };
-        assert!(filter(&log, Some("hotd=loud")).is_err());
+        assert!(chosen(&log, Some("hotd=loud")).is_err());
+    }
+
+    #[test]
+    fn a_misspelt_level_is_no_target() {
+        for good in ["info", "WARN", "off", "info,hotd::gateway=debug", "hotd=trace", "hotd[span{a=1}]=info"]
+        {
+            assert!(filter(good).is_ok(), "{good}");
+        }
+        for wrong in ["", " ", ",", "inof", "loud", "info,hotd", "hotd=loud", "hotd="] {
+            assert!(filter(wrong).is_err(), "{wrong:?}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use hot_tests::{Binaries, Module, Node, NodeOptions, Refusal, raw};
+use hot_tests::{Binaries, Key, Module, Node, NodeOptions, Refusal, raw};
 
 /// A node that serves `probe 1.0.0`.
 fn serving() -> Result<Node> {
@@ -124,22 +124,57 @@ fn headers_of_64_kib_get_431() -> Result<()> {
     node.stop()
 }
 
-#[test]
-fn a_config_with_three_mistakes() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("hotd.toml");
-    let text =
-        "data_dir = \"relative\"\n\n[http]\nlisten = [\"127.0.0.1\"]\nmax_body = \"much\"\nspeed = 11\n";
-    fs::write(&file, text)?;
+/// What `hotd --check` says of a config, and with which code.
+fn check(config: &Path) -> Result<(Option<i32>, String)> {
     let check =
-        Command::new(Binaries::locate()?.hotd()).arg("--config").arg(&file).arg("--check").output()?;
-    let stderr = String::from_utf8_lossy(&check.stderr).into_owned();
-    assert_eq!(check.status.code(), Some(2), "{stderr}");
-    for (line, key) in [(1, "data_dir"), (4, "listen"), (5, "max_body"), (6, "speed")] {
-        let place = format!("hotd.toml:{line}:");
-        let said = stderr.lines().any(|text| text.contains(&place) && text.contains(key));
-        assert!(said, "expected {place} with {key:?} in:\n{stderr}");
+        Command::new(Binaries::locate()?.hotd()).arg("--config").arg(config).arg("--check").output()?;
+    Ok((check.status.code(), String::from_utf8_lossy(&check.stderr).into_owned()))
+}
+
+#[test]
+fn a_config_with_mistakes_in_each_of_its_files() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (file, signers) = (folder.path().join("hotd.toml"), folder.path().join("signers"));
+    let text = format!(
+        "data_dir = \"relative\"\n\n[http]\nlisten = [\"127.0.0.1\"]\nmax_body = \"much\"\nspeed = 11\n\n\
+         [trust]\nallowed_signers = {signers:?}\n\n[log]\nlevel = \"inof\"\n"
+    );
+    fs::write(&file, text)?;
+    fs::write(&signers, "# who may sign\nada this is no key\n")?;
+    let (code, stderr) = check(&file)?;
+    assert_eq!(code, Some(2), "{stderr}");
+    let expected = [
+        ("hotd.toml:1:", "data_dir"),
+        ("hotd.toml:4:", "listen"),
+        ("hotd.toml:5:", "max_body"),
+        ("hotd.toml:6:", "speed"),
+        ("hotd.toml:12:", "level"),
+        ("signers:2:", "option"),
+    ];
+    for (place, word) in expected {
+        let said = stderr.lines().any(|text| text.contains(place) && text.contains(word));
+        assert!(said, "expected {place} with {word:?} in:\n{stderr}");
     }
+    Ok(())
+}
+
+#[test]
+fn a_config_without_mistakes_and_a_signer_who_does_not_count() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (file, signers) = (folder.path().join("hotd.toml"), folder.path().join("signers"));
+    fs::write(
+        &file,
+        format!("[http]\nlisten = [\"127.0.0.1:0\"]\n[trust]\nallowed_signers = {signers:?}\n"),
+    )?;
+    let key = Key::generate(folder.path().join("key"))?;
+    fs::write(&signers, format!("ada {}\n", key.public()?))?;
+    let (code, stderr) = check(&file)?;
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stderr.contains("signers:1:") && stderr.contains("namespaces="), "{stderr}");
+    fs::remove_file(&signers)?;
+    let (code, stderr) = check(&file)?;
+    assert_eq!(code, Some(2), "{stderr}");
+    assert!(stderr.contains("hotd.toml:4:") && stderr.contains("can't read"), "{stderr}");
     Ok(())
 }
 

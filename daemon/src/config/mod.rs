@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use self::sections::Draft;
 use crate::gateway::GatewayConfig;
 
 pub use dev::{Dev, DevError};
@@ -149,19 +150,17 @@ pub enum ConfigError {
     Invalid(#[from] Mistakes),
 }
 
-/// All that is wrong in a config file, in its order.
+/// All that is wrong in a config file and in the files of trust that it names: at least one, in the files'
+/// order.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub struct Mistakes {
-    /// The file.
-    pub file: PathBuf,
-    /// At least one.
-    pub mistakes: Vec<Mistake>,
-}
+pub struct Mistakes(pub Vec<Mistake>);
 
-/// One thing that is wrong in a config file.
+/// One thing that is wrong in a file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mistake {
-    /// The line, from 1.
+    /// The file.
+    pub file: PathBuf,
+    /// The line, from 1; 0 for the file as a whole.
     pub line: usize,
     /// What was found, what was expected, what to do.
     pub text: String,
@@ -169,25 +168,29 @@ pub struct Mistake {
 
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Mistake { line, text }) in self.mistakes.iter().enumerate() {
+        for (index, Mistake { file, line, text }) in self.0.iter().enumerate() {
             if index > 0 {
                 f.write_str("\n")?;
             }
-            write!(f, "{}:{line}: {text}", self.file.display())?;
+            write!(f, "{}:{line}: {text}", file.display())?;
         }
         Ok(())
     }
 }
 
 impl Config {
-    /// Reads and validates the config file of a service.
+    /// Reads and validates the config file of a service, and the files of trust that it names.
     ///
     /// # Errors
-    /// When it can't be read, or with everything that is wrong in it.
+    /// When it can't be read, or with everything that is wrong in all of them.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = trust::read_bounded(path, MAX_FILE)
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        Ok(Self::parse(&text, path)?)
+        let Draft { config, mut mistakes, trust_lines } = sections::parse(&text, path);
+        if let Some(lines) = trust_lines {
+            mistakes.extend(config.trust.mistakes(path, lines));
+        }
+        Ok(or_mistakes(config, mistakes)?)
     }
 
     /// Validates the text of the config file at `path`, which is only named in messages.
@@ -195,7 +198,8 @@ impl Config {
     /// # Errors
     /// Everything that is wrong in it.
     pub fn parse(text: &str, path: &Path) -> Result<Self, Mistakes> {
-        sections::parse(text, path)
+        let draft = sections::parse(text, path);
+        or_mistakes(draft.config, draft.mistakes)
     }
 
     /// The config of a node for trying out, with everything in one folder.
@@ -205,6 +209,10 @@ impl Config {
     pub fn dev(dev: &Dev) -> Result<Self, DevError> {
         dev::config(dev)
     }
+}
+
+fn or_mistakes(config: Config, mistakes: Vec<Mistake>) -> Result<Config, Mistakes> {
+    if mistakes.is_empty() { Ok(config) } else { Err(Mistakes(mistakes)) }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Mistake, Mistakes};
+use super::Mistake;
 
 /// Collects the mistakes of one file.
 #[derive(Debug)]
@@ -36,19 +36,21 @@ impl<'a> Reader<'a> {
 
     /// Notes a mistake at an offset of the text.
     pub(super) fn mistake(&self, offset: usize, text: impl Into<String>) {
-        let line = 1 + self.text.bytes().take(offset).filter(|byte| *byte == b'\n').count();
-        self.mistakes.borrow_mut().push(Mistake { line, text: text.into() });
+        let mistake = Mistake { file: self.file.to_owned(), line: self.line(offset), text: text.into() };
+        self.mistakes.borrow_mut().push(mistake);
     }
 
-    /// `value` if there was no mistake.
-    pub(super) fn finish<T>(self, value: Option<T>) -> Result<T, Mistakes> {
+    /// All that was noted, in the order of the file.
+    pub(super) fn into_mistakes(self) -> Vec<Mistake> {
         let mut mistakes = self.mistakes.into_inner();
         mistakes.sort();
         mistakes.dedup();
-        match value {
-            Some(value) if mistakes.is_empty() => Ok(value),
-            _ => Err(Mistakes { file: self.file.to_owned(), mistakes }),
-        }
+        mistakes
+    }
+
+    /// The line of an offset, from 1.
+    fn line(&self, offset: usize) -> usize {
+        1 + self.text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
     }
 }
 
@@ -128,8 +130,12 @@ impl<'a> Section<'a> {
 
     /// Notes a mistake about `key`, at its line or, without it, at the table's.
     pub(super) fn mistake(&self, key: &str, text: &str) {
-        let at = self.get(key).map_or(self.at, |value| value.span().start);
-        self.reader.mistake(at, format!("{}: {text}", self.path(key)));
+        self.reader.mistake(self.offset(key), format!("{}: {text}", self.path(key)));
+    }
+
+    /// The line of `key` or, without it, of the table, from 1.
+    pub(super) fn line(&self, key: &str) -> usize {
+        self.reader.line(self.offset(key))
     }
 
     pub(super) fn has(&self, key: &str) -> bool {
@@ -143,6 +149,10 @@ impl<'a> Section<'a> {
 
     fn get(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
         self.table?.get(key)
+    }
+
+    fn offset(&self, key: &str) -> usize {
+        self.get(key).map_or(self.at, |value| value.span().start)
     }
 
     fn path(&self, key: &str) -> String {

@@ -9,14 +9,25 @@ use hot_rollout::{Policy, PolicySpec, Step};
 use toml::de::{DeTable, DeValue};
 
 use super::read::{Reader, Section};
+use super::trust::TrustLines;
 use super::values::{
     absolute_path, address, count, duration, flag, is_host_name, millis, network, node_name, ratio, share,
     size, socket_path, step,
 };
-use super::{Config, Grpc, Http, Log, LogFormat, Mistakes, Mode, Spawn, Store, Trust};
+use super::{Config, Grpc, Http, Log, LogFormat, Mistake, Mode, Spawn, Store, Trust};
 use crate::gateway::{GatewayConfig, Sources};
 
-pub(super) fn parse(text: &str, path: &Path) -> Result<Config, Mistakes> {
+/// What a config file says, with defaults where it says something wrong.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub config: Config,
+    /// All that is wrong in the file; without any, the config is as good as its text.
+    pub mistakes: Vec<Mistake>,
+    /// Where it names the files of trust; none where what it says of one is no path.
+    pub trust_lines: Option<TrustLines>,
+}
+
+pub(super) fn parse(text: &str, path: &Path) -> Draft {
     const TABLES: [&str; 9] =
         ["data_dir", "node", "http", "grpc", "trust", "store", "policy", "spawn", "log"];
     let reader = Reader::new(path, text);
@@ -25,19 +36,20 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, Mistakes> {
         reader.mistake(error.span().map_or(0, |span| span.start), error.message().replace('\n', " "));
     }
     let top = Section::top(&reader, document.get_ref(), &TABLES);
+    let (trust, trust_lines) = trust(&top);
     let config = Config {
         mode: Mode::Service,
         node: top.value("node", node_name).unwrap_or_else(|| default_node(&top)),
         data_dir: top.value("data_dir", absolute_path).unwrap_or_else(|| "/var/lib/hotd".into()),
         http: http(&top),
         grpc: grpc(&top),
-        trust: trust(&top),
+        trust,
         store: store(&top),
         policy: policy(&top),
         spawn: spawn(&top),
         log: log(&top),
     };
-    reader.finish(Some(config))
+    Draft { config, mistakes: reader.into_mistakes(), trust_lines }
 }
 
 impl Default for Http {
@@ -152,7 +164,8 @@ fn grpc(top: &Section<'_>) -> Grpc {
     Grpc { socket, listen: None }
 }
 
-fn trust(top: &Section<'_>) -> Trust {
+/// The second is where it names its files.
+fn trust(top: &Section<'_>) -> (Trust, Option<TrustLines>) {
     let section = top.section("trust", "trust", &["allowed_signers", "revoked", "libraries", "modules"]);
     let rules = section.section("modules", "trust.modules", &[]);
     let mut pairs = Vec::new();
@@ -169,14 +182,18 @@ fn trust(top: &Section<'_>) -> Trust {
             pairs.push((pattern.to_owned(), principals));
         }
     }
-    Trust {
-        allowed_signers: section
-            .value("allowed_signers", absolute_path)
-            .unwrap_or_else(|| "/etc/hotd/allowed_signers".into()),
-        revoked: section.value("revoked", absolute_path),
+    let named = section.value("allowed_signers", absolute_path);
+    let revoked = section.value("revoked", absolute_path);
+    let wrong =
+        (named.is_none() && section.has("allowed_signers")) || (revoked.is_none() && section.has("revoked"));
+    let lines = TrustLines { signers: section.line("allowed_signers"), revoked: section.line("revoked") };
+    let trust = Trust {
+        allowed_signers: named.unwrap_or_else(|| "/etc/hotd/allowed_signers".into()),
+        revoked,
         modules: ModuleRules::new(pairs).unwrap_or_default(),
         libraries: section.values("libraries", "names of libraries like [\"libc.so.6\"]", library),
-    }
+    };
+    (trust, (!wrong).then_some(lines))
 }
 
 fn library(value: &DeValue<'_>) -> Result<String, String> {
@@ -264,10 +281,7 @@ fn log(top: &Section<'_>) -> Log {
         const EXPECTED: &str =
             "a level (error, warn, info, debug, trace) or levels by target like \"info,hotd::gateway=debug\"";
         let text = value.as_str().ok_or(EXPECTED)?;
-        match tracing_subscriber::EnvFilter::try_new(text) {
-            Ok(_) if !text.is_empty() => Ok(text.to_owned()),
-            _ => Err(EXPECTED.to_owned()),
-        }
+        crate::telemetry::filter(text).map(|_| text.to_owned()).map_err(|_no_filter| EXPECTED.to_owned())
     };
     let format = |value: &DeValue<'_>| match value.as_str() {
         Some("text") => Ok(LogFormat::Text),

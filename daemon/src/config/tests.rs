@@ -255,8 +255,36 @@ fn files_are_bounded_and_must_be_files() {
     assert!(matches!(Config::load(folder.path()), Err(ConfigError::Read { .. })));
     std::fs::write(at("large"), vec![b'#'; 2 << 20]).unwrap();
     assert!(matches!(Config::load(&at("large")), Err(ConfigError::Read { .. })));
-    std::fs::write(at("good"), SMALL).unwrap();
+    let signers = at("signers");
+    let text = format!("{SMALL}[trust]\nallowed_signers = \"{}\"\n", signers.display());
+    std::fs::write(at("good"), &text).unwrap();
+    std::fs::write(&signers, "# nobody yet\n").unwrap();
     assert!(Config::load(&at("good")).is_ok());
+    std::fs::remove_file(&signers).unwrap();
+    let missing = Config::load(&at("good")).unwrap_err().to_string();
+    let place = format!("{}:4: [trust] allowed_signers: can't read", at("good").display());
+    assert!(missing.starts_with(&place), "{missing}");
+}
+
+#[test]
+fn mistakes_of_both_files_are_reported_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, signers) = (folder.path().join("hotd.toml"), folder.path().join("signers"));
+    std::fs::write(&signers, "# keys\nada no key\nbob ssh-ed25519 AAAA\n").unwrap();
+    let text = format!(
+        "{SMALL}threads = 0\n[trust]\nallowed_signers = \"{}\"\n[log]\nlevel = \"inof\"\n",
+        signers.display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let Err(ConfigError::Invalid(Mistakes(mistakes))) = Config::load(&config) else { panic!("it is good") };
+    let found: Vec<(&Path, usize)> =
+        mistakes.iter().map(|mistake| (mistake.file.as_path(), mistake.line)).collect();
+    assert_eq!(found, [(&*config, 3), (&*config, 7), (&*signers, 2), (&*signers, 3)], "{mistakes:#?}");
+    // A path that is none leads to no file, and least of all to the default's.
+    let text = format!("{SMALL}[trust]\nallowed_signers = 7\n");
+    std::fs::write(&config, text).unwrap();
+    let Err(ConfigError::Invalid(Mistakes(mistakes))) = Config::load(&config) else { panic!("it is good") };
+    assert_eq!(mistakes.len(), 1, "{mistakes:#?}");
 }
 
 #[test]

@@ -5,9 +5,11 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use hot_artifact::trust::{
-    AllowedSigners, AllowedSignersError, MAX_REVOKED, ModuleRules, Revoked, RevokedError,
+    AllowedSigners, AllowedSignersError, LineProblem, MAX_REVOKED, ModuleRules, Revoked, RevokedError,
 };
 use thiserror::Error;
+
+use super::Mistake;
 
 /// Largest file of allowed signers that is read.
 const MAX_SIGNERS: u64 = 8 << 20;
@@ -52,25 +54,67 @@ pub enum TrustError {
     Revoked(#[from] RevokedError),
 }
 
+/// The lines of the config that name the files of trust, or could.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TrustLines {
+    pub signers: usize,
+    pub revoked: usize,
+}
+
+impl TrustError {
+    /// The same as mistakes: of the config at the line that names the file, or of that file's own lines.
+    fn mistakes(&self, config: &Path, lines: TrustLines) -> Vec<Mistake> {
+        let unreadable = |key: &str, line| {
+            let text = format!("[trust] {key}: {}", crate::describe(self));
+            vec![Mistake { file: config.to_owned(), line, text }]
+        };
+        match self {
+            Self::Read { .. } => unreadable("allowed_signers", lines.signers),
+            Self::ReadRevoked { .. } => unreadable("revoked", lines.revoked),
+            Self::Invalid(AllowedSignersError { file, problems }) => {
+                let mistake = |of: &LineProblem| Mistake {
+                    file: file.clone(),
+                    line: of.line,
+                    text: of.problem.clone(),
+                };
+                problems.iter().map(mistake).collect()
+            }
+            Self::Revoked(RevokedError { file, line, problem }) => {
+                let (file, text) = (file.clone(), problem.clone());
+                vec![Mistake { file, line: line.unwrap_or_default(), text }]
+            }
+        }
+    }
+}
+
 impl Trust {
     /// Reads the files of allowed signers and of revoked keys as they are now.
     ///
     /// # Errors
     /// When one can't be read, or with everything that is wrong in it.
     pub fn load(&self) -> Result<hot_artifact::trust::Trust, TrustError> {
+        let (signers, revoked) = (self.load_signers()?, self.load_revoked()?);
+        Ok(hot_artifact::trust::Trust { signers, revoked, modules: self.modules.clone() })
+    }
+
+    /// All that is wrong in both files as they are now.
+    pub(super) fn mistakes(&self, config: &Path, lines: TrustLines) -> Vec<Mistake> {
+        let errors = self.load_signers().err().into_iter().chain(self.load_revoked().err());
+        errors.flat_map(|error| error.mistakes(config, lines)).collect()
+    }
+
+    fn load_signers(&self) -> Result<AllowedSigners, TrustError> {
         let path = &self.allowed_signers;
         let text = read_bounded(path, MAX_SIGNERS)
             .map_err(|source| TrustError::Read { path: path.clone(), source })?;
-        let signers = AllowedSigners::parse(&text, path)?;
-        let revoked = match &self.revoked {
-            None => Revoked::default(),
-            Some(path) => {
-                let bytes = read_bytes_bounded(path, MAX_REVOKED as u64)
-                    .map_err(|source| TrustError::ReadRevoked { path: path.clone(), source })?;
-                Revoked::parse(&bytes, path)?
-            }
-        };
-        Ok(hot_artifact::trust::Trust { signers, revoked, modules: self.modules.clone() })
+        Ok(AllowedSigners::parse(&text, path)?)
+    }
+
+    fn load_revoked(&self) -> Result<Revoked, TrustError> {
+        let Some(path) = &self.revoked else { return Ok(Revoked::default()) };
+        let bytes = read_bytes_bounded(path, MAX_REVOKED as u64)
+            .map_err(|source| TrustError::ReadRevoked { path: path.clone(), source })?;
+        Ok(Revoked::parse(&bytes, path)?)
     }
 }
 
