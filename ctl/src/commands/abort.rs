@@ -2,10 +2,10 @@
 
 use hot_proto::v1::AbortRequest;
 
+use super::steer::Aim;
 use super::{Context, rollback};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::follow::by_module;
 use crate::json::RollbackJson;
 use crate::node::ask;
 use crate::output::{Tone, paint};
@@ -17,24 +17,21 @@ use crate::progress;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  hotctl abort greeter --message 'wrong branch'")]
 pub(crate) struct Args {
-    /// Name of the module
-    module: String,
-
-    /// Why, for the history
-    #[arg(short, long, value_name = "TEXT", default_value_t, hide_default_value = true)]
-    message: String,
+    #[command(flatten)]
+    aim: Aim,
 }
 
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let client = context.connect().await?;
-    let request = AbortRequest { rollout: Some(by_module(&args.module)), message: args.message };
+    let module = args.aim.module.clone();
+    let request = AbortRequest { rollout: args.aim.rollout(), message: args.aim.message };
     let answer = ask(client.rollouts().abort(request)).await?;
     if context.out.json() {
-        context.out.object(&RollbackJson::of_abort(&args.module, answer))?;
+        context.out.object(&RollbackJson::of_abort(&module, answer))?;
     } else {
         let rollout = answer.rollout.unwrap_or_default();
         let mut text = format!("{}: aborted", progress::title(&rollout));
-        if let Some(moved) = rollout.modules.iter().find(|moved| moved.module == args.module)
+        if let Some(moved) = rollout.modules.iter().find(|moved| moved.module == module)
             && let Some(stable) = &moved.stable
         {
             text.push_str(&format!("; {} serves", progress::named(stable)));

@@ -1,11 +1,10 @@
 //! `hotctl inspect`.
 
-use std::path::PathBuf;
-
 use hot_artifact::Inspection;
 use hot_artifact::signature::Signature;
 use serde::Serialize;
 
+use super::verify::SignedFile;
 use super::{Context, sign};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -18,16 +17,8 @@ use crate::{signing, trust, words};
 #[command(after_help = "Examples:\n  hotctl inspect greeter-1.1.0.so\n  \
                         hotctl inspect greeter-1.1.0.so --signature a.sig -o json")]
 pub(crate) struct Args {
-    /// The module's file
-    file: PathBuf,
-
-    /// Its signature [default: FILE.sig where there is one]
-    #[arg(long, value_name = "FILE")]
-    signature: Option<PathBuf>,
-
-    /// Whose signatures count, in OpenSSH's format [default: the dev node's, or /etc/hotd/allowed_signers]
-    #[arg(long, value_name = "FILE")]
-    allowed_signers: Option<PathBuf>,
+    #[command(flatten)]
+    signed: SignedFile,
 }
 
 /// What `inspect -o json` prints.
@@ -65,7 +56,7 @@ struct SignatureJson {
     problem: String,
 }
 
-pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
+pub(crate) fn run(Args { signed: args }: &Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let offer = Offer::open(&args.file)?;
     let signature = signature(args, &offer, context)?;
     if context.out.json() {
@@ -78,7 +69,11 @@ pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Failur
 }
 
 /// What is to be said of the signature, where there is one.
-fn signature(args: &Args, offer: &Offer, context: &Context<'_>) -> Result<Option<SignatureJson>, Failure> {
+fn signature(
+    args: &SignedFile,
+    offer: &Offer,
+    context: &Context<'_>,
+) -> Result<Option<SignatureJson>, Failure> {
     let path = match &args.signature {
         Some(path) => path.clone(),
         None => match sign::beside(&args.file) {

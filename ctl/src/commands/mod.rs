@@ -18,6 +18,7 @@ pub(crate) mod resume;
 pub(crate) mod rollback;
 pub(crate) mod sign;
 pub(crate) mod status;
+pub(crate) mod steer;
 pub(crate) mod trust;
 pub(crate) mod verify;
 pub(crate) mod versions;

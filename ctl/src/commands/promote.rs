@@ -5,12 +5,12 @@ use std::time::Duration;
 use hot_proto::v1::PromoteRequest;
 
 use super::Context;
+use super::steer::{self, Aim};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::follow::{self, by_module};
-use crate::json::RolloutJson;
+use crate::follow;
 use crate::node::ask;
-use crate::{progress, words};
+use crate::words;
 
 /// Make the candidate of a running rollout stable now, skipping what is left of its steps
 ///
@@ -18,12 +18,8 @@ use crate::{progress, words};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  hotctl promote greeter")]
 pub(crate) struct Args {
-    /// Name of the module
-    module: String,
-
-    /// Why, for the history
-    #[arg(short, long, value_name = "TEXT", default_value_t, hide_default_value = true)]
-    message: String,
+    #[command(flatten)]
+    aim: Aim,
 
     /// Return at once instead of following the rollout to its end
     #[arg(long)]
@@ -37,17 +33,12 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let client = context.connect().await?;
     let interrupt = follow::Interrupt::listen()?;
-    let request = PromoteRequest { rollout: Some(by_module(&args.module)), message: args.message };
+    let request = PromoteRequest { rollout: args.aim.rollout(), message: args.aim.message };
     let answer = ask(client.rollouts().promote(request)).await?;
     let rollout = answer.rollout.unwrap_or_default();
     if !args.detach {
         return follow::follow(&client, context.out, rollout, args.timeout, interrupt.pressed()).await;
     }
-    if context.out.json() {
-        context.out.object(&RolloutJson::from(rollout))?;
-    } else {
-        let line = progress::change(None, &rollout).unwrap_or_default();
-        context.out.text(&line)?;
-    }
+    steer::show(context.out, rollout)?;
     Ok(Exit::Success)
 }

@@ -3,12 +3,10 @@
 use hot_proto::v1::ResumeRequest;
 
 use super::Context;
+use super::steer::{Aim, steer};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::follow::by_module;
-use crate::json::RolloutJson;
-use crate::node::ask;
-use crate::progress;
+use crate::node::answer;
 
 /// Let a held rollout go on
 ///
@@ -16,24 +14,14 @@ use crate::progress;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  hotctl resume greeter")]
 pub(crate) struct Args {
-    /// Name of the module
-    module: String,
-
-    /// Why, for the history
-    #[arg(short, long, value_name = "TEXT", default_value_t, hide_default_value = true)]
-    message: String,
+    #[command(flatten)]
+    aim: Aim,
 }
 
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
-    let client = context.connect().await?;
-    let request = ResumeRequest { rollout: Some(by_module(&args.module)), message: args.message };
-    let answer = ask(client.rollouts().resume(request)).await?;
-    let rollout = answer.rollout.unwrap_or_default();
-    if context.out.json() {
-        context.out.object(&RolloutJson::from(rollout))?;
-    } else {
-        let line = progress::change(None, &rollout).unwrap_or_default();
-        context.out.text(&line)?;
-    }
-    Ok(Exit::Success)
+    steer(args.aim, context, async |client, aim| {
+        let request = ResumeRequest { rollout: aim.rollout(), message: aim.message };
+        Ok(answer(client.rollouts().resume(request)).await?.rollout)
+    })
+    .await
 }

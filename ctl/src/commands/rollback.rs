@@ -3,6 +3,7 @@
 use hot_proto::v1::{RollbackRequest, RollbackResponse, RollbackTiming, rollback_request};
 
 use super::Context;
+use super::steer::Aim;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::RollbackJson;
@@ -20,16 +21,12 @@ use crate::{progress, words};
                         hotctl rollback greeter --to 1.0.0    # a version"
 )]
 pub(crate) struct Args {
-    /// Name of the module
-    module: String,
+    #[command(flatten)]
+    aim: Aim,
 
     /// A release number or a version
     #[arg(long, value_name = "RELEASE|VERSION", value_parser = parse_goal)]
     to: Option<Goal>,
-
-    /// Why, for the history
-    #[arg(short, long, value_name = "TEXT", default_value_t, hide_default_value = true)]
-    message: String,
 }
 
 /// Where to go back to.
@@ -59,13 +56,14 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
         Goal::Release(release) => rollback_request::To::Release(release),
         Goal::Version(version) => rollback_request::To::Version(version.to_string()),
     });
+    let module = args.aim.module;
     let request =
-        RollbackRequest { module: args.module.clone(), to, message: args.message, request_id: String::new() };
+        RollbackRequest { module: module.clone(), to, message: args.aim.message, request_id: String::new() };
     let answer = ask(client.rollouts().rollback(request)).await?;
     if context.out.json() {
-        context.out.object(&RollbackJson::of_rollback(&args.module, answer))?;
+        context.out.object(&RollbackJson::of_rollback(&module, answer))?;
     } else {
-        let text = sentence(&args.module, &answer);
+        let text = sentence(&module, &answer);
         context.out.text(&paint(&text, Tone::Good, context.out.colour()))?;
     }
     Ok(Exit::Success)

@@ -18,16 +18,23 @@ use crate::{signing, trust};
 #[command(after_help = "Examples:\n  hotctl verify greeter-1.1.0.so\n  \
                         hotctl verify greeter-1.1.0.so --signature a.sig --allowed-signers signers")]
 pub(crate) struct Args {
+    #[command(flatten)]
+    signed: SignedFile,
+}
+
+/// A file, and what its signature is judged by.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SignedFile {
     /// The module's file
-    file: PathBuf,
+    pub file: PathBuf,
 
     /// Its signature [default: FILE.sig]
     #[arg(long, value_name = "FILE")]
-    signature: Option<PathBuf>,
+    pub signature: Option<PathBuf>,
 
-    /// Whose signatures count, in OpenSSH's format
+    /// Whose signatures count, in OpenSSH's format [default: the dev node's, or /etc/hotd/allowed_signers]
     #[arg(long, value_name = "FILE")]
-    allowed_signers: Option<PathBuf>,
+    pub allowed_signers: Option<PathBuf>,
 }
 
 /// What `verify -o json` prints.
@@ -41,7 +48,7 @@ struct VerifiedJson<'a> {
     fingerprint: &'a str,
 }
 
-pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
+pub(crate) fn run(Args { signed: args }: &Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let offer = Offer::open(&args.file)?;
     let signature = args.signature.clone().unwrap_or_else(|| sign::beside(&args.file));
     let signature = signing::read(&signature)?;
