@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use hot_artifact::trust::Trust;
 use hot_artifact::{Checks, Metadata, ModuleName, Node, Sha256, Target, Verified, VerifyError, Version};
 use hot_rollout::{Assignment, Cause, Direction, Module, ReleaseNumber, Revision, RolloutId};
 use serde_json::Value;
@@ -15,7 +16,6 @@ use crate::store::{
     ArtifactError, ConfigError, ModuleRecord, NewRelease, Protected, Quarantine, Release, ReleaseError,
     RequestId, RolloutError, RolloutRecord, Store, UpdateError, Urgency,
 };
-use crate::trust::Trusted;
 
 /// What is needed to start an instance of a release.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,7 +153,7 @@ impl Ledger {
         &self,
         module: &Module,
         runnable: &Runnable,
-        trusted: &Trusted,
+        trust: &Trust,
         max_size: u64,
     ) -> Result<Verified, LedgerError> {
         let record = self.record(module)?;
@@ -164,7 +164,7 @@ impl Ledger {
             return Err(LedgerError::BelowFloor { version: runnable.version.clone(), floor });
         }
         let (file, version) = self.store.open_artifact(&runnable.digest)?;
-        let checks = Checks { trust: trusted.trust(), node: &self.machine, max_size };
+        let checks = Checks { trust, node: &self.machine, max_size };
         Ok(Verified::reload(file, runnable.digest, version.signature.as_bytes(), &checks)?)
     }
 

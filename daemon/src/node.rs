@@ -107,6 +107,7 @@ impl Node {
         // After the driver: it renews what its rollouts gave out, which the clock would else find expired.
         tokio::spawn(agent.clone().run(stopped.clone()));
         keep_house(&ledger, &journal, &supervisor, &stopped);
+        tokio::spawn(trust.clone().watch(journal.clone(), stopped.clone()));
 
         let first = |addresses: &[SocketAddr]| addresses.first().map(ToString::to_string).unwrap_or_default();
         let about = About {

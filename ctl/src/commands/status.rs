@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use hot_proto::v1::{GetModuleRequest, ListModulesRequest, Module, WatchModulesRequest};
+use hot_proto::v1::{GetModuleRequest, ListModulesRequest, Module, NodeProblem, WatchModulesRequest};
 
 use super::Context;
 use crate::exit::Exit;
@@ -32,31 +32,34 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     if args.watch {
         return watch(&client, context.out, args.module).await;
     }
-    let modules = match &args.module {
+    let (modules, problems) = match &args.module {
         Some(module) => {
             let request = GetModuleRequest { module: module.clone() };
             let answer = ask(client.modules().get(request)).await?;
-            answer.module.into_iter().collect()
+            (answer.module.into_iter().collect(), answer.problems)
         }
         None => {
             let answer = ask(client.modules().list(ListModulesRequest {})).await?;
-            answer.modules
+            (answer.modules, answer.problems)
         }
     };
     if context.out.json() {
-        context.out.object(&ModulesJson::from(modules))?;
+        context.out.object(&ModulesJson::new(modules, problems))?;
     } else {
-        let lines = lines(&modules, args.module.is_some(), context.out.colour());
+        let lines = lines(&modules, &problems, args.module.is_some(), context.out.colour());
         context.out.text(&lines.join("\n"))?;
     }
     Ok(Exit::Success)
 }
 
-fn lines(modules: &[Module], in_full: bool, colour: bool) -> Vec<String> {
-    match modules {
-        [module] if in_full => show::module(module, SystemTime::now(), colour),
+fn lines(modules: &[Module], problems: &[NodeProblem], in_full: bool, colour: bool) -> Vec<String> {
+    let now = SystemTime::now();
+    let mut lines = match modules {
+        [module] if in_full => show::module(module, now, colour),
         modules => show::modules(modules, colour),
-    }
+    };
+    lines.extend(show::problems(problems, now, colour));
+    lines
 }
 
 /// Redraws on a terminal. Elsewhere it prints the table again when a line of it changed: counters alone are no change.
@@ -67,14 +70,17 @@ async fn watch(client: &Client, out: &mut Out, module: Option<String>) -> Result
     let mut printed = Vec::new();
     while let Some(message) = next(&mut stream).await? {
         if out.json() {
-            out.object(&ModulesJson::from(message.modules))?;
+            out.object(&ModulesJson::new(message.modules, message.problems))?;
             continue;
         }
         if out.live() {
-            out.redraw(&lines(&message.modules, module.is_some(), out.colour()))?;
+            out.redraw(&lines(&message.modules, &message.problems, module.is_some(), out.colour()))?;
             continue;
         }
-        let table = show::modules(&message.modules, false);
+        let mut table = show::modules(&message.modules, false);
+        // Without their age, which would be a change at every look.
+        let timeless = message.problems.into_iter().map(|problem| NodeProblem { since: None, ..problem });
+        table.extend(show::problems(&timeless.collect::<Vec<_>>(), SystemTime::now(), false));
         if table != printed {
             out.text(&table.join("\n"))?;
             printed = table;

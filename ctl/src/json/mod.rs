@@ -82,6 +82,22 @@ struct NodeJson {
     missing: Vec<String>,
     http: String,
     target: String,
+    problems: Vec<ProblemJson>,
+}
+
+/// Something that is wrong with a node now.
+#[derive(Debug, Serialize)]
+pub(crate) struct ProblemJson {
+    node: String,
+    code: String,
+    text: String,
+    since: Option<String>,
+}
+
+impl From<v1::NodeProblem> for ProblemJson {
+    fn from(problem: v1::NodeProblem) -> Self {
+        Self { node: problem.node, code: problem.code, text: problem.text, since: time(problem.since) }
+    }
 }
 
 impl From<Vec<v1::Node>> for NodesJson {
@@ -101,6 +117,7 @@ impl From<v1::Node> for NodeJson {
             missing: node.missing,
             http: node.http,
             target: node.target,
+            problems: node.problems.into_iter().map(ProblemJson::from).collect(),
         }
     }
 }
@@ -138,11 +155,17 @@ mod tests {
             missing: vec!["hosts run as its own user".to_owned()],
             http: "127.0.0.1:80".to_owned(),
             target: "x86_64-linux-gnu".to_owned(),
-            trusted_keys: vec![],
+            problems: vec![v1::NodeProblem {
+                node: "n1".to_owned(),
+                code: "trust.frozen".to_owned(),
+                text: "line 3".to_owned(),
+                since: Some(prost_types::Timestamp { seconds: 1, nanos: 0 }),
+            }],
+            ..v1::Node::default()
         };
         assert_eq!(
             serde_json::to_string(&NodesJson::from(vec![node])).expect("serialises"),
-            r#"{"nodes":[{"name":"n1","version":"0.1.0","since":null,"dev":true,"ready":true,"missing":["hosts run as its own user"],"http":"127.0.0.1:80","target":"x86_64-linux-gnu"}]}"#
+            r#"{"nodes":[{"name":"n1","version":"0.1.0","since":null,"dev":true,"ready":true,"missing":["hosts run as its own user"],"http":"127.0.0.1:80","target":"x86_64-linux-gnu","problems":[{"node":"n1","code":"trust.frozen","text":"line 3","since":"1970-01-01T00:00:01Z"}]}]}"#
         );
     }
 }

@@ -3,18 +3,22 @@
 use hot_proto::v1;
 use serde::Serialize;
 
-use super::{ReleaseJson, rounded, time};
+use super::{ProblemJson, ReleaseJson, rounded, time};
 use crate::words;
 
 /// What `status -o json` prints.
 #[derive(Debug, Serialize)]
 pub(crate) struct ModulesJson {
     modules: Vec<ModuleJson>,
+    problems: Vec<ProblemJson>,
 }
 
-impl From<Vec<v1::Module>> for ModulesJson {
-    fn from(modules: Vec<v1::Module>) -> Self {
-        Self { modules: modules.into_iter().map(ModuleJson::from).collect() }
+impl ModulesJson {
+    pub(crate) fn new(modules: Vec<v1::Module>, problems: Vec<v1::NodeProblem>) -> Self {
+        Self {
+            modules: modules.into_iter().map(ModuleJson::from).collect(),
+            problems: problems.into_iter().map(ProblemJson::from).collect(),
+        }
     }
 }
 
@@ -242,7 +246,14 @@ mod tests {
 
     #[test]
     fn status_holds_still() {
-        let json = serde_json::to_string_pretty(&ModulesJson::from(examples::modules())).expect("serialises");
+        let problem = v1::NodeProblem {
+            node: "n1".to_owned(),
+            code: "trust.frozen".to_owned(),
+            text: "/etc/hotd/allowed_signers:3: no key".to_owned(),
+            since: Some(prost_types::Timestamp { seconds: 1, nanos: 0 }),
+        };
+        let modules = ModulesJson::new(examples::modules(), vec![problem]);
+        let json = serde_json::to_string_pretty(&modules).expect("serialises");
         assert_eq!(json, include_str!("../../tests/shapes/status.json").trim_end());
     }
 

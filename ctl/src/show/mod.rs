@@ -3,7 +3,8 @@
 use std::time::SystemTime;
 
 use hot_proto::v1::{
-    Event, HistoryEntry, Instance, InstanceState, Module, Node, Outcome, Phase, ReleaseRef, Role, Version,
+    Event, HistoryEntry, Instance, InstanceState, Module, Node, NodeProblem, Outcome, Phase, ReleaseRef,
+    Role, Version,
 };
 
 use crate::output::{Tone, paint};
@@ -214,8 +215,20 @@ pub(crate) fn nodes(nodes: &[Node], now: SystemTime, colour: bool) -> Vec<String
     for node in nodes {
         let missing = node.missing.iter();
         lines.extend(missing.map(|missing| words::clean(&format!("{} lacks: {missing}", node.name))));
+        lines.extend(problems(&node.problems, now, colour));
     }
     lines
+}
+
+/// What is wrong with nodes, a line each.
+pub(crate) fn problems(problems: &[NodeProblem], now: SystemTime, colour: bool) -> Vec<String> {
+    let line = |problem: &NodeProblem| {
+        let since =
+            problem.since.map(|then| format!(" (since {})", words::ago(then, now))).unwrap_or_default();
+        let text = format!("{}: {}: {}{since}", problem.node, problem.code, problem.text);
+        paint(&words::clean(&text), Tone::Bad, colour)
+    };
+    problems.iter().map(line).collect()
 }
 
 /// One event in one line.

@@ -76,11 +76,18 @@ fn what_a_node_lacks_is_said() {
         dev: true,
         ready: true,
         missing: vec!["users of their own for modules".to_owned()],
+        problems: vec![NodeProblem {
+            node: "n1".to_owned(),
+            code: "trust.frozen".to_owned(),
+            text: "signers:3: no key".to_owned(),
+            since: Some(prost_types::Timestamp { seconds: 40, nanos: 0 }),
+        }],
         ..Node::default()
     };
     let lines = nodes(&[node], now(), false);
     assert!(lines[1].starts_with("n1 (dev)  ready"), "{lines:?}");
     assert_eq!(lines[2], "n1 lacks: users of their own for modules");
+    assert_eq!(lines[3], "n1: trust.frozen: signers:3: no key (since 1m ago)");
 }
 
 #[test]

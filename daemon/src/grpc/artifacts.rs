@@ -1,7 +1,9 @@
 //! Uploads: spool, hash, verify, commit.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use hot_artifact::trust::Trust;
 use hot_artifact::{Checks, Refusal, Sha256, Verified, VerifyError};
 use hot_proto::v1::{self, artifact_service_server::ArtifactService, upload_request::Part};
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -12,6 +14,7 @@ use super::convert::timestamp;
 use super::status::{Refused, internal, invalid, refused};
 use crate::journal::Entry;
 use crate::store::{Begun, CommitError, Committed, Spooled, Upload, UploadError, VersionRecord};
+use crate::trust::Frozen;
 
 /// Longest pause between two messages of an upload; what has arrived stays for the next attempt.
 const PAUSE: std::time::Duration = std::time::Duration::from_secs(60);
@@ -64,7 +67,8 @@ impl ArtifactService for Artifacts {
         if let Some(record) = store.artifact(&digest) {
             return self.again(&header, &record).await;
         }
-        // A signature that can't count is refused before its file is taken.
+        // What can't be let in is refused before its file is taken.
+        self.admitting()?;
         hot_artifact::signature::Signature::parse(&header.signature)
             .map_err(|error| not_accepted(&VerifyError::from(error)))?;
         let begun = crate::blocking(move || store.begin_upload(digest, header.size)).await;
@@ -86,6 +90,11 @@ impl ArtifactService for Artifacts {
 }
 
 impl Artifacts {
+    /// Whose signatures count for what is to be let in.
+    fn admitting(&self) -> Result<Arc<Trust>, Status> {
+        self.0.trust.admitting().map_err(|frozen| trust_frozen(&frozen))
+    }
+
     /// The node has these bytes: a signature, where there is one, must still be good for them.
     async fn again(
         &self,
@@ -97,12 +106,11 @@ impl Artifacts {
         } else {
             header.signature.clone()
         };
-        let (ledger, trusted, max_size) =
-            (self.0.ledger.clone(), self.0.trust.current(), self.0.max_artifact);
+        let (ledger, trusted, max_size) = (self.0.ledger.clone(), self.admitting()?, self.0.max_artifact);
         let digest = record.digest;
         crate::blocking(move || {
             let (file, _) = ledger.store().open_artifact(&digest).map_err(|error| internal(&error))?;
-            let checks = Checks { trust: trusted.trust(), node: ledger.machine(), max_size };
+            let checks = Checks { trust: &trusted, node: ledger.machine(), max_size };
             Verified::admit(file, &signature, &checks, SystemTime::now())
                 .map_err(|error| not_accepted(&error))
         })
@@ -117,12 +125,11 @@ impl Artifacts {
         signature: Vec<u8>,
         by: String,
     ) -> Result<(VersionRecord, Committed), Status> {
-        let (ledger, trusted, max_size) =
-            (self.0.ledger.clone(), self.0.trust.current(), self.0.max_artifact);
+        let (ledger, trusted, max_size) = (self.0.ledger.clone(), self.admitting()?, self.0.max_artifact);
         let uploader = by.clone();
         let (record, committed) = crate::blocking(move || {
             let file = spooled.open().map_err(|error| internal(&error))?;
-            let checks = Checks { trust: trusted.trust(), node: ledger.machine(), max_size };
+            let checks = Checks { trust: &trusted, node: ledger.machine(), max_size };
             let verified = match Verified::admit(file, &signature, &checks, SystemTime::now()) {
                 Ok(verified) => verified,
                 Err(error) => {
@@ -181,7 +188,7 @@ async fn receive(
     if offset != upload.offset() {
         return Err(upload_refused(UploadError::WrongOffset { expected: upload.offset(), found: offset }));
     }
-    let upload = std::sync::Arc::new(upload);
+    let upload = Arc::new(upload);
     while let Some(part) = next(parts).await? {
         let Part::Chunk(chunk) = part else {
             return Err(invalid("header", "a second header", "chunks after the first message"));
@@ -190,10 +197,10 @@ async fn receive(
             let expected = format!("1 to {} bytes", hot_proto::MAX_CHUNK);
             return Err(invalid("chunk", format!("{} bytes", chunk.len()), expected));
         }
-        let writer = std::sync::Arc::clone(&upload);
+        let writer = Arc::clone(&upload);
         at = crate::blocking(move || writer.write(at, &chunk)).await.map_err(upload_refused)?;
     }
-    let upload = std::sync::Arc::try_unwrap(upload)
+    let upload = Arc::try_unwrap(upload)
         .map_err(|_still_writing| internal(&std::io::Error::other("an upload is still being written")))?;
     crate::blocking(move || upload.finish()).await.map_err(upload_refused)
 }
@@ -229,6 +236,18 @@ pub(super) fn artifact(api: &Api, record: &VersionRecord) -> v1::Artifact {
         committed: Some(timestamp(record.at)),
         routes: api.ledger.routes(&record.digest).unwrap_or_default(),
     }
+}
+
+/// Nothing is let in now.
+fn trust_frozen(frozen: &Frozen) -> Status {
+    refused(Refused {
+        grpc: Code::FailedPrecondition,
+        code: Frozen::CODE,
+        field: "allowed_signers",
+        found: frozen.to_string(),
+        expected: "a file of allowed signers without mistakes".to_owned(),
+        advice: Frozen::ADVICE.to_owned(),
+    })
 }
 
 /// A file that is not let in.

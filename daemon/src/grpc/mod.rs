@@ -19,6 +19,7 @@ pub(crate) mod status;
 
 use std::time::{Duration, SystemTime};
 
+use hot_proto::v1;
 use hot_proto::v1::artifact_service_server::ArtifactServiceServer;
 use hot_proto::v1::event_service_server::EventServiceServer;
 use hot_proto::v1::module_service_server::ModuleServiceServer;
@@ -36,7 +37,7 @@ use crate::agent::Agent;
 use crate::driver::Driver;
 use crate::journal::Journal;
 use crate::ledger::Ledger;
-use crate::trust::TrustFiles;
+use crate::trust::{Frozen, TrustFiles};
 
 /// Largest message that a caller may send: an upload's chunk and its frame.
 const MAX_REQUEST: usize = hot_proto::MAX_CHUNK + 64 * 1024;
@@ -85,6 +86,20 @@ pub struct Api {
     pub journal: Journal,
     /// The node is shutting down: streams end.
     pub stopped: CancellationToken,
+}
+
+impl Api {
+    /// What is wrong with this node now.
+    fn problems(&self) -> Vec<v1::NodeProblem> {
+        let frozen = self.trust.frozen();
+        let problem = |frozen: &Frozen| v1::NodeProblem {
+            node: self.about.node.clone(),
+            code: Frozen::CODE.to_owned(),
+            text: format!("{frozen}. {}", Frozen::ADVICE),
+            since: Some(frozen.since.into()),
+        };
+        frozen.iter().map(|frozen| problem(frozen)).collect()
+    }
 }
 
 /// Serves until the token is cancelled, then lets calls under way end for a short time.

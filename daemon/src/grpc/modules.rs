@@ -46,7 +46,7 @@ impl ModuleService for Modules {
     type LogsStream = Flow<v1::LogsResponse>;
 
     async fn list(&self, _request: Request<v1::ListModulesRequest>) -> Reply<v1::ListModulesResponse> {
-        Ok(Response::new(v1::ListModulesResponse { modules: self.all("") }))
+        Ok(Response::new(v1::ListModulesResponse { modules: self.all(""), problems: self.0.problems() }))
     }
 
     async fn get(&self, request: Request<v1::GetModuleRequest>) -> Reply<v1::GetModuleResponse> {
@@ -54,7 +54,7 @@ impl ModuleService for Modules {
         let record = self.record(&name)?;
         let latest = self.0.driver.latest(&Module(name.to_string()));
         let module = Some(self.module(&name, &record, latest.as_ref()));
-        Ok(Response::new(v1::GetModuleResponse { module }))
+        Ok(Response::new(v1::GetModuleResponse { module, problems: self.0.problems() }))
     }
 
     async fn watch(&self, request: Request<v1::WatchModulesRequest>) -> Reply<Self::WatchStream> {
@@ -174,7 +174,8 @@ impl Modules {
     async fn feed(self, module: String, sender: mpsc::Sender<Result<v1::WatchModulesResponse, Status>>) {
         let (mut rollouts, mut instances) = (self.0.driver.views(), self.0.agent.changes());
         loop {
-            let message = v1::WatchModulesResponse { modules: self.all(&module) };
+            let message =
+                v1::WatchModulesResponse { modules: self.all(&module), problems: self.0.problems() };
             if sender.send(Ok(message)).await.is_err() {
                 return;
             }

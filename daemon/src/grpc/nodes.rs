@@ -50,17 +50,18 @@ impl Nodes {
             http: about.http.clone(),
             target: Target::native().to_string(),
             trusted_keys: self.trusted_keys(),
+            problems: self.0.problems(),
         }
     }
 
     fn trusted_keys(&self) -> Vec<v1::TrustedKey> {
-        let trusted = self.0.trust.current();
-        let signers = &trusted.trust().signers;
+        let trust = self.0.trust.current();
+        let signers = &trust.signers;
         let now = Validity::At(SystemTime::now());
         signers
             .keys(MODULE_NAMESPACE)
             .into_iter()
-            .filter(|key| trusted.trust().revoked.key(key).is_none())
+            .filter(|key| trust.revoked.key(key).is_none())
             .filter_map(|key| {
                 let principals = signers.principals(key, MODULE_NAMESPACE, now).ok()?;
                 Some(v1::TrustedKey {
