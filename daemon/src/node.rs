@@ -109,14 +109,8 @@ impl Node {
         keep_house(&ledger, &journal, &supervisor, &stopped);
         tokio::spawn(trust.clone().watch(journal.clone(), stopped.clone()));
 
-        let first = |addresses: &[SocketAddr]| addresses.first().map(ToString::to_string).unwrap_or_default();
-        let about = About {
-            node: config.node.clone(),
-            since: SystemTime::now(),
-            dev: folder.is_some(),
-            http: first(&http),
-            missing: missing(&config),
-        };
+        let about = about(&config, &http);
+        let first_http = about.http.clone();
         let api = Api {
             about,
             ledger,
@@ -135,7 +129,7 @@ impl Node {
         let doors = Doors { socket, path: config.grpc.socket.clone(), tcp: tcp.transpose()? };
         let serving = tokio::spawn(crate::grpc::serve(api, doors));
         let record = match (&folder, grpc) {
-            (Some(folder), Some(grpc)) => Some(Record::write(folder, first(&http), grpc.to_string())?),
+            (Some(folder), Some(grpc)) => Some(Record::write(folder, first_http, grpc.to_string())?),
             _ => None,
         };
         Ok(Self { config, http, grpc, store, supervisor, gateway, agent, stopped, serving, driving, record })
@@ -254,6 +248,18 @@ fn bounds(config: &Config) -> ModuleBounds {
         start_deadline: policy.start_deadline.into(),
         health_interval: policy.health_interval.into(),
         health_threshold: policy.health_threshold,
+    }
+}
+
+/// What the node says of itself.
+fn about(config: &Config, http: &[SocketAddr]) -> About {
+    About {
+        node: config.node.clone(),
+        since: SystemTime::now(),
+        dev: config.mode == Mode::Dev,
+        http: http.first().map(ToString::to_string).unwrap_or_default(),
+        missing: missing(config),
+        start_deadline: bounds(config).start_deadline,
     }
 }
 

@@ -9,6 +9,8 @@
 
 pub mod status;
 
+use std::time::Duration;
+
 /// Package `hot.v1`: messages, and for each service a module with its client and server.
 pub mod v1 {
     #![expect(
@@ -30,6 +32,11 @@ pub const BASIS_POINTS: u32 = 10_000;
 
 /// The largest chunk of an upload, bytes. Larger messages make a slow peer hold more memory for no more speed.
 pub const MAX_CHUNK: usize = 256 * 1024;
+
+/// Within this time a node answers each call that may have to wait for a rollout to go back (`Start`, `Abort`,
+/// `Rollback`, `Remove`): with what was done, or with DEADLINE_EXCEEDED. A client that waits longer hears the node's own
+/// words.
+pub const WAY_BACK_WITHIN: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,7 @@ use super::{Context, rollback};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::RollbackJson;
-use crate::node::ask;
+use crate::node::{Wait, ask_after};
 use crate::output::{Tone, paint};
 use crate::progress;
 
@@ -25,7 +25,7 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     let client = context.connect().await?;
     let module = args.aim.module.clone();
     let request = AbortRequest { rollout: args.aim.rollout(), message: args.aim.message };
-    let answer = ask(client.rollouts().abort(request)).await?;
+    let answer = ask_after(Wait::WayBack, client.rollouts().abort(request)).await?;
     if context.out.json() {
         context.out.object(&RollbackJson::of_abort(&module, answer))?;
     } else {

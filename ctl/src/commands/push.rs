@@ -16,7 +16,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::follow::{self, is_lost};
 use crate::json::RolloutJson;
-use crate::node::{Client, answer};
+use crate::node::{Client, Wait, answer_after};
 use crate::offer::{Offer, named};
 use crate::output::{Out, OutputError, Tone, paint};
 use crate::signing::{self, Means};
@@ -318,7 +318,7 @@ fn uploaded(out: &mut Out, source: &Source, answer: &UploadResponse) -> Result<(
 async fn start(client: &Client, request: &StartRequest) -> Result<StartResponse, Status> {
     let mut attempt = 1;
     loop {
-        match answer(client.rollouts().start(request.clone())).await {
+        match answer_after(Wait::WayBack, client.rollouts().start(request.clone())).await {
             Ok(started) => return Ok(started),
             Err(status) if is_lost(&status) && attempt < START_ATTEMPTS => attempt += 1,
             Err(status) => return Err(status),

@@ -1,18 +1,13 @@
 //! `hotctl restart`.
 
-use std::time::Duration;
-
-use hot_proto::v1::RestartRequest;
+use hot_proto::v1::{GetNodeRequest, RestartRequest};
 
 use super::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::RestartedJson;
-use crate::node::answer_within;
+use crate::node::{Wait, ask, ask_after};
 use crate::words;
-
-/// A start and a drain of each instance, one after the other.
-const DEADLINE: Duration = Duration::from_secs(180);
 
 /// Replace each instance of the stable release by a new one, without losing a request
 #[derive(Debug, clap::Args)]
@@ -24,10 +19,9 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let client = context.connect().await?;
+    let node = ask(client.nodes().get(GetNodeRequest::default())).await?.node.unwrap_or_default();
     let request = RestartRequest { module: args.module.clone() };
-    let answer = answer_within(client.rollouts().restart(request), DEADLINE)
-        .await
-        .map_err(|status| Failure::of_command(&status))?;
+    let answer = ask_after(Wait::start_on(&node), client.rollouts().restart(request)).await?;
     let restarted = RestartedJson { module: args.module, instances: answer.instances };
     if context.out.json() {
         context.out.object(&restarted)?;

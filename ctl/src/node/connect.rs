@@ -15,15 +15,13 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::address::Address;
+use super::deadline::Wait;
 use super::search::Found;
 use crate::failure::{Failure, innermost};
 use crate::words;
 
 /// A node on the other side of the world answers a SYN in well under this.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-
-/// For a call that the node answers from what it knows. Streams and uploads have their own.
-const CALL_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A connection that answers no ping for [`PING_DEADLINE`] is dead: a watch must not wait for ever on a machine that
 /// lost its power.
@@ -130,15 +128,22 @@ impl Client {
     }
 }
 
-/// What the node answers to `call`, within [`CALL_DEADLINE`]. For a stream that is its beginning.
+/// What the node answers to `call`, for which it waits for nothing. For a stream that is its beginning.
 pub(crate) async fn answer<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Status> {
-    answer_within(call, CALL_DEADLINE).await
+    answer_after(Wait::Nothing, call).await
 }
 
-/// What the node answers to `call`, within `deadline`.
-pub(crate) async fn answer_within<T>(
+/// What the node answers to `call`, which may take as long as what it waits for.
+pub(crate) async fn answer_after<T>(
+    wait: Wait,
     call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, Status> {
+    within(wait.deadline(), call).await
+}
+
+async fn within<T>(
     deadline: Duration,
+    call: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Result<T, Status> {
     match tokio::time::timeout(deadline, call).await {
         Ok(answer) => Ok(answer?.into_inner()),
@@ -151,7 +156,15 @@ pub(crate) async fn answer_within<T>(
 
 /// As [`answer`], for a command that a node can do nothing but answer or refuse.
 pub(crate) async fn ask<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Failure> {
-    answer(call).await.map_err(|status| Failure::of_command(&status))
+    ask_after(Wait::Nothing, call).await
+}
+
+/// As [`answer_after`], for a command that a node can do nothing but answer or refuse.
+pub(crate) async fn ask_after<T>(
+    wait: Wait,
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, Failure> {
+    answer_after(wait, call).await.map_err(|status| Failure::of_command(&status))
 }
 
 /// The next message of a stream that a command shows, however long it takes: a node that is gone is noticed by
@@ -256,7 +269,7 @@ mod tests {
     #[tokio::test]
     async fn a_node_that_never_answers_is_given_up() {
         let call = std::future::pending::<Result<Response<()>, Status>>();
-        let status = answer_within(call, Duration::ZERO).await.expect_err("given up");
+        let status = within(Duration::ZERO, call).await.expect_err("given up");
         let failure = Failure::of_command(&status);
         assert_eq!(failure.exit.code(), 5);
         assert!(failure.sentence.contains("has not answered within 0ms"), "{}", failure.sentence);

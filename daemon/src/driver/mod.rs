@@ -17,7 +17,7 @@ mod undone;
 mod views;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use hot_artifact::{ModuleName, Sha256, Version};
 use hot_rollout::{Command, Event, Module, Node, Outcome, Policy, ReleaseNumber, RolloutId, Time};
@@ -36,9 +36,6 @@ use crate::ledger::Ledger;
 
 /// Calls that may wait for the driver's task. More callers than this wait for a place.
 const WAITING_CALLS: usize = 64;
-
-/// How long a call waits for a rollout to have gone back.
-const LONGEST_WAY_BACK: Duration = Duration::from_secs(60);
 
 /// What the driver works with.
 #[derive(Clone, Debug)]
@@ -156,7 +153,8 @@ impl Driver {
 
     /// Begins a rollout. True beside its id: it had been begun by an earlier call with the same request name.
     pub(crate) async fn begin(&self, new: NewRollout) -> Result<(RolloutId, bool), Refusal> {
-        self.ask(|reply| Ask::Begin(new, reply)).await
+        let modules: Vec<Module> = new.pushes.iter().map(|push| Module(push.module.to_string())).collect();
+        self.in_time(&modules, self.ask(|reply| Ask::Begin(new, reply))).await
     }
 
     /// Gives a running rollout a command. An abort moves traffic on this node before anything else happens.
@@ -166,7 +164,12 @@ impl Driver {
         command: Command,
         message: String,
     ) -> Result<Option<Flip>, Refusal> {
-        self.order(Order { id, command, message, request: String::new() }).await
+        let modules: Vec<Module> = self
+            .views
+            .borrow()
+            .get(&id)
+            .map_or_else(Vec::new, |view| view.spec.moves.keys().cloned().collect());
+        self.in_time(&modules, self.order(Order { id, command, message, request: String::new() })).await
     }
 
     async fn order(&self, order: Order) -> Result<Option<Flip>, Refusal> {
@@ -186,6 +189,18 @@ impl Driver {
     /// Takes a module back: its running rollout is aborted, else its preceding stable serves again. Traffic has moved
     /// on this node when it returns.
     pub(crate) async fn go_back(
+        &self,
+        module: ModuleName,
+        to: To,
+        by: String,
+        message: String,
+        request: String,
+    ) -> Result<WentBack, Refusal> {
+        let modules = [Module(module.to_string())];
+        self.in_time(&modules, self.go_back_now(module, to, by, message, request)).await
+    }
+
+    async fn go_back_now(
         &self,
         module: ModuleName,
         to: To,
@@ -277,17 +292,31 @@ impl Driver {
         crate::blocking(move || known.named(&ledger, &prefix)).await.map_err(|error| stored(&error))
     }
 
-    /// Returns when the rollout is over.
+    /// Returns when the rollout is over, however long that takes: see [`Self::in_time`].
     pub(crate) async fn ended(&self, id: &RolloutId) -> Result<(), Refusal> {
         let mut views = self.views();
         let over = |views: &Arc<Views>| {
             views.get(id).is_none_or(|view| view.status.phase.is_final() && view.meta.ended.is_some())
         };
-        let waited = tokio::time::timeout(LONGEST_WAY_BACK, views.wait_for(over)).await;
-        match waited {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) => Err(Refusal::ShuttingDown),
-            Err(_) => Err(Refusal::StillRuns(id.clone())),
+        match views.wait_for(over).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Refusal::ShuttingDown),
+        }
+    }
+
+    /// What `call`, which is about these modules, comes to; or in time why it has not come to anything yet. What it
+    /// asked for goes on.
+    pub(crate) async fn in_time<T>(
+        &self,
+        modules: &[Module],
+        call: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        match tokio::time::timeout(hot_proto::WAY_BACK_WITHIN, call).await {
+            Ok(answer) => answer,
+            Err(_elapsed) => {
+                let running = modules.iter().find_map(|module| self.running(module));
+                Err(running.map_or(Refusal::NotInTime, |view| Refusal::StillRuns(view.status.id.clone())))
+            }
         }
     }
 

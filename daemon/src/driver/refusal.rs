@@ -72,6 +72,9 @@ pub(crate) enum Refusal {
     /// It does not end.
     #[error("rollout {0} has not gone back yet")]
     StillRuns(RolloutId),
+    /// Nothing is in its way, and yet it is not done: a disk that hangs, as a rule.
+    #[error("this node has not done it within {} s; it goes on with it", hot_proto::WAY_BACK_WITHIN.as_secs())]
+    NotInTime,
     /// The node shuts down.
     #[error("this node is shutting down")]
     ShuttingDown,

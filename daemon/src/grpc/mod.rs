@@ -63,6 +63,8 @@ pub struct About {
     pub http: String,
     /// What it lacks of the full service, a sentence each.
     pub missing: Vec<String>,
+    /// How long an instance of stable may take to become ready.
+    pub start_deadline: Duration,
 }
 
 /// What the services work with.

@@ -324,20 +324,25 @@ impl Modules {
     /// Ends all that runs of a module and forgets its assignment.
     async fn stop_module(&self, name: &ModuleName, by: &str) -> Result<(), Status> {
         let module = Module(name.to_string());
-        // As often as another one that waited takes its place.
+        let ended = self.end_rollouts(&module, by);
+        self.0.driver.in_time(std::slice::from_ref(&module), ended).await.map_err(driver_refused)?;
+        self.0.agent.forget(name).await.map_err(|error| internal(&error))
+    }
+
+    /// Ends what runs, and as often as another one that waited takes its place.
+    async fn end_rollouts(&self, module: &Module, by: &str) -> Result<(), Refusal> {
         for _ in 0..MAX_STOPS {
-            let Some(view) = self.0.driver.running(&module) else { break };
+            let Some(view) = self.0.driver.running(module) else { break };
             let abort = hot_rollout::Command::Abort { by: by.to_owned() };
             let id = view.status.id.clone();
-            let aborted = self.0.driver.command(id.clone(), abort, "the module is removed".to_owned()).await;
-            match aborted {
+            match self.0.driver.command(id.clone(), abort, "the module is removed".to_owned()).await {
                 // A rollback that goes on by itself, or one that has just ended.
                 Ok(_) | Err(Refusal::TooLate { .. } | Refusal::Over(_)) => {}
-                Err(refusal) => return Err(driver_refused(refusal)),
+                Err(refusal) => return Err(refusal),
             }
-            self.0.driver.ended(&id).await.map_err(driver_refused)?;
+            self.0.driver.ended(&id).await?;
         }
-        self.0.agent.forget(name).await.map_err(|error| internal(&error))
+        Ok(())
     }
 
     async fn remove_versions(

@@ -51,6 +51,7 @@ impl Nodes {
             target: Target::native().to_string(),
             trusted_keys: self.trusted_keys(),
             problems: self.0.problems(),
+            start_deadline: about.start_deadline.try_into().ok(),
         }
     }
 

@@ -59,6 +59,9 @@ pub(super) fn driver_refused(refusal: Refusal) -> Status {
         Refusal::StillRuns(_) => {
             (Code::DeadlineExceeded, "still_running", "rollout", "`hotctl status` says what it waits for.")
         }
+        Refusal::NotInTime => {
+            (Code::DeadlineExceeded, "not_in_time", "", "Look at the log of hotd and the disk of this node.")
+        }
         Refusal::TooManyWait => {
             (Code::ResourceExhausted, "too_many_waiting", "", "Try again when they have begun.")
         }
