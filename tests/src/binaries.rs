@@ -45,6 +45,11 @@ impl Binaries {
         self.folder.join("hotd")
     }
 
+    /// What starts hosts.
+    pub fn hot_spawn(&self) -> PathBuf {
+        self.folder.join("hot-spawn")
+    }
+
     /// The command line.
     pub fn hotctl(&self) -> PathBuf {
         self.folder.join("hotctl")

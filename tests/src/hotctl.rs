@@ -1,7 +1,7 @@
 //! Runs of `hotctl`, against one node, with a deadline.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
@@ -11,7 +11,7 @@ use std::{io::Read, os::unix::process::ExitStatusExt};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::de::DeserializeOwned;
 
-use crate::Follow;
+use crate::{Follow, ModuleStatus, Status};
 
 /// Longest that a run may take. The longest rollouts of the tests take a quarter of it.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -78,11 +78,19 @@ impl Output {
 pub struct Hotctl {
     program: PathBuf,
     runtime_dir: PathBuf,
+    /// What `HOTCTL_NODE` says.
+    node: Option<String>,
 }
 
 impl Hotctl {
     pub(crate) fn new(program: PathBuf, runtime_dir: PathBuf) -> Self {
-        Self { program, runtime_dir }
+        Self { program, runtime_dir, node: None }
+    }
+
+    /// For the node at this socket, which has left no record.
+    pub(crate) fn node(mut self, socket: &Path) -> Self {
+        self.node = Some(format!("unix:{}", socket.display()));
+        self
     }
 
     /// The command, not started, with nothing of the caller's environment that could lead it to another node.
@@ -92,7 +100,22 @@ impl Hotctl {
         for name in ["HOTCTL_NODE", "HOTCTL_TOKEN", "HOTCTL_KEY", "SSH_AUTH_SOCK"] {
             command.env_remove(name);
         }
+        command.envs(self.node.iter().map(|node| ("HOTCTL_NODE", node)));
         command
+    }
+
+    /// Waits until what `status --watch` says of a module is as wanted, and gives that.
+    pub(crate) fn wait_module(
+        &self,
+        name: &str,
+        deadline: Duration,
+        wanted: impl Fn(&ModuleStatus) -> bool,
+    ) -> Result<ModuleStatus> {
+        let mut watch = self.follow(&["status", "--watch", "-o", "json"])?;
+        watch.wait(deadline, |line| {
+            let status: Status = serde_json::from_str(line).ok()?;
+            status.module(name).filter(|module| wanted(module)).cloned()
+        })
     }
 
     /// Runs it to its end.

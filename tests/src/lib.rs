@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod binaries;
+mod daemon;
 mod follow;
 mod hotctl;
 mod http;
@@ -17,6 +18,7 @@ mod load;
 mod modules;
 mod node;
 mod process;
+mod service;
 mod status;
 mod store;
 mod upload;
@@ -30,6 +32,7 @@ pub use load::{Counts, Failure, Load, LoadOptions, Pace, Window};
 pub use modules::{Module, built, example, has_cpp, panics};
 pub use node::{Events, Node, NodeOptions, Refusal, WAIT};
 pub use process::Process;
+pub use service::Service;
 pub use status::{Ended, Event, Instance, ModuleNode, ModuleStatus, Release, Rollback, Rollout, Status};
 pub use store::{StoredArtifact, sha256};
 pub use upload::upload_refused;

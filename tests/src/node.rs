@@ -1,27 +1,24 @@
 //! A dev node of its own: a folder, a `hotd --dev`, and all the processes that come with it.
 
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::fs;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::sync_channel;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::daemon::{self, Daemon};
 use crate::process::{self, Process};
 use crate::{Binaries, Event, Follow, Hotctl, Key, ModuleStatus, Output, Status};
 
 /// Longest wait for anything that a healthy node does by itself. Far above what it takes, so that a busy machine fails
 /// no test; where the product promises a time, the test measures that.
 pub const WAIT: Duration = Duration::from_secs(30);
-
-/// Lines of the daemon's log that an error shows.
-const LOG_LINES: usize = 30;
 
 /// How to start a node that is not the usual one.
 #[derive(Clone, Debug, Default)]
@@ -55,13 +52,6 @@ pub struct Node {
     http: SocketAddr,
     grpc: SocketAddr,
     socket: PathBuf,
-}
-
-/// The `hotd` of a node.
-#[derive(Debug)]
-struct Daemon {
-    child: Child,
-    process: Process,
 }
 
 /// What the ready line says.
@@ -127,34 +117,11 @@ impl Node {
 
     /// Starts `hotd` on the node's data and addresses and waits for its ready line.
     fn boot(&mut self) -> Result<()> {
-        let log =
-            File::options().create(true).append(true).open(self.log_path()).context("the node's log")?;
         let mut command = hotd(&self.binaries, &self.data_dir, self.http, self.grpc, self.folder.path());
-        command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
-        let mut child = command.spawn().context("could not start hotd")?;
-        let pid = i32::try_from(child.id()).context("a pid")?;
-        let process = Process::of(pid);
-        let stdout = child.stdout.take().context("standard output is a pipe")?;
-        let (sender, lines) = sync_channel(1);
-        thread::spawn(move || {
-            let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
-            let ready = lines.find_map(|line| parse_ready(&line));
-            if let Some(ready) = ready {
-                drop(sender.send(ready));
-            } else {
-                drop(sender);
-            }
-            // Whatever else it prints must not fill the pipe.
-            lines.for_each(drop);
-        });
-        let ready = lines.recv_timeout(WAIT);
-        if let Some(process) = process {
-            self.daemon = Some(Daemon { child, process });
-        }
-        let ready = ready.with_context(|| {
-            format!("hotd did not say that it is ready. Its log ends:\n{}", self.log_tail())
-        })?;
-        ensure!(self.daemon.is_some(), "hotd ended at once. Its log ends:\n{}", self.log_tail());
+        command.args(&self.arguments);
+        let (daemon, ready) = Daemon::start(command, &self.log_path())?;
+        self.daemon = Some(daemon);
+        let ready = parse_ready(&ready).with_context(|| format!("hotd said `ready {ready}`"))?;
         self.http = ready.http;
         self.grpc = ready.grpc;
         self.socket = ready.socket;
@@ -253,11 +220,7 @@ impl Node {
         deadline: Duration,
         wanted: impl Fn(&ModuleStatus) -> bool,
     ) -> Result<ModuleStatus> {
-        let mut watch = self.ctl().follow(&["status", "--watch", "-o", "json"])?;
-        watch.wait(deadline, |line| {
-            let status: Status = serde_json::from_str(line).ok()?;
-            status.module(name).filter(|module| wanted(module)).cloned()
-        })
+        self.ctl().wait_module(name, deadline, wanted)
     }
 
     /// Follows the node's events: the latest first, then each new one.
@@ -265,7 +228,7 @@ impl Node {
     /// # Errors
     /// When `hotctl` can't be started.
     pub fn events(&self) -> Result<Events> {
-        Ok(Events(self.ctl().follow(&["events", "-f", "-o", "json"])?))
+        Events::of(&self.ctl())
     }
 
     /// The daemon's process.
@@ -273,7 +236,7 @@ impl Node {
     /// # Errors
     /// When it was killed and not started again.
     pub fn daemon(&self) -> Result<&Process> {
-        self.daemon.as_ref().map(|daemon| &daemon.process).context("this node's hotd does not run")
+        self.daemon.as_ref().map(Daemon::process).context("this node's hotd does not run")
     }
 
     /// The hosts that run now, by pid.
@@ -298,19 +261,7 @@ impl Node {
     /// # Errors
     /// When it does not end or does not serve again within [`WAIT`] each.
     pub fn restart(&mut self) -> Result<()> {
-        let mut daemon = self.daemon.take().context("this node's hotd does not run")?;
-        daemon.process.signal(Signal::TERM)?;
-        let gone = daemon.process.wait_gone(WAIT);
-        if gone.is_err() {
-            self.daemon = Some(daemon);
-            return gone;
-        }
-        let code = crate::hotctl::code(daemon.child.wait().context("waiting for hotd")?);
-        ensure!(
-            code == 0,
-            "hotd ended with {code} after SIGTERM, expected 0. Its log ends:\n{}",
-            self.log_tail()
-        );
+        self.terminate()?;
         self.boot()
     }
 
@@ -319,10 +270,8 @@ impl Node {
     /// # Errors
     /// When it does not run or does not end.
     pub fn kill_daemon(&mut self) -> Result<Instant> {
-        let mut daemon = self.daemon.take().context("this node's hotd does not run")?;
-        let at = Instant::now();
-        daemon.process.signal(Signal::KILL)?;
-        daemon.child.wait().context("waiting for hotd")?;
+        let at = self.daemon.as_mut().context("this node's hotd does not run")?.kill()?;
+        self.daemon = None;
         Ok(at)
     }
 
@@ -352,9 +301,7 @@ impl Node {
 
     /// The end of the daemon's log, for messages.
     pub fn log_tail(&self) -> String {
-        let text = fs::read_to_string(self.log_path()).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+        daemon::tail(&self.log_path())
     }
 
     /// Ends the node as its user would, and checks that nothing of it is left: `hotd` ends in time with 0.
@@ -362,15 +309,13 @@ impl Node {
     /// # Errors
     /// When it does not.
     pub fn stop(mut self) -> Result<()> {
-        let Some(mut daemon) = self.daemon.take() else { bail!("this node's hotd does not run") };
-        daemon.process.signal(Signal::TERM)?;
-        daemon.process.wait_gone(WAIT)?;
-        let code = crate::hotctl::code(daemon.child.wait().context("waiting for hotd")?);
-        ensure!(
-            code == 0,
-            "hotd ended with {code} after SIGTERM, expected 0. Its log ends:\n{}",
-            self.log_tail()
-        );
+        self.terminate()
+    }
+
+    fn terminate(&mut self) -> Result<()> {
+        let daemon = self.daemon.as_mut().context("this node's hotd does not run")?;
+        daemon.terminate().with_context(|| format!("the node's log ends:\n{}", self.log_tail()))?;
+        self.daemon = None;
         Ok(())
     }
 
@@ -389,12 +334,10 @@ impl Node {
     /// Ends whatever is left: first `hotd` in its own way, then all that still runs by force.
     fn end(&mut self) -> Result<()> {
         let all = self.processes()?;
-        if let Some(mut daemon) = self.daemon.take() {
-            daemon.process.signal(Signal::TERM)?;
-            if daemon.process.wait_gone(WAIT).is_err() {
-                daemon.process.signal(Signal::KILL)?;
-            }
-            daemon.child.wait().context("waiting for hotd")?;
+        if let Some(daemon) = self.daemon.take() {
+            daemon.process().signal(Signal::TERM)?;
+            // Else it ends by force when it is dropped here.
+            drop(daemon.process().wait_gone(WAIT));
         }
         for process in all.into_iter().chain(self.processes()?) {
             process.signal(Signal::KILL)?;
@@ -419,6 +362,10 @@ impl Drop for Node {
 pub struct Events(Follow);
 
 impl Events {
+    pub(crate) fn of(ctl: &Hotctl) -> Result<Self> {
+        Ok(Self(ctl.follow(&["events", "-f", "-o", "json"])?))
+    }
+
     /// Waits for the next event that is as wanted, and gives it.
     ///
     /// # Errors
@@ -428,21 +375,18 @@ impl Events {
     }
 }
 
-/// The command that starts a dev node's `hotd`, with nothing of the caller's environment that configures it.
+/// The command that starts a dev node's `hotd`.
 fn hotd(binaries: &Binaries, data_dir: &Path, http: SocketAddr, grpc: SocketAddr, folder: &Path) -> Command {
-    let mut command = Command::new(binaries.hotd());
+    let mut command = daemon::command(&binaries.hotd());
     command.arg("--dev").arg("--data-dir").arg(data_dir);
     command.arg("--http").arg(http.to_string()).arg("--grpc").arg(grpc.to_string());
-    command.env("XDG_RUNTIME_DIR", folder.join("run")).env("NO_COLOR", "1").current_dir(folder);
-    for name in ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "RUST_LOG"] {
-        command.env_remove(name);
-    }
+    command.env("XDG_RUNTIME_DIR", folder.join("run")).current_dir(folder);
     command
 }
 
-/// Reads `ready http=ADDR grpc=ADDR socket=PATH`.
+/// Reads `http=ADDR grpc=ADDR socket=PATH`.
 fn parse_ready(line: &str) -> Option<Ready> {
-    let rest = line.strip_prefix("ready http=")?;
+    let rest = line.strip_prefix("http=")?;
     let (http, rest) = rest.split_once(" grpc=")?;
     let (grpc, socket) = rest.split_once(" socket=")?;
     Some(Ready { http: http.parse().ok()?, grpc: grpc.parse().ok()?, socket: PathBuf::from(socket) })
@@ -454,10 +398,9 @@ mod tests {
 
     #[test]
     fn the_ready_line_is_read() {
-        let ready =
-            parse_ready("ready http=127.0.0.1:80 grpc=127.0.0.1:81 socket=/a b/hotd.sock").expect("parses");
+        let ready = parse_ready("http=127.0.0.1:80 grpc=127.0.0.1:81 socket=/a b/hotd.sock").expect("parses");
         assert_eq!((ready.http.port(), ready.grpc.port()), (80, 81));
         assert_eq!(ready.socket, Path::new("/a b/hotd.sock"));
-        assert!(parse_ready("ready http=127.0.0.1 grpc=x socket=y").is_none());
+        assert!(parse_ready("http=127.0.0.1 grpc=x socket=y").is_none());
     }
 }

@@ -1,0 +1,199 @@
+//! A node as a service: a `hot-spawn` and a `hotd --config` that somebody else starts, with their config, sockets and
+//! data in one folder.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::daemon::{self, Daemon};
+use crate::node::{Events, WAIT};
+use crate::process::{self, Process};
+use crate::{Binaries, Hotctl, ModuleStatus, Output, Status};
+
+/// A service that runs. Whatever is left of it ends when it is dropped.
+#[derive(Debug)]
+pub struct Service {
+    binaries: Binaries,
+    folder: TempDir,
+    spawn: Daemon,
+    hotd: Option<Daemon>,
+    http: SocketAddr,
+}
+
+impl Service {
+    /// Starts both programs and waits until the node serves. `signers` is the text of the allowed signers, `config`
+    /// that of further tables of the config, e.g. `[trust.modules]`.
+    ///
+    /// # Errors
+    /// When it does not serve within [`WAIT`]; the text has the end of its log.
+    pub fn start(signers: &str, config: &str) -> Result<Self> {
+        let binaries = Binaries::locate()?;
+        let folder = tempfile::Builder::new().prefix("hot-").tempdir().context("a folder for the service")?;
+        let at = |name: &str| folder.path().join(name);
+        for name in ["etc", "run"] {
+            fs::create_dir(at(name)).with_context(|| format!("a folder {name} for the service"))?;
+        }
+        fs::write(at("etc/allowed_signers"), signers).context("the allowed signers")?;
+        let text = format!(
+            "node = \"web-1\"\ndata_dir = {:?}\n[http]\nlisten = [\"127.0.0.1:0\"]\n[grpc]\nsocket = {:?}\n\
+             [spawn]\nsocket = {:?}\n[trust]\nallowed_signers = {:?}\n{config}",
+            at("data"),
+            at("run/hotd.sock"),
+            at("run/spawn.sock"),
+            at("etc/allowed_signers")
+        );
+        fs::write(at("etc/hotd.toml"), text).context("the config")?;
+        let mut command = daemon::command(&binaries.hot_spawn());
+        command.arg("--socket").arg(at("run/spawn.sock")).current_dir(folder.path());
+        let (spawn, _ready) = Daemon::start(command, &at("spawn.log"))?;
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut service = Self { binaries, folder, spawn, hotd: None, http: any };
+        service.boot()?;
+        Ok(service)
+    }
+
+    /// Starts `hotd` and waits until it serves.
+    ///
+    /// # Errors
+    /// When it does not within [`WAIT`]; the text has the end of its log.
+    pub fn boot(&mut self) -> Result<()> {
+        let mut command = daemon::command(&self.binaries.hotd());
+        command.arg("--config").arg(self.config()).current_dir(self.folder.path());
+        let (hotd, ready) = Daemon::start(command, &self.folder.path().join("hotd.log"))?;
+        self.hotd = Some(hotd);
+        let http = ready.strip_prefix("http=").and_then(|rest| rest.split_once(" socket="));
+        let (http, socket) = http.with_context(|| format!("hotd said `ready {ready}`"))?;
+        anyhow::ensure!(Path::new(socket) == self.socket(), "hotd serves {socket}");
+        self.http = http.parse().context("an address")?;
+        Ok(())
+    }
+
+    /// Ends `hotd` as systemd would: SIGTERM, and it ends with 0.
+    ///
+    /// # Errors
+    /// When it does not run, or does not end so within [`WAIT`].
+    pub fn terminate(&mut self) -> Result<()> {
+        let mut hotd = self.hotd.take().context("hotd does not run")?;
+        hotd.terminate().with_context(|| format!("its log ends:\n{}", self.log_tail()))
+    }
+
+    /// `kill -9` of `hotd`. Gives the moment of the signal.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn kill(&mut self) -> Result<Instant> {
+        self.hotd.take().context("hotd does not run")?.kill()
+    }
+
+    /// Where its gateway listens. The same over restarts.
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Its config file.
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join("etc/hotd.toml")
+    }
+
+    /// Its control socket.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("run/hotd.sock")
+    }
+
+    /// Its file of allowed signers.
+    pub fn signers(&self) -> PathBuf {
+        self.folder.path().join("etc/allowed_signers")
+    }
+
+    /// A folder of the test's own that goes with the service.
+    pub fn scratch(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// `hotctl` for this node, found by its socket.
+    pub fn ctl(&self) -> Hotctl {
+        Hotctl::new(self.binaries.hotctl(), self.folder.path().join("run")).node(&self.socket())
+    }
+
+    /// Runs `hotctl` for this node.
+    ///
+    /// # Errors
+    /// When it can't be started or hangs.
+    pub fn hotctl(&self, arguments: &[&str]) -> Result<Output> {
+        self.ctl().run(arguments)
+    }
+
+    /// What `hotctl status` says of one module.
+    ///
+    /// # Errors
+    /// When it fails, or the node does not know the module.
+    pub fn module(&self, name: &str) -> Result<ModuleStatus> {
+        let status: Status = self.hotctl(&["status", "-o", "json"])?.expect(0)?.json()?;
+        status.module(name).cloned().with_context(|| format!("no module {name} in {status:?}"))
+    }
+
+    /// Waits until what `hotctl status --watch` says of a module is as wanted.
+    ///
+    /// # Errors
+    /// When it is not within [`WAIT`].
+    pub fn wait_module(&self, name: &str, wanted: impl Fn(&ModuleStatus) -> bool) -> Result<ModuleStatus> {
+        self.ctl().wait_module(name, WAIT, wanted)
+    }
+
+    /// Follows the node's events: the latest first, then each new one.
+    ///
+    /// # Errors
+    /// When `hotctl` can't be started.
+    pub fn events(&self) -> Result<Events> {
+        Events::of(&self.ctl())
+    }
+
+    /// The hosts that run now, by pid.
+    ///
+    /// # Errors
+    /// When `/proc` can't be read.
+    pub fn hosts(&self) -> Result<Vec<Process>> {
+        let all = process::of_node(self.folder.path())?;
+        Ok(all.into_iter().filter(|process| process.name() == "hot-host").collect())
+    }
+
+    /// The process of `hot-spawn`.
+    pub fn spawn(&self) -> &Process {
+        self.spawn.process()
+    }
+
+    /// Ends both programs, `hotd` first, and checks that its hosts are gone with `hot-spawn`.
+    ///
+    /// # Errors
+    /// When one does not end as it should.
+    pub fn stop(mut self) -> Result<()> {
+        let hosts = self.hosts()?;
+        self.terminate()?;
+        self.spawn.terminate()?;
+        hosts.iter().try_for_each(|host| host.wait_gone(WAIT))
+    }
+
+    fn log_tail(&self) -> String {
+        daemon::tail(&self.folder.path().join("hotd.log"))
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // After a test that passed there is nothing left.
+        for process in process::of_node(self.folder.path()).unwrap_or_default() {
+            drop(process.signal(Signal::KILL));
+            drop(process.wait_gone(WAIT));
+        }
+        if std::thread::panicking() {
+            use std::io::Write as _;
+            // The test runner shows it with the failed test.
+            drop(writeln!(std::io::stderr(), "the node's log ends:\n{}", self.log_tail()));
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! A node as a service: `hot-spawn` and `hotd --config`, each started by somebody else, with keys that the operator
+//! trusts.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use hot_tests::{Binaries, Key, Load, LoadOptions, Module, Process, Service, WAIT};
+
+/// Two signers, of whom one may sign `probe`.
+struct Signers {
+    _folder: tempfile::TempDir,
+    ada: Key,
+    bob: Key,
+    text: String,
+}
+
+impl Signers {
+    const RULES: &'static str =
+        "[trust.modules]\n\"pro*\" = [\"ada@example.com\"]\n\"*\" = [\"bob@example.com\"]\n";
+
+    fn new() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let ada = Key::generate(folder.path().join("ada"))?;
+        let bob = Key::generate(folder.path().join("bob"))?;
+        let line = |who: &str, key: &Key| -> Result<String> {
+            Ok(format!("{who}@example.com namespaces=\"hot-module\" {}\n", key.public()?))
+        };
+        let text = format!("# who may sign\n{}{}", line("ada", &ada)?, line("bob", &bob)?);
+        Ok(Self { _folder: folder, ada, bob, text })
+    }
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().context("UTF-8")
+}
+
+fn pids(hosts: &[Process]) -> Vec<i32> {
+    hosts.iter().map(Process::pid).collect()
+}
+
+/// Runs load until it has so many answers, all good and of `version`.
+fn serves(service: &Service, version: &str) -> Result<()> {
+    let load = Load::start(LoadOptions::closed(service.http(), "/probe", 8))?;
+    let window = load.begin_window();
+    load.wait_requests(window, 200, WAIT)?;
+    let counts = load.end_window(window)?;
+    load.stop()?;
+    assert_eq!((counts.failed(), counts.of(version)), (0, counts.requests), "{counts}");
+    Ok(())
+}
+
+#[test]
+fn a_service_takes_canaries_and_its_hosts_outlive_its_daemon() -> Result<()> {
+    let signers = Signers::new()?;
+    let mut service = Service::start(&signers.text, Signers::RULES)?;
+    let check = Command::new(Binaries::locate()?.hotd())
+        .arg("--config")
+        .arg(service.config())
+        .arg("--check")
+        .output()?;
+    assert!(check.status.success() && check.stderr.is_empty(), "{check:?}");
+
+    // Bob's key is allowed, and not for this module.
+    let first = Module::new("good").build()?;
+    let refused = service.hotctl(&["push", text(&first)?, "--key", text(signers.bob.path())?])?.expect(4)?;
+    assert!(refused.sentence()?.contains("bob@example.com"), "{}", refused.stderr);
+    service.hotctl(&["push", text(&first)?, "--key", text(signers.ada.path())?])?.expect(0)?;
+    serves(&service, "1.0.0")?;
+
+    let second = Module::new("good").version("1.1.0").build()?;
+    let key = text(signers.ada.path())?;
+    let canary = ["push", text(&second)?, "--key", key, "--canary", "10%", "--bake", "10m", "--detach"];
+    service.hotctl(&canary)?.expect(0)?;
+    service.wait_module("probe", |module| module.phase == "baking")?;
+    let hosts = service.hosts()?;
+    assert_eq!(hosts.len(), 2, "stable and the candidate: {hosts:?}");
+
+    // SIGTERM: as `systemctl restart` does it.
+    service.terminate()?;
+    assert_eq!(service.hosts()?, hosts, "the hosts live on");
+    service.boot()?;
+    service.wait_module("probe", |module| {
+        module.phase == "baking"
+            && module.instances().filter(|instance| instance.state == "ready").count() == 2
+    })?;
+    assert_eq!(pids(&service.hosts()?), pids(&hosts), "the same processes");
+
+    // SIGKILL: as the kernel does it when memory is out.
+    service.kill()?;
+    assert_eq!(service.hosts()?, hosts, "the hosts live on");
+    service.boot()?;
+    service.hotctl(&["promote", "probe"])?.expect(0)?;
+    assert_eq!(service.hosts()?, hosts, "the candidate is stable, and the former stable its standby");
+    serves(&service, "1.1.0")?;
+    assert_eq!(service.module("probe")?.stable_version(), "1.1.0");
+
+    // The way back needs no start: to the process that served at the beginning.
+    service.hotctl(&["rollback", "probe"])?.expect(0)?;
+    serves(&service, "1.0.0")?;
+    assert_eq!(service.hosts()?, hosts);
+    service.stop()
+}
+
+#[test]
+fn a_mistake_in_the_signers_shows_and_lets_nothing_new_in() -> Result<()> {
+    let signers = Signers::new()?;
+    let service = Service::start(&signers.text, "")?;
+    let key = text(signers.ada.path())?;
+    let push = |version: &str| {
+        let file = Module::new("good").version(version).build()?;
+        service.hotctl(&["push", text(&file)?, "--key", key, "--steps", "100%", "--bake", "1s"])
+    };
+    push("1.0.0")?.expect(0)?;
+    push("1.1.0")?.expect(0)?;
+
+    let mut events = service.events()?;
+    // As an editor does it, with a slip in the line of the one who is to lose her key.
+    let replace = |text: &str| -> Result<()> {
+        fs::write(service.scratch().join("fresh"), text)?;
+        Ok(fs::rename(service.scratch().join("fresh"), service.signers())?)
+    };
+    replace(&signers.text.replace("ada@example.com namespaces", "ada@example.com namespace"))?;
+    let place = format!("{}:2: ", service.signers().display());
+    let event = events.wait(WAIT, |event| event.kind == "trust.frozen")?;
+    assert!(event.text.contains(&place), "{}", event.text);
+    for command in ["nodes", "status"] {
+        let shown = service.hotctl(&[command])?.expect(0)?.stdout;
+        assert!(shown.contains("web-1: trust.frozen: ") && shown.contains(&place), "{command}: {shown}");
+    }
+    let refused = push("1.2.0")?.expect(4)?;
+    assert!(refused.sentence()?.contains(&place), "{}", refused.stderr);
+    let json = service.hotctl(&[
+        "push",
+        text(&Module::new("good").version("1.2.0").build()?)?,
+        "--key",
+        key,
+        "-o",
+        "json",
+    ])?;
+    assert!(json.expect(4)?.stderr.contains("\"code\":\"trust.frozen\""));
+    // What was let in before is not touched.
+    service.hotctl(&["rollback", "probe"])?.expect(0)?;
+    service.hotctl(&["restart", "probe"])?.expect(0)?;
+    serves(&service, "1.0.0")?;
+
+    replace(&signers.text)?;
+    events.wait(WAIT, |event| event.kind == "trust.restored")?;
+    push("1.2.0")?.expect(0)?;
+    let shown = service.hotctl(&["nodes"])?.expect(0)?.stdout;
+    assert!(!shown.contains("trust.frozen"), "{shown}");
+    service.stop()
+}
