@@ -6,12 +6,13 @@ use std::{env, fs};
 
 use prost::Message;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "hot/v1/artifacts.proto",
     "hot/v1/common.proto",
     "hot/v1/events.proto",
     "hot/v1/modules.proto",
     "hot/v1/nodes.proto",
+    "hot/v1/plan.proto",
     "hot/v1/rollouts.proto",
 ];
 

@@ -15,6 +15,8 @@ use crate::{ElfError, Entry, Hazard, Metadata, MetadataError, NeededLibrary, Sha
 pub struct Inspection {
     /// What it says of itself.
     pub metadata: Metadata,
+    /// The same as it stands in the file, TOML.
+    pub metadata_text: String,
     /// Its identity.
     pub digest: Sha256,
     /// How many bytes it has.
@@ -38,8 +40,10 @@ impl Inspection {
     /// When the metadata in it is wrong.
     pub(crate) fn new(facts: elf::Facts, digest: Sha256, size: u64) -> Result<Self, MetadataError> {
         let elf::Facts { target, needed, soname, entry, hazards, metadata } = facts;
+        // What parses as TOML is UTF-8.
+        let metadata_text = String::from_utf8_lossy(&metadata).into_owned();
         let metadata = Metadata::parse(&metadata)?;
-        Ok(Self { metadata, digest, size, target, needed, soname, entry, hazards })
+        Ok(Self { metadata, metadata_text, digest, size, target, needed, soname, entry, hazards })
     }
 }
 

@@ -19,6 +19,8 @@ pub(crate) enum Exit {
     Refused,
     /// Not finished in time, left running, or incomplete.
     Unfinished,
+    /// A plan would change something.
+    Changes,
 }
 
 impl Exit {
@@ -31,6 +33,7 @@ impl Exit {
             Self::TakenBack => 3,
             Self::Refused => 4,
             Self::Unfinished => 5,
+            Self::Changes => 10,
         }
     }
 
@@ -57,10 +60,16 @@ mod tests {
 
     #[test]
     fn codes_are_the_documented_ones() {
-        let codes =
-            [Exit::Success, Exit::Failed, Exit::Usage, Exit::TakenBack, Exit::Refused, Exit::Unfinished]
-                .map(Exit::code);
-        assert_eq!(codes, [0, 1, 2, 3, 4, 5]);
+        let codes = [
+            Exit::Success,
+            Exit::Failed,
+            Exit::Usage,
+            Exit::TakenBack,
+            Exit::Refused,
+            Exit::Unfinished,
+            Exit::Changes,
+        ];
+        assert_eq!(codes.map(Exit::code), [0, 1, 2, 3, 4, 5, 10]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::Display;
 
 use hot_artifact::Refusal;
-use hot_proto::v1::ErrorDetail;
+use hot_proto::v1::{ErrorDetail, PlanRefusal};
 use serde::Serialize;
 use tonic::{Code, Status};
 
@@ -61,6 +61,13 @@ impl Failure {
         Self::of_status(status, exit)
     }
 
+    /// What a node would refuse.
+    pub(crate) fn of_refusal(refusal: &PlanRefusal) -> Self {
+        let detail = refusal.error.clone().unwrap_or_default();
+        let sentence = advised(&refusal.message, Some(&detail));
+        Self { exit: Exit::Refused, sentence, code: detail.code.clone(), detail: Some(Box::new(detail)) }
+    }
+
     /// What the user reads. The sentence may come from a node or a module, so what would drive a terminal is replaced.
     pub(crate) fn line(&self) -> String {
         format!("hotctl: {}", words::clean(&self.sentence))
@@ -81,16 +88,15 @@ impl Failure {
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         let sentence = refusal.to_string();
-        let code = refusal.code.to_owned();
-        let detail = ErrorDetail {
-            code: code.clone(),
-            field: refusal.field,
-            found: refusal.found,
-            expected: refusal.expected,
-            advice: refusal.advice,
-        };
-        Self { exit: Exit::Refused, sentence, code, detail: Some(Box::new(detail)) }
+        let detail = detail(refusal);
+        Self { exit: Exit::Refused, sentence, code: detail.code.clone(), detail: Some(Box::new(detail)) }
     }
+}
+
+/// What a check of a file says, as a node would.
+pub(crate) fn detail(refusal: Refusal) -> ErrorDetail {
+    let Refusal { code, field, found, expected, advice } = refusal;
+    ErrorDetail { code: code.to_owned(), field, found, expected, advice }
 }
 
 /// Output that nobody reads any more is no failure: the reader has what it wanted.
@@ -179,6 +185,12 @@ fn sentence(status: &Status, detail: Option<&ErrorDetail>) -> String {
     if text.is_empty() {
         text = format!("the node answered {:?} and no reason; its log says more", code_word(status.code()));
     }
+    advised(&text, detail)
+}
+
+/// A sentence with the advice of its details where it lacks that.
+fn advised(text: &str, detail: Option<&ErrorDetail>) -> String {
+    let mut text = text.to_owned();
     if let Some(advice) = detail.map(|detail| detail.advice.trim()).filter(|advice| !advice.is_empty())
         && !text.contains(advice)
     {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod bundle;
 mod commands;
 mod exit;
 mod exposition;
@@ -17,6 +18,8 @@ mod json;
 mod node;
 mod offer;
 mod output;
+mod plan;
+mod policy;
 mod progress;
 mod show;
 mod signing;

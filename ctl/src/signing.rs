@@ -5,7 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use hot_artifact::FileReader;
-use hot_artifact::signature::{Agent, AgentError, MODULE_NAMESPACE, SignError, Signer, sign};
+use hot_artifact::signature::{
+    Agent, AgentError, Hash, MODULE_NAMESPACE, SignError, Signer, sign, sign_with,
+};
 use hot_proto::v1::{GetNodeRequest, Node};
 use thiserror::Error;
 
@@ -15,6 +17,38 @@ use crate::offer::Offer;
 
 /// An armoured signature of an RSA key of 16384 bits has under 6 KiB.
 const MAX_SIGNATURE: u64 = 64 * 1024;
+
+/// How the files get their signatures. By default with a dev node's own key on a dev node, else with the first key of
+/// ssh-agent that the node trusts.
+#[derive(Debug, clap::Args)]
+#[group(multiple = false)]
+pub(crate) struct SigningArgs {
+    /// Sign with this OpenSSH private key
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+
+    /// Use this signature (ssh-keygen -Y sign -n hot-module); once for each file
+    #[arg(long, value_name = "FILE")]
+    signature: Vec<PathBuf>,
+
+    /// Send no signature: for files that the node has already
+    #[arg(long)]
+    no_sign: bool,
+}
+
+impl SigningArgs {
+    /// What was asked for, for this node.
+    pub(crate) async fn means(self, client: &Client) -> Result<Means, Failure> {
+        Ok(match self {
+            Self { key: Some(key), .. } => {
+                Means::Sign(Box::new(Signer::from_file(&key).map_err(SigningError::from)?))
+            }
+            Self { no_sign: true, .. } => Means::Nothing,
+            Self { signature, .. } if !signature.is_empty() => Means::Made(signature),
+            Self { .. } => Means::Sign(Box::new(default_signer(client).await?)),
+        })
+    }
+}
 
 /// How the files of a push get their signatures.
 #[derive(Debug)]
@@ -67,7 +101,10 @@ impl Means {
     pub(crate) fn signatures(self, offers: &[(PathBuf, FileReader)]) -> Result<Vec<Vec<u8>>, SigningError> {
         match self {
             Self::Sign(mut signer) => {
-                let sign = |(_, reader): &_| Ok(sign(reader, MODULE_NAMESPACE, &mut signer)?.into_bytes());
+                // Over the hash that is the artifact's identity and known here and there: no other one is computed.
+                let sign = |(_, reader): &_| {
+                    Ok(sign_with(reader, MODULE_NAMESPACE, Hash::Sha256, &mut signer)?.into_bytes())
+                };
                 offers.iter().map(sign).collect()
             }
             Self::Made(paths) if paths.len() == offers.len() => paths.iter().map(|path| read(path)).collect(),
@@ -93,7 +130,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, SigningError> {
 }
 
 /// The signer when nothing was said: a dev node's own key, else the agent's first key that the node trusts.
-pub(crate) async fn default_signer(client: &Client) -> Result<Signer, Failure> {
+async fn default_signer(client: &Client) -> Result<Signer, Failure> {
     let answer = ask(client.nodes().get(GetNodeRequest::default())).await?;
     let node = answer.node.unwrap_or_default();
     if let Some(key) = dev_key(client, &node) {

@@ -2,7 +2,7 @@
  * What the modules of the tests share: a name, a version and a route that are set when they are built, and an answer
  * that names both. A source that misbehaves says only how.
  *
- * Settings: VERSION (always given), NAME ("probe"), CONSTRUCTED (a file that is made when any code of the module runs).
+ * Settings: VERSION (always given), NAME ("probe"), ROUTE ("/NAME"), CONSTRUCTED (a file that is made when any code of the module runs).
  */
 #ifndef PROBE_H
 #define PROBE_H
@@ -16,7 +16,11 @@
 #define NAME "probe"
 #endif
 
-HOT_MODULE_METADATA(NAME, VERSION, "routes = [\"/" NAME "\"]\n");
+#ifndef ROUTE
+#define ROUTE "/" NAME
+#endif
+
+HOT_MODULE_METADATA(NAME, VERSION, "routes = [\"" ROUTE "\"]\n");
 
 #define TEXT(literal) ((hot_slice){(const uint8_t *)(literal), sizeof(literal) - 1})
 

@@ -29,7 +29,6 @@ const PIECE: usize = 256 * 1024;
 pub struct Verified {
     file: FileReader,
     inspection: Inspection,
-    metadata_text: String,
     principal: String,
     fingerprint: String,
 }
@@ -182,13 +181,12 @@ impl Verified {
         // Whether the key is allowed at all comes before anything is parsed; whether for this module needs its name.
         checks.trust.principals(&signature, MODULE_NAMESPACE, validity)?;
         let facts = elf::read(&file)?;
-        let metadata_text = String::from_utf8_lossy(&facts.metadata).into_owned();
         let inspection = Inspection::new(facts, digests.identity, file.size())?;
         let principal = checks.trust.principal(&signature, &inspection.metadata.name, validity)?;
         if let Some(reason) = checks.node.judge(&inspection).into_iter().next() {
             return Err(reason.into());
         }
-        Ok(Self { file, inspection, metadata_text, principal, fingerprint: signature.key().fingerprint() })
+        Ok(Self { file, inspection, principal, fingerprint: signature.key().fingerprint() })
     }
 
     /// The identity of the bytes.
@@ -206,7 +204,7 @@ impl Verified {
     /// The metadata as it stands in the file, TOML.
     #[must_use]
     pub fn metadata_text(&self) -> &str {
-        &self.metadata_text
+        &self.inspection.metadata_text
     }
 
     /// What it was built for.

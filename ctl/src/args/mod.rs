@@ -14,7 +14,7 @@ use crate::output::Format;
     after_help = "A node is found by --node, HOTCTL_NODE, /run/hot/hotd.sock, or the dev node that `hotd --dev` records, \
                   in this order.\n\n\
                   Exit codes: 0 promoted or done, 1 failed, 2 usage, 3 rolled back, aborted or superseded, 4 refused, \
-                  5 not finished in time or incomplete.\n\n\
+                  5 not finished in time or incomplete, 10 plan would change something.\n\n\
                   Example:\n  hotctl push target/release/greeter-1.1.0.so --canary 10% --bake 30s"
 )]
 pub(crate) struct Cli {
@@ -41,6 +41,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Push(commands::push::Args),
+    Plan(commands::plan::Args),
     Status(commands::status::Args),
     Rollback(commands::rollback::Args),
     Promote(commands::promote::Args),

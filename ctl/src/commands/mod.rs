@@ -10,6 +10,7 @@ pub(crate) mod logs;
 pub(crate) mod metrics;
 pub(crate) mod nodes;
 pub(crate) mod pause;
+pub(crate) mod plan;
 pub(crate) mod promote;
 pub(crate) mod push;
 pub(crate) mod remove;
@@ -59,6 +60,7 @@ impl<'a> Context<'a> {
 pub(crate) async fn run(command: Command, context: &mut Context<'_>) -> Result<Exit, Failure> {
     match command {
         Command::Push(args) => push::run(args, context).await,
+        Command::Plan(args) => plan::run(args, context).await,
         Command::Status(args) => status::run(args, context).await,
         Command::Rollback(args) => rollback::run(args, context).await,
         Command::Promote(args) => promote::run(args, context).await,

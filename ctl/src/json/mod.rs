@@ -3,6 +3,7 @@
 
 mod metrics;
 mod module;
+mod plan;
 mod rollout;
 
 use hot_proto::v1;
@@ -10,6 +11,7 @@ use serde::Serialize;
 
 pub(crate) use metrics::MetricsJson;
 pub(crate) use module::{HistoryJson, LogLineJson, ModulesJson, RemovedJson, RestartedJson, VersionsJson};
+pub(crate) use plan::PlanJson;
 pub(crate) use rollout::{RollbackJson, RolloutJson};
 
 use crate::words;

@@ -7,6 +7,7 @@ use hot_proto::v1::artifact_service_client::ArtifactServiceClient;
 use hot_proto::v1::event_service_client::EventServiceClient;
 use hot_proto::v1::module_service_client::ModuleServiceClient;
 use hot_proto::v1::node_service_client::NodeServiceClient;
+use hot_proto::v1::plan_service_client::PlanServiceClient;
 use hot_proto::v1::rollout_service_client::RolloutServiceClient;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -121,6 +122,10 @@ impl Client {
 
     pub(crate) fn events(&self) -> EventServiceClient<Authorised> {
         EventServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
+    }
+
+    pub(crate) fn plans(&self) -> PlanServiceClient<Authorised> {
+        PlanServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
     }
 
     pub(crate) fn nodes(&self) -> NodeServiceClient<Authorised> {

@@ -1,7 +1,10 @@
 //! What a node could say, for the tests of text and JSON.
 
 use super::*;
-use hot_proto::v1::ModuleNode;
+use hot_proto::v1::{
+    ErrorDetail, ModuleNode, PlanRefusal, PlanResponse, PlannedModule, PlannedStep, PlannedUpload,
+    PlannedWeight,
+};
 use prost_types::Timestamp;
 
 fn release(release: u64, version: &str, digit: &str) -> ReleaseRef {
@@ -115,4 +118,37 @@ pub(crate) fn history() -> Vec<HistoryEntry> {
         ..first.clone()
     };
     vec![second, first]
+}
+
+/// A push that would supersede another one, and whose route is taken.
+pub(crate) fn plan() -> PlanResponse {
+    let step = |share, seconds| PlannedStep {
+        share,
+        bake: Some(prost_types::Duration { seconds, nanos: 0 }),
+        weights: vec![PlannedWeight { node: "n1".to_owned(), weight: share }],
+    };
+    let greeter = PlannedModule {
+        module: "greeter".to_owned(),
+        version: "1.1.0".to_owned(),
+        release: 3,
+        stable: Some(release(1, "1.0.0", "a")),
+        supersedes: "r-7".to_owned(),
+        changes: true,
+        steps: vec![step(1000, 30), step(10_000, 90)],
+        uploads: vec![PlannedUpload { file: 0, present: false, principal: "dev".to_owned() }],
+    };
+    let error = ErrorDetail {
+        code: "route_taken".to_owned(),
+        field: "routes".to_owned(),
+        found: "route /greet is taken".to_owned(),
+        expected: String::new(),
+        advice: "Give one of the two modules another prefix.".to_owned(),
+    };
+    let refusal = PlanRefusal {
+        error: Some(error),
+        message: "route /greet is taken".to_owned(),
+        file: None,
+        node: "n1".to_owned(),
+    };
+    PlanResponse { refusals: vec![refusal], modules: vec![greeter] }
 }

@@ -1,5 +1,7 @@
 //! Modules, versions, history, nodes and events as text. Pure functions of what the node said.
 
+pub(crate) mod plan;
+
 use std::time::SystemTime;
 
 use hot_proto::v1::{

@@ -16,10 +16,10 @@ pub(super) fn check(ledger: &Ledger, tried: &[Tried], pushes: &[Push]) -> Result
     for push in pushes {
         let record = ledger.module(&push.module).ok_or_else(|| Refusal::NoModule(push.module.clone()))?;
         let digest = digest_of(&record, push)?;
-        not_quarantined(&record, &push.module, &push.version, &digest)?;
-        wanted.push((push.module.clone(), digest));
+        may_run(&record, &push.module, &push.version, &digest)?;
+        wanted.push((push.module.clone(), ledger.routes(&digest).unwrap_or_default()));
     }
-    conflicts(ledger, tried, &wanted)
+    conflicts(ledger, tried, &wanted).into_iter().next().map_or(Ok(()), Err)
 }
 
 /// The digest of the version that this node can run.
@@ -42,23 +42,29 @@ pub(super) fn digest_of(record: &ModuleRecord, push: &Push) -> Result<Sha256, Re
     }
 }
 
-fn not_quarantined(
+/// Whether bytes of a version may run again: they did not fail before, and the version is not too old.
+pub(super) fn may_run(
     record: &ModuleRecord,
     module: &ModuleName,
     version: &Version,
     digest: &Sha256,
 ) -> Result<(), Refusal> {
-    record.quarantine.get(digest).map_or(Ok(()), |quarantine| {
-        Err(Refusal::Quarantined {
-            module: module.clone(),
-            version: version.clone(),
-            reason: quarantine.reason.clone(),
-        })
-    })
+    let (module, version) = (module.clone(), version.clone());
+    if let Some(quarantine) = record.quarantine.get(digest) {
+        return Err(Refusal::Quarantined { module, version, reason: quarantine.reason.clone() });
+    }
+    match record.floor.clone().filter(|floor| version < *floor) {
+        Some(floor) => Err(Refusal::BelowFloor { module, version, floor }),
+        None => Ok(()),
+    }
 }
 
 /// Two modules must not claim one route: those that are wanted, and of what other modules serve or try.
-fn conflicts(ledger: &Ledger, tried: &[Tried], wanted: &[(ModuleName, Sha256)]) -> Result<(), Refusal> {
+pub(super) fn conflicts(
+    ledger: &Ledger,
+    tried: &[Tried],
+    wanted: &[(ModuleName, Vec<String>)],
+) -> Vec<Refusal> {
     let mut routes: Vec<(String, String)> = Vec::new();
     for (name, record) in ledger.modules() {
         let module = Module(name.to_string());
@@ -70,15 +76,11 @@ fn conflicts(ledger: &Ledger, tried: &[Tried], wanted: &[(ModuleName, Sha256)]) 
             }
         }
     }
-    for (name, digest) in wanted {
-        let of = ledger.routes(digest).unwrap_or_default();
-        routes.extend(of.into_iter().map(|route| (name.to_string(), route)));
+    for (name, of) in wanted {
+        routes.extend(of.iter().map(|route| (name.to_string(), route.clone())));
     }
     let pairs = routes.iter().map(|(module, route)| (module.as_str(), route.as_str()));
-    match crate::gateway::conflicts(pairs).into_iter().next() {
-        Some(conflict) => Err(conflict.into()),
-        None => Ok(()),
-    }
+    crate::gateway::conflicts(pairs).into_iter().map(Refusal::from).collect()
 }
 
 /// The release that serves and the one to go back to, if it can run and no other module has its routes by now.
@@ -90,8 +92,11 @@ pub(super) fn way_back(
 ) -> Result<(ReleaseNumber, ReleaseNumber), Refusal> {
     let record = ledger.module(module).ok_or_else(|| Refusal::NoModule(module.clone()))?;
     let (from, to, digest) = choose(&record, module, to)?;
-    conflicts(ledger, tried, &[(module.clone(), digest)])?;
-    Ok((from, to))
+    let wanted = (module.clone(), ledger.routes(&digest).unwrap_or_default());
+    match conflicts(ledger, tried, &[wanted]).into_iter().next() {
+        Some(conflict) => Err(conflict),
+        None => Ok((from, to)),
+    }
 }
 
 /// Whether two releases run the same artifact with the same config.
@@ -136,7 +141,7 @@ fn choose(
         return Err(nothing(format!("release {found} is too old and no longer kept")));
     };
     let (version, digest) = (&release.version, release.digest);
-    not_quarantined(record, module, version, &digest)?;
+    may_run(record, module, version, &digest)?;
     let targets = record.versions().get(version);
     if !targets.is_some_and(|targets| targets.values().any(|stored| stored.digest == digest)) {
         return Err(Refusal::Removed { module: module.clone(), version: version.clone() });
@@ -209,6 +214,10 @@ mod tests {
         record.quarantine.insert(digest(1), bad);
         let refused = chosen(&record, &To::Release(ReleaseNumber(1)));
         assert!(matches!(refused, Err(Refusal::Quarantined { .. })), "{refused:?}");
+        record.quarantine.clear();
+        record.floor = Some("1.0.1".parse().unwrap());
+        let refused = chosen(&record, &To::Release(ReleaseNumber(1)));
+        assert!(matches!(refused, Err(Refusal::BelowFloor { .. })), "{refused:?}");
     }
 
     #[test]

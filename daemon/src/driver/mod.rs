@@ -11,6 +11,7 @@ mod actor;
 mod begin;
 mod check;
 mod perform;
+mod plan;
 mod record;
 mod refusal;
 mod undone;
@@ -25,6 +26,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::actor::Actor;
+pub(crate) use self::plan::{Planned, Thought};
 pub(crate) use self::record::{Record, View};
 pub(crate) use self::refusal::Refusal;
 use self::refusal::stored;

@@ -18,6 +18,9 @@ pub(crate) enum Refusal {
     /// Its digest failed before.
     #[error("{module} {version} is quarantined: {reason}")]
     Quarantined { module: ModuleName, version: Version, reason: String },
+    /// The module takes only later versions.
+    #[error("version {version} of {module} is below its floor {floor}")]
+    BelowFloor { module: ModuleName, version: Version, floor: Version },
     /// Another module has one of its routes.
     #[error("{0}")]
     Route(#[from] crate::gateway::Conflict),

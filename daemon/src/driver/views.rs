@@ -46,7 +46,12 @@ impl Views {
         of.find(|view| !view.status.phase.is_final()).or(newest).cloned()
     }
 
-    /// The same for all modules at once.
+    /// Those that have not ended.
+    pub(super) fn running(&self) -> impl Iterator<Item = &View> {
+        self.all.values().map(|view| &**view).filter(|view| !view.status.phase.is_final())
+    }
+
+    /// The same as [`Self::latest`] for all modules at once.
     pub(crate) fn latest_of_all(&self) -> BTreeMap<&Module, &Arc<View>> {
         let mut latest: BTreeMap<&Module, &Arc<View>> = BTreeMap::new();
         for view in self.all.values() {

@@ -4,23 +4,23 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use hot_artifact::trust::Trust;
-use hot_artifact::{Checks, Refusal, Sha256, Verified, VerifyError};
+use hot_artifact::{Checks, Sha256, Verified, VerifyError};
 use hot_proto::v1::{self, artifact_service_server::ArtifactService, upload_request::Part};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::Api;
 use super::auth::Caller;
 use super::convert::timestamp;
+use super::refusal::{commit_refused, not_accepted, trust_frozen, upload_refused};
 use super::status::{Refused, internal, invalid, refused};
 use crate::journal::Entry;
-use crate::store::{Begun, CommitError, Committed, Spooled, Upload, UploadError, VersionRecord};
-use crate::trust::Frozen;
+use crate::store::{Begun, Committed, Spooled, Upload, UploadError, VersionRecord};
 
 /// Longest pause between two messages of an upload; what has arrived stays for the next attempt.
 const PAUSE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// A signature is about 300 bytes; certificates make it longer.
-const MAX_SIGNATURE: usize = 16 * 1024;
+pub(super) const MAX_SIGNATURE: usize = 16 * 1024;
 
 /// `hot.v1.ArtifactService`.
 #[derive(Clone, Debug)]
@@ -236,78 +236,4 @@ pub(super) fn artifact(api: &Api, record: &VersionRecord) -> v1::Artifact {
         committed: Some(timestamp(record.at)),
         routes: api.ledger.routes(&record.digest).unwrap_or_default(),
     }
-}
-
-/// Nothing is let in now.
-fn trust_frozen(frozen: &Frozen) -> Status {
-    refused(Refused {
-        grpc: Code::FailedPrecondition,
-        code: Frozen::CODE,
-        field: "allowed_signers",
-        found: frozen.to_string(),
-        expected: "a file of allowed signers without mistakes".to_owned(),
-        advice: Frozen::ADVICE.to_owned(),
-    })
-}
-
-/// A file that is not let in.
-fn not_accepted(error: &VerifyError) -> Status {
-    if !error.is_refusal() {
-        return internal(error);
-    }
-    let Refusal { code, field, found, expected, advice } = error.refusal();
-    let grpc = match error {
-        VerifyError::Signature(_) | VerifyError::Signer(_) => Code::PermissionDenied,
-        VerifyError::TooLarge { .. } => Code::ResourceExhausted,
-        _ => Code::FailedPrecondition,
-    };
-    let detail = v1::ErrorDetail { code: code.to_owned(), field, found, expected, advice };
-    hot_proto::status::with_detail(grpc, error.to_string(), &detail)
-}
-
-fn upload_refused(error: UploadError) -> Status {
-    let (grpc, code) = match &error {
-        UploadError::TooLarge { .. } => (Code::ResourceExhausted, "file.too_large"),
-        UploadError::TooMany { .. } => (Code::ResourceExhausted, "too_many_uploads"),
-        UploadError::WrongOffset { .. } => (Code::FailedPrecondition, "offset_mismatch"),
-        UploadError::Incomplete { .. } => (Code::FailedPrecondition, "upload_incomplete"),
-        UploadError::WrongDigest { .. } => (Code::DataLoss, "digest_mismatch"),
-        UploadError::Empty | UploadError::OtherTotal { .. } | UploadError::TooMuch { .. } => {
-            (Code::InvalidArgument, "size_mismatch")
-        }
-        error if error.is_full() => (Code::ResourceExhausted, "disk_full"),
-        UploadError::NoSpace { .. } | UploadError::Io { .. } => (Code::Internal, "disk"),
-    };
-    plain(grpc, code, "upload", &error)
-}
-
-fn commit_refused(error: CommitError) -> Status {
-    let (grpc, code) = match &error {
-        CommitError::Bound { .. } => (Code::AlreadyExists, "version_taken"),
-        CommitError::Removed { .. } => (Code::AlreadyExists, "version_removed"),
-        CommitError::TooLong { .. } => (Code::ResourceExhausted, "metadata_too_long"),
-        CommitError::OtherFile { .. }
-        | CommitError::Io { .. }
-        | CommitError::Write(_)
-        | CommitError::Update(_) => {
-            (if error.is_full() { Code::ResourceExhausted } else { Code::Internal }, "disk")
-        }
-    };
-    plain(grpc, code, "version", &error)
-}
-
-fn plain(
-    grpc: Code,
-    code: &'static str,
-    field: &'static str,
-    error: &(dyn std::error::Error + 'static),
-) -> Status {
-    let found = crate::describe(error);
-    let detail = v1::ErrorDetail {
-        code: code.to_owned(),
-        field: field.to_owned(),
-        found: found.clone(),
-        ..v1::ErrorDetail::default()
-    };
-    hot_proto::status::with_detail(grpc, found, &detail)
 }

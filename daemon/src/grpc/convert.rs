@@ -21,7 +21,7 @@ fn time(time: Time) -> Option<Timestamp> {
     Some(timestamp(time.0))
 }
 
-fn duration(span: hot_rollout::Millis) -> Option<prost_types::Duration> {
+pub(super) fn duration(span: hot_rollout::Millis) -> Option<prost_types::Duration> {
     prost_types::Duration::try_from(Duration::from(span)).ok()
 }
 

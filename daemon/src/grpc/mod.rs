@@ -12,6 +12,7 @@ mod logs;
 mod metrics;
 mod modules;
 mod nodes;
+mod plan;
 mod policy;
 mod refusal;
 mod rollouts;
@@ -24,6 +25,7 @@ use hot_proto::v1::artifact_service_server::ArtifactServiceServer;
 use hot_proto::v1::event_service_server::EventServiceServer;
 use hot_proto::v1::module_service_server::ModuleServiceServer;
 use hot_proto::v1::node_service_server::NodeServiceServer;
+use hot_proto::v1::plan_service_server::PlanServiceServer;
 use hot_proto::v1::rollout_service_server::RolloutServiceServer;
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tokio_util::sync::CancellationToken;
@@ -41,6 +43,8 @@ use crate::trust::{Frozen, TrustFiles};
 
 /// Largest message that a caller may send: an upload's chunk and its frame.
 const MAX_REQUEST: usize = hot_proto::MAX_CHUNK + 64 * 1024;
+/// Largest plan: metadata and signatures of all its files.
+const MAX_PLAN: usize = 8 * 1024 * 1024;
 /// Calls that one connection may have under way.
 const MAX_STREAMS: u32 = 64;
 /// After so long a connection is asked to come again, so that shutting down need not wait for idle ones for ever.
@@ -165,6 +169,7 @@ async fn routes(api: Api) -> Routes {
         ModuleServiceServer::new(modules::Modules(api.clone())).max_decoding_message_size(MAX_REQUEST),
     )
     .add_service(EventServiceServer::new(events::Events(api.clone())).max_decoding_message_size(MAX_REQUEST))
+    .add_service(PlanServiceServer::new(plan::Plans(api.clone())).max_decoding_message_size(MAX_PLAN))
     .add_service(NodeServiceServer::new(nodes::Nodes(api)).max_decoding_message_size(MAX_REQUEST))
     .add_service(health);
     // Both are in use: Python's client asks for the older one.

@@ -1,9 +1,13 @@
-//! What the driver refuses, as a status: its code, its word and what to do.
+//! What the rooms refuse, as a status: its code, its word and what to do.
 
+use hot_artifact::VerifyError;
+use hot_proto::v1;
 use tonic::{Code, Status};
 
-use super::status::{Refused, disk_full, not_found, refused};
+use super::status::{Refused, disk_full, internal, not_found, refused};
 use crate::driver::Refusal;
+use crate::store::{CommitError, UploadError};
+use crate::trust::Frozen;
 
 /// What the driver refuses, as a status.
 pub(super) fn driver_refused(refusal: Refusal) -> Status {
@@ -31,6 +35,9 @@ pub(super) fn driver_refused(refusal: Refusal) -> Status {
             "version",
             "These bytes failed before and are not tried again; push a version that mends it.",
         ),
+        Refusal::BelowFloor { .. } => {
+            (Code::FailedPrecondition, "below_floor", "version", "Push a later version.")
+        }
         Refusal::Route(_) => {
             (Code::FailedPrecondition, "route_taken", "routes", "Give one of the two modules another prefix.")
         }
@@ -77,12 +84,80 @@ pub(super) fn driver_refused(refusal: Refusal) -> Status {
         ),
         Refusal::ShuttingDown => (Code::Unavailable, "shutting_down", "", "Try again when it is back."),
     };
+    let (expected, advice) = (String::new(), advice.to_owned());
+    refused(Refused { grpc, code, field, found: sentence, expected, advice })
+}
+
+/// Nothing is let in now.
+pub(super) fn trust_frozen(frozen: &Frozen) -> Status {
     refused(Refused {
-        grpc,
-        code,
-        field,
-        found: sentence,
-        expected: String::new(),
-        advice: advice.to_owned(),
+        grpc: Code::FailedPrecondition,
+        code: Frozen::CODE,
+        field: "allowed_signers",
+        found: frozen.to_string(),
+        expected: "a file of allowed signers without mistakes".to_owned(),
+        advice: Frozen::ADVICE.to_owned(),
     })
+}
+
+/// A file that is not let in.
+pub(super) fn not_accepted(error: &VerifyError) -> Status {
+    if !error.is_refusal() {
+        return internal(error);
+    }
+    let hot_artifact::Refusal { code, field, found, expected, advice } = error.refusal();
+    let grpc = match error {
+        VerifyError::Signature(_) | VerifyError::Signer(_) => Code::PermissionDenied,
+        VerifyError::TooLarge { .. } => Code::ResourceExhausted,
+        _ => Code::FailedPrecondition,
+    };
+    let detail = v1::ErrorDetail { code: code.to_owned(), field, found, expected, advice };
+    hot_proto::status::with_detail(grpc, error.to_string(), &detail)
+}
+
+pub(super) fn upload_refused(error: UploadError) -> Status {
+    let (grpc, code) = match &error {
+        UploadError::TooLarge { .. } => (Code::ResourceExhausted, "file.too_large"),
+        UploadError::TooMany { .. } => (Code::ResourceExhausted, "too_many_uploads"),
+        UploadError::WrongOffset { .. } => (Code::FailedPrecondition, "offset_mismatch"),
+        UploadError::Incomplete { .. } => (Code::FailedPrecondition, "upload_incomplete"),
+        UploadError::WrongDigest { .. } => (Code::DataLoss, "digest_mismatch"),
+        UploadError::Empty | UploadError::OtherTotal { .. } | UploadError::TooMuch { .. } => {
+            (Code::InvalidArgument, "size_mismatch")
+        }
+        error if error.is_full() => (Code::ResourceExhausted, "disk_full"),
+        UploadError::NoSpace { .. } | UploadError::Io { .. } => (Code::Internal, "disk"),
+    };
+    plain(grpc, code, "upload", &error)
+}
+
+pub(super) fn commit_refused(error: CommitError) -> Status {
+    let (grpc, code) = match &error {
+        CommitError::Bound { .. } => (Code::AlreadyExists, "version_taken"),
+        CommitError::Removed { .. } => (Code::AlreadyExists, "version_removed"),
+        CommitError::TooLong { .. } => (Code::ResourceExhausted, "metadata_too_long"),
+        CommitError::OtherFile { .. }
+        | CommitError::Io { .. }
+        | CommitError::Write(_)
+        | CommitError::Update(_) => {
+            (if error.is_full() { Code::ResourceExhausted } else { Code::Internal }, "disk")
+        }
+    };
+    plain(grpc, code, "version", &error)
+}
+
+fn plain(
+    grpc: Code,
+    code: &'static str,
+    field: &'static str,
+    error: &(dyn std::error::Error + 'static),
+) -> Status {
+    let found = crate::describe(error);
+    let detail = v1::ErrorDetail {
+        code: code.to_owned(),
+        field: field.to_owned(),
+        found: found.clone(),
+        ..v1::ErrorDetail::default()
+    };
+    hot_proto::status::with_detail(grpc, found, &detail)
 }

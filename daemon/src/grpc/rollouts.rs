@@ -25,7 +25,7 @@ const MAX_MESSAGE: usize = 4096;
 /// Longest name of a request, characters.
 const MAX_REQUEST_ID: usize = 128;
 /// Modules of one rollout: for the time being each moves alone.
-const MAX_MODULES: usize = 1;
+pub(super) const MAX_MODULES: usize = 1;
 /// How many rollouts `List` gives when the caller does not say, and at the most.
 const LIST: (usize, usize) = (50, 1000);
 /// A watcher hears of a rollout at least so often, so that a bake's remaining time moves.
@@ -303,19 +303,24 @@ fn only(mut found: Vec<RolloutId>, prefix: String) -> Result<RolloutId, Unselect
     }
 }
 
+/// A rollout of more modules than [`MAX_MODULES`].
+pub(super) fn several_modules(count: usize) -> Status {
+    refused(Refused {
+        grpc: Code::Unimplemented,
+        code: "several_modules",
+        field: "modules",
+        found: format!("{count} modules"),
+        expected: "one".to_owned(),
+        advice: "This version moves one module at a time; push them one after the other.".to_owned(),
+    })
+}
+
 fn pushes(modules: Vec<v1::StartModule>) -> Result<Vec<Push>, Status> {
     if modules.is_empty() {
         return Err(invalid("modules", "none", "a module and its version"));
     }
     if modules.len() > MAX_MODULES {
-        return Err(refused(Refused {
-            grpc: Code::Unimplemented,
-            code: "several_modules",
-            field: "modules",
-            found: format!("{} modules", modules.len()),
-            expected: "one".to_owned(),
-            advice: "This version moves one module at a time; push them one after the other.".to_owned(),
-        }));
+        return Err(several_modules(modules.len()));
     }
     modules
         .into_iter()

@@ -111,6 +111,31 @@ impl CommitError {
     }
 }
 
+impl ModuleRecord {
+    /// Whether these bytes may be this version of the module `name`, whose record this is.
+    ///
+    /// # Errors
+    /// When the version was removed by a person, or is bound to other bytes.
+    pub fn may_become(
+        &self,
+        name: &ModuleName,
+        version: &Version,
+        target: Target,
+        digest: Sha256,
+    ) -> Result<(), CommitError> {
+        let (module, version) = (name.clone(), version.clone());
+        if let Some(Removal::Removed { by, reason }) = self.tombstones.get(&version).map(|t| &t.why) {
+            return Err(CommitError::Removed { module, version, by: by.clone(), reason: reason.clone() });
+        }
+        match self.bound(&version, target) {
+            Some(bound) if bound != digest => {
+                Err(CommitError::Bound { module, version, target, bound, found: digest })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
 fn because(reason: &str) -> String {
     if reason.is_empty() { String::new() } else { format!(" ({reason})") }
 }
@@ -227,28 +252,12 @@ impl Files {
     }
 
     fn check_binding(&self, record: &VersionRecord) -> Result<Committed, CommitError> {
-        let Some(module) = self.module(&record.module) else { return Ok(Committed::New) };
-        if let Some(Removal::Removed { by, reason }) = module.tombstones.get(&record.version).map(|t| &t.why)
-        {
-            return Err(CommitError::Removed {
-                module: record.module.clone(),
-                version: record.version.clone(),
-                by: by.clone(),
-                reason: reason.clone(),
-            });
-        }
-        match module.bound(&record.version, record.target) {
-            Some(bound) if bound != record.digest => Err(CommitError::Bound {
-                module: record.module.clone(),
-                version: record.version.clone(),
-                target: record.target,
-                bound,
-                found: record.digest,
-            }),
-            // A version whose artifact was lost or collected is brought back by pushing the same bytes.
-            Some(_) if self.has_artifact(&record.digest) => Ok(Committed::AlreadyThere),
-            Some(_) | None => Ok(Committed::New),
-        }
+        let VersionRecord { module: name, version, target, digest, .. } = record;
+        let Some(module) = self.module(name) else { return Ok(Committed::New) };
+        module.may_become(name, version, *target, *digest)?;
+        // A version whose artifact was lost or collected is brought back by pushing the same bytes.
+        let known = module.bound(version, *target).is_some() && self.has_artifact(digest);
+        Ok(if known { Committed::AlreadyThere } else { Committed::New })
     }
 
     /// Removes a version for good and leaves a tombstone; the digests that went.

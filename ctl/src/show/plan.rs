@@ -1,0 +1,97 @@
+//! A plan as text.
+
+use hot_proto::v1::{PlanRefusal, PlanResponse, PlannedModule, PlannedStep, PlannedUpload};
+
+use crate::bundle::Signed;
+use crate::output::{Tone, paint};
+use crate::plan::file_of;
+use crate::progress::named;
+use crate::words;
+
+/// What would change, module by module, then what would be refused.
+pub(crate) fn lines(answer: &PlanResponse, files: &[Signed], colour: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    for module in &answer.modules {
+        lines.push(paint(&words::clean(&title(module)), Tone::Strong, colour));
+        if !module.supersedes.is_empty() {
+            let text = format!("  rollout {} goes back first: this supersedes it", module.supersedes);
+            lines.push(words::clean(&text));
+        }
+        lines.extend(module.steps.iter().map(|step| words::clean(&self::step(step))));
+        lines.extend(module.uploads.iter().filter_map(|of| Some(words::clean(&upload(of, files)?))));
+    }
+    lines.extend(
+        answer.refusals.iter().map(|of| paint(&words::clean(&refusal(of, files)), Tone::Bad, colour)),
+    );
+    lines
+}
+
+fn title(module: &PlannedModule) -> String {
+    let PlannedModule { module: name, version, release, .. } = module;
+    match &module.stable {
+        None => format!("{name} {version} would be release {release}, the first one"),
+        Some(stable) if module.changes => {
+            format!("{name} {version} would be release {release}, after {}", named(stable))
+        }
+        Some(stable) => format!(
+            "{name} {} is stable already: nothing would change (a push would make release {release} of the same bytes)",
+            named(stable)
+        ),
+    }
+}
+
+fn step(step: &PlannedStep) -> String {
+    let bake = step.bake.and_then(|bake| bake.try_into().ok()).map(words::span).unwrap_or_default();
+    let weights = step.weights.iter().map(|of| format!("{} {}", of.node, words::share(of.weight)));
+    let weights: Vec<String> = weights.collect();
+    format!("  {:<7}for {bake:<8}{}", words::share(step.share), weights.join(", ")).trim_end().to_owned()
+}
+
+fn upload(upload: &PlannedUpload, files: &[Signed]) -> Option<String> {
+    let file = &files.get(usize::try_from(upload.file).ok()?)?.offer;
+    let size = words::size(file.inspection.size);
+    let what = if upload.present { "the node has it already".to_owned() } else { format!("{size} to send") };
+    let by = match upload.principal.as_str() {
+        "" => String::new(),
+        principal => format!(", signed by {principal}"),
+    };
+    Some(format!("  {}: {what}{by}", file.path.display()))
+}
+
+fn refusal(refusal: &PlanRefusal, files: &[Signed]) -> String {
+    let place = file_of(refusal, files).map(|file| format!("{}: ", file.offer.path.display()));
+    let node = if refusal.node.is_empty() { "every node" } else { &refusal.node };
+    format!("refused by {node}: {}{}", place.unwrap_or_default(), refusal.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::show::examples;
+
+    #[test]
+    fn what_would_change_and_what_would_be_refused() {
+        assert_eq!(
+            lines(&examples::plan(), &[], false),
+            [
+                "greeter 1.1.0 would be release 3, after 1.0.0 (1)",
+                "  rollout r-7 goes back first: this supersedes it",
+                "  10%    for 30s     n1 10%",
+                "  100%   for 1m30s   n1 100%",
+                "refused by n1: route /greet is taken",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_first_release_and_no_change_are_said() {
+        let mut plan = examples::plan();
+        plan.modules[0].stable = None;
+        assert_eq!(title(&plan.modules[0]), "greeter 1.1.0 would be release 3, the first one");
+        let mut plan = examples::plan();
+        plan.modules[0].changes = false;
+        assert!(
+            title(&plan.modules[0]).starts_with("greeter 1.0.0 (1) is stable already: nothing would change")
+        );
+    }
+}
