@@ -89,6 +89,17 @@ need_system() {
     unlock_tools
 }
 
+# need_valgrind: an unpacked one must be told where its tools lie; the tests clear the environment, so its wrapper does.
+need_valgrind() {
+    local wrapper=$tools/bin/valgrind
+    need_system valgrind valgrind
+    [ -f "$wrapper" ] || return 0
+    lock_tools
+    grep -q VALGRIND_LIB "$wrapper" ||
+        sed -i "2s|^|VALGRIND_LIB='$tools/root/usr/libexec/valgrind' |" "$wrapper"
+    unlock_tools
+}
+
 # need_python_client: a virtual environment with a gRPC client that knows nothing of this project. HOT_TEST_PYTHON is
 # the interpreter that the tests start; without it the one test of that client says so and fails.
 need_python_client() {

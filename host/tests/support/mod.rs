@@ -18,11 +18,19 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-/// Nothing here takes this long: it turns a hang into a failure.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Nothing here takes this long, under valgrind and on a busy machine either: it turns a hang into a failure.
+const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Compiles a module from `tests/modules`: the bytes of the shared object.
+/// Compiles a module from `tests/modules`, the host's own or those of all tests: the bytes of the shared object.
 pub(crate) fn compile(source: &str, options: &[&str]) -> Vec<u8> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let shared = root.join("../tests/modules");
+    let own = root.join("tests/modules").join(source);
+    let file = if own.exists() { own } else { shared.join(source) };
+    compile_file(&file, options)
+}
+
+fn compile_file(source: &Path, options: &[&str]) -> Vec<u8> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let file = folder.path().join("module.so");
@@ -31,7 +39,9 @@ pub(crate) fn compile(source: &str, options: &[&str]) -> Vec<u8> {
         .args(options)
         .arg("-I")
         .arg(root.join("../module/include"))
-        .arg(root.join("tests/modules").join(source))
+        .arg("-I")
+        .arg(root.join("../tests/modules"))
+        .arg(source)
         .arg("-o")
         .arg(&file)
         .status()
@@ -49,6 +59,11 @@ pub(crate) struct Host {
 impl Host {
     /// Executes `hot-host` for the module, and takes its hello.
     pub(crate) fn execute(module: &[u8]) -> Self {
+        Self::execute_under(&[], module)
+    }
+
+    /// As [`Host::execute`], by way of another program that executes it.
+    pub(crate) fn execute_under(wrapper: &[&str], module: &[u8]) -> Self {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
@@ -57,8 +72,9 @@ impl Host {
         // Above the numbers that they get in the child.
         let theirs = fcntl_dupfd_cloexec(theirs, 10).unwrap();
         let artifact = fcntl_dupfd_cloexec(sealed(module), 10).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hot-host"));
-        command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut words = wrapper.iter().copied().chain([env!("CARGO_BIN_EXE_hot-host")]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let give = move || {
             put(theirs.as_fd(), 3)?;
             put(artifact.as_fd(), 4)
@@ -81,7 +97,13 @@ impl Host {
     /// As [`Host::start`], with bounds.
     pub(crate) fn start_with(module: &[u8], config: &[u8], options: StartOptions) -> (Self, FromHost) {
         let host = Self::execute(module);
-        host.tell(&ToHost::Start(Start {
+        let said = host.begin(config, options);
+        (host, said)
+    }
+
+    /// Has it start the module: what it says to that.
+    pub(crate) fn begin(&self, config: &[u8], options: StartOptions) -> FromHost {
+        self.tell(&ToHost::Start(Start {
             instance: 1,
             module: "paths".to_owned(),
             release: 1,
@@ -89,8 +111,7 @@ impl Host {
             config: config.to_vec(),
             options,
         }));
-        let said = host.hear();
-        (host, said)
+        self.hear()
     }
 
     /// A host that is ready, with one link.
@@ -124,7 +145,7 @@ impl Host {
         assert!(beside.push(SendAncillaryMessage::ScmRights(&fds)));
         rustix::net::sendmsg(self.control(), &[IoSlice::new(&packet)], &mut beside, SendFlags::empty())
             .unwrap();
-        Link { stream: ours, decoder: Decoder::new(), out: BytesMut::new() }
+        Link { stream: ours, decoder: Decoder::new(), out: BytesMut::new(), deadline_ms: 5000 }
     }
 
     /// Ends the control socket, as when hotd and hot-spawn are gone.
@@ -162,6 +183,8 @@ pub(crate) struct Link {
     stream: UnixStream,
     decoder: Decoder<FromLink>,
     out: BytesMut,
+    /// Of the requests to come.
+    pub(crate) deadline_ms: u32,
 }
 
 impl Link {
@@ -178,7 +201,7 @@ impl Link {
             method: b"GET",
             target: target.as_bytes(),
             peer: b"192.0.2.1:5",
-            deadline_ms: 5000,
+            deadline_ms: self.deadline_ms,
         };
         let headers = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
         data::request(&mut self.out, number, &head, headers, body, end).unwrap();

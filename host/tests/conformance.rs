@@ -1,0 +1,317 @@
+//! The contract from the module's side, through the real binary: modules in C and in Rust that use every function in every
+//! order that it may, and others in orders and with arguments that it may not. Each module says of each of its steps how it
+//! was answered; here is the gateway that they need for that.
+//!
+//! All of it runs once more under valgrind, whose errors fail the test: what is refused is refused without reading or
+//! writing what it should not.
+
+#![expect(unsafe_code, reason = "hands descriptors to the child between fork and exec")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "in a test, and in what supports it, a panic is the message"
+)]
+
+#[expect(dead_code, reason = "shared with other tests, which use other parts of it")]
+mod support;
+
+use hot_wire::data::{self, AbortCode, CancelReason, FromHost as FromLink};
+use hot_wire::host::{FromHost, StartOptions, ToHost};
+use hot_wire::metrics::Value;
+use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
+use support::{Host, Link, compile, text};
+
+/// An answer in time from a program that is checked at every memory access, on a busy machine.
+const UNHURRIED_MS: u32 = 120_000;
+
+/// A host of a module and the gateway's end of a link to it.
+struct Rig {
+    host: Host,
+    link: Link,
+    next: u64,
+}
+
+impl Rig {
+    fn new(module: &[u8], wrapper: &[&str]) -> Self {
+        let host = Host::execute_under(wrapper, module);
+        let said = host.begin(b"some config", StartOptions::default());
+        assert_eq!(said, FromHost::Ready { abi: 0 });
+        let mut link = host.attach();
+        link.deadline_ms = UNHURRIED_MS;
+        Self { host, link, next: 1 }
+    }
+
+    /// Sends a request whose body is whole if `end`: its number.
+    fn ask(&mut self, target: &str, body: &[u8], end: bool) -> u64 {
+        self.next += 1;
+        self.link.put(self.next, target, &[("x-test", "yes")], body, end);
+        self.link.send();
+        self.next
+    }
+
+    fn send(&mut self, encode: impl FnOnce(&mut bytes::BytesMut)) {
+        self.link.frames(encode);
+        self.link.send();
+    }
+
+    /// The next frame, which must be of that exchange.
+    fn next(&mut self, number: u64) -> FromLink {
+        let frame = self.link.next();
+        assert_eq!(frame.exchange, number, "{frame:?}");
+        frame.message
+    }
+
+    /// Takes as much of a body as there is credit for, and grants none.
+    fn window(&mut self, number: u64) -> usize {
+        let window = usize::try_from(data::INITIAL_WINDOW).unwrap();
+        let mut received = 0;
+        while received < window {
+            match self.next(number) {
+                FromLink::Response(head) => received += head.body.len(),
+                FromLink::Body { data, end: false } => received += data.len(),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(received, window, "the host kept to its credit");
+        received
+    }
+
+    /// Takes a response until its end, granting credit as a client that keeps up: all of its body, and its trailers.
+    fn take(&mut self, number: u64) -> (Vec<u8>, Vec<(String, String)>) {
+        let mut body = Vec::new();
+        loop {
+            let (piece, end) = match self.next(number) {
+                FromLink::Response(head) => (head.body, head.end),
+                FromLink::Body { data, end } => (data, end),
+                FromLink::Trailers(fields) => {
+                    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+                    return (body, fields.iter().map(|(name, value)| (text(name), text(value))).collect());
+                }
+                FromLink::Window(_) => continue,
+                other => panic!("{other:?}"),
+            };
+            body.extend_from_slice(&piece);
+            if end {
+                return (body, Vec::new());
+            }
+            let credit = u32::try_from(piece.len()).unwrap();
+            self.send(|out| data::window(out, number, credit));
+        }
+    }
+
+    /// What the module says of its steps until the one named `last`, which it may do on another thread.
+    fn report(&mut self, module: &str, last: &str) -> BTreeMap<String, String> {
+        let mut steps = BTreeMap::new();
+        while !steps.contains_key(last) {
+            let number = self.ask(&format!("/{module}/report"), b"", true);
+            let text = String::from_utf8(self.take(number).0).unwrap();
+            for line in text.lines() {
+                let (name, answer) = line.split_once(": ").unwrap();
+                assert_eq!(answer, "ok", "{name}");
+                steps.insert(name.to_owned(), answer.to_owned());
+            }
+        }
+        steps
+    }
+
+    /// Stops the host, which must end in order: what it printed on both streams.
+    fn stop(self) -> (String, String) {
+        self.host.tell(&ToHost::Stop { grace_ms: UNHURRIED_MS });
+        assert_eq!(self.host.hear(), FromHost::Stopped);
+        let (status, out, err) = self.host.end();
+        assert_eq!(status.code(), Some(0), "{err}");
+        (out, err)
+    }
+}
+
+/// Every scenario of `conforms`.
+fn conforms(module: &[u8], wrapper: &[&str]) {
+    let mut rig = Rig::new(module, wrapper);
+    whole(&mut rig);
+    stream(&mut rig);
+    nonblocking(&mut rig);
+    ends(&mut rig);
+    given_up(&mut rig);
+    metrics_are_told(&rig);
+    let (out, err) = rig.stop();
+    assert!(out.ends_with("stop: ok\n"), "{out}");
+    assert!(err.contains("error: conforms\n") && err.contains("debug: conforms\n"), "{err}");
+}
+
+fn whole(rig: &mut Rig) {
+    let number = rig.ask("/conforms/whole?a=b", b"some body", true);
+    let FromLink::Response(response) = rig.next(number) else { panic!("no response") };
+    assert_eq!((response.status, response.end, text(&response.body).as_str()), (201, true, "some body"));
+    let fields: Vec<_> = response.fields.iter().collect();
+    assert_eq!(fields, [(&b"content-type"[..], &b"text/plain"[..]), (b"X-Own", b"")]);
+    let steps = rig.report("conforms", "lent_until_handle_returns");
+    assert_eq!(steps.len(), 32, "{steps:#?}");
+
+    let number = rig.ask("/conforms/later", b"", true);
+    assert_eq!(rig.take(number).0, b"later");
+    rig.report("conforms", "reply_elsewhere");
+}
+
+fn stream(rig: &mut Rig) {
+    let number = rig.ask("/conforms/stream", b"one", false);
+    assert!(matches!(rig.next(number), FromLink::Response(head) if head.status == 200 && !head.end));
+    let mut got = Vec::new();
+    for piece in ["two", "three"] {
+        while !got.ends_with(if piece == "two" { b"one" } else { b"two" }) {
+            let FromLink::Body { data, end: false } = rig.next(number) else { panic!("no piece") };
+            got.extend_from_slice(&data);
+        }
+        rig.send(|out| data::body(out, number, piece.as_bytes(), false));
+    }
+    rig.send(|out| data::trailers(out, number, [(&b"x-came"[..], &b"1"[..])]).unwrap());
+    let (rest, trailers) = rig.take(number);
+    got.extend_from_slice(&rest);
+    assert_eq!(String::from_utf8(got).unwrap(), "onetwothree!");
+    assert_eq!(trailers, [("x-sum".to_owned(), "6".to_owned())]);
+    assert_eq!(rig.report("conforms", "stream_finish").len(), 8);
+}
+
+fn nonblocking(rig: &mut Rig) {
+    let number = rig.ask("/conforms/async", b"", false);
+    // The module has found nothing to read by the time that its head is here.
+    assert!(matches!(rig.next(number), FromLink::Response(head) if !head.end));
+    rig.send(|out| data::body(out, number, b"1234", false));
+    rig.send(|out| data::body(out, number, b"5678", true));
+    let mut received = rig.window(number);
+    // It is granted more when it has found that there is none.
+    let first = rig.report("conforms", "async_write_would_block");
+    rig.send(|out| data::window(out, number, data::INITIAL_WINDOW));
+    received += rig.take(number).0.len();
+    assert_eq!(received, 600_000);
+    assert_eq!(first.len() + rig.report("conforms", "async_finish_elsewhere").len(), 11);
+}
+
+fn ends(rig: &mut Rig) {
+    let abort = |message| match message {
+        FromLink::Abort { code: AbortCode::Failed, text: why } => text(&why),
+        other => panic!("{other:?}"),
+    };
+    let number = rig.ask("/conforms/abort-waiting", b"x", true);
+    assert_eq!(abort(rig.next(number)), "while waiting");
+    let number = rig.ask("/conforms/abort-body", b"", true);
+    assert!(matches!(rig.next(number), FromLink::Response(_)));
+    assert!(matches!(rig.next(number), FromLink::Body { data, end: false } if *data == *b"part"));
+    assert_eq!(abort(rig.next(number)), "in the body");
+    let number = rig.ask("/conforms/abort-trailers", b"", true);
+    assert!(matches!(rig.next(number), FromLink::Response(_)));
+    assert_eq!(abort(rig.next(number)), "");
+    rig.report("conforms", "abort_behind_trailers");
+}
+
+fn given_up(rig: &mut Rig) {
+    let number = rig.ask("/conforms/given-up", b"", false);
+    rig.report("conforms", "given_up_target");
+    rig.send(|out| data::cancel(out, number, CancelReason::ClientGone));
+    rig.report("conforms", "given_up_woken_once");
+
+    // The same by the deadline alone: the gateway says nothing.
+    rig.link.deadline_ms = 300;
+    rig.ask("/conforms/given-up", b"", false);
+    rig.link.deadline_ms = UNHURRIED_MS;
+    rig.report("conforms", "given_up_woken_once");
+}
+
+fn metrics_are_told(rig: &Rig) {
+    rig.host.tell(&ToHost::Metrics { seq: 9, first: 0 });
+    let FromHost::Metrics(page) = rig.host.hear() else { panic!("no metrics") };
+    assert_eq!((page.seq, page.first, page.total), (9, 0, 4));
+    let of = |name: &str| page.series.iter().find(|series| series.name == name).unwrap();
+    assert_eq!(of("conforms_starts_total").value, Value::Counter(1.0));
+    assert_eq!(of("conforms_total").value, Value::Counter(2.5));
+    assert_eq!(of("conforms_total").labels, [("path".to_owned(), "whole".to_owned())]);
+    assert_eq!(of("conforms_level").value, Value::Gauge(-3.0));
+    assert!(matches!(&of("conforms_seconds").value, Value::Histogram { beyond: 0, .. }));
+}
+
+/// Every scenario of `misuses`.
+fn misuses(module: &[u8], wrapper: &[&str]) {
+    let mut rig = Rig::new(module, wrapper);
+    let number = rig.ask("/misuses/all", b"some body", true);
+    let (body, trailers) = rig.take(number);
+    assert_eq!((body.as_slice(), trailers.len()), (&b""[..], 1), "nothing of what was refused was sent");
+    let steps = rig.report("misuses", "after_the_end_elsewhere_17");
+    // Names that come more than once count once.
+    assert_eq!(steps.len(), 9 * 18 + 72, "{steps:#?}");
+
+    for _ in 0..20 {
+        let number = rig.ask("/misuses/race", b"", true);
+        assert_eq!(rig.take(number).0, b"one");
+        rig.report("misuses", "one_ends_it");
+    }
+
+    // A response that never ends stops at its credit, and ends when the client is gone.
+    let number = rig.ask("/misuses/endless", b"", true);
+    rig.window(number);
+    rig.send(|out| data::cancel(out, number, CancelReason::Deadline));
+    rig.report("misuses", "endless_ends");
+    rig.stop();
+}
+
+#[test]
+fn what_may_be_done_works_in_c() {
+    conforms(&compile("conforms.c", &[]), &[]);
+}
+
+#[test]
+fn what_may_not_be_done_is_refused_in_c() {
+    misuses(&compile("misuses.c", &["-lm"]), &[]);
+}
+
+#[test]
+fn a_wild_pointer_ends_its_own_host_and_nothing_else() {
+    let mut rig = Rig::new(&compile("misuses.c", &["-lm"]), &[]);
+    rig.ask("/misuses/wild", b"", true);
+    assert!(rig.link.is_closed());
+    assert_eq!(rig.host.end().0.signal(), Some(libc::SIGSEGV));
+}
+
+#[test]
+fn one_exchange_more_than_may_be_open_is_refused() {
+    const MOST: u64 = 65_536;
+    let mut rig = Rig::new(&compile("misuses.c", &["-lm"]), &[]);
+    for _ in 0..MOST {
+        rig.next += 1;
+        rig.link.put(rig.next, "/misuses/keep", &[], b"", true);
+        if rig.next.is_multiple_of(512) {
+            rig.link.send();
+        }
+    }
+    let number = rig.ask("/misuses/keep", b"", true);
+    assert!(matches!(rig.next(number), FromLink::Abort { code: AbortCode::Refused, .. }));
+    // When one is given up and its handler finds that, there is a place again. None of these has ended its exchange.
+    rig.host.tell(&ToHost::Health { seq: 1 });
+    let FromHost::Health(health) = rig.host.hear() else { panic!("no health") };
+    assert_eq!(u64::from(health.in_flight), MOST);
+}
+
+/// The words before the host's own that run it under valgrind: an error of memory makes it exit with a code of its own.
+fn valgrind() -> Vec<String> {
+    let path = std::env::var_os("PATH").unwrap();
+    let program =
+        std::env::split_paths(&path).map(|folder| folder.join("valgrind")).find(|file| file.exists());
+    let program = program.expect("valgrind was not found; `make test` brings it, or install it");
+    let options =
+        ["--quiet", "--error-exitcode=99", "--exit-on-first-error=yes", "--child-silent-after-fork=yes"];
+    [program.to_str().unwrap()].into_iter().chain(options).map(str::to_owned).collect()
+}
+
+fn under_valgrind(run: fn(&[u8], &[&str]), module: &[u8]) {
+    let words = valgrind();
+    run(module, &words.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+#[test]
+fn valgrind_finds_nothing_in_what_may_be_done_in_c() {
+    under_valgrind(conforms, &compile("conforms.c", &["-g"]));
+}
+
+#[test]
+fn valgrind_finds_nothing_in_what_may_not_be_done_in_c() {
+    under_valgrind(misuses, &compile("misuses.c", &["-g", "-lm"]));
+}

@@ -1,0 +1,260 @@
+/*
+ * Uses the contract in every order and with every argument that it may not, and reports of each step how it was answered:
+ * refused with the status that docs/abi.md names, never worse. Its sibling in Rust does the same.
+ */
+#include "steps.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+HOT_MODULE_METADATA("misuses", "1.0.0", "routes = [\"/misuses\"]\n");
+
+#define NULL_TEXT ((hot_slice){NULL, 5})
+#define ENDLESS ((hot_slice){(const uint8_t *)"x", SIZE_MAX})
+
+static void never(void *context) {
+    (void)context;
+    step("never_woken", 1, 0);
+}
+
+static void ignore(void *context) { (void)context; }
+
+/* Every function that takes an exchange, with one that is none. */
+static void with_handle(const char *what, hot_exchange x) {
+    hot_slice out;
+    const hot_header *headers;
+    size_t number;
+    uint64_t left;
+    hot_status answers[] = {
+        host->method(x, &out),
+        host->target(x, &out),
+        host->peer(x, &out),
+        host->headers(x, &headers, &number),
+        host->header(x, TEXT("x-test"), &out),
+        host->time_left(x, &left),
+        host->body_read(x, 0, &out),
+        host->body_read(x, HOT_NONBLOCK, &out),
+        host->body_all(x, 100, &out),
+        host->request_trailers(x, &headers, &number),
+        host->reply(x, 200, NULL, 0, NOTHING),
+        host->respond(x, 200, NULL, 0),
+        host->body_write(x, 0, TEXT("a"), NULL),
+        host->body_write(x, HOT_NONBLOCK, TEXT("a"), &number),
+        host->trailers(x, NULL, 0),
+        host->finish(x),
+        host->abort(x, TEXT("no")),
+        host->notify(x, 0, never, NULL),
+    };
+    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s_%zu", what, i);
+        step(name, answers[i], HOT_ENDED);
+    }
+}
+
+static void handles(hot_exchange x) {
+    with_handle("handle_0", 0);
+    with_handle("handle_1", 1);
+    with_handle("handle_most", UINT64_MAX);
+    with_handle("handle_beside", x ^ 1);
+    with_handle("handle_of_before", x - ((uint64_t)1 << 32));
+    with_handle("handle_to_come", x + ((uint64_t)1 << 32));
+}
+
+/* No place for the answer; and none of the body is lost by asking. */
+static void nowhere(hot_exchange x) {
+    hot_slice body;
+    const hot_header *headers;
+    size_t number;
+    step("null_method", host->method(x, NULL), HOT_INVALID);
+    step("null_target", host->target(x, NULL), HOT_INVALID);
+    step("null_peer", host->peer(x, NULL), HOT_INVALID);
+    step("null_headers", host->headers(x, NULL, &number), HOT_INVALID);
+    step("null_headers_count", host->headers(x, &headers, NULL), HOT_INVALID);
+    step("null_header", host->header(x, TEXT("x-test"), NULL), HOT_INVALID);
+    step("null_time_left", host->time_left(x, NULL), HOT_INVALID);
+    step("null_body_read", host->body_read(x, 0, NULL), HOT_INVALID);
+    step("null_body_all", host->body_all(x, 100, NULL), HOT_INVALID);
+    step("null_request_trailers", host->request_trailers(x, NULL, NULL), HOT_INVALID);
+    step("null_wake", host->notify(x, HOT_READABLE, NULL, NULL), HOT_INVALID);
+    step("trailers_before_the_end", host->request_trailers(x, &headers, &number), HOT_STATE);
+    step("unknown_event", host->notify(x, 4, never, NULL), HOT_INVALID);
+    step("unknown_events", host->notify(x, UINT32_MAX, never, NULL), HOT_INVALID);
+    step("unknown_read_flag", host->body_read(x, 2, &body), HOT_INVALID);
+    step("nothing_was_lost", host->body_all(x, 100, &body), HOT_OK);
+    step("nothing_was_lost_says", is(body, "some body"), 1);
+}
+
+static void lengths(hot_exchange x) {
+    hot_slice out;
+    size_t written;
+    hot_header endless = {TEXT("x-a"), ENDLESS}, null = {TEXT("x-a"), NULL_TEXT}, nameless = {NULL_TEXT, TEXT("v")};
+    step("endless_name", host->header(x, ENDLESS, &out), HOT_INVALID);
+    step("null_name", host->header(x, NULL_TEXT, &out), HOT_INVALID);
+    step("endless_body", host->reply(x, 200, NULL, 0, ENDLESS), HOT_INVALID);
+    step("null_body", host->reply(x, 200, NULL, 0, NULL_TEXT), HOT_INVALID);
+    step("endless_value", host->respond(x, 200, &endless, 1), HOT_INVALID);
+    step("null_value", host->respond(x, 200, &null, 1), HOT_INVALID);
+    step("null_header_name", host->respond(x, 200, &nameless, 1), HOT_INVALID);
+    step("null_header_array", host->respond(x, 200, NULL, 1), HOT_INVALID);
+    step("null_reply_headers", host->reply(x, 200, NULL, 7, NOTHING), HOT_INVALID);
+    step("misaligned_headers", host->respond(x, 200, (const hot_header *)((uintptr_t)&endless + 1), 1), HOT_INVALID);
+    step("endless_headers", host->respond(x, 200, &endless, SIZE_MAX), HOT_TOO_LARGE);
+    step("early_endless_write", host->body_write(x, 0, ENDLESS, &written), HOT_INVALID);
+    step("nowhere_written", host->body_write(x, HOT_NONBLOCK, TEXT("a"), NULL), HOT_INVALID);
+    step("unknown_write_flag", host->body_write(x, 4, TEXT("a"), &written), HOT_INVALID);
+    host->log(HOT_LOG_INFO, ENDLESS);
+    host->log(99, NULL_TEXT);
+}
+
+static void heads(hot_exchange x) {
+    static const uint32_t statuses[] = {0, 100, 101, 199, 600, 65736, UINT32_MAX};
+    for (size_t i = 0; i < sizeof statuses / sizeof *statuses; i++) {
+        step("bad_status_respond", host->respond(x, statuses[i], NULL, 0), HOT_INVALID);
+        step("bad_status_reply", host->reply(x, statuses[i], NULL, 0, NOTHING), HOT_INVALID);
+    }
+    static const hot_header forbidden[] = {
+        {TEXT("Connection"), TEXT("close")}, {TEXT("keep-alive"), TEXT("1")}, {TEXT("Proxy-Connection"), TEXT("a")},
+        {TEXT("TE"), TEXT("trailers")},      {TEXT("trailer"), TEXT("a")},    {TEXT("Transfer-Encoding"), TEXT("chunked")},
+        {TEXT("upgrade"), TEXT("h2c")},      {{NULL, 0}, TEXT("v")},          {TEXT("a b"), TEXT("v")},
+        {TEXT("a:"), TEXT("v")},             {TEXT("x-a"), TEXT("b\r\nc: d")}, {TEXT("x-a"), TEXT("b\nc")},
+        {TEXT("x-a"), TEXT("\0")},           {TEXT("x-a"), TEXT("\x7f")},     {TEXT("x\xc3\xa4"), TEXT("v")},
+    };
+    for (size_t i = 0; i < sizeof forbidden / sizeof *forbidden; i++) {
+        step("forbidden_respond", host->respond(x, 200, &forbidden[i], 1), HOT_INVALID);
+        step("forbidden_reply", host->reply(x, 200, &forbidden[i], 1, TEXT("b")), HOT_INVALID);
+    }
+    static hot_header many[129];
+    for (size_t i = 0; i < 129; i++)
+        many[i] = (hot_header){TEXT("x-a"), TEXT("v")};
+    uint8_t *large = malloc(65536);
+    memset(large, 'v', 65536);
+    hot_header too_long = {TEXT("x-a"), {large, 65536}};
+    hot_header two[2] = {{TEXT("x-a"), {large, 40000}}, {TEXT("x-b"), {large, 40000}}};
+    step("too_many_headers", host->respond(x, 200, many, 129), HOT_TOO_LARGE);
+    step("too_long_a_value", host->reply(x, 200, &too_long, 1, NOTHING), HOT_TOO_LARGE);
+    step("too_much_in_all", host->reply(x, 200, two, 2, TEXT("b")), HOT_TOO_LARGE);
+    free(large);
+}
+
+static void orders(hot_exchange x) {
+    size_t written;
+    hot_header hop = {TEXT("connection"), TEXT("close")}, sum = {TEXT("x-sum"), TEXT("1")};
+    step("finish_before_the_head", host->finish(x), HOT_STATE);
+    step("body_before_the_head", host->body_write(x, 0, TEXT("a"), NULL), HOT_STATE);
+    step("body_before_the_head_nonblocking", host->body_write(x, HOT_NONBLOCK, TEXT("a"), &written), HOT_STATE);
+    step("trailers_before_the_head", host->trailers(x, &sum, 1), HOT_STATE);
+    step("head", host->respond(x, 200, NULL, 0), HOT_OK);
+    step("second_head", host->respond(x, 200, NULL, 0), HOT_STATE);
+    step("reply_behind_the_head", host->reply(x, 200, NULL, 0, TEXT("a")), HOT_STATE);
+    step("forbidden_trailer", host->trailers(x, &hop, 1), HOT_INVALID);
+    step("null_trailers", host->trailers(x, NULL, 1), HOT_INVALID);
+    step("trailers", host->trailers(x, &sum, 1), HOT_OK);
+    step("second_trailers", host->trailers(x, &sum, 1), HOT_STATE);
+    step("finish", host->finish(x), HOT_OK);
+}
+
+static void metrics(void) {
+    hot_header label = {TEXT("a"), TEXT("b")}, nine[9], reserved = {TEXT("le"), TEXT("1")}, null = {TEXT("a"), NULL_TEXT};
+    hot_header control = {TEXT("a"), TEXT("\x1b[2J")}, twice[2] = {{TEXT("a"), TEXT("1")}, {TEXT("a"), TEXT("2")}};
+    hot_header binary = {TEXT("a"), TEXT("\xff")};
+    for (size_t i = 0; i < 9; i++)
+        nine[i] = label;
+    step("metric_kind_0", host->metric(0, TEXT("m"), NULL, 0, 1), HOT_INVALID);
+    step("metric_kind_4", host->metric(4, TEXT("m"), NULL, 0, 1), HOT_INVALID);
+    step("metric_less", host->metric(HOT_COUNTER, TEXT("m"), NULL, 0, -1), HOT_INVALID);
+    step("metric_none", host->metric(HOT_GAUGE, TEXT("m"), NULL, 0, NAN), HOT_INVALID);
+    step("metric_endless", host->metric(HOT_HISTOGRAM, TEXT("m"), NULL, 0, INFINITY), HOT_INVALID);
+    step("metric_nameless", host->metric(HOT_GAUGE, NOTHING, NULL, 0, 1), HOT_INVALID);
+    step("metric_null_name", host->metric(HOT_GAUGE, NULL_TEXT, NULL, 0, 1), HOT_INVALID);
+    step("metric_endless_name", host->metric(HOT_GAUGE, ENDLESS, NULL, 0, 1), HOT_INVALID);
+    step("metric_bad_name", host->metric(HOT_GAUGE, TEXT("a-b"), NULL, 0, 1), HOT_INVALID);
+    step("metric_null_labels", host->metric(HOT_GAUGE, TEXT("m"), NULL, 1, 1), HOT_INVALID);
+    step("metric_endless_labels", host->metric(HOT_GAUGE, TEXT("m"), &label, SIZE_MAX, 1), HOT_INVALID);
+    step("metric_nine_labels", host->metric(HOT_GAUGE, TEXT("m"), nine, 9, 1), HOT_INVALID);
+    step("metric_reserved", host->metric(HOT_GAUGE, TEXT("m"), &reserved, 1, 1), HOT_INVALID);
+    step("metric_null_value", host->metric(HOT_GAUGE, TEXT("m"), &null, 1, 1), HOT_INVALID);
+    step("metric_control", host->metric(HOT_GAUGE, TEXT("m"), &control, 1, 1), HOT_INVALID);
+    step("metric_not_utf8", host->metric(HOT_GAUGE, TEXT("m"), &binary, 1, 1), HOT_INVALID);
+    step("metric_twice", host->metric(HOT_GAUGE, TEXT("m"), twice, 2, 1), HOT_INVALID);
+    step("metric_gauge", host->metric(HOT_GAUGE, TEXT("m"), NULL, 0, 1), HOT_OK);
+    step("metric_other_kind", host->metric(HOT_COUNTER, TEXT("m"), &label, 1, 1), HOT_INVALID);
+    int taken = 0, refused = 0;
+    for (int i = 0; i < 300; i++) {
+        char value[16];
+        hot_header numbered = {TEXT("n"), {(const uint8_t *)value, (size_t)snprintf(value, sizeof value, "%d", i)}};
+        hot_status status = host->metric(HOT_COUNTER, TEXT("m_many"), &numbered, 1, 1);
+        taken += status == HOT_OK, refused += status == HOT_TOO_LARGE;
+    }
+    step("metric_series_are_bounded", taken, 255);
+    step("metric_more_is_refused", refused, 45);
+    step("metric_of_before_goes_on", host->metric(HOT_GAUGE, TEXT("m"), NULL, 0, 2), HOT_OK);
+}
+
+/* Four threads end one exchange: one of them has. */
+#define RACERS 4
+static int ended;
+static void *race(void *argument) {
+    hot_exchange x = (hot_exchange)(uintptr_t)argument;
+    hot_slice out;
+    host->body_read(x, HOT_NONBLOCK, &out);
+    host->notify(x, 0, ignore, NULL);
+    if (host->reply(x, 200, NULL, 0, TEXT("one")) == HOT_OK)
+        __atomic_add_fetch(&ended, 1, __ATOMIC_SEQ_CST);
+    return NULL;
+}
+
+static void *after(void *argument) {
+    with_handle("after_the_end_elsewhere", (hot_exchange)(uintptr_t)argument);
+    return NULL;
+}
+
+static void join(void *(*body)(void *), hot_exchange x, int number) {
+    pthread_t threads[RACERS];
+    for (int i = 0; i < number; i++)
+        pthread_create(&threads[i], NULL, body, (void *)(uintptr_t)x);
+    for (int i = 0; i < number; i++)
+        pthread_join(threads[i], NULL);
+}
+
+static void handle(void *self, hot_exchange x) {
+    (void)self;
+    hot_slice target;
+    host->target(x, &target);
+    if (is(target, "/misuses/all")) {
+        handles(x);
+        nowhere(x);
+        lengths(x);
+        heads(x);
+        metrics();
+        orders(x);
+        with_handle("after_the_end", x);
+        join(after, x, 1);
+    } else if (is(target, "/misuses/race")) {
+        __atomic_store_n(&ended, 0, __ATOMIC_SEQ_CST);
+        join(race, x, RACERS);
+        step("one_ends_it", __atomic_load_n(&ended, __ATOMIC_SEQ_CST), 1);
+    } else if (is(target, "/misuses/endless")) {
+        /* A response that never ends, as far as it is up to the module. */
+        static uint8_t bytes[65536];
+        hot_status status = host->respond(x, 200, NULL, 0);
+        while (status == HOT_OK)
+            status = host->body_write(x, 0, (hot_slice){bytes, sizeof bytes}, NULL);
+        step("endless_is_cancelled", status, HOT_CANCELLED);
+        step("endless_ends", host->abort(x, NOTHING), HOT_OK);
+    } else if (is(target, "/misuses/wild")) {
+        host->reply(x, 200, NULL, 0, (hot_slice){(const uint8_t *)8, 10});
+    } else if (is(target, "/misuses/keep")) {
+        return;
+    } else
+        tell_report(x);
+}
+
+static hot_status start(const hot_host *services, hot_slice config, void **self, hot_slice *why) {
+    (void)config, (void)self, (void)why;
+    host = services;
+    with_handle("before_the_start", 1);
+    return HOT_OK;
+}
+
+HOT_EXPORT const hot_table hot_module = {HOT_ABI, sizeof(hot_table), start, handle, NULL, NULL, NULL, NULL};
