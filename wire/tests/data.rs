@@ -98,10 +98,13 @@ fn what_is_behind_the_known_part_of_a_frame_is_ignored() {
         panic!("no abort")
     };
     assert_eq!(text, "x");
-    let FromHost::Trailers(fields) = one(&grown(&|out| data::trailers(out, 1, []).unwrap())) else {
-        panic!("no trailers")
-    };
+    let trailers = |out: &mut BytesMut| data::trailers(out, 1, []).unwrap();
+    let FromHost::Trailers(fields) = one(&grown(&trailers)) else { panic!("no trailers") };
     assert!(fields.is_empty());
+    // Two messages that say the same are equal.
+    let mut known = BytesMut::new();
+    trailers(&mut known);
+    assert_eq!(one::<FromHost>(&grown(&trailers)), one::<FromHost>(&known));
 }
 
 #[test]
