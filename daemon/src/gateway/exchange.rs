@@ -206,6 +206,11 @@ impl Entry {
         })
     }
 
+    /// The response's head, if it has come, is valid and was not taken before.
+    pub(super) fn take_head(&mut self) -> Option<Head> {
+        self.head.take().filter(|_| self.failure.is_none())
+    }
+
     /// Ends it with a failure, unless it has one or is whole.
     pub(super) fn fail(&mut self, failure: Failure) {
         self.failure.get_or_insert(failure);
@@ -299,7 +304,7 @@ impl Exchange {
             if let Some(failure) = entry.failure {
                 return Poll::Ready(Err(failure));
             }
-            match entry.head.take() {
+            match entry.take_head() {
                 Some(head) => Poll::Ready(Ok(head)),
                 None => wait(&mut entry.reader, cx),
             }
@@ -390,6 +395,11 @@ impl Kept {
         let mut frame = BytesMut::new();
         data::request(&mut frame, 0, head, fields, &[], false)?;
         Ok(Self::new(&frame))
+    }
+
+    /// The request as it is written to a host.
+    pub(super) fn into_frame(self) -> Vec<u8> {
+        self.0
     }
 
     /// The request's head.

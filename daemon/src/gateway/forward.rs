@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use hot_wire::data::{Fields, Response};
-use http::StatusCode;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
+use http::{Response as Answer, StatusCode};
 
+use super::body::ResponseBody;
 use super::conn::Client;
 
 /// Pins a request to a release, by number or version.
@@ -118,6 +119,36 @@ pub(super) struct Head {
     pub(super) end: bool,
 }
 
+impl Head {
+    /// Whether it has no body, whatever the host sent: as the answer to a HEAD, or by its status.
+    pub(super) fn is_bodiless(&self, to_head: bool) -> bool {
+        to_head || matches!(self.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+    }
+
+    /// The client's response, without a body. To a HEAD it says how long one would have been, if that is known.
+    pub(super) fn without_body(mut self, to_head: bool) -> Answer<ResponseBody> {
+        let whole = (self.end && !self.body.is_empty()).then_some(self.body.len() as u64);
+        if let Some(length) = self.announced.or(whole).filter(|_| to_head) {
+            self.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        self.with_body(ResponseBody::Whole(Bytes::new()))
+    }
+
+    /// The client's response, with all of its body.
+    pub(super) fn whole(mut self) -> Answer<ResponseBody> {
+        let body = std::mem::take(&mut self.body);
+        self.with_body(ResponseBody::Whole(body))
+    }
+
+    /// The client's response, with this body.
+    pub(super) fn with_body(self, body: ResponseBody) -> Answer<ResponseBody> {
+        let mut answer = Answer::new(body);
+        *answer.status_mut() = self.status;
+        *answer.headers_mut() = self.headers;
+        answer
+    }
+}
+
 /// Checks what a host says a response is. Informational ones are not for modules to give.
 pub(super) fn head(response: Response) -> Result<Head, Invalid> {
     let status = StatusCode::from_u16(response.status).map_err(|_invalid| Invalid)?;
@@ -152,6 +183,11 @@ fn headers(fields: &Fields) -> Result<(HeaderMap, Option<u64>), Invalid> {
         }
     }
     Ok((headers, announced))
+}
+
+/// The target as it is sent on: path and query alone.
+pub(super) fn target(parts: &Parts) -> &[u8] {
+    parts.uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes()
 }
 
 /// The path of a target that came as text and was sent on as bytes.

@@ -16,6 +16,8 @@ mod counters;
 mod deck;
 mod exchange;
 mod forward;
+#[doc(hidden)]
+pub mod fuzzing;
 mod limits;
 mod link;
 mod place;

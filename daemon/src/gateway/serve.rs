@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use hot_wire::data::RequestHead;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER};
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body;
@@ -137,8 +137,7 @@ impl Serving {
     fn first(&mut self, parts: &Parts) -> Result<Option<(Placed, Exchange)>, Refusal> {
         let client = Rc::clone(&self.client);
         let fields = RequestFields::new(parts, &client);
-        let method = parts.method.as_str().as_bytes();
-        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes();
+        let (method, target) = (parts.method.as_str().as_bytes(), forward::target(parts));
         let placed = self.thread.place_now(self.wish(parts.uri.path()));
         match placed.transpose()? {
             Some(placed) => self.send(placed, method, target, fields.iter()).map(Some),
@@ -250,30 +249,20 @@ impl Serving {
     }
 
     /// The client's response out of the host's.
-    fn response(&mut self, placed: Placed, exchange: Exchange, head: Head) -> Answer {
-        let mut headers = head.headers;
+    fn response(&mut self, placed: Placed, exchange: Exchange, mut head: Head) -> Answer {
         if self.thread.config().show_release {
-            headers.insert(forward::RELEASE, HeaderValue::from(placed.release));
+            head.headers.insert(forward::RELEASE, HeaderValue::from(placed.release));
         }
-        let to_head = self.to_head;
-        let body = if to_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-            let whole = (head.end && !head.body.is_empty()).then_some(head.body.len() as u64);
-            if let Some(length) = head.announced.or(whole).filter(|_| to_head) {
-                headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-            }
+        if head.is_bodiless(self.to_head) {
             exchange.end_answered(head.status.as_u16());
-            ResponseBody::Whole(Bytes::new())
-        } else if head.end {
-            ResponseBody::Whole(head.body)
-        } else if let Some(busy) = self.busy.take() {
-            ResponseBody::Stream(Stream::new(exchange, head.announced, placed.permit, busy))
-        } else {
-            unreachable!("a request is answered once")
-        };
-        let mut response = Response::new(body);
-        *response.status_mut() = head.status;
-        *response.headers_mut() = headers;
-        response
+            return head.without_body(self.to_head);
+        }
+        if head.end {
+            return head.whole();
+        }
+        let Some(busy) = self.busy.take() else { unreachable!("a request is answered once") };
+        let body = Stream::new(exchange, head.announced, placed.permit, busy);
+        head.with_body(ResponseBody::Stream(body))
     }
 
     /// What follows a failure.
