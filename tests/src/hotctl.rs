@@ -16,6 +16,9 @@ use crate::{Follow, ModuleStatus, Status};
 /// Longest that a run may take. The longest rollouts of the tests take a quarter of it.
 const DEADLINE: Duration = Duration::from_secs(120);
 
+/// Longest that a compiler may take, on a machine that does much else.
+pub const BUILD: Duration = Duration::from_secs(400);
+
 /// How a run ended, and what it printed.
 #[derive(Clone, Debug)]
 pub struct Output {
@@ -27,8 +30,8 @@ pub struct Output {
     pub stderr: String,
     /// From its start to its end.
     pub took: Duration,
-    /// The arguments, for messages.
-    arguments: String,
+    /// Program and arguments, for messages.
+    command: String,
 }
 
 impl Output {
@@ -39,8 +42,8 @@ impl Output {
     pub fn expect(self, code: i32) -> Result<Self> {
         ensure!(
             self.code == code,
-            "`hotctl {}` ended with {}, expected {code}\nstdout:\n{}\nstderr:\n{}",
-            self.arguments,
+            "`{}` ended with {}, expected {code}\nstdout:\n{}\nstderr:\n{}",
+            self.command,
             self.code,
             self.stdout,
             self.stderr
@@ -53,12 +56,9 @@ impl Output {
     /// # Errors
     /// When there is none or it has another shape.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
-        let line = self
-            .stdout
-            .lines()
-            .last()
-            .with_context(|| format!("`hotctl {}` printed nothing", self.arguments))?;
-        serde_json::from_str(line).with_context(|| format!("`hotctl {}` printed {line:?}", self.arguments))
+        let line =
+            self.stdout.lines().last().with_context(|| format!("`{}` printed nothing", self.command))?;
+        serde_json::from_str(line).with_context(|| format!("`{}` printed {line:?}", self.command))
     }
 
     /// Standard error as the one sentence that it must be.
@@ -67,8 +67,8 @@ impl Output {
     /// When it is empty or more than one line.
     pub fn sentence(&self) -> Result<&str> {
         let text = self.stderr.trim_end();
-        ensure!(!text.is_empty(), "`hotctl {}` gave no error\nstdout:\n{}", self.arguments, self.stdout);
-        ensure!(!text.contains('\n'), "`hotctl {}`: expected one sentence, found:\n{text}", self.arguments);
+        ensure!(!text.is_empty(), "`{}` gave no error\nstdout:\n{}", self.command, self.stdout);
+        ensure!(!text.contains('\n'), "`{}`: expected one sentence, found:\n{text}", self.command);
         Ok(text)
     }
 }
@@ -135,13 +135,22 @@ impl Hotctl {
     }
 }
 
-/// Runs a command to its end, within [`DEADLINE`].
-pub(crate) fn run(mut command: Command) -> Result<Output> {
-    let arguments = command
-        .get_args()
-        .map(|argument| argument.to_string_lossy().into_owned())
-        .collect::<Vec<_>>()
-        .join(" ");
+/// Runs a command to its end.
+///
+/// # Errors
+/// When it can't be started or takes more than two minutes.
+pub fn run(command: Command) -> Result<Output> {
+    run_for(command, DEADLINE)
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// When it can't be started or takes longer than that.
+pub fn run_for(mut command: Command, deadline: Duration) -> Result<Output> {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words.map(OsStr::to_string_lossy).collect();
+    let line = words.join(" ");
     let start = Instant::now();
     let mut child = command
         .stdin(Stdio::null())
@@ -153,15 +162,12 @@ pub(crate) fn run(mut command: Command) -> Result<Output> {
     let stderr = read_all(child.stderr.take().context("standard error is a pipe")?);
     let mut texts = Vec::new();
     for pipe in [stdout, stderr] {
-        match pipe.recv_timeout((start + DEADLINE).saturating_duration_since(Instant::now())) {
+        match pipe.recv_timeout((start + deadline).saturating_duration_since(Instant::now())) {
             Ok(text) => texts.push(text),
             Err(RecvTimeoutError::Timeout) => {
                 child.kill().context("ending a program that hangs")?;
                 child.wait().context("waiting for a child")?;
-                bail!(
-                    "`{} {arguments}` still ran after {DEADLINE:?}",
-                    command.get_program().to_string_lossy()
-                );
+                bail!("`{line}` still ran after {deadline:?}");
             }
             Err(RecvTimeoutError::Disconnected) => return Err(anyhow!("the reader of a pipe is gone")),
         }
@@ -169,7 +175,7 @@ pub(crate) fn run(mut command: Command) -> Result<Output> {
     let code = code(child.wait().context("waiting for a child")?);
     let stderr = texts.pop().unwrap_or_default();
     let stdout = texts.pop().unwrap_or_default();
-    Ok(Output { code, stdout, stderr, took: start.elapsed(), arguments })
+    Ok(Output { code, stdout, stderr, took: start.elapsed(), command: line })
 }
 
 /// The exit code as a shell tells it.

@@ -25,11 +25,11 @@ mod upload;
 
 pub use binaries::Binaries;
 pub use follow::Follow;
-pub use hotctl::{Hotctl, Output};
+pub use hotctl::{BUILD, Hotctl, Output, run, run_for};
 pub use http::{Reply, Request, exchange, get, raw};
 pub use keys::Key;
 pub use load::{Counts, Failure, Load, LoadOptions, Pace, Window};
-pub use modules::{Module, built, example, has_cpp, panics};
+pub use modules::{Module, built, example, has_cpp, panics, target};
 pub use node::{Events, Node, NodeOptions, Refusal, WAIT};
 pub use process::Process;
 pub use service::Service;

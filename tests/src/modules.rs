@@ -201,7 +201,10 @@ fn modules() -> Result<PathBuf> {
 }
 
 /// The folder of all that is built.
-fn target() -> Result<PathBuf> {
+///
+/// # Errors
+/// When the running program lies in none.
+pub fn target() -> Result<PathBuf> {
     let profile = Binaries::profile()?;
     Ok(profile.parent().with_context(|| format!("{} is in no folder", profile.display()))?.to_owned())
 }

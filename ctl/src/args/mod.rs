@@ -55,6 +55,7 @@ pub(crate) enum Command {
     Events(commands::events::Args),
     Logs(commands::logs::Args),
     Metrics(commands::metrics::Args),
+    New(commands::new::Args),
     Inspect(commands::inspect::Args),
     Sign(commands::sign::Args),
     Verify(commands::verify::Args),

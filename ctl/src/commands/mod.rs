@@ -8,6 +8,7 @@ pub(crate) mod history;
 pub(crate) mod inspect;
 pub(crate) mod logs;
 pub(crate) mod metrics;
+pub(crate) mod new;
 pub(crate) mod nodes;
 pub(crate) mod pause;
 pub(crate) mod plan;
@@ -74,6 +75,7 @@ pub(crate) async fn run(command: Command, context: &mut Context<'_>) -> Result<E
         Command::Events(args) => events::run(args, context).await,
         Command::Logs(args) => logs::run(args, context).await,
         Command::Metrics(args) => metrics::run(args, context).await,
+        Command::New(args) => new::run(&args, context),
         Command::Inspect(args) => inspect::run(&args, context),
         Command::Sign(args) => sign::run(&args, context),
         Command::Verify(args) => verify::run(&args, context),
