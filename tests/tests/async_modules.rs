@@ -18,25 +18,9 @@ const WAITING: usize = 300;
 #[test]
 fn the_axum_application_passes_its_checks_as_a_module() -> Result<()> {
     let node = Node::start()?;
-    let config = node.scratch().join("config.toml");
-    std::fs::write(&config, format!("token = {:?}\n", checks::TOKEN))?;
-    let config = config.to_str().context("a path in UTF-8")?;
-    node.push(&built("libaxum_app.so")?, &["--config", config])?.expect(0)?;
-    checks::all(node.http());
-    node.stop()
-}
-
-#[test]
-fn a_config_that_it_does_not_take_fails_the_push_with_its_words() -> Result<()> {
-    let node = Node::start()?;
-    let config = node.scratch().join("config.toml");
-    std::fs::write(&config, "token = 7\n")?;
-    let config = config.to_str().context("a path in UTF-8")?;
-    let pushed = node.push(&built("libaxum_app.so")?, &["--config", config])?;
-    assert_ne!(pushed.code, 0);
-    let said = format!("{}{}", pushed.stdout, pushed.stderr);
-    let words = "the config's key `token`: invalid type: integer `7`, expected a string (line 1)";
-    ensure!(said.contains(words), "{said}");
+    node.push(&built("libaxum_app.so")?, &[])?.expect(0)?;
+    // A push carries no config in this version, so it runs without a token; its own tests try one as a module.
+    checks::all(node.http(), false);
     node.stop()
 }
 
