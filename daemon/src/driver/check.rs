@@ -128,7 +128,7 @@ fn choose(
     };
     let Some(found) = found else {
         return Err(nothing(match to {
-            To::Preceding => format!("release {stable} is the only one that was stable"),
+            To::Preceding => format!("nothing else was stable before release {stable}"),
             To::Release(wanted) => {
                 format!("release {wanted} was not stable before release {stable}, or was taken back")
             }

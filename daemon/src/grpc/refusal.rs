@@ -51,7 +51,7 @@ pub(super) fn driver_refused(refusal: Refusal) -> Status {
             Code::FailedPrecondition,
             "nothing_to_return_to",
             "to",
-            "`hotctl history` shows what was stable.",
+            "`hotctl history` shows what was stable; to have a later version again, push it again.",
         ),
         Refusal::TooLate { .. } => {
             (Code::FailedPrecondition, "too_late", "rollout", "`hotctl status` says where it is.")
