@@ -184,6 +184,10 @@ impl TrustFiles {
             }
             Err(error) => {
                 tracing::error!(error = %crate::describe(&error), "the signers can't be taken over");
+                // What is revoked counts at once, whatever is wrong with the file of signers.
+                if let Ok(revoked) = self.config.load_revoked() {
+                    read.trust = Arc::new(Trust { revoked, ..(*read.trust).clone() });
+                }
                 Some(Frozen::new(&error, SystemTime::now()))
             }
         };
@@ -339,6 +343,10 @@ mod tests {
         assert!(is_revoked() && edited.files.admitting().is_err());
         replace("");
         assert!(!is_revoked() && edited.files.admitting().is_ok());
+        edited.replace("ada no key\n");
+        assert!(edited.files.admitting().is_err() && !is_revoked());
+        replace(public);
+        assert!(is_revoked() && edited.files.admitting().is_err(), "while the signers have a mistake, too");
     }
 
     #[tokio::test]

@@ -110,7 +110,8 @@ impl Trust {
         Ok(AllowedSigners::parse(&text, path)?)
     }
 
-    fn load_revoked(&self) -> Result<Revoked, TrustError> {
+    /// The file of revoked keys alone.
+    pub(crate) fn load_revoked(&self) -> Result<Revoked, TrustError> {
         let Some(path) = &self.revoked else { return Ok(Revoked::default()) };
         let bytes = read_bytes_bounded(path, MAX_REVOKED as u64)
             .map_err(|source| TrustError::ReadRevoked { path: path.clone(), source })?;
