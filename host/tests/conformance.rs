@@ -1,6 +1,6 @@
-//! The contract from the module's side, through the real binary: modules in C and in Rust that use every function in every
-//! order that it may, and others in orders and with arguments that it may not. Each module says of each of its steps how it
-//! was answered; here is the gateway that they need for that.
+//! The contract from the module's side, through the real binary: a module in C that uses every function in every order
+//! that it may, and another in orders and with arguments that it may not. Each says of each of its steps how it was
+//! answered; here is the gateway that they need for that.
 //!
 //! All of it runs once more under valgrind, whose errors fail the test: what is refused is refused without reading or
 //! writing what it should not.

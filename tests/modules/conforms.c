@@ -1,6 +1,6 @@
 /*
  * Uses every function of the contract in every order that it may, and reports of each step how it was answered. The path
- * chooses what; host/tests/conformance.rs plays the gateway to it, and its sibling in Rust does the same.
+ * chooses what; host/tests/conformance.rs plays the gateway to it.
  */
 #include "steps.h"
 

@@ -1,6 +1,6 @@
 /*
  * Uses the contract in every order and with every argument that it may not, and reports of each step how it was answered:
- * refused with the status that docs/abi.md names, never worse. Its sibling in Rust does the same.
+ * refused with the status that docs/abi.md names, never worse.
  */
 #include "steps.h"
 
