@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toml::{Table, Value};
+use toml_parser::lexer::TokenKind;
 
 use crate::refusal::{Refusal, quoted, similar};
 use crate::{ModuleName, Route, Version};
@@ -17,9 +18,12 @@ use crate::{ModuleName, Route, Version};
 /// author's own. Parsing a text takes some eight times its size.
 pub const MAX_METADATA: usize = 16 * 1024;
 
-/// Most tokens of TOML in it (a word, a sign, a comment, a run of spaces): the longest lists need about 600. A token can
-/// become a table of its own, which takes hundreds of bytes, so this bounds the memory that parsing takes.
+/// Most tokens of TOML in it (a word, a sign, a comment, a run of spaces): the longest lists need about 600. Each may
+/// become some hundred bytes of a tree, so this bounds the memory that parsing takes.
 const MAX_TOKENS: usize = 1024;
+
+/// Most of them that begin a table or a list, dots in keys too: format 1 needs three. Each takes more than 1 KiB.
+const MAX_TABLES: usize = 256;
 
 /// Most entries of `routes` and of `requires`.
 pub const MAX_ENTRIES: usize = 64;
@@ -79,6 +83,8 @@ pub enum MetadataError {
     },
     /// More than 1024 tokens of TOML.
     TooManyTokens,
+    /// More than 256 tables and lists, dots in keys included.
+    TooManyTables,
     /// Not UTF-8.
     NotText {
         /// How many bytes at the start are.
@@ -137,6 +143,13 @@ impl MetadataError {
                 format!("at most {MAX_TOKENS}"),
                 "move what is not about deployment out of the note",
             ),
+            Self::TooManyTables => Refusal::new(
+                "metadata.too_many_tables",
+                "metadata",
+                format!("more than {MAX_TABLES} tables and lists"),
+                format!("at most {MAX_TABLES}, dots in keys included"),
+                "move what is not about deployment out of the note",
+            ),
             Self::NotText { valid_up_to } => Refusal::new(
                 "metadata.not_text",
                 "metadata",
@@ -186,9 +199,7 @@ impl Metadata {
         }
         let text = std::str::from_utf8(bytes)
             .map_err(|error| MetadataError::NotText { valid_up_to: error.valid_up_to() })?;
-        if toml_parser::Source::new(text).lex().nth(MAX_TOKENS).is_some() {
-            return Err(MetadataError::TooManyTokens);
-        }
+        bounded(text)?;
         let table: Table = text.parse().map_err(|error: toml::de::Error| MetadataError::Syntax {
             line: error.span().map_or(1, |span| line_of(text, span.start)),
             message: error.message().replace('\n', " "),
@@ -212,6 +223,22 @@ impl Metadata {
             state: table.get("state").map(state).transpose()?,
         })
     }
+}
+
+/// Refuses a text that would take much memory to parse, before it is parsed.
+fn bounded(text: &str) -> Result<(), MetadataError> {
+    let (mut tokens, mut tables) = (0, 0);
+    for token in toml_parser::Source::new(text).lex() {
+        tokens += 1;
+        tables += usize::from(matches!(
+            token.kind(),
+            TokenKind::Dot | TokenKind::LeftSquareBracket | TokenKind::LeftCurlyBracket
+        ));
+        if tokens > MAX_TOKENS {
+            return Err(MetadataError::TooManyTokens);
+        }
+    }
+    if tables > MAX_TABLES { Err(MetadataError::TooManyTables) } else { Ok(()) }
 }
 
 impl fmt::Display for Requirement {
