@@ -101,6 +101,7 @@ impl Node {
             cluster: Local::new(name, agent.clone(), ledger.clone()),
             policy: config.policy.clone(),
             agent: agent.clone(),
+            trust: trust.clone(),
             journal: journal.clone(),
         };
         let (driver, driving) = Driver::start(parts, reports, stopped.clone()).await;

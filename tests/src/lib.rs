@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod binaries;
+mod calls;
 mod daemon;
 mod follow;
 mod hotctl;
@@ -21,9 +22,9 @@ mod process;
 mod service;
 mod status;
 mod store;
-mod upload;
 
 pub use binaries::Binaries;
+pub use calls::{start, upload_refused};
 pub use follow::Follow;
 pub use hotctl::{BUILD, Hotctl, Output, run, run_for};
 pub use http::{Reply, Request, exchange, get, raw};
@@ -35,4 +36,3 @@ pub use process::Process;
 pub use service::Service;
 pub use status::{Ended, Event, Instance, ModuleNode, ModuleStatus, Release, Rollback, Rollout, Status};
 pub use store::{StoredArtifact, sha256};
-pub use upload::upload_refused;

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use hot_proto::v1::StartResponse;
 use hot_tests::{Key, Module, Node, Output};
 use serde_json::Value;
 
@@ -130,5 +131,35 @@ fn an_expired_key_blocks_pushes_and_neither_boot_nor_rollback() -> Result<()> {
     case.node.kill_all()?;
     case.node.start_again()?;
     assert_eq!(case.serves()?, "probe 1.0.0\n");
+    case.node.stop()
+}
+
+#[test]
+fn a_version_from_before_a_slip_in_the_signers_begins_no_rollout() -> Result<()> {
+    let case = Case::new()?;
+    case.push("1.0.0")?.expect(0)?;
+    let start = |request: &str| hot_tests::start(&case.node, "probe", "1.0.0", request);
+    let begun = start("before")?.map_err(|error| anyhow::anyhow!("{error:?}"))?;
+    assert!(!begun.already_started);
+
+    let signers = case.node.data_dir().join("allowed_signers");
+    let good = fs::read_to_string(&signers)?;
+    let replace = |text: &str| -> Result<()> {
+        let fresh = case.node.scratch().join("fresh");
+        fs::write(&fresh, text)?;
+        Ok(fs::rename(fresh, &signers)?)
+    };
+    replace(&good.replace("namespaces", "namespace"))?;
+    let refused = start("after")?.err().context("a rollout has begun while trust is frozen")?;
+    assert_eq!((refused.code.as_str(), refused.field.as_str()), ("trust.frozen", "allowed_signers"));
+    assert!(refused.found.contains(&format!("{}:", signers.display())), "{refused:?}");
+    // What had begun is that caller's all the same.
+    let again = start("before")?.map_err(|error| anyhow::anyhow!("{error:?}"))?;
+    let id = |of: &StartResponse| of.rollout.as_ref().map(|rollout| rollout.id.clone());
+    assert!(again.already_started && id(&again).is_some() && id(&again) == id(&begun), "{again:?}");
+
+    replace(&good)?;
+    let begun = start("after")?.map_err(|error| anyhow::anyhow!("{error:?}"))?;
+    assert!(!begun.already_started);
     case.node.stop()
 }

@@ -86,7 +86,7 @@ impl Actor {
                 return drop(reply.send(Err(refusal)));
             }
         }
-        if let Err(refusal) = check(&self.parts.ledger, &self.tried(), &new.pushes) {
+        if let Err(refusal) = self.admit(&new.pushes).await {
             return drop(reply.send(Err(refusal)));
         }
         let modules = new.pushes.iter().map(|push| Module(push.module.to_string())).collect();
@@ -178,8 +178,8 @@ impl Actor {
     }
 
     async fn begin_now(&mut self, new: NewRollout, id: RolloutId) -> Result<RolloutId, Refusal> {
-        // Again: a version may have gone, or a route been taken, while it waited.
-        check(&self.parts.ledger, &self.tried(), &new.pushes)?;
+        // Again: while it waited, trust may have been frozen, a version have gone, or a route been taken.
+        self.admit(&new.pushes).await?;
         let mut moves = BTreeMap::new();
         for push in &new.pushes {
             let candidate = self.release(push, &new).await?;
@@ -200,6 +200,14 @@ impl Actor {
         self.running.insert(id.clone(), record);
         drop(self.catch_up(&id).await);
         Ok(id)
+    }
+
+    /// Whether these pushes may begin. A version that was uploaded before is new all the same: as long as who may sign
+    /// is not known, nothing tries it.
+    async fn admit(&self, pushes: &[Push]) -> Result<(), Refusal> {
+        let trust = self.parts.trust.clone();
+        crate::blocking(move || trust.admitting()).await.map_err(Refusal::Frozen)?;
+        check(&self.parts.ledger, &self.tried(), pushes)
     }
 
     async fn go_back_now(

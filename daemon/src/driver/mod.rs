@@ -35,6 +35,7 @@ use crate::agent::{Agent, Flip};
 use crate::cluster::Local;
 use crate::journal::Journal;
 use crate::ledger::Ledger;
+use crate::trust::TrustFiles;
 
 /// Calls that may wait for the driver's task. More callers than this wait for a place.
 const WAITING_CALLS: usize = 64;
@@ -52,6 +53,8 @@ pub struct Parts {
     pub policy: Policy,
     /// This node's agent: for what must not wait for the cluster.
     pub agent: Agent,
+    /// Whose modules may be let in: asked before a rollout begins.
+    pub trust: TrustFiles,
     /// Where people read what happened.
     pub journal: Journal,
 }

@@ -1,7 +1,11 @@
 //! Why a call to the driver is not done. Which status that is, is decided in `grpc/status` and its neighbours.
 
+use std::sync::Arc;
+
 use hot_artifact::{ModuleName, Sha256, Version};
 use hot_rollout::{ReleaseNumber, RolloutId};
+
+use crate::trust::Frozen;
 
 /// Why a call to the driver changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +28,9 @@ pub(crate) enum Refusal {
     /// Another module has one of its routes.
     #[error("{0}")]
     Route(#[from] crate::gateway::Conflict),
+    /// Who may sign is not known now.
+    #[error("{0}")]
+    Frozen(Arc<Frozen>),
     /// The same request name was used for something else.
     #[error("request id {0} was used for another rollout")]
     RequestReused(String),

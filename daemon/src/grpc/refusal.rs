@@ -17,6 +17,7 @@ pub(super) fn driver_refused(refusal: Refusal) -> Status {
         Refusal::NoVersion { .. } => {
             return not_found("version", sentence, "Push its file; `hotctl versions` lists what is stored.");
         }
+        Refusal::Frozen(frozen) => return trust_frozen(frozen),
         Refusal::NoRollout(_) | Refusal::NothingRuns(_) => {
             (Code::FailedPrecondition, "no_rollout", "rollout", "`hotctl history` shows what was.")
         }
