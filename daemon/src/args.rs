@@ -69,6 +69,7 @@ impl Args {
     /// When the file can't be read or has mistakes, or `--dev` is asked for something that it does not do.
     pub fn config(&self) -> Result<Config, ArgsError> {
         match &self.config {
+            Some(path) if self.check => Ok(Config::check(path)?),
             Some(path) => Ok(Config::load(path)?),
             None => {
                 let data_dir = match &self.data_dir {

@@ -8,6 +8,7 @@ use clap::Parser as _;
 use hotd::args::Args;
 use hotd::config::Config;
 use hotd::node::Node;
+use hotd::trust::Untrusted;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The config or the arguments are wrong, as clap itself says it.
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     });
     match served {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Untrusted>() => complain(&error, USAGE),
         Err(error) => complain(&error, 1),
     }
 }

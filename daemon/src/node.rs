@@ -58,7 +58,8 @@ impl Node {
             Mode::Dev => Some(DevFolder::prepare(&config.data_dir)?),
             Mode::Service => None,
         };
-        // Before the store: a port in use must change nothing.
+        let (own, data_dir) = (config.trust.clone(), config.data_dir.clone());
+        let trust = crate::blocking(move || TrustFiles::open(own, &data_dir)).await?;
         let options = Options {
             keep: config.store.keep,
             max_artifact: config.store.max_artifact,
@@ -67,7 +68,8 @@ impl Node {
         let data_dir = config.data_dir.clone();
         let (store, recovered) = crate::blocking(move || Store::open(&data_dir, options)).await?;
         tell(&recovered);
-        let trust = TrustFiles::open(config.trust.clone())?;
+        let files = trust.clone();
+        crate::blocking(move || files.keep()).await;
         let socket = listen::unix(&config.grpc.socket, if folder.is_some() { 0o600 } else { 0o660 })?;
         let tcp = config.grpc.listen.map(|address| listen::tcp(address, "--grpc")).transpose()?;
         let grpc = tcp.as_ref().map(TcpListener::local_addr).transpose()?;

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use hot_tests::{Binaries, Key, Load, LoadOptions, Module, Process, Service, WAIT};
+use rustix::process::Signal;
 
 /// Two signers, of whom one may sign `probe`.
 struct Signers {
@@ -150,5 +151,61 @@ fn a_mistake_in_the_signers_shows_and_lets_nothing_new_in() -> Result<()> {
     push("1.2.0")?.expect(0)?;
     let shown = service.hotctl(&["nodes"])?.expect(0)?.stdout;
     assert!(!shown.contains("trust.frozen"), "{shown}");
+    service.stop()
+}
+
+#[test]
+fn a_service_starts_with_a_mistake_in_the_signers_that_it_knew_before() -> Result<()> {
+    let signers = Signers::new()?;
+    let mut service = Service::start(&signers.text, "")?;
+    let key = text(signers.ada.path())?.to_owned();
+    let push = |service: &Service, version: &str| {
+        let file = Module::new("good").version(version).build()?;
+        service.hotctl(&["push", text(&file)?, "--key", &key, "--steps", "100%", "--bake", "1s"])
+    };
+    push(&service, "1.0.0")?.expect(0)?;
+    let copy = service.scratch().join("data/trust/allowed_signers");
+    assert_eq!(fs::read_to_string(&copy)?, signers.text);
+
+    fs::write(service.signers(), signers.text.replace("namespaces", "namespace"))?;
+    let check = Command::new(Binaries::locate()?.hotd())
+        .arg("--config")
+        .arg(service.config())
+        .arg("--check")
+        .output()?;
+    let place = format!("{}:2: ", service.signers().display());
+    assert_eq!(check.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&check.stderr).contains(&place), "{check:?}");
+
+    // As after a power cut: nothing runs that could be taken over.
+    service.terminate()?;
+    for host in service.hosts()? {
+        host.signal(Signal::KILL)?;
+        host.wait_gone(WAIT)?;
+    }
+    service.boot()?;
+    let mut events = service.events()?;
+    let event = events.wait(WAIT, |event| event.kind == "trust.frozen")?;
+    assert!(event.text.contains(&place) && event.text.contains("its copy"), "{}", event.text);
+    service.wait_module("probe", |module| module.instances().any(|instance| instance.state == "ready"))?;
+    serves(&service, "1.0.0")?;
+    let shown = service.hotctl(&["status"])?.expect(0)?.stdout;
+    assert!(shown.contains("trust.frozen: ") && shown.contains(&place), "{shown}");
+    push(&service, "1.1.0")?.expect(4)?;
+
+    fs::write(service.signers(), &signers.text)?;
+    events.wait(WAIT, |event| event.kind == "trust.restored")?;
+    push(&service, "1.1.0")?.expect(0)?;
+    serves(&service, "1.1.0")?;
+
+    // One that has no such copy does not start.
+    service.terminate()?;
+    fs::write(service.signers(), signers.text.replace("namespaces", "namespace"))?;
+    fs::remove_file(&copy)?;
+    let refused = Command::new(Binaries::locate()?.hotd()).arg("--config").arg(service.config()).output()?;
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains(&place), "{refused:?}");
+    fs::write(service.signers(), &signers.text)?;
+    service.boot()?;
     service.stop()
 }

@@ -1,8 +1,8 @@
 //! [`Config`]: everything that can be set, read from TOML once and validated as a whole.
 //!
-//! All mistakes are reported at once, each as `file:line: what was found and what was expected`. Nothing behind this
-//! door checks a value again. It opens no socket and no store; the one file that it reads besides its own is that of
-//! the allowed signers ([`Trust::load`]).
+//! All mistakes are reported at once, each as `file:line: what was found and what was expected`; of a text that is no TOML
+//! the first place alone. Nothing behind this door checks a value again. It opens no socket and no store; the only files
+//! that it reads besides its own are those of trust ([`Trust::load`]).
 
 mod dev;
 mod read;
@@ -23,6 +23,7 @@ use self::sections::Draft;
 use crate::gateway::GatewayConfig;
 
 pub use dev::{Dev, DevError};
+pub(crate) use trust::Reading;
 pub use trust::{Trust, TrustError};
 
 /// Largest config file that is read: a thousand times what one has.
@@ -179,18 +180,22 @@ impl fmt::Display for Mistakes {
 }
 
 impl Config {
-    /// Reads and validates the config file of a service, and the files of trust that it names.
+    /// Reads and validates the config file of a service. What only the files of trust have wrong is not for here: a
+    /// node that knows them from before starts all the same.
+    ///
+    /// # Errors
+    /// When it can't be read, or with everything that is wrong in it and in the files of trust that it names.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let draft = draft(path)?;
+        if draft.mistakes.is_empty() { Ok(draft.config) } else { all_of(draft, path) }
+    }
+
+    /// As [`Self::load`], with the files of trust, which must be good, too.
     ///
     /// # Errors
     /// When it can't be read, or with everything that is wrong in all of them.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = trust::read_bounded(path, MAX_FILE)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        let Draft { config, mut mistakes, trust_lines } = sections::parse(&text, path);
-        if let Some(lines) = trust_lines {
-            mistakes.extend(config.trust.mistakes(path, lines));
-        }
-        Ok(or_mistakes(config, mistakes)?)
+    pub fn check(path: &Path) -> Result<Self, ConfigError> {
+        all_of(draft(path)?, path)
     }
 
     /// Validates the text of the config file at `path`, which is only named in messages.
@@ -209,6 +214,20 @@ impl Config {
     pub fn dev(dev: &Dev) -> Result<Self, DevError> {
         dev::config(dev)
     }
+}
+
+fn draft(path: &Path) -> Result<Draft, ConfigError> {
+    let text = trust::read_bounded(path, MAX_FILE)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    Ok(sections::parse(&text, path))
+}
+
+fn all_of(draft: Draft, path: &Path) -> Result<Config, ConfigError> {
+    let Draft { config, mut mistakes, trust_lines } = draft;
+    if let Some(lines) = trust_lines {
+        mistakes.extend(config.trust.mistakes(path, lines));
+    }
+    Ok(or_mistakes(config, mistakes)?)
 }
 
 fn or_mistakes(config: Config, mistakes: Vec<Mistake>) -> Result<Config, Mistakes> {

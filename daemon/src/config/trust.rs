@@ -54,6 +54,9 @@ pub enum TrustError {
     Revoked(#[from] RevokedError),
 }
 
+/// A file of trust: its bytes, where there is such a file, and what they say.
+pub(crate) type Reading<T> = (Option<Vec<u8>>, T);
+
 /// The lines of the config that name the files of trust, or could.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TrustLines {
@@ -62,6 +65,11 @@ pub(super) struct TrustLines {
 }
 
 impl TrustError {
+    /// Whether the file could not be read at all, which may pass while the file stays as it is.
+    pub(crate) const fn is_unread(&self) -> bool {
+        matches!(self, Self::Read { .. } | Self::ReadRevoked { .. })
+    }
+
     /// The same as mistakes: of the config at the line that names the file, or of that file's own lines.
     fn mistakes(&self, config: &Path, lines: TrustLines) -> Vec<Mistake> {
         let unreadable = |key: &str, line| {
@@ -93,29 +101,32 @@ impl Trust {
     /// # Errors
     /// When one can't be read, or with everything that is wrong in it.
     pub fn load(&self) -> Result<hot_artifact::trust::Trust, TrustError> {
-        let (signers, revoked) = (self.load_signers()?, self.load_revoked()?);
+        let ((_, signers), (_, revoked)) = (self.read_signers()?, self.read_revoked()?);
         Ok(hot_artifact::trust::Trust { signers, revoked, modules: self.modules.clone() })
     }
 
     /// All that is wrong in both files as they are now.
     pub(super) fn mistakes(&self, config: &Path, lines: TrustLines) -> Vec<Mistake> {
-        let errors = self.load_signers().err().into_iter().chain(self.load_revoked().err());
+        let errors = self.read_signers().err().into_iter().chain(self.read_revoked().err());
         errors.flat_map(|error| error.mistakes(config, lines)).collect()
     }
 
-    fn load_signers(&self) -> Result<AllowedSigners, TrustError> {
+    /// The file of allowed signers alone.
+    pub(crate) fn read_signers(&self) -> Result<Reading<AllowedSigners>, TrustError> {
         let path = &self.allowed_signers;
         let text = read_bounded(path, MAX_SIGNERS)
             .map_err(|source| TrustError::Read { path: path.clone(), source })?;
-        Ok(AllowedSigners::parse(&text, path)?)
+        let signers = AllowedSigners::parse(&text, path)?;
+        Ok((Some(text.into_bytes()), signers))
     }
 
     /// The file of revoked keys alone.
-    pub(crate) fn load_revoked(&self) -> Result<Revoked, TrustError> {
-        let Some(path) = &self.revoked else { return Ok(Revoked::default()) };
+    pub(crate) fn read_revoked(&self) -> Result<Reading<Revoked>, TrustError> {
+        let Some(path) = &self.revoked else { return Ok((None, Revoked::default())) };
         let bytes = read_bytes_bounded(path, MAX_REVOKED as u64)
             .map_err(|source| TrustError::ReadRevoked { path: path.clone(), source })?;
-        Ok(Revoked::parse(&bytes, path)?)
+        let revoked = Revoked::parse(&bytes, path)?;
+        Ok((Some(bytes), revoked))
     }
 }
 

@@ -25,6 +25,7 @@ mod spool;
 mod tests;
 
 use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -51,6 +52,18 @@ use self::folder::Folder;
 use self::history::{History, HistoryLimits};
 use self::index::Index;
 use self::spool::{Spool, SpoolLimits};
+
+/// Keeps a small file of another room's own, in a folder of its own below the data folder: whole, mode 0600, and on the
+/// disk when it returns. `None`: removes it as surely.
+pub(crate) fn keep_file(path: &Path, bytes: Option<&[u8]>) -> io::Result<()> {
+    let (disk, folder) = (&RealDisk, disk::parent(path));
+    disk.create_dir(folder)?;
+    disk.sync_dir(disk::parent(folder))?;
+    match bytes {
+        Some(bytes) => disk::replace(disk, path, bytes),
+        None => disk::remove_for_good(disk, path),
+    }
+}
 
 /// Bounds of a store.
 #[derive(Debug, Clone)]
