@@ -42,7 +42,7 @@ pub use machine::{
     Outcome, Phase, PhaseName, Rollout, Sample, Spec, Status, Waiting,
 };
 pub use policy::{Policy, PolicyError, PolicyMistake, PolicySpec, Step};
-pub use reason::{Cause, Reason};
+pub use reason::{Cause, Foreign, Reason};
 pub use snapshot::{DecodeError, FORMAT};
 pub use units::{Millis, Ratio, Share, Time, Weight};
 pub use verdict::{Basis, Missing, Verdict};

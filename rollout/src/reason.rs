@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::figures::Figures;
 use crate::ident::{Module, Node, ReleaseNumber, RolloutId};
@@ -94,6 +95,39 @@ pub enum Cause {
         /// Who.
         by: String,
     },
+    /// Something that a newer version knows.
+    #[serde(untagged)]
+    Foreign(Foreign),
+}
+
+/// What a newer version wrote in the place of a cause or reason that this one knows. It is kept as it is, so that it is
+/// whole again for that version, and holds nothing else up: that something went back is known all the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Value")]
+pub struct Foreign(Value);
+
+/// It is neither a word nor one word with what belongs to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a cause or a reason")]
+pub struct NotForeign;
+
+impl TryFrom<Value> for Foreign {
+    type Error = NotForeign;
+
+    fn try_from(value: Value) -> Result<Self, NotForeign> {
+        let named = value.is_string() || value.as_object().is_some_and(|object| object.len() == 1);
+        if named { Ok(Self(value)) } else { Err(NotForeign) }
+    }
+}
+
+/// Its word, and its text if it has one.
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = self.0.as_object().and_then(|object| object.iter().next());
+        let Some((word, content)) = named else { return f.write_str(self.0.as_str().unwrap_or_default()) };
+        let text = content.get("text").and_then(Value::as_str).unwrap_or_default();
+        write!(f, "{word}{}", Tail(text))
+    }
 }
 
 impl Cause {
@@ -113,6 +147,7 @@ impl Cause {
             Self::Unanswered { .. } => "hung",
             Self::Expired { .. } => "expired",
             Self::ByHand { .. } => "by_hand",
+            Self::Foreign(_) => "unknown",
         }
     }
 
@@ -129,7 +164,8 @@ impl Cause {
             | Self::OverMemory { .. }
             | Self::Errors { .. }
             | Self::Unanswered { .. } => true,
-            Self::Refused { .. } | Self::Expired { .. } | Self::ByHand { .. } => false,
+            // Of what is not known, nothing is held against it.
+            Self::Refused { .. } | Self::Expired { .. } | Self::ByHand { .. } | Self::Foreign(_) => false,
         }
     }
 }
@@ -167,6 +203,7 @@ impl fmt::Display for Cause {
                 write!(f, "had no renewal for {after}, so the node went back by itself")
             }
             Self::ByHand { by } => write!(f, "was taken back on the node itself by {by}"),
+            Self::Foreign(what) => write!(f, "failed in a way that this version does not know ({what})"),
         }
     }
 }
@@ -267,6 +304,9 @@ pub enum Reason {
         /// Who.
         by: String,
     },
+    /// Something that a newer version knows.
+    #[serde(untagged)]
+    Foreign(Foreign),
 }
 
 impl Reason {
@@ -283,6 +323,7 @@ impl Reason {
             Self::Aborted { .. } => "aborted",
             Self::Superseded { .. } => "superseded",
             Self::Rollback { .. } => "rollback",
+            Self::Foreign(_) => "unknown",
         }
     }
 
@@ -298,7 +339,8 @@ impl Reason {
             | Self::Deadline { .. }
             | Self::Aborted { .. }
             | Self::Superseded { .. }
-            | Self::Rollback { .. } => None,
+            | Self::Rollback { .. }
+            | Self::Foreign(_) => None,
         }
     }
 
@@ -329,7 +371,8 @@ impl Reason {
             | Self::Deadline { .. }
             | Self::Aborted { .. }
             | Self::Superseded { .. }
-            | Self::Rollback { .. } => String::new(),
+            | Self::Rollback { .. }
+            | Self::Foreign(_) => String::new(),
         }
     }
 
@@ -343,7 +386,8 @@ impl Reason {
             | Self::Slow { .. }
             | Self::Unanswered { .. }
             | Self::PrepareFailed { .. }
-            | Self::Deadline { .. } => false,
+            | Self::Deadline { .. }
+            | Self::Foreign(_) => false,
         }
     }
 }
@@ -368,6 +412,7 @@ impl fmt::Display for Reason {
             Self::Aborted { by } => write!(f, "aborted by {by}"),
             Self::Superseded { by } => write!(f, "superseded by rollout {by}"),
             Self::Rollback { by } => write!(f, "rollback asked for by {by}"),
+            Self::Foreign(what) => write!(f, "a reason that this version does not know ({what})"),
         }
     }
 }
@@ -461,6 +506,34 @@ mod tests {
             reason.to_string(),
             "greeter release 3: p99 312 ms of 226 requests, stable 4 ms, limit 2.0 times stable"
         );
+    }
+
+    #[test]
+    fn what_a_newer_version_knows_is_read_and_written_again_whole() {
+        for (written, said) in [
+            (r#"{"stuck":{"text":"in a loop","for":7}}"#, "stuck: in a loop"),
+            (r#"{"crashed":{"core":"/x","text":"gone"}}"#, "crashed: gone"),
+            (r#"{"too_hot":{"degrees":90}}"#, "too_hot"),
+            (r#""tired""#, "tired"),
+        ] {
+            let cause: Cause = serde_json::from_str(written).unwrap();
+            assert_eq!(
+                cause.to_string(),
+                format!("failed in a way that this version does not know ({said})")
+            );
+            assert_eq!((cause.code(), cause.blames_release()), ("unknown", false));
+            let written: Value = serde_json::from_str(written).unwrap();
+            assert_eq!(serde_json::to_value(&cause).unwrap(), written);
+            let reason: Reason = serde_json::from_value(written.clone()).unwrap();
+            assert_eq!(reason.to_string(), format!("a reason that this version does not know ({said})"));
+            assert_eq!((reason.code(), reason.blamed(), reason.by_person()), ("unknown", None, false));
+            assert_eq!(serde_json::to_value(&reason).unwrap(), written);
+        }
+        for no_word in ["7", "null", "{}", "[\"crashed\"]", r#"{"a":1,"b":2}"#] {
+            assert!(serde_json::from_str::<Cause>(no_word).is_err(), "{no_word}");
+        }
+        let known = Cause::Crashed { signal: 11, text: String::new() };
+        assert_eq!(serde_json::from_str::<Cause>(&serde_json::to_string(&known).unwrap()).unwrap(), known);
     }
 
     #[test]

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use hot_rollout::{
-    DecodeError, Event, FORMAT, Figures, InstanceState, Latency, Module, Move, Node, Policy, ReleaseNumber,
-    Revision, Rollout, RolloutId, Sample, Spec, Time,
+    Action, Assignment, Cause, DecodeError, Event, FORMAT, Figures, InstanceState, Latency, Module, Move,
+    Node, Outcome, PhaseName, Policy, ReleaseNumber, Revision, Rollout, RolloutId, Sample, Spec, Time,
 };
 
 /// A rollout in the middle of its first step, as format 1 has it. Never change this file: a change of the format gets
@@ -73,6 +73,38 @@ fn a_newer_format_is_named_and_not_guessed_at() {
         other => panic!("{other:?}"),
     }
     assert_eq!(FORMAT, 1);
+}
+
+/// As after a downgrade in the middle of a way back. The reason keeps its content for the version that wrote it.
+#[test]
+fn a_reason_that_only_a_newer_version_knows_does_not_stop_the_way_back() {
+    let mut rollout = baking();
+    let crashed = InstanceState::Failed(Cause::Crashed { signal: 11, text: "ada's".to_owned() });
+    let (node, module) = (Node::from("a"), Module::from("greeter"));
+    let event = Event::Instance {
+        node: node.clone(),
+        module: module.clone(),
+        release: ReleaseNumber(2),
+        state: crashed,
+    };
+    let _actions = rollout.handle(event, Time(1_700_000_002_000));
+    let ours = String::from_utf8(rollout.encode().unwrap()).unwrap();
+    assert!(ours.contains(r#"{"crashed":"#) && ours.contains(r#"{"fast":"#), "{ours}");
+    for (known, foreign) in [(r#"{"crashed":"#, r#"{"haunted":"#), (r#"{"fast":"#, r#"{"sudden":"#)] {
+        let newer = ours.replace(known, foreign);
+        let mut rollout = Rollout::decode(newer.as_bytes()).unwrap();
+        let content = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).unwrap();
+        assert_eq!(content(&rollout.encode().unwrap()), content(newer.as_bytes()));
+        let given = rollout.resume(Time(1_700_000_003_000)).into_iter().find_map(|action| match action {
+            Action::Assign { assignment, .. } => Some(assignment),
+            _ => None,
+        });
+        assert_eq!(rollout.phase_name(), PhaseName::RollingBack);
+        let Assignment { candidate: None, revision, .. } = given.unwrap() else { panic!("{rollout:?}") };
+        let applied = Event::Applied { node: node.clone(), module: module.clone(), revision };
+        let _actions = rollout.handle(applied, Time(1_700_000_004_000));
+        assert!(matches!(rollout.outcome(), Some(Outcome::RolledBack { .. })), "{:?}", rollout.outcome());
+    }
 }
 
 #[test]

@@ -118,6 +118,7 @@ fn is_slow(reason: &Reason) -> bool {
         | Reason::Deadline { .. }
         | Reason::Aborted { .. }
         | Reason::Superseded { .. }
-        | Reason::Rollback { .. } => false,
+        | Reason::Rollback { .. }
+        | Reason::Foreign(_) => false,
     }
 }
