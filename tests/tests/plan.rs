@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use hot_tests::{Module, Node, WAIT};
+use hot_tests::{Key, Module, Node, WAIT};
 use serde_json::Value;
 
 fn text(path: &Path) -> Result<&str> {
@@ -116,6 +116,19 @@ fn every_reason_is_told_at_once_and_before_any_byte() -> Result<()> {
     let policy = node.push(&good, &["--bake", "2h"])?.expect(4)?;
     assert!(policy.sentence()?.contains("deadline"), "{}", policy.stderr);
     is_unknown(&node, "two")?;
+    node.stop()
+}
+
+/// As `ssh-keygen` signs it, unless told otherwise.
+#[test]
+fn what_the_node_has_needs_no_signature_again_whatever_that_is_over() -> Result<()> {
+    let node = Node::start()?;
+    let (file, signature) = (Module::new("good").build()?, node.scratch().join("signature"));
+    Key::at(node.data_dir().join("dev-key")).sign("hot-module", &file, &signature)?;
+    node.push(&file, &["--signature", text(&signature)?])?.expect(0)?;
+    let same = plan(&node, &file, &["--no-sign"], 0)?;
+    assert_eq!(codes(&same), [""; 0], "{same}");
+    assert_eq!(same["modules"][0]["files"][0]["principal"], "dev");
     node.stop()
 }
 

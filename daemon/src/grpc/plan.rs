@@ -6,7 +6,8 @@ use std::time::SystemTime;
 use hot_artifact::signature::{FileHashes, Hash, Signature};
 use hot_artifact::trust::{JudgeError, Validity};
 use hot_artifact::{
-    Entry, Inspection, MAX_METADATA, Metadata, ModuleName, NeededLibrary, Sha256, Target, VerifyError,
+    Entry, FileReader, Inspection, MAX_METADATA, Metadata, ModuleName, NeededLibrary, Sha256, Target,
+    VerifyError,
 };
 use hot_proto::v1::{self, plan_service_server::PlanService};
 use tonic::{Request, Response, Status};
@@ -15,7 +16,7 @@ use super::artifacts::MAX_SIGNATURE;
 use super::policy::overridden;
 use super::refusal::{commit_refused, driver_refused, not_accepted, trust_frozen};
 use super::rollouts::{MAX_MODULES, several_modules};
-use super::status::invalid;
+use super::status::{internal, invalid};
 use super::{Api, convert};
 use crate::driver::{Planned, Thought};
 
@@ -48,7 +49,9 @@ impl PlanService for Plans {
 /// A file as a caller describes it.
 #[derive(Debug)]
 struct File {
-    hashes: FileHashes,
+    digest: Sha256,
+    /// Where the caller says it, because its signature is over it.
+    sha512: Option<[u8; 64]>,
     size: u64,
     target: Target,
     /// Its text, and what that says.
@@ -61,7 +64,7 @@ struct File {
 impl File {
     fn parse(file: v1::PlannedFile) -> Result<Self, Status> {
         let v1::PlannedFile { digest, sha512, size, target, metadata, signature, needed, entry_abi } = file;
-        let sha256: Sha256 = digest
+        let digest: Sha256 = digest
             .parse()
             .map_err(|_no_digest| invalid("files.digest", &digest, "64 lower-case hexadecimal digits"))?;
         let target = target
@@ -82,9 +85,8 @@ impl File {
         let over_sha512 =
             Signature::parse(&signature).is_ok_and(|signature| signature.hash() == Hash::Sha512);
         let sha512 = match (parse_sha512(&sha512), over_sha512) {
-            (Some(hash), _) => hash,
-            // No signature looks at it.
-            (None, false) if sha512.is_empty() => [0; 64],
+            (Some(hash), _) => Some(hash),
+            (None, false) if sha512.is_empty() => None,
             (None, _) => {
                 let expected = "128 lower-case hexadecimal digits, which the signature is over";
                 return Err(invalid("files.sha512", format!("`{}`", sha512.escape_debug()), expected));
@@ -93,7 +95,8 @@ impl File {
         let parsed = Metadata::parse(metadata.as_bytes());
         let library = |of: v1::NeededLibrary| NeededLibrary { name: of.name, versions: of.versions };
         Ok(Self {
-            hashes: FileHashes { sha256, sha512 },
+            digest,
+            sha512,
             size,
             target,
             metadata: (metadata, parsed),
@@ -108,7 +111,7 @@ impl File {
         Inspection {
             metadata: metadata.clone(),
             metadata_text: self.metadata.0.clone(),
-            digest: self.hashes.sha256,
+            digest: self.digest,
             size: self.size,
             target: self.target,
             needed: self.needed.clone(),
@@ -175,7 +178,7 @@ fn plan(api: &Api, files: &[File], policy: v1::PolicyOverrides) -> Result<v1::Pl
 /// Everything against one file, whatever else is pushed with it, and what the node has of it.
 fn judge(api: &Api, index: u32, file: &File) -> (v1::PlannedUpload, Vec<Status>) {
     let mut against = Vec::new();
-    let digest = file.hashes.sha256;
+    let digest = file.digest;
     let stored = api.ledger.store().artifact(&digest);
     let mut upload = v1::PlannedUpload { file: index, present: stored.is_some(), principal: String::new() };
     if file.size > api.max_artifact {
@@ -196,12 +199,16 @@ fn judge(api: &Api, index: u32, file: &File) -> (v1::PlannedUpload, Vec<Status>)
             Some(stored) if file.signature.is_empty() => stored.signature.as_bytes(),
             _ => &file.signature,
         };
-        match trust.judge(armoured, &file.hashes, &metadata.name, Validity::At(SystemTime::now())) {
+        let hashes = match hashes(api, file, armoured) {
+            Ok(hashes) => hashes,
+            Err(status) => return (upload, vec![status]),
+        };
+        match trust.judge(armoured, &hashes, &metadata.name, Validity::At(SystemTime::now())) {
             Ok(signed) => upload.principal = signed.principal,
             Err(error) => against.push(not_accepted(&match error {
                 JudgeError::Signature(error) => VerifyError::Signature(error),
                 JudgeError::Signer(error) => VerifyError::Signer(error),
-                error => return (upload, vec![super::status::internal(&error)]),
+                error => return (upload, vec![internal(&error)]),
             })),
         }
     }
@@ -211,6 +218,22 @@ fn judge(api: &Api, index: u32, file: &File) -> (v1::PlannedUpload, Vec<Status>)
         against.push(commit_refused(error));
     }
     (upload, against)
+}
+
+/// What the signature of a file can be over. The one that the node has may be over another hash than the caller's, who
+/// need not know that: then it is made of the stored bytes.
+fn hashes(api: &Api, file: &File, armoured: &[u8]) -> Result<FileHashes, Status> {
+    let over = Signature::parse(armoured).map(|signature| signature.hash());
+    match file.sha512 {
+        None if over == Ok(Hash::Sha512) => {
+            let (stored, _) =
+                api.ledger.store().open_artifact(&file.digest).map_err(|error| internal(&error))?;
+            let hashes = FileReader::new(stored).and_then(|reader| FileHashes::of(&reader));
+            hashes.map_err(|error| internal(&error))
+        }
+        // Nothing looks at it.
+        sha512 => Ok(FileHashes { sha256: file.digest, sha512: sha512.unwrap_or([0; 64]) }),
+    }
 }
 
 /// The modules of the files whose metadata can be read, and which files are each's.
@@ -227,7 +250,7 @@ fn thoughts(files: &[File]) -> Result<(Vec<Thought>, Vec<Vec<usize>>), Status> {
             let found = format!("{} {} and {}", metadata.name, thought.version, metadata.version);
             return Err(invalid("files", found, "one version of a module"));
         }
-        if thought.digests.insert(file.target, file.hashes.sha256).is_some() {
+        if thought.digests.insert(file.target, file.digest).is_some() {
             let found = format!("{} {} for {} twice", metadata.name, metadata.version, file.target);
             return Err(invalid("files", found, "one file for each target"));
         }
