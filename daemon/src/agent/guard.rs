@@ -25,6 +25,7 @@ impl Agent {
     fn tick(&self) {
         let mut slots = self.lock();
         let modules: Vec<Module> = slots.keys().cloned().collect();
+        let unkept = slots.iter().filter(|(_, slot)| slot.unkept).map(|(module, _)| module.clone()).collect();
         for module in modules {
             self.take_back_if_due(&mut slots, &module);
             let Some(slot) = slots.get_mut(&module) else { continue };
@@ -41,6 +42,7 @@ impl Agent {
             }
         }
         drop(slots);
+        self.keep_again(unkept);
         self.shared.note_change();
     }
 

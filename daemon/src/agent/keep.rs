@@ -6,24 +6,43 @@ use hot_rollout::{Assignment, Direction, Module};
 
 use super::Agent;
 use super::orders::Orders;
-use crate::ledger::LedgerError;
+use super::slot::Slot;
+use crate::ledger::{LedgerError, Obeyed};
 
 impl Agent {
     /// Writes down what the node obeys of `module` when this is its turn. Nothing of a module that is forgotten.
     pub(super) async fn keep(&self, module: &Module, direction: Direction) -> Result<(), LedgerError> {
         let _in_order = self.shared.keeping.lock().await;
-        let obeyed = self.slots(|slots| slots.get(module)?.orders.obeyed());
+        let obeyed = self.lock().get_mut(module).and_then(Slot::to_keep);
         let Some(obeyed) = obeyed else { return Ok(()) };
-        let ledger = self.shared.parts.ledger.clone();
-        crate::blocking(move || ledger.obey(&obeyed, direction)).await
+        self.write(obeyed, direction).await
     }
 
-    /// As [`Agent::keep`], by and by: what is in effect already.
+    /// As [`Agent::keep`], by and by: what is in effect already. Where it can't be written, the clock tries again.
     pub(super) fn keep_later(&self, module: &Module) {
         let (agent, module) = (self.clone(), module.clone());
         self.shared.tasks.spawn(async move {
             if let Err(error) = agent.keep(&module, Direction::TowardStable).await {
-                tracing::error!(error = %crate::describe(&error), "what is in effect is not on disk");
+                tracing::error!(%module, error = %crate::describe(&error), "what is in effect is not on disk yet");
+            }
+        });
+    }
+
+    /// Tries again what could not be written of these modules, unless something is being written right now: a disk that
+    /// hangs must not gather tries.
+    pub(super) fn keep_again(&self, modules: Vec<Module>) {
+        if modules.is_empty() || self.shared.keeping.try_lock().is_err() {
+            return;
+        }
+        let agent = self.clone();
+        self.shared.tasks.spawn(async move {
+            for module in modules {
+                match agent.keep(&module, Direction::TowardStable).await {
+                    Ok(()) => tracing::info!(%module, "what is in effect is on disk now"),
+                    Err(error) => {
+                        tracing::debug!(%module, error = %crate::describe(&error), "it still can't be written")
+                    }
+                }
             }
         });
     }
@@ -42,10 +61,18 @@ impl Agent {
             None => Orders::default().with(next, now),
         });
         if let Some(next) = next {
-            let ledger = self.shared.parts.ledger.clone();
-            crate::blocking(move || ledger.obey(&next, direction)).await?;
+            self.write(next, direction).await?;
         }
         self.accept(assignment);
+        Ok(())
+    }
+
+    async fn write(&self, obeyed: Obeyed, direction: Direction) -> Result<(), LedgerError> {
+        let (ledger, written) = (self.shared.parts.ledger.clone(), obeyed.clone());
+        crate::blocking(move || ledger.obey(&written, direction)).await?;
+        if let Some(slot) = self.lock().get_mut(&obeyed.assignment.module) {
+            slot.kept(&obeyed);
+        }
         Ok(())
     }
 }

@@ -13,6 +13,7 @@ use super::orders::Orders;
 use super::plan::{Plan, Serving, Stage, plan};
 use super::resting::Resting;
 use crate::gateway::Counters;
+use crate::ledger::Obeyed;
 use crate::supervisor::{Instance, InstanceId, Line};
 
 /// Ended instances that are remembered for `status` and `logs`, for each module.
@@ -70,6 +71,8 @@ pub(crate) struct Slot {
     pub(super) former: VecDeque<Run>,
     pub(super) resting: Resting,
     pub(super) baseline: Option<Baseline>,
+    /// What it obeys is not on disk as it is.
+    pub(super) unkept: bool,
 }
 
 impl Slot {
@@ -90,6 +93,20 @@ impl Slot {
         let (from, to) = self.orders.turn_back(to, by, ready, now)?;
         let from_instance = self.run_of(from).map(|run| run.id);
         Some(Flip { from, from_instance, to, at: now })
+    }
+
+    /// What is to be written down now. Until [`Slot::kept`] says so, it is not on disk.
+    pub(super) fn to_keep(&mut self) -> Option<Obeyed> {
+        let obeyed = self.orders.obeyed();
+        self.unkept = obeyed.is_some();
+        obeyed
+    }
+
+    /// `written` is on disk: which is all only if nothing has changed meanwhile.
+    pub(super) fn kept(&mut self, written: &Obeyed) {
+        if self.orders.obeyed().as_ref() == Some(written) {
+            self.unkept = false;
+        }
     }
 
     /// Forgets the assignment and all that was known of it; what runs is still to be stopped.
@@ -334,6 +351,21 @@ mod tests {
         assert!(text.ends_with("; release 2 serves until then; the next one is starting"), "{text}");
         slot.runs[0].state = RunState::Ready;
         assert_eq!(slot.unserved(now), None);
+    }
+
+    #[test]
+    fn only_what_is_current_is_kept() {
+        let mut slot = slot(stable(5, 1));
+        let written = slot.to_keep().unwrap();
+        assert!(slot.unkept, "it is only to be written");
+        assert!(slot.accept(stable(6, 2), Instant::now()));
+        slot.kept(&written);
+        assert!(slot.unkept, "what was written is not what counts");
+        let written = slot.to_keep().unwrap();
+        slot.kept(&written);
+        assert!(!slot.unkept);
+        slot.orders.assignment = None;
+        assert!(slot.to_keep().is_none() && !slot.unkept, "there is nothing to write");
     }
 
     #[test]
