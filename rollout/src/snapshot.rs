@@ -15,9 +15,7 @@ pub const FORMAT: u32 = 1;
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// A newer daemon wrote it. It must not be run by guesswork: leave it paused, nodes go back by their expiry.
-    #[error(
-        "rollout {id} is in format {found}, this version reads format {FORMAT}; upgrade this daemon or abort it"
-    )]
+    #[error("rollout {id} is in format {found}, this version reads format {FORMAT}")]
     UnknownFormat {
         /// Which rollout.
         id: RolloutId,

@@ -9,10 +9,11 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::begin::Waiting;
-use super::record::{Meta, Record};
+use super::record::{Meta, Record, RecordError};
 use super::undone::Undone;
 use super::views::Views;
 use super::{Ask, Order, Parts, Refusal, at, now};
+use crate::journal::Entry;
 
 /// Bytes of all that callers said about one rollout.
 const MAX_MESSAGES: usize = 16 * 1024;
@@ -55,11 +56,19 @@ impl Actor {
                     drop(self.perform(&id, actions).await);
                 }
                 // It stays as it is: its candidate ends by its expiry, and a newer hotd can take it on.
-                Err(error) => {
-                    tracing::error!(rollout = %id, error = %crate::describe(&error), "a rollout is left alone")
-                }
+                Err(error) => self.leave_alone(&id, &error).await,
             }
         }
+    }
+
+    async fn leave_alone(&self, id: &RolloutId, error: &RecordError) {
+        let text = format!(
+            "rollout {id} is left alone, its candidate goes back by its expiry: {}. A hotd that can read it, as a newer \
+             one, goes on with it",
+            crate::describe(error)
+        );
+        let entry = Entry { kind: "rollout.left_alone", rollout: id.to_string(), text, ..Entry::default() };
+        self.parts.journal.write(entry).await;
     }
 
     pub(super) async fn run(
@@ -116,11 +125,11 @@ impl Actor {
         let running = self.running.get_mut(&id).filter(|record| !record.machine.phase().is_final());
         let Some(record) = running else { return Err(Refusal::Over(id)) };
         let again = is_so_already(&command, &record.machine);
-        let actions = record.machine.handle(Event::Command(command), now());
-        let ignored =
-            |action: &Action| matches!(action, Action::Note(Note { kind: NoteKind::Ignored(_), .. }));
-        if actions.iter().any(ignored) {
+        let (actions, ignored) = without_ignored(record.machine.handle(Event::Command(command), now()));
+        if ignored {
             let phase = record.machine.phase_name().to_string();
+            // What was due by the time is to be done, whatever the command meant. It says so itself where it can't be.
+            drop(self.perform(&id, actions).await);
             return if again { Ok(()) } else { Err(Refusal::TooLate { rollout: id, phase }) };
         }
         record.meta.note(&message);
@@ -195,6 +204,15 @@ impl Meta {
     }
 }
 
+/// The actions without the note that a command was ignored, of which its caller hears; and whether there was one.
+fn without_ignored(mut actions: Vec<Action>) -> (Vec<Action>, bool) {
+    let ignored = |action: &Action| matches!(action, Action::Note(Note { kind: NoteKind::Ignored(_), .. }));
+    let all = actions.len();
+    actions.retain(|action| !ignored(action));
+    let ignored = actions.len() < all;
+    (actions, ignored)
+}
+
 /// Whether the command asks for what is so already, which is no error.
 fn is_so_already(command: &Command, machine: &Rollout) -> bool {
     match command {
@@ -232,5 +250,36 @@ fn module_of(event: &Event) -> Option<&Module> {
         | Event::NodeLeft { .. }
         | Event::Command(_)
         | Event::Timeout => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hot_rollout::machine::Spec;
+    use hot_rollout::{Move, Node, Policy, ReleaseNumber, Revision, Time};
+
+    use super::*;
+
+    #[test]
+    fn a_command_that_is_ignored_takes_nothing_along_that_was_due() {
+        let releases = Move { stable: Some(ReleaseNumber(1)), candidate: ReleaseNumber(2) };
+        let spec = Spec {
+            id: "r1".into(),
+            by: "ann".to_owned(),
+            moves: [(Module("greeter".to_owned()), releases)].into(),
+            nodes: [Node("n1".to_owned())].into(),
+            policy: Policy::default(),
+            revision: Revision(0),
+        };
+        let (mut machine, _) = Rollout::start(spec, Time(1));
+        let resume = || Event::Command(Command::Resume { by: "ann".to_owned() });
+        let (actions, ignored) = without_ignored(machine.handle(resume(), Time(2)));
+        assert!(ignored && actions.is_empty(), "nothing is paused, and nothing is due: {actions:?}");
+        let deadline = machine.status().deadline;
+        let (actions, ignored) = without_ignored(machine.handle(resume(), deadline));
+        assert!(ignored && machine.phase().is_final());
+        assert!(actions.iter().any(|action| matches!(action, Action::Finished(_))), "{actions:?}");
+        let pause = Event::Command(Command::Pause { by: "ann".to_owned() });
+        assert!(without_ignored(machine.handle(pause, deadline)).1, "it is over");
     }
 }

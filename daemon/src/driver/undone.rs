@@ -75,7 +75,8 @@ fn overtakes(later: &Action, waiting: &Action) -> bool {
         ) => node == waiting_node && assignment.module == waiting.module,
         (Action::SetStable { module, .. }, Action::SetStable { module: waiting, .. }) => module == waiting,
         (Action::Prepare { node, .. }, Action::Prepare { node: waiting, .. }) => node == waiting,
-        (Action::Renew { .. }, Action::Renew { .. }) => true,
+        // An incomplete one may become done before it was written down that it is incomplete.
+        (Action::Renew { .. }, Action::Renew { .. }) | (Action::Finished(_), Action::Finished(_)) => true,
         _ => false,
     }
 }
@@ -120,6 +121,20 @@ mod tests {
         assert_eq!(undone.take_toward_stable(), [stable(1, Direction::TowardStable)]);
         undone.saved();
         assert_eq!(undone.take_rest(), [note("promoting")], "release 2 does not become stable");
+    }
+
+    #[test]
+    fn an_end_that_was_not_written_down_is_overtaken_by_the_next() {
+        let mut undone = Undone::default();
+        let incomplete = Action::Finished(Outcome::Incomplete { nodes: Default::default() });
+        undone.want(vec![incomplete]);
+        undone.saved();
+        for action in undone.take_rest() {
+            undone.put_back(action);
+        }
+        undone.want(vec![Action::Finished(Outcome::Done)]);
+        undone.saved();
+        assert_eq!(undone.take_rest(), [Action::Finished(Outcome::Done)]);
     }
 
     #[test]
