@@ -40,9 +40,9 @@ impl<'a> Reader<'a> {
         self.mistakes.borrow_mut().push(mistake);
     }
 
-    /// All that was noted, in the order of the file.
-    pub(super) fn into_mistakes(self) -> Vec<Mistake> {
-        let mut mistakes = self.mistakes.into_inner();
+    /// All that was noted since the last call, in the order of the file.
+    pub(super) fn take_mistakes(&self) -> Vec<Mistake> {
+        let mut mistakes = self.mistakes.take();
         mistakes.sort();
         mistakes.dedup();
         mistakes

@@ -32,9 +32,11 @@ pub(super) fn parse(text: &str, path: &Path) -> Draft {
         ["data_dir", "node", "http", "grpc", "trust", "store", "policy", "spawn", "log"];
     let reader = Reader::new(path, text);
     let (document, errors) = DeTable::parse_recoverable(text);
-    for error in errors {
-        reader.mistake(error.span().map_or(0, |span| span.start), error.message().replace('\n', " "));
+    let at = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
+    if let Some(error) = errors.into_iter().min_by_key(at) {
+        reader.mistake(at(&error), error.message().replace('\n', " "));
     }
+    let syntax = reader.take_mistakes();
     let top = Section::top(&reader, document.get_ref(), &TABLES);
     let (trust, trust_lines) = trust(&top);
     let config = Config {
@@ -49,7 +51,12 @@ pub(super) fn parse(text: &str, path: &Path) -> Draft {
         spawn: spawn(&top),
         log: log(&top),
     };
-    Draft { config, mistakes: reader.into_mistakes(), trust_lines }
+    if syntax.is_empty() {
+        Draft { config, mistakes: reader.take_mistakes(), trust_lines }
+    } else {
+        // What is missing or strange in the rest follows from that, as a rule, and so do further errors of the parser.
+        Draft { config, mistakes: syntax, trust_lines: None }
+    }
 }
 
 impl Default for Http {
@@ -153,7 +160,7 @@ fn gateway(section: &Section<'_>, default: GatewayConfig) -> GatewayConfig {
 
 fn grpc(top: &Section<'_>) -> Grpc {
     const LATER: &str = "TCP needs mutual TLS, which this version does not serve yet; remove it and use the Unix \
-                         socket, from elsewhere by `ssh -L PORT:/run/hot/hotd.sock HOST`";
+                         socket, from elsewhere with `ssh -L /tmp/node.sock:/run/hot/hotd.sock HOST`";
     let section = top.section("grpc", "grpc", &["socket", "listen", "tls"]);
     for key in ["listen", "tls"] {
         if section.has(key) {
