@@ -33,7 +33,7 @@ pub fn describe(error: &dyn std::error::Error) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let layer = error.to_string();
-        if !text.ends_with(&layer) {
+        if !text.contains(&layer) {
             text = format!("{text}: {layer}");
         }
         cause = error.source();

@@ -5,8 +5,9 @@
 //! service's `hotd`; a dev node takes them along.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,7 +22,7 @@ use crate::config::{Config, Mode, Spawn};
 use crate::dev::{DevFolder, Record};
 use crate::driver::{Driver, Parts as DriverParts};
 use crate::gateway::Gateway;
-use crate::grpc::listen::{self, Doors};
+use crate::grpc::listen::{self, Doors, ListenError};
 use crate::grpc::{About, Api};
 use crate::journal::{Entry, Journal};
 use crate::ledger::Ledger;
@@ -33,6 +34,9 @@ use crate::trust::TrustFiles;
 const TIDY: Duration = Duration::from_secs(5);
 /// How long a dev node waits for its hosts to end.
 const HOSTS_END: Duration = Duration::from_secs(10);
+
+/// What says where gRPC is served besides its socket.
+const GRPC: &str = "--grpc";
 
 /// A node that serves.
 #[derive(Debug)]
@@ -54,6 +58,8 @@ pub struct Node {
 impl Node {
     /// Brings a node up. It serves when this returns.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
+        // Before anything is made: a port in use must change nothing.
+        find_ports_free(&config)?;
         let folder = match config.mode {
             Mode::Dev => Some(DevFolder::prepare(&config.data_dir)?),
             Mode::Service => None,
@@ -71,7 +77,7 @@ impl Node {
         let files = trust.clone();
         crate::blocking(move || files.keep()).await;
         let socket = listen::unix(&config.grpc.socket, if folder.is_some() { 0o600 } else { 0o660 })?;
-        let tcp = config.grpc.listen.map(|address| listen::tcp(address, "--grpc")).transpose()?;
+        let tcp = config.grpc.listen.map(|address| listen::tcp(address, GRPC)).transpose()?;
         let grpc = tcp.as_ref().map(TcpListener::local_addr).transpose()?;
 
         let (supervisor, adopted) = Supervisor::connect(spawn_address(&config.spawn)?).await?;
@@ -198,6 +204,29 @@ fn spawn_address(spawn: &Spawn) -> std::io::Result<SpawnAddress> {
     }
 }
 
+/// Fails where a port can't be bound. With a hot-spawn there that says nothing: it keeps the listeners of the hotd before
+/// this one, which may even run still, as the store will find.
+fn find_ports_free(config: &Config) -> Result<(), ListenError> {
+    // Of another kind than hot-spawn's socket is: one that is there says so, and no connection comes of it.
+    let absent = UnixStream::connect(config.spawn.socket())
+        .is_err_and(|error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused));
+    if !absent {
+        return Ok(());
+    }
+    for address in &config.http.listen {
+        listen::tcp(*address, http_setting(config.mode))?;
+    }
+    config.grpc.listen.map_or(Ok(()), |address| listen::tcp(address, GRPC).map(drop))
+}
+
+/// What says where HTTP is served.
+const fn http_setting(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Dev => "--http",
+        Mode::Service => "[http] listen",
+    }
+}
+
 /// The listeners that hot-spawn kept from a hotd before this one, as far as they are still wanted, and new ones that
 /// it keeps from now on: what waits in their backlogs outlives any hotd.
 async fn listeners(config: &Config, supervisor: &Supervisor) -> anyhow::Result<Vec<TcpListener>> {
@@ -213,7 +242,7 @@ async fn listeners(config: &Config, supervisor: &Supervisor) -> anyhow::Result<V
         let listener = match found.and_then(|found| kept.remove(&found)) {
             Some((_, listener)) => listener,
             None => {
-                let listener = listen::tcp(*address, "[http] listen")?;
+                let listener = listen::tcp(*address, http_setting(config.mode))?;
                 supervisor.keep_listener(&format!("http {}", listener.local_addr()?), &listener).await?;
                 listener
             }

@@ -52,10 +52,10 @@ pub fn start(
 ) -> Result<Result<StartResponse, ErrorDetail>> {
     let (module, version) = (module.to_owned(), version.to_owned());
     let modules = vec![StartModule { module, version, digests: Vec::new() }];
-    let message =
-        StartRequest { request_id: request_id.to_owned(), modules, ..StartRequest::default() };
-    let answer =
-        call(node, message, async |channel, request| RolloutServiceClient::new(channel).start(request).await)?;
+    let message = StartRequest { request_id: request_id.to_owned(), modules, ..StartRequest::default() };
+    let answer = call(node, message, async |channel, request| {
+        RolloutServiceClient::new(channel).start(request).await
+    })?;
     answer.map_or_else(|status| detail(&status).map(Err), |response| Ok(Ok(response.into_inner())))
 }
 

@@ -182,8 +182,14 @@ fn a_config_without_mistakes_and_a_signer_who_does_not_count() -> Result<()> {
 fn a_port_in_use() -> Result<()> {
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let address: SocketAddr = taken.local_addr()?;
-    let refusal = Node::refused(NodeOptions { http: Some(address), ..NodeOptions::default() })?;
-    assert_says(&refusal, &[&address.to_string(), "in use"]);
+    let folder = tempfile::tempdir()?;
+    let data_dir = folder.path().join("data");
+    let options =
+        NodeOptions { http: Some(address), data_dir: Some(data_dir.clone()), ..NodeOptions::default() };
+    let refusal = Node::refused(options)?;
+    assert_says(&refusal, &[&address.to_string(), "--http", "in use"]);
+    assert_eq!(refusal.stderr.matches("in use").count(), 1, "{}", refusal.stderr);
+    assert!(!data_dir.exists(), "a node that did not start has left something behind");
     Ok(())
 }
 

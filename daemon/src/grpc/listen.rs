@@ -92,7 +92,8 @@ mod tests {
     #[test]
     fn a_port_in_use_is_named() {
         let first = tcp("127.0.0.1:0".parse().unwrap(), "--http").unwrap();
-        let error = tcp(first.local_addr().unwrap(), "--http").unwrap_err().to_string();
-        assert!(error.contains("--http 127.0.0.1:") && error.contains("in use"), "{error}");
+        let error = crate::describe(&tcp(first.local_addr().unwrap(), "--http").unwrap_err());
+        assert!(error.starts_with("--http 127.0.0.1:") && error.ends_with("or 0 for any"), "{error}");
+        assert_eq!(error.matches("in use").count(), 1, "{error}");
     }
 }
