@@ -95,8 +95,8 @@ pub(super) fn trust_frozen(frozen: &Frozen) -> Status {
         grpc: Code::FailedPrecondition,
         code: Frozen::CODE,
         field: "allowed_signers",
-        found: frozen.to_string(),
-        expected: "a file of allowed signers without mistakes".to_owned(),
+        found: format!("nothing new is let in now: {frozen}"),
+        expected: String::new(),
         advice: Frozen::ADVICE.to_owned(),
     })
 }

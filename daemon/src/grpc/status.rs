@@ -26,13 +26,15 @@ pub(crate) struct Refused {
     pub advice: String,
 }
 
-/// The status of `refused`: `FIELD: FOUND, expected EXPECTED. ADVICE`, without what is empty.
+/// The status of `refused`: `FIELD: FOUND, expected EXPECTED. ADVICE`, without what is empty. Where nothing in particular
+/// was expected, what was found is a sentence, and the field is for programs alone.
 pub(crate) fn refused(refused: Refused) -> Status {
     let Refused { grpc, code, field, found, expected, advice } = refused;
-    let mut sentence = if field.is_empty() { found.clone() } else { format!("{field}: {found}") };
-    if !expected.is_empty() {
-        sentence = format!("{sentence}, expected {expected}");
-    }
+    let mut sentence = match (field, expected.as_str()) {
+        (_, "") => found.clone(),
+        ("", expected) => format!("{found}, expected {expected}"),
+        (field, expected) => format!("{field}: {found}, expected {expected}"),
+    };
     if !advice.is_empty() {
         sentence = format!("{sentence}. {advice}");
     }
@@ -123,7 +125,8 @@ mod tests {
         assert_eq!(status.message(), "steps[1].share: 12000, expected 1 to 10000 basis points");
         assert_eq!(hot_proto::status::detail(&status).unwrap().code, "invalid");
         let status = not_found("module", "no module is named `greter`", "Did you mean `greeter`?");
-        assert_eq!(status.message(), "module: no module is named `greter`. Did you mean `greeter`?");
+        assert_eq!(status.message(), "no module is named `greter`. Did you mean `greeter`?");
+        assert_eq!(hot_proto::status::detail(&status).unwrap().field, "module");
     }
 
     #[test]
