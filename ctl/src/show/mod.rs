@@ -237,7 +237,14 @@ pub(crate) fn problems(problems: &[NodeProblem], now: SystemTime, colour: bool) 
 pub(crate) fn event(event: &Event) -> String {
     let time = event.time.map(words::time).unwrap_or_default();
     let by = if event.principal.is_empty() { String::new() } else { format!(" (by {})", event.principal) };
-    words::clean(&format!("{time}  {}  {}{by}", event.kind, event.text))
+    // As a rule the text names the module; a reader of all modules' events must know it in any case.
+    let mut names = event.text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+    let module = match event.module.as_str() {
+        "" => String::new(),
+        module if names.any(|name| name == module) => String::new(),
+        module => format!("{module}: "),
+    };
+    words::clean(&format!("{time}  {}  {module}{}{by}", event.kind, event.text))
 }
 
 #[cfg(test)]

@@ -8,8 +8,12 @@ use crate::plan::file_of;
 use crate::progress::named;
 use crate::words;
 
-/// What would change, module by module, then what would be refused.
+/// What would change, module by module; or why nothing would, because it is refused.
 pub(crate) fn lines(answer: &PlanResponse, files: &[Signed], colour: bool) -> Vec<String> {
+    if !answer.refusals.is_empty() {
+        let refusals = answer.refusals.iter().map(|of| words::clean(&refusal(of, files)));
+        return refusals.map(|text| paint(&text, Tone::Bad, colour)).collect();
+    }
     let mut lines = Vec::new();
     for module in &answer.modules {
         lines.push(paint(&words::clean(&title(module)), Tone::Strong, colour));
@@ -20,9 +24,6 @@ pub(crate) fn lines(answer: &PlanResponse, files: &[Signed], colour: bool) -> Ve
         lines.extend(module.steps.iter().map(|step| words::clean(&self::step(step))));
         lines.extend(module.uploads.iter().filter_map(|of| Some(words::clean(&upload(of, files)?))));
     }
-    lines.extend(
-        answer.refusals.iter().map(|of| paint(&words::clean(&refusal(of, files)), Tone::Bad, colour)),
-    );
     lines
 }
 
@@ -70,15 +71,17 @@ mod tests {
     use crate::show::examples;
 
     #[test]
-    fn what_would_change_and_what_would_be_refused() {
+    fn what_would_change_or_be_refused() {
+        let mut plan = examples::plan();
+        assert_eq!(lines(&plan, &[], false), ["refused by n1: route /greet is taken"], "no step of it comes");
+        plan.refusals.clear();
         assert_eq!(
-            lines(&examples::plan(), &[], false),
+            lines(&plan, &[], false),
             [
                 "greeter 1.1.0 would be release 3, after 1.0.0 (1)",
                 "  rollout r-7 goes back first: this supersedes it",
                 "  10%    for 30s     n1 10%",
                 "  100%   for 1m30s   n1 100%",
-                "refused by n1: route /greet is taken",
             ]
         );
     }

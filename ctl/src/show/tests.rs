@@ -100,4 +100,15 @@ fn an_event_is_one_line() {
         ..Event::default()
     });
     assert_eq!(text, "1970-01-01T00:00:00Z  rollout.started  greeter 1.1.0\u{fffd}second (by dev)");
+    let said = |text: &str| {
+        event(&Event {
+            module: "greeter".to_owned(),
+            kind: "k".to_owned(),
+            text: text.to_owned(),
+            ..Event::default()
+        })
+    };
+    assert_eq!(said("step 1 of 2 begins").trim(), "k  greeter: step 1 of 2 begins");
+    assert_eq!(said("greeter 1.1.0 starts").trim(), "k  greeter 1.1.0 starts", "it is not named twice");
+    assert_eq!(said("greeter-2 is another").trim(), "k  greeter: greeter-2 is another");
 }
