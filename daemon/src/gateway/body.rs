@@ -11,7 +11,8 @@ use hyper::body::Incoming;
 use thiserror::Error;
 
 use super::conn::Busy;
-use super::exchange::{BodySender, Exchange, Failure, Over, Piece};
+use super::entry::Failure;
+use super::exchange::{BodySender, Exchange, Over, Piece};
 use super::forward;
 use super::limits::Permit;
 

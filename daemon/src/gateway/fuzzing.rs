@@ -24,7 +24,8 @@ use hyper::service::service_fn;
 use super::body::ResponseBody;
 use super::config::{GatewayConfig, Sources};
 use super::conn::Client;
-use super::exchange::{Entry, Kept, Start};
+use super::entry::{Entry, Start};
+use super::exchange::Kept;
 use super::forward::{self, RequestFields};
 
 /// The address of the client, as text.

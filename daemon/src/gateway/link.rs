@@ -21,7 +21,8 @@ use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::UnixStream;
 
 use super::counters::{Outcome, Recorder};
-use super::exchange::{Entry, Exchange, Failure, Kept, Start, Violation, reason_to_cancel};
+use super::entry::{Entry, Failure, Start, Violation, reason_to_cancel};
+use super::exchange::{Exchange, Kept};
 use super::limits::Gate;
 use super::retry::Progress;
 use crate::supervisor::InstanceId;

@@ -14,6 +14,7 @@ mod config;
 mod conn;
 mod counters;
 mod deck;
+mod entry;
 mod exchange;
 mod forward;
 #[doc(hidden)]

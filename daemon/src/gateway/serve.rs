@@ -15,7 +15,8 @@ use hyper::body::Incoming;
 
 use super::body::{self, ResponseBody, Stream, Upload, UploadEnd};
 use super::conn::{Busy, Client};
-use super::exchange::{Exchange, Failure, Kept, Start};
+use super::entry::{Failure, Start};
+use super::exchange::{Exchange, Kept};
 use super::forward::{self, Head, RequestFields};
 use super::place::{Placed, Refusal, Wish};
 use super::retry::{Attempt, Next, Progress, after_loss};

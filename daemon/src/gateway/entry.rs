@@ -1,0 +1,282 @@
+//! What a link knows of an exchange: what came from the host and was not taken yet, and how it ends.
+//!
+//! Pure: what time it is, and what the host says, is told by whoever has it. Who takes and sends is `exchange`.
+
+use std::collections::VecDeque;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hot_wire::data::{AbortCode, CancelReason, Fields, FromHost, ReceiveCredit, Response, SendCredit};
+
+use super::counters::{Account, Age, Outcome};
+use super::forward::{self, Head};
+use super::retry::Progress;
+
+/// Pieces of a response that are shorter are copied when they have to wait: a share would keep the whole buffer that
+/// was read, up to 256 KiB, for as long as a slow client likes.
+const COPIED_BELOW: usize = 16 * 1024;
+
+/// Why an exchange did not end with a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The link broke, after this much.
+    Lost(Progress),
+    /// The host takes no more exchanges and the module has not seen this one.
+    Refused,
+    /// The module gave it up.
+    Aborted,
+    /// The module answered with what is no HTTP.
+    Malformed,
+    /// The deadline passed.
+    TimedOut,
+    /// The client broke off or sent too much, or was too slow to send or to read.
+    ByClient,
+}
+
+/// The host did what no host does; the link is of no more use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Violation(pub(super) &'static str);
+
+/// What a link knows of an exchange.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) generation: u32,
+    /// Place of the request's first byte in all that was ever queued on the link.
+    pub(super) queued_at: u64,
+    pub(super) started: Instant,
+    deadline: Instant,
+    counted: bool,
+    accounted: bool,
+    /// As what it is counted among those that wait for the instance.
+    age: Option<Age>,
+    answered: bool,
+    head: Option<Head>,
+    status: u16,
+    /// The response is to a HEAD.
+    bodiless: bool,
+    /// The response's Content-Length, and the bytes of its body that came.
+    announced: Option<u64>,
+    received: u64,
+    pub(super) pieces: VecDeque<Bytes>,
+    pub(super) trailers: Option<Fields>,
+    /// Nothing more comes from the host.
+    pub(super) ended: bool,
+    pub(super) failure: Option<Failure>,
+    pub(super) receive: ReceiveCredit,
+    pub(super) send: SendCredit,
+    pub(super) request_ended: bool,
+    /// Since when the client owes a piece of the request's body.
+    pub(super) client_owes: Option<Instant>,
+    pub(super) reader: Option<Waker>,
+    pub(super) sender: Option<Waker>,
+}
+
+/// What a new exchange starts with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Start {
+    pub(super) started: Instant,
+    pub(super) deadline: Instant,
+    /// It was picked by weight and is in the numbers, not pinned.
+    pub(super) counted: bool,
+    /// The request has no body.
+    pub(super) request_ended: bool,
+    /// It is a HEAD, so the response has none.
+    pub(super) bodiless: bool,
+}
+
+impl Entry {
+    pub(super) fn new(start: Start, generation: u32, queued_at: u64) -> Self {
+        Self {
+            generation,
+            queued_at,
+            started: start.started,
+            deadline: start.deadline,
+            counted: start.counted,
+            accounted: false,
+            age: None,
+            answered: false,
+            head: None,
+            status: 0,
+            bodiless: start.bodiless,
+            announced: None,
+            received: 0,
+            pieces: VecDeque::new(),
+            trailers: None,
+            ended: false,
+            failure: None,
+            receive: ReceiveCredit::default(),
+            send: SendCredit::default(),
+            request_ended: start.request_ended,
+            client_owes: None,
+            reader: None,
+            sender: None,
+        }
+    }
+
+    /// Takes what the host said. Answers how the exchange ended for the numbers, if it did.
+    pub(super) fn receive(&mut self, message: FromHost, now: Instant) -> Result<Option<Outcome>, Violation> {
+        let mut valid = true;
+        match message {
+            FromHost::Response(response) => valid = self.response(response)?,
+            FromHost::Body { data, end } => {
+                if !self.answered {
+                    return Err(Violation("a body without a response"));
+                }
+                self.count(data.len())?;
+                self.piece(data);
+                self.ended = end;
+            }
+            FromHost::Trailers(fields) => {
+                if !self.answered {
+                    return Err(Violation("trailers without a response"));
+                }
+                self.trailers = Some(fields);
+                self.ended = true;
+            }
+            FromHost::Window(credit) => {
+                self.send.grant(credit).map_err(|_beyond| Violation("more credit than a counter holds"))?;
+                self.wake_sender();
+                return Ok(None);
+            }
+            FromHost::Abort { code, text: _ } => {
+                let refused = code == AbortCode::Refused && !self.answered;
+                self.ended = true;
+                self.fail(if refused { Failure::Refused } else { Failure::Aborted });
+                return Ok(Some(if refused { Outcome::Cancelled } else { Outcome::Aborted }));
+            }
+        }
+        if !valid || self.has_wrong_length() {
+            self.fail(Failure::Malformed);
+            return Ok(Some(Outcome::Aborted));
+        }
+        if let Some(reader) = &self.reader {
+            reader.wake_by_ref();
+        }
+        if !self.ended {
+            return Ok(None);
+        }
+        self.wake_sender();
+        let took = now.saturating_duration_since(self.started);
+        Ok(Some(Outcome::Finished { status: self.status, took }))
+    }
+
+    /// Answers whether it is a valid response.
+    fn response(&mut self, response: Response) -> Result<bool, Violation> {
+        if self.answered {
+            return Err(Violation("a second response"));
+        }
+        self.answered = true;
+        self.ended = response.end;
+        self.count(response.body.len())?;
+        let Ok(mut head) = forward::head(response) else { return Ok(false) };
+        self.status = head.status.as_u16();
+        self.announced = head.announced;
+        if !self.ended {
+            self.piece(std::mem::take(&mut head.body));
+        }
+        self.head = Some(head);
+        Ok(true)
+    }
+
+    fn count(&mut self, len: usize) -> Result<(), Violation> {
+        self.received += len as u64;
+        self.receive.received(len).map_err(|_beyond| Violation("more body than its credit"))
+    }
+
+    fn piece(&mut self, data: Bytes) {
+        if !data.is_empty() {
+            let copied = data.len() < COPIED_BELOW;
+            self.pieces.push_back(if copied { Bytes::copy_from_slice(&data) } else { data });
+        }
+    }
+
+    /// The response is longer than its Content-Length says, or ended before it. One without a body may announce the
+    /// length that it would have had.
+    fn has_wrong_length(&self) -> bool {
+        let without_body = self.bodiless || matches!(self.status, 204 | 304);
+        self.announced.is_some_and(|announced| {
+            !without_body && (self.received > announced || (self.ended && self.received < announced))
+        })
+    }
+
+    /// The response's head, if it has come, is valid and was not taken before.
+    pub(super) fn take_head(&mut self) -> Option<Head> {
+        self.head.take().filter(|_| self.failure.is_none())
+    }
+
+    /// Ends it with a failure, unless it has one or is whole.
+    pub(super) fn fail(&mut self, failure: Failure) {
+        self.failure.get_or_insert(failure);
+        if let Some(reader) = &self.reader {
+            reader.wake_by_ref();
+        }
+        self.wake_sender();
+    }
+
+    /// Under way: neither whole nor failed.
+    pub(super) fn is_open(&self) -> bool {
+        !self.ended && self.failure.is_none()
+    }
+
+    /// Fails it if its time is over. Answers for the numbers.
+    pub(super) fn expire(&mut self, now: Instant, stall: Duration) -> Option<Outcome> {
+        let owed = self.client_owes.map(|since| now.saturating_duration_since(since));
+        let by_client = self.waits_for_client();
+        if owed.is_some_and(|owed| owed >= stall) || (now >= self.deadline && by_client) {
+            self.fail(Failure::ByClient);
+            return Some(Outcome::Cancelled);
+        }
+        if now >= self.deadline {
+            self.fail(Failure::TimedOut);
+            return Some(Outcome::TimedOut);
+        }
+        None
+    }
+
+    /// It waits for its client to send, or to read what is in `pieces`.
+    fn waits_for_client(&self) -> bool {
+        self.client_owes.is_some() || !self.pieces.is_empty()
+    }
+
+    /// As what it was and is now to be counted among those that wait for the instance, where that has changed.
+    pub(super) fn grow_older(&mut self, now: Instant) -> Option<(Option<Age>, Option<Age>)> {
+        let waits = self.counted && !self.waits_for_client();
+        let age = if waits { Age::of(now.saturating_duration_since(self.started)) } else { None };
+        let before = std::mem::replace(&mut self.age, age);
+        (before != age).then_some((before, age))
+    }
+
+    /// How far it got on a link of which `written` bytes ever left.
+    pub(super) fn progress(&self, written: u64) -> Progress {
+        if self.answered {
+            Progress::Answered
+        } else if self.queued_at >= written {
+            Progress::Unsent
+        } else {
+            Progress::Sent
+        }
+    }
+
+    /// What goes into the numbers with this outcome: the first one does.
+    pub(super) fn account(&mut self) -> Option<Account> {
+        let age = self.age.take();
+        (!std::mem::replace(&mut self.accounted, true)).then_some(Account { counted: self.counted, age })
+    }
+
+    fn wake_sender(&self) {
+        if let Some(sender) = &self.sender {
+            sender.wake_by_ref();
+        }
+    }
+}
+
+/// What the exchange's end leaves to tell: nothing if both sides had ended, or the host gave it up.
+pub(super) fn reason_to_cancel(entry: &Entry, reason: CancelReason) -> Option<CancelReason> {
+    match entry.failure {
+        Some(Failure::Lost(_) | Failure::Refused | Failure::Aborted) => None,
+        Some(Failure::TimedOut | Failure::ByClient) => Some(CancelReason::Deadline),
+        Some(Failure::Malformed) => (!entry.ended).then_some(CancelReason::Protocol),
+        None => (!entry.ended || !entry.request_ended).then_some(reason),
+    }
+}
