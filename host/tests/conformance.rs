@@ -15,12 +15,16 @@
 #[expect(dead_code, reason = "shared with other tests, which use other parts of it")]
 mod support;
 
-use hot_wire::data::{self, AbortCode, CancelReason, FromHost as FromLink};
+#[path = "../../tests/modules/steps.rs"]
+mod steps;
+
+use hot_wire::data::{self, AbortCode, CancelReason, Frame, FromHost as FromLink};
 use hot_wire::host::{FromHost, StartOptions, ToHost};
 use hot_wire::metrics::Value;
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
-use support::{Host, Link, compile, text};
+use std::time::Instant;
+use support::{Host, Link, PATIENCE, compile, text};
 
 /// An answer in time from a program that is checked at every memory access, on a busy machine.
 const UNHURRIED_MS: u32 = 120_000;
@@ -30,16 +34,20 @@ struct Rig {
     host: Host,
     link: Link,
     next: u64,
+    /// The first part of the module's paths.
+    module: &'static str,
+    /// Steps that the module has reported, with how often.
+    reported: BTreeMap<String, usize>,
 }
 
 impl Rig {
-    fn new(module: &[u8], wrapper: &[&str]) -> Self {
-        let host = Host::execute_under(wrapper, module);
+    fn new(module: &'static str, file: &[u8], wrapper: &[&str]) -> Self {
+        let host = Host::execute_under(wrapper, file);
         let said = host.begin(b"some config", StartOptions::default());
         assert_eq!(said, FromHost::Ready { abi: 0 });
         let mut link = host.attach();
         link.deadline_ms = UNHURRIED_MS;
-        Self { host, link, next: 1 }
+        Self { host, link, next: 1, module, reported: BTreeMap::new() }
     }
 
     /// Sends a request whose body is whole if `end`: its number.
@@ -100,23 +108,45 @@ impl Rig {
         }
     }
 
-    /// What the module says of its steps until the one named `last`, which it may do on another thread.
-    fn report(&mut self, module: &str, last: &str) -> BTreeMap<String, String> {
-        let mut steps = BTreeMap::new();
-        while !steps.contains_key(last) {
-            let number = self.ask(&format!("/{module}/report"), b"", true);
-            let text = String::from_utf8(self.take(number).0).unwrap();
-            for line in text.lines() {
-                let (name, answer) = line.split_once(": ").unwrap();
-                assert_eq!(answer, "ok", "{name}");
-                steps.insert(name.to_owned(), answer.to_owned());
-            }
+    /// Asks the module what it has done since it was last asked. Nothing of that may have gone wrong.
+    fn hear_report(&mut self) {
+        let number = self.ask(&format!("/{}/report", self.module), b"", true);
+        let text = String::from_utf8(self.take(number).0).unwrap();
+        for line in text.lines() {
+            let (name, answer) = line.split_once(": ").unwrap();
+            assert_eq!(answer, "ok", "{name}");
+            *self.reported.entry(name.to_owned()).or_default() += 1;
         }
-        steps
+    }
+
+    /// How often a step was reported since its scenario was last [done](Self::done).
+    fn times(&self, step: &str) -> usize {
+        self.reported.get(step).copied().unwrap_or_default()
+    }
+
+    /// Waits until the module has reported what is wanted, which it may do on another thread.
+    fn wait(&mut self, what: &str, wanted: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !wanted(self) {
+            assert!(Instant::now() < deadline, "waited in vain for {what}; reported: {:#?}", self.reported);
+            self.hear_report();
+        }
+    }
+
+    /// Waits until every step of the scenario was reported.
+    fn done(&mut self, scenario: &str) {
+        let steps: Vec<_> = steps::steps().filter(|step| step.scenario == scenario).collect();
+        assert!(!steps.is_empty(), "{scenario}");
+        let is_of = |name: &str, step: &str| name.split('.').next() == Some(step);
+        for step in &steps {
+            self.wait(step.name, |rig| rig.reported.keys().any(|name| is_of(name, step.name)));
+        }
+        self.reported.retain(|name, _| !steps.iter().any(|step| is_of(name, step.name)));
     }
 
     /// Stops the host, which must end in order: what it printed on both streams.
     fn stop(self) -> (String, String) {
+        assert!(self.reported.is_empty(), "steps of no scenario that was done: {:#?}", self.reported);
         self.host.tell(&ToHost::Stop { grace_ms: UNHURRIED_MS });
         assert_eq!(self.host.hear(), FromHost::Stopped);
         let (status, out, err) = self.host.end();
@@ -125,14 +155,16 @@ impl Rig {
     }
 }
 
-/// Every scenario of `conforms`.
-fn conforms(module: &[u8], wrapper: &[&str]) {
-    let mut rig = Rig::new(module, wrapper);
+/// Every scenario of what may be done.
+fn conforms(file: &[u8], wrapper: &[&str]) {
+    let mut rig = Rig::new("conforms", file, wrapper);
+    rig.done("start");
     whole(&mut rig);
     stream(&mut rig);
     nonblocking(&mut rig);
     ends(&mut rig);
     given_up(&mut rig);
+    unread(&mut rig);
     metrics_are_told(&rig);
     let (out, err) = rig.stop();
     assert!(out.ends_with("stop: ok\n"), "{out}");
@@ -145,12 +177,11 @@ fn whole(rig: &mut Rig) {
     assert_eq!((response.status, response.end, text(&response.body).as_str()), (201, true, "some body"));
     let fields: Vec<_> = response.fields.iter().collect();
     assert_eq!(fields, [(&b"content-type"[..], &b"text/plain"[..]), (b"X-Own", b"")]);
-    let steps = rig.report("conforms", "lent_until_handle_returns");
-    assert_eq!(steps.len(), 32, "{steps:#?}");
+    rig.done("whole");
 
     let number = rig.ask("/conforms/later", b"", true);
     assert_eq!(rig.take(number).0, b"later");
-    rig.report("conforms", "reply_elsewhere");
+    rig.done("later");
 }
 
 fn stream(rig: &mut Rig) {
@@ -169,7 +200,7 @@ fn stream(rig: &mut Rig) {
     got.extend_from_slice(&rest);
     assert_eq!(String::from_utf8(got).unwrap(), "onetwothree!");
     assert_eq!(trailers, [("x-sum".to_owned(), "6".to_owned())]);
-    assert_eq!(rig.report("conforms", "stream_finish").len(), 8);
+    rig.done("stream");
 }
 
 fn nonblocking(rig: &mut Rig) {
@@ -180,11 +211,11 @@ fn nonblocking(rig: &mut Rig) {
     rig.send(|out| data::body(out, number, b"5678", true));
     let mut received = rig.window(number);
     // It is granted more when it has found that there is none.
-    let first = rig.report("conforms", "async_write_would_block");
+    rig.wait("no more credit", |rig| rig.times("async_write_would_block") > 0);
     rig.send(|out| data::window(out, number, data::INITIAL_WINDOW));
     received += rig.take(number).0.len();
     assert_eq!(received, 600_000);
-    assert_eq!(first.len() + rig.report("conforms", "async_finish_elsewhere").len(), 11);
+    rig.done("async");
 }
 
 fn ends(rig: &mut Rig) {
@@ -201,20 +232,74 @@ fn ends(rig: &mut Rig) {
     let number = rig.ask("/conforms/abort-trailers", b"", true);
     assert!(matches!(rig.next(number), FromLink::Response(_)));
     assert_eq!(abort(rig.next(number)), "");
-    rig.report("conforms", "abort_behind_trailers");
+    for scenario in ["abort_waiting", "abort_body", "abort_trailers"] {
+        rig.done(scenario);
+    }
 }
 
 fn given_up(rig: &mut Rig) {
     let number = rig.ask("/conforms/given-up", b"", false);
-    rig.report("conforms", "given_up_target");
+    rig.wait("the notices", |rig| rig.times("given_up_target") > 0);
     rig.send(|out| data::cancel(out, number, CancelReason::ClientGone));
-    rig.report("conforms", "given_up_woken_once");
+    rig.done("given_up");
 
     // The same by the deadline alone: the gateway says nothing.
     rig.link.deadline_ms = 300;
     rig.ask("/conforms/given-up", b"", false);
     rig.link.deadline_ms = UNHURRIED_MS;
-    rig.report("conforms", "given_up_woken_once");
+    rig.done("given_up");
+}
+
+/// Nobody reads the link, so nothing can be sent on it: calls that must not wait return all the same, and what they were
+/// given arrives, whole and in order, when somebody reads again.
+fn unread(rig: &mut Rig) {
+    const MANY: usize = 16;
+    // The module's reports come over another link.
+    let second = rig.host.attach();
+    let mut unread = std::mem::replace(&mut rig.link, second);
+    unread.deadline_ms = UNHURRIED_MS;
+    rig.link.deadline_ms = UNHURRIED_MS;
+    let numbers = rig.next + 1..=rig.next + MANY as u64;
+    rig.next += MANY as u64 + 2;
+    let (later, waiting) = (rig.next - 1, rig.next);
+    for number in numbers.clone() {
+        unread.put(number, "/conforms/unread", &[], b"", true);
+    }
+    unread.send();
+    let settled = |rig: &Rig| rig.times("unread_finish") + rig.times("unread_has_no_room") == MANY;
+    rig.wait("calls that return though nobody reads", settled);
+    assert!(rig.times("unread_has_no_room") > 0, "all of it found room: it was too little");
+
+    // The link is read by the host, though it can send nothing on it; an answer is taken, and a call that waits for room
+    // goes on when the gateway gives its exchange up.
+    unread.get(later, "/conforms/later");
+    rig.done("later");
+    unread.get(waiting, "/conforms/unread-waiting");
+    rig.wait("a call that waits", |rig| rig.times("unread_waiting_respond") > 0);
+    unread.frames(|out| data::cancel(out, waiting, CancelReason::ClientGone));
+    unread.send();
+    rig.done("unread_waiting");
+
+    let mut bodies = BTreeMap::<u64, Vec<u8>>::new();
+    let mut open = MANY + 1;
+    while open > 0 {
+        let Frame { exchange, message } = unread.next();
+        let (piece, end) = match message {
+            FromLink::Response(head) => (head.body, head.end),
+            FromLink::Body { data, end } => (data, end),
+            other => panic!("{exchange}: {other:?}"),
+        };
+        assert!(exchange != waiting || !end, "it was given up");
+        bodies.entry(exchange).or_default().extend_from_slice(&piece);
+        open -= usize::from(end);
+    }
+    assert_eq!(bodies[&later], b"later");
+    let expected: Vec<u8> = (0..200_000_usize).map(|i| (i * 7 + i / 256).to_le_bytes()[0]).collect();
+    for number in numbers {
+        assert!(bodies[&number] == expected, "{number}: {} bytes, or in another order", bodies[&number].len());
+    }
+    rig.wait("all ends", |rig| rig.times("unread_finish") == MANY);
+    rig.done("unread");
 }
 
 fn metrics_are_told(rig: &Rig) {
@@ -229,27 +314,33 @@ fn metrics_are_told(rig: &Rig) {
     assert!(matches!(&of("conforms_seconds").value, Value::Histogram { beyond: 0, .. }));
 }
 
-/// Every scenario of `misuses`.
-fn misuses(module: &[u8], wrapper: &[&str]) {
-    let mut rig = Rig::new(module, wrapper);
+/// Every scenario of what may not be done.
+fn misuses(file: &[u8], wrapper: &[&str]) {
+    /// Calls that take an exchange.
+    const CALLS: usize = 18;
+    let mut rig = Rig::new("misuses", file, wrapper);
+    rig.done("before_the_start");
     let number = rig.ask("/misuses/all", b"some body", true);
     let (body, trailers) = rig.take(number);
     assert_eq!((body.as_slice(), trailers.len()), (&b""[..], 1), "nothing of what was refused was sent");
-    let steps = rig.report("misuses", "after_the_end_elsewhere_17");
-    // Names that come more than once count once.
-    assert_eq!(steps.len(), 9 * 18 + 72, "{steps:#?}");
+    rig.wait("the last call", |rig| rig.times("after_the_end_elsewhere.notify") > 0);
+    let tried = |what: &str| rig.reported.keys().filter(|name| name.split('.').next() == Some(what)).count();
+    for what in ["handle_0", "handle_to_come", "after_the_end", "after_the_end_elsewhere"] {
+        assert_eq!(tried(what), CALLS, "{what}: {:#?}", rig.reported);
+    }
+    rig.done("all");
 
     for _ in 0..20 {
         let number = rig.ask("/misuses/race", b"", true);
         assert_eq!(rig.take(number).0, b"one");
-        rig.report("misuses", "one_ends_it");
+        rig.done("race");
     }
 
     // A response that never ends stops at its credit, and ends when the client is gone.
     let number = rig.ask("/misuses/endless", b"", true);
     rig.window(number);
     rig.send(|out| data::cancel(out, number, CancelReason::Deadline));
-    rig.report("misuses", "endless_ends");
+    rig.done("endless");
     rig.stop();
 }
 
@@ -265,7 +356,7 @@ fn what_may_not_be_done_is_refused_in_c() {
 
 #[test]
 fn a_wild_pointer_ends_its_own_host_and_nothing_else() {
-    let mut rig = Rig::new(&compile("misuses.c", &["-lm"]), &[]);
+    let mut rig = Rig::new("misuses", &compile("misuses.c", &["-lm"]), &[]);
     rig.ask("/misuses/wild", b"", true);
     assert!(rig.link.is_closed());
     assert_eq!(rig.host.end().0.signal(), Some(libc::SIGSEGV));
@@ -274,7 +365,7 @@ fn a_wild_pointer_ends_its_own_host_and_nothing_else() {
 #[test]
 fn one_exchange_more_than_may_be_open_is_refused() {
     const MOST: u64 = 65_536;
-    let mut rig = Rig::new(&compile("misuses.c", &["-lm"]), &[]);
+    let mut rig = Rig::new("misuses", &compile("misuses.c", &["-lm"]), &[]);
     for _ in 0..MOST {
         rig.next += 1;
         rig.link.put(rig.next, "/misuses/keep", &[], b"", true);

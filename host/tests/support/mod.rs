@@ -19,7 +19,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 /// Nothing here takes this long, under valgrind and on a busy machine either: it turns a hang into a failure.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Compiles a module from `tests/modules`, the host's own or those of all tests: the bytes of the shared object.
 pub(crate) fn compile(source: &str, options: &[&str]) -> Vec<u8> {

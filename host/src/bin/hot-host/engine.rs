@@ -129,7 +129,7 @@ impl Engine {
         let lane =
             Arc::new(Lane { link: Arc::new(link), turn: Mutex::default(), current: AtomicU64::new(0) });
         self.lanes().push(Arc::clone(&lane));
-        self.pool.add_turn();
+        self.pool.add_extra();
         self.pool.submit(self, Job::Turn(lane, 0));
     }
 
@@ -167,7 +167,11 @@ impl Engine {
                 let begun = Instant::now();
                 self.handle(&exchange);
                 self.note_calm(begun.elapsed() < QUICK);
-                exchange.link().flush_all();
+                self.send(exchange.link());
+            }
+            Job::Drain(link) => {
+                link.drain();
+                self.pool.remove_extra();
             }
         }
     }
@@ -190,7 +194,7 @@ impl Engine {
         TURN.set(None);
         match ended {
             // What the handler that lost the turn has answered since.
-            None => lane.link.flush_all(),
+            None => self.send(&lane.link),
             Some(error) => self.end_lane(lane, &error),
         }
     }
@@ -300,18 +304,27 @@ impl Engine {
         own.or_else(|| self.table.get(handle))
     }
 
-    /// Sees to it that what was appended to a link gets sent: by this thread now, unless it holds the link's turn and it
-    /// is little, for the end of the turn's batch sends that. The turn is looked at after the append, and whoever takes it sends what is there: nothing stays.
-    pub(crate) fn flush(&self, link: &Arc<Link>) {
-        let holds_turn = TURN.try_with(|turn| {
-            turn.borrow().as_ref().is_some_and(|(lane, number)| {
-                Arc::ptr_eq(&lane.link, link) && lane.current.load(Ordering::SeqCst) == *number
-            })
-        });
-        if !holds_turn.unwrap_or(false) {
-            link.flush_all();
-        } else if link.has_much_to_send() {
+    /// Sees to it that what was appended to a link gets sent, without waiting: by this thread now, unless it holds the
+    /// link's turn and it is little, for the end of the turn's batch sends that. The turn is looked at behind the append
+    /// and behind the send, and whoever takes it sends what is there: nothing stays.
+    pub(crate) fn flush(&'static self, link: &Arc<Link>) {
+        if holds_turn(link) {
+            if !link.has_much_to_send() {
+                return;
+            }
             link.flush_some();
+            if holds_turn(link) {
+                return;
+            }
+        }
+        self.send(link);
+    }
+
+    /// Sends what the socket takes now, and has another thread see to what stays.
+    fn send(&'static self, link: &Arc<Link>) {
+        if link.send_now() {
+            self.pool.add_extra();
+            self.pool.submit(self, Job::Drain(Arc::clone(link)));
         }
     }
 
@@ -361,7 +374,7 @@ impl Engine {
             crate::output::say(&format!("link {}: {}", lane.link.number(), crate::output::chain(error)));
         }
         self.lanes().retain(|other| !Arc::ptr_eq(other, lane));
-        self.pool.remove_turn();
+        self.pool.remove_extra();
         lane.link.end();
         // Those that no handler has seen are over; the others are for the module to end.
         let unseen = std::mem::take(&mut lane.turn().queue);
@@ -372,6 +385,16 @@ impl Engine {
     pub(crate) fn lanes(&self) -> MutexGuard<'_, Vec<Arc<Lane>>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether this thread holds the turn of that link.
+fn holds_turn(link: &Arc<Link>) -> bool {
+    let holds = TURN.try_with(|turn| {
+        turn.borrow().as_ref().is_some_and(|(lane, number)| {
+            Arc::ptr_eq(&lane.link, link) && lane.current.load(Ordering::SeqCst) == *number
+        })
+    });
+    holds.unwrap_or(false)
 }
 
 impl Lane {

@@ -1,6 +1,9 @@
 //! One data stream to a gateway thread: its frames in, its frames out, and the exchanges that it carries.
 //!
 //! It does not run handlers: the [engine](crate::engine) reads through [`Link::receive`] and decides who runs what.
+//!
+//! Who sends never waits for the socket. What it does not take is left to one of two who may: the thread that reads, or,
+//! since that one may be asleep in a read, a job of the pool that [drains](Link::drain) the link.
 
 use crate::exchange::Exchange;
 use bytes::{BufMut, BytesMut};
@@ -11,12 +14,11 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
 
-/// Bytes that wait for the socket at which a write of a body waits too. Enough for the socket never to run dry; what
-/// small answers add above it is bounded by the exchanges that are open.
+/// Bytes that wait for the socket at which a write of a body waits too. Enough for the socket never to run dry. What is
+/// taken above it (heads, whole answers, ends) is bounded by the credit of each exchange that the gateway has open.
 const HIGH_WATER: usize = 1024 * 1024;
 
 /// Bytes that are sent even within a batch: more would not make the write cheaper, but the buffer larger.
@@ -53,8 +55,6 @@ pub(crate) struct Link {
     /// Only the thread that has the turn reads, so this lock is never waited for.
     decoder: Mutex<Decoder<FromGateway>>,
     out: Mutex<Out>,
-    /// Told when there is room in `out` again, or the link died.
-    room: Condvar,
     open: Mutex<HashMap<u64, Arc<Exchange>>>,
     dead: AtomicBool,
 }
@@ -67,9 +67,9 @@ struct Out {
     /// An emptied buffer, kept for its memory.
     spare: BytesMut,
     is_flushing: bool,
-    /// Threads that wait for room. Only then are they told: a signal is a system call even if nobody hears it.
-    waiting: u32,
-    /// Exchanges with a notice that waits for room.
+    /// Whether somebody was told to see to a [`Link::drain`] that has not begun.
+    has_drain_ahead: bool,
+    /// Exchanges of which a call or a notice waits for room.
     awaiting: HashSet<u64>,
 }
 
@@ -81,7 +81,6 @@ impl Link {
             socket,
             decoder: Mutex::default(),
             out: Mutex::default(),
-            room: Condvar::new(),
             open: Mutex::default(),
             dead: AtomicBool::new(false),
         }
@@ -147,12 +146,8 @@ impl Link {
         result
     }
 
-    /// Whether so much waits for the socket that a body should wait as well.
-    pub(crate) fn is_full(&self) -> bool {
-        lock(&self.out).is_full() && !self.is_dead()
-    }
-
-    /// Whether it is full; the exchange is told then when it is no longer. May be called under the exchange's lock.
+    /// Whether so much waits for the socket that a body should wait as well; the exchange is told then when it is no
+    /// longer so. May be called under the exchange's lock.
     pub(crate) fn await_room(&self, exchange: u64) -> bool {
         let mut out = lock(&self.out);
         let is_full = out.is_full() && !self.is_dead();
@@ -167,27 +162,23 @@ impl Link {
         lock(&self.out).buffer.len() >= WORTH_A_WRITE
     }
 
-    /// Waits until the link is not full, it died, or the deadline.
-    pub(crate) fn wait_room(&self, deadline: Option<Instant>) {
-        let mut out = lock(&self.out);
-        while out.is_full() && out.is_flushing && !self.is_dead() {
-            let left = deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
-            if left == Duration::ZERO {
-                return;
-            }
-            out.waiting += 1;
-            (out, _) = self.room.wait_timeout(out, left).unwrap_or_else(PoisonError::into_inner);
-            out.waiting -= 1;
-        }
+    /// Sends what the socket takes now, or leaves it to the thread that is just sending. True if something stays that
+    /// nobody sees to: then the caller has a thread [drain](Self::drain) the link.
+    #[must_use]
+    pub(crate) fn send_now(&self) -> bool {
+        let sent_all = self.flush(|_| false);
+        !sent_all && !std::mem::replace(&mut lock(&self.out).has_drain_ahead, true)
     }
 
-    /// Sends what waits without waiting for the socket; what it does not take stays for the reader's poll.
+    /// Sends what the socket takes now; for the thread that reads, which [goes on](Self::receive) with what stays.
     pub(crate) fn flush_some(&self) {
         self.flush(|_| false);
     }
 
-    /// Sends all that waits, or leaves it to the thread that is just sending. Waits for the socket.
-    pub(crate) fn flush_all(&self) {
+    /// Sends all that waits, waiting for the socket, or leaves it to the thread that is just sending.
+    pub(crate) fn drain(&self) {
+        // From here on who can't go on needs another drain: this one may find that it has nothing to do.
+        lock(&self.out).has_drain_ahead = false;
         self.flush(|link| {
             let mut fds = [PollFd::new(&link.socket, PollFlags::OUT)];
             // Whatever it says, room or an error: the next send tells.
@@ -196,8 +187,9 @@ impl Link {
         });
     }
 
-    /// One thread sends at a time, and goes on until nothing waits, so bytes that are appended meanwhile go along.
-    fn flush(&self, wait: impl Fn(&Self) -> bool) {
+    /// One thread sends at a time, and goes on until nothing waits, so bytes that are appended meanwhile go along. False
+    /// if the socket is full and `wait` did not want to wait for it.
+    fn flush(&self, wait: impl Fn(&Self) -> bool) -> bool {
         let mut out = lock(&self.out);
         while !out.is_flushing && !out.buffer.is_empty() {
             let spare = std::mem::take(&mut out.spare);
@@ -216,7 +208,7 @@ impl Link {
                 taken.extend_from_slice(&out.buffer);
                 out.buffer = taken;
                 drop(self.tell_room(out));
-                return;
+                return false;
             }
             taken.clear();
             if taken.capacity() <= HIGH_WATER {
@@ -224,6 +216,7 @@ impl Link {
             }
             out = self.tell_room(out);
         }
+        true
     }
 
     /// Sends `bytes`, taking what was sent off their front; whether all of them are gone (or nobody will have them).
@@ -246,11 +239,8 @@ impl Link {
         true
     }
 
-    /// Tells who waits for room. Notices are fired without the lock.
+    /// Tells who waits for room, without the lock: notices are fired by it.
     fn tell_room<'a>(&'a self, mut out: MutexGuard<'a, Out>) -> MutexGuard<'a, Out> {
-        if out.waiting > 0 {
-            self.room.notify_all();
-        }
         if out.awaiting.is_empty() || (out.is_full() && !self.is_dead()) {
             return out;
         }

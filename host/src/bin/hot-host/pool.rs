@@ -2,6 +2,7 @@
 
 use crate::engine::{Engine, Lane};
 use crate::exchange::Exchange;
+use crate::link::Link;
 use crate::output;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,6 +22,8 @@ pub(crate) enum Job {
     Turn(Arc<Lane>, u64),
     /// One handler.
     Handle(Arc<Exchange>),
+    /// What the socket of a link did not take.
+    Drain(Arc<Link>),
 }
 
 /// The pool.
@@ -28,12 +31,13 @@ pub(crate) enum Job {
 pub(crate) struct Pool {
     jobs: Mutex<Jobs>,
     wake: Condvar,
-    /// Threads beside those that have a turn: somebody must read what the gateway says while all handlers are stuck.
+    /// Threads for handlers. Those for what the handlers may wait for come on top.
     limit: usize,
     /// Changes under the lock of `jobs` only.
     threads: AtomicUsize,
-    /// How many turns there are: one for each link.
-    turns: AtomicUsize,
+    /// How many jobs there are that must be done while all handlers are stuck: somebody must read what the gateway says,
+    /// one turn for each link, and send what it has not read yet.
+    extra: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -45,39 +49,39 @@ struct Jobs {
 impl Pool {
     pub(crate) fn new(limit: usize) -> Self {
         let count = AtomicUsize::new;
-        Self { jobs: Mutex::default(), wake: Condvar::new(), limit, threads: count(0), turns: count(0) }
+        Self { jobs: Mutex::default(), wake: Condvar::new(), limit, threads: count(0), extra: count(0) }
     }
 
-    /// There is one turn more.
-    pub(crate) fn add_turn(&self) {
-        self.turns.fetch_add(1, Ordering::SeqCst);
+    /// There is one turn or drain more.
+    pub(crate) fn add_extra(&self) {
+        self.extra.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// There is one turn less.
-    pub(crate) fn remove_turn(&self) {
-        self.turns.fetch_sub(1, Ordering::SeqCst);
+    /// There is one turn or drain less.
+    pub(crate) fn remove_extra(&self) {
+        self.extra.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Whether no more threads may be made. Then a handler must not run within a turn either: would it wait, the turn
     /// would need a thread more.
     pub(crate) fn is_full(&self) -> bool {
-        self.threads.load(Ordering::SeqCst) >= self.limit + self.turns.load(Ordering::SeqCst)
+        self.threads.load(Ordering::SeqCst) >= self.limit + self.extra.load(Ordering::SeqCst)
     }
 
     /// Has a thread do `job`: an idle one or a new one; a handler may have to wait for one that gets idle.
     pub(crate) fn submit(&self, engine: &'static Engine, job: Job) {
         let mut jobs = self.jobs();
-        let is_turn = matches!(job, Job::Turn(..));
-        if is_turn {
-            jobs.queue.push_front(job);
-        } else {
+        let is_handler = matches!(job, Job::Handle(_));
+        if is_handler {
             jobs.queue.push_back(job);
+        } else {
+            jobs.queue.push_front(job);
         }
         if jobs.idle >= jobs.queue.len() {
             self.wake.notify_one();
             return;
         }
-        if !is_turn && self.is_full() {
+        if is_handler && self.is_full() {
             return;
         }
         self.threads.fetch_add(1, Ordering::SeqCst);

@@ -64,7 +64,7 @@ pub(crate) struct Exchange {
     state: Mutex<State>,
     /// Whether the [alarm](crate::alarm) knows its deadline. Set under the lock of `state`, while it has not ended.
     has_alarm: AtomicBool,
-    /// Told when body, credit, trailers or a cancellation has come.
+    /// Told when body, credit, trailers, room in the link or a cancellation has come.
     changed: Condvar,
 }
 
@@ -211,10 +211,9 @@ impl Exchange {
     /// What the exchange is ready for. If all that it lacks is room in the link, the link will tell.
     fn readiness(&self, state: &State) -> Readiness {
         let over = check(state).is_err();
-        let has_credit = state.outgoing.can_write();
-        let has_room =
-            over || !has_credit || !state.notices.wants_room() || !self.link.await_room(self.number);
-        Readiness { readable: state.incoming.can_read(), writable: has_credit && has_room, over }
+        let has_room = || !state.notices.wants_room() || !self.link.await_room(self.number);
+        let writable = over || state.outgoing.can_write(has_room);
+        Readiness { readable: state.incoming.can_read(), writable, over }
     }
 
     /// The link has room again.

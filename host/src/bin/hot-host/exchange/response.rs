@@ -29,9 +29,10 @@ pub(super) enum Phase {
 }
 
 impl Outgoing {
-    /// Whether a write would not wait for credit. Before the head it is refused, which is no wait.
-    pub(super) fn can_write(&self) -> bool {
-        self.phase != Phase::Body || self.credit.available() > 0
+    /// Whether a write would not wait, if the link has room. That is asked for only if all else is there. Before the head
+    /// a write is refused, which is no wait.
+    pub(super) fn can_write(&self, has_room: impl FnOnce() -> bool) -> bool {
+        self.phase != Phase::Body || (self.credit.available() > 0 && has_room())
     }
 }
 
@@ -76,17 +77,21 @@ impl Exchange {
         Ok(taken)
     }
 
-    /// As much of `body` as there is credit for, but something: how much that was.
+    /// As much of `body` as there is credit for, but something: how much that was. `WouldBlock` without credit, or while
+    /// too much waits for the gateway to read.
     pub(crate) fn write(&self, body: &[u8]) -> Result<usize, Refusal> {
         let mut state = self.state();
         check(&state)?;
         if state.outgoing.phase != Phase::Body {
             return Err(Refusal::State);
         }
-        let taken = state.outgoing.credit.take(body.len());
-        if taken == 0 && !body.is_empty() {
+        if body.is_empty() {
+            return Ok(0);
+        }
+        if !state.outgoing.can_write(|| !self.link.await_room(self.number)) {
             return Err(Refusal::WouldBlock);
         }
+        let taken = state.outgoing.credit.take(body.len());
         self.link.append(|out| data::body(out, self.number, &body[..taken], false));
         Ok(taken)
     }

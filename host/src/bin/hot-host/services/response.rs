@@ -74,10 +74,11 @@ pub(super) unsafe extern "C" fn body_write(
         if written.is_null() {
             return Err(Refusal::Invalid);
         }
-        let outcome = write_some(engine, &exchange, body);
+        let outcome = exchange.write(body);
         if outcome == Err(Refusal::WouldBlock) {
             exchange.expire()?;
         }
+        engine.flush(exchange.link());
         outcome
     });
     match outcome {
@@ -135,29 +136,10 @@ fn conclude(engine: &'static Engine, exchange: &Arc<Exchange>, outcome: Outcome)
     outcome
 }
 
-/// Writes what there is room for.
-fn write_some(engine: &'static Engine, exchange: &Exchange, body: &[u8]) -> Outcome<usize> {
-    exchange.check()?;
-    if exchange.link().is_full() {
-        return Err(Refusal::WouldBlock);
-    }
-    let written = exchange.write(body)?;
-    engine.flush(exchange.link());
-    Ok(written)
-}
-
 /// Writes all of `body`, waiting for credit and for room.
 fn write_all(engine: &'static Engine, exchange: &Arc<Exchange>, mut body: &[u8]) -> Outcome {
     let link = exchange.link();
-    exchange.check()?;
-    while !body.is_empty() {
-        while link.is_full() {
-            engine.yield_turn();
-            link.flush_all();
-            link.wait_room(exchange.deadline());
-            exchange.expire()?;
-            exchange.check()?;
-        }
+    loop {
         let written = match exchange.write(body) {
             Err(Refusal::WouldBlock) => {
                 engine.yield_turn();
@@ -166,10 +148,12 @@ fn write_all(engine: &'static Engine, exchange: &Arc<Exchange>, mut body: &[u8])
             }
             written => written?,
         };
-        body = &body[written..];
         engine.flush(link);
+        body = &body[written..];
+        if body.is_empty() {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 fn check_status(status: u32) -> Outcome<u16> {
