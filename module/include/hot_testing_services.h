@@ -168,12 +168,16 @@ static inline int hot_t_is_allowed(const hot_header *field) {
     return 1;
 }
 
-/* Whether the module may send these, and if so why not: HOT_OK, HOT_INVALID or HOT_TOO_LARGE. */
+static inline int hot_t_is_array(const hot_header *fields) {
+    return fields != NULL && (uintptr_t)fields % sizeof(void *) == 0;
+}
+
+/* Whether the module may send these, and if not why: HOT_OK, HOT_INVALID or HOT_TOO_LARGE. */
 static inline hot_status hot_t_check_fields(const hot_header *fields, size_t count) {
     size_t i, size = 0;
     if (count > HOT_T_HEADERS)
         return HOT_TOO_LARGE;
-    if (count > 0 && fields == NULL)
+    if (count > 0 && !hot_t_is_array(fields))
         return HOT_INVALID;
     for (i = 0; i < count; i++) {
         if (!hot_t_is_allowed(&fields[i]))
@@ -387,17 +391,45 @@ static inline int hot_t_by_name(const void *left, const void *right) {
     return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
 }
 
+/* How many bytes the character in UTF-8 at `at` has; 0 if it is none, or a control character. */
+static inline size_t hot_t_character(const uint8_t *at, size_t len) {
+    const size_t size = at[0] < 0x80 ? 1 : (at[0] & 0xe0) == 0xc0 ? 2 : (at[0] & 0xf0) == 0xe0 ? 3 : 4;
+    uint32_t code = size == 1 ? at[0] : at[0] & (0x7fu >> size);
+    size_t i;
+    if (size > len || (size == 4 && (at[0] & 0xf8) != 0xf0))
+        return 0;
+    for (i = 1; i < size; i++) {
+        if ((at[i] & 0xc0) != 0x80)
+            return 0;
+        code = code << 6 | (at[i] & 0x3fu);
+    }
+    /* Shorter forms, surrogates and what is beyond Unicode are no characters either. */
+    if (code < 0x20 || (code >= 0x7f && code < 0xa0) || (size == 3 && code < 0x800) || (size == 4 && code < 0x10000) ||
+        (size == 2 && code < 0x80) || (code >= 0xd800 && code < 0xe000) || code > 0x10ffff)
+        return 0;
+    return size;
+}
+
+static inline int hot_t_is_label_value(hot_slice value) {
+    size_t at = 0, size = 1;
+    if (!hot_t_is_slice(value) || value.len > 128)
+        return 0;
+    for (; at < value.len && size > 0; at += size)
+        size = hot_t_character(value.ptr + at, value.len - at);
+    return size > 0;
+}
+
 /* "name=value,..." in the order of the names; NULL if a label is not allowed. */
 static inline char *hot_t_labels(const hot_header *labels, size_t count) {
     static const char *const taken[] = {"le", "module", "release", "version", "instance"};
     hot_header sorted[HOT_T_LABELS];
     hot_t_bytes text = {NULL, 0, 0};
     size_t i, k;
-    if (count > HOT_T_LABELS || (count > 0 && labels == NULL))
+    if (count > HOT_T_LABELS || (count > 0 && !hot_t_is_array(labels)))
         return NULL;
     for (i = 0; i < count; i++) {
         sorted[i] = labels[i];
-        if (!hot_t_is_word(labels[i].name, 0) || !hot_t_is_slice(labels[i].value) || labels[i].value.len > 128 ||
+        if (!hot_t_is_word(labels[i].name, 0) || !hot_t_is_label_value(labels[i].value) ||
             (labels[i].name.len > 1 && memcmp(labels[i].name.ptr, "__", 2) == 0))
             return NULL;
         for (k = 0; k < sizeof taken / sizeof *taken; k++)

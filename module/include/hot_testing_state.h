@@ -13,6 +13,7 @@
 #define HOT_T_SERIES 256u
 #define HOT_T_LABELS 8u
 #define HOT_T_PATIENCE 30u /* seconds for start, health, stop and what is left after a deadline */
+#define HOT_T_GRACE 2000u  /* milliseconds for a module to end an exchange that it was told is cancelled */
 
 typedef struct hot_t_bytes {
     char *at; /* with a NUL behind it */
@@ -263,7 +264,7 @@ static inline size_t hot_t_room(const hot_test_exchange *x) {
 }
 
 static inline int hot_t_is_due(const hot_test_exchange *x, uint32_t events) {
-    if (x->phase == HOT_T_ENDED || x->is_cancelled)
+    if (x->phase == HOT_T_ENDED || x->is_cancelled || hot_t_left(x->deadline) == 0)
         return 1;
     return ((events & HOT_READABLE) != 0 && (x->in_taken < x->in.len || x->in_whole)) ||
            ((events & HOT_WRITABLE) != 0 && (x->phase == HOT_T_WAITING || hot_t_room(x) > 0));

@@ -141,6 +141,24 @@ fn a_module_in_cpp_uses_every_part_of_the_wrapper() {
     }
 }
 
+/// The modules of the contract, which the real host is held to by `host/tests/conformance.rs`: whoever tests a module without
+/// a daemon must find what the daemon's host would answer.
+#[test]
+fn the_host_of_the_header_answers_as_the_real_one_does() {
+    let steps = format!("-I{}", source("../../tests/modules"));
+    for compiler in present(&["gcc", "clang"]) {
+        let mut ways = vec![&["-O2"][..]];
+        ways.extend(has_sanitizers(compiler).then_some(&SANITIZERS[..]));
+        for way in ways {
+            let module = [way, &["-std=gnu11", &steps, "-lm"]].concat();
+            let test = [way, &["-std=c99", &steps]].concat();
+            passes(compiler, "../../tests/modules/conforms.c", &module, "testing/contract.c", &test);
+            let test = [&test[..], &["-DMISUSES"]].concat();
+            passes(compiler, "../../tests/modules/misuses.c", &module, "testing/contract.c", &test);
+        }
+    }
+}
+
 /// The block of `docs/modules.md` in that language that contains `mark`.
 fn documented(language: &str, mark: &str) -> String {
     let docs = std::fs::read_to_string(source("../../docs/modules.md")).unwrap();

@@ -1,7 +1,7 @@
 /*
  * Uses every function of the contract in every order that it may, and reports of each step how it was answered
  * (steps.def). The path chooses what. It must pass with the real host (host/tests/conformance.rs plays the gateway to it),
- * behind a real node (tests/tests/conformance.rs) and under hot_testing.h (module/tests/contract/).
+ * behind a real node (tests/tests/conformance.rs) and under hot_testing.h (module/tests/testing/contract.c).
  */
 #include "steps.h"
 

@@ -116,7 +116,7 @@ static void heads(hot_exchange x) {
         step("bad_status_respond", host->respond(x, statuses[i], NULL, 0));
         step("bad_status_reply", host->reply(x, statuses[i], NULL, 0, NOTHING));
     }
-    static const hot_header forbidden[] = {
+    const hot_header forbidden[] = {
         {TEXT("Connection"), TEXT("close")}, {TEXT("keep-alive"), TEXT("1")}, {TEXT("Proxy-Connection"), TEXT("a")},
         {TEXT("TE"), TEXT("trailers")},      {TEXT("trailer"), TEXT("a")},    {TEXT("Transfer-Encoding"), TEXT("chunked")},
         {TEXT("upgrade"), TEXT("h2c")},      {{NULL, 0}, TEXT("v")},          {TEXT("a b"), TEXT("v")},
@@ -146,6 +146,7 @@ static void orders(hot_exchange x) {
     step("finish_before_the_head", host->finish(x));
     step("body_before_the_head", host->body_write(x, 0, TEXT("a"), NULL));
     step("body_before_the_head_nonblocking", host->body_write(x, HOT_NONBLOCK, TEXT("a"), &written));
+    step("empty_body_before_the_head", host->body_write(x, 0, NOTHING, NULL));
     step("trailers_before_the_head", host->trailers(x, &sum, 1));
     step("head", host->respond(x, 200, NULL, 0));
     step("second_head", host->respond(x, 200, NULL, 0));
@@ -189,8 +190,8 @@ static void metrics(void) {
         hot_status status = host->metric(HOT_COUNTER, TEXT("m_many"), &numbered, 1, 1);
         taken += status == HOT_OK, refused += status == HOT_TOO_LARGE;
     }
-    step("metric_series_are_bounded", taken);
-    step("metric_more_is_refused", refused);
+    step("metric_series_are_bounded", taken > 0 && taken < 256);
+    step("metric_more_is_refused", taken + refused);
     step("metric_of_before_goes_on", host->metric(HOT_GAUGE, TEXT("m"), NULL, 0, 2));
 }
 
@@ -240,6 +241,9 @@ static void handle(void *self, hot_exchange x) {
     } else if (is(target, "/misuses/endless")) {
         /* A response that never ends, as far as it is up to the module. */
         static uint8_t bytes[65536];
+        const hot_header *headers;
+        size_t number;
+        step("trailers_of_a_body_that_was_not_read", host->request_trailers(x, &headers, &number));
         hot_status status = host->respond(x, 200, NULL, 0);
         while (status == HOT_OK)
             status = host->body_write(x, 0, (hot_slice){bytes, sizeof bytes}, NULL);

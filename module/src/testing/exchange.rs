@@ -52,6 +52,8 @@ pub(super) struct State {
 pub(super) struct Incoming {
     pieces: VecDeque<Vec<u8>>,
     is_whole: bool,
+    /// Whether the module was told of the end.
+    is_read: bool,
     /// What `body_read` lent last.
     lent: Vec<u8>,
     /// What `body_all` lent, for as long as the exchange lives.
@@ -213,7 +215,10 @@ impl State {
         let incoming = &mut self.incoming;
         match incoming.pieces.pop_front() {
             Some(piece) => incoming.lent = piece,
-            None if incoming.is_whole => return Ok(Slice::EMPTY),
+            None if incoming.is_whole => {
+                incoming.is_read = true;
+                return Ok(Slice::EMPTY);
+            }
             None => return Err(abi::WOULD_BLOCK),
         }
         Ok(Slice::of(&incoming.lent))
@@ -229,17 +234,18 @@ impl State {
         if !incoming.is_whole {
             return Err(abi::WOULD_BLOCK);
         }
+        incoming.is_read = true;
         let whole: Vec<u8> = incoming.pieces.drain(..).flatten().collect();
         let lent = Slice::of(&whole);
         incoming.kept.push(whole);
         Ok(lent)
     }
 
-    /// The request's trailers, once its body has been read.
+    /// The request's trailers, once its body has been read to the end.
     pub(super) fn request_trailers(&self) -> Outcome<(*const abi::Header, usize)> {
         self.check()?;
         let incoming = &self.incoming;
-        if !incoming.is_whole || !incoming.pieces.is_empty() {
+        if !incoming.is_read {
             return Err(abi::STATE);
         }
         Ok((incoming.trailers_view.as_ptr(), incoming.trailers_view.len()))

@@ -18,6 +18,8 @@ pub(super) struct Incoming {
     /// Small pieces that came behind `pieces`.
     tail: Vec<u8>,
     is_whole: bool,
+    /// Whether the module was told of the end.
+    is_read: bool,
     credit: ReceiveCredit,
     /// The piece that `body_read` lent last.
     lent: Bytes,
@@ -110,6 +112,7 @@ impl Exchange {
             return Ok(abi::Slice::of(&incoming.lent));
         }
         let Some(piece) = incoming.take() else {
+            incoming.is_read = incoming.is_whole;
             return if incoming.is_whole { Ok(abi::Slice::EMPTY) } else { Err(Refusal::WouldBlock) };
         };
         self.grant(incoming, piece.len());
@@ -129,6 +132,7 @@ impl Exchange {
         while let Some(piece) = incoming.take() {
             if incoming.is_whole && incoming.gathered.is_empty() && piece.len() == unread {
                 // The usual case: one piece, lent as it came.
+                incoming.is_read = true;
                 return Ok(incoming.lend(piece));
             }
             incoming.gathered.extend_from_slice(&piece);
@@ -137,6 +141,7 @@ impl Exchange {
         if !incoming.is_whole {
             return Err(Refusal::WouldBlock);
         }
+        incoming.is_read = true;
         let all = std::mem::take(&mut incoming.gathered);
         Ok(incoming.lend(all.into()))
     }
@@ -152,8 +157,7 @@ impl Exchange {
     pub(crate) fn trailers(&self) -> Result<(*const abi::Header, usize), Refusal> {
         let state = self.state();
         check(&state)?;
-        let incoming = &state.incoming;
-        if !incoming.is_whole || incoming.unread() > 0 || !incoming.gathered.is_empty() {
+        if !state.incoming.is_read {
             return Err(Refusal::State);
         }
         let view = state.incoming.trailers.as_ref().map_or(&[][..], |(_, view)| view);
