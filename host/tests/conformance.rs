@@ -364,6 +364,34 @@ fn what_may_not_be_done_is_refused_in_c() {
 }
 
 #[test]
+fn a_stop_waits_until_what_was_answered_is_sent() {
+    // More than the socket takes, and less than makes a module wait.
+    const MANY: u64 = 5;
+    let mut rig = Rig::new("conforms", &compile("conforms.c", &[]), &[]);
+    let second = rig.host.attach();
+    let mut unread = std::mem::replace(&mut rig.link, second);
+    for number in 1..=MANY {
+        unread.put(number, "/conforms/unread", &[], b"", true);
+    }
+    unread.send();
+    rig.wait("all ends", |rig| rig.times("unread_finish") == 5);
+    rig.host.tell(&ToHost::Stop { grace_ms: UNHURRIED_MS });
+    let (mut open, mut received) = (MANY, 0);
+    while open > 0 {
+        let (piece, end) = match unread.next().message {
+            FromLink::Response(head) => (head.body, head.end),
+            FromLink::Body { data, end } => (data, end),
+            other => panic!("{other:?}"),
+        };
+        received += piece.len();
+        open -= u64::from(end);
+    }
+    assert_eq!(received, 1_000_000);
+    assert_eq!(rig.host.hear(), FromHost::Stopped);
+    assert_eq!(rig.host.end().0.code(), Some(0));
+}
+
+#[test]
 fn what_may_be_done_works_in_rust() {
     conforms(&in_rust(), &[]);
 }

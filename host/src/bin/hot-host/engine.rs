@@ -145,18 +145,14 @@ impl Engine {
 
     /// Waits until no exchange is open and neither a handler nor a `wake` runs, or the deadline; whether that came about.
     pub(crate) fn drain(&self, deadline: Instant) -> bool {
-        /// A handler that has ended its exchange is about to return: rarely is there anything to wait for.
-        const LOOK_AGAIN: Duration = Duration::from_millis(1);
-        if !self.table.wait_empty(deadline) {
-            return false;
-        }
-        while self.running.load(Ordering::SeqCst) + firing() > 0 {
-            if Instant::now() >= deadline {
-                return false;
-            }
-            std::thread::sleep(LOOK_AGAIN);
-        }
-        true
+        // A handler that has ended its exchange is about to return: rarely is there anything to wait for.
+        self.table.wait_empty(deadline)
+            && wait_until(deadline, || self.running.load(Ordering::SeqCst) + firing() == 0)
+    }
+
+    /// Waits until the gateway's sockets have all that was answered, or the deadline; whether they have.
+    pub(crate) fn wait_sent(&self, deadline: Instant) -> bool {
+        wait_until(deadline, || self.lanes().iter().all(|lane| lane.link.has_sent_all()))
     }
 
     /// Runs a job of the pool.
@@ -385,6 +381,18 @@ impl Engine {
     pub(crate) fn lanes(&self) -> MutexGuard<'_, Vec<Arc<Lane>>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Looks until something is so that will be soon, or the deadline; whether it is.
+fn wait_until(deadline: Instant, is_so: impl Fn() -> bool) -> bool {
+    const LOOK_AGAIN: Duration = Duration::from_millis(1);
+    while !is_so() {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    true
 }
 
 /// Whether this thread holds the turn of that link.

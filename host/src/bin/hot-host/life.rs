@@ -35,7 +35,8 @@ struct State {
 #[derive(Debug)]
 enum Ask {
     Health(u64),
-    Stop,
+    /// With the end of the grace.
+    Stop(Instant),
 }
 
 impl Life {
@@ -128,8 +129,10 @@ fn live(control: &Control, shared: &Shared, start: Start, asked: &Receiver<Ask>)
                 });
                 control.send(&reply(seq, phase, health));
             }
-            Ask::Stop => {
+            Ask::Stop(deadline) => {
                 engine.module().stop();
+                // What was answered last may be on its way to a gateway that is slow to read.
+                engine.wait_sent(deadline);
                 control.send(&FromHost::Stopped);
                 output::leave(0);
             }
@@ -156,12 +159,15 @@ fn stop(engine: &Engine, asks: &Sender<Ask>, grace: Duration) {
     };
     if drained {
         // If the module's thread has ended there is nothing to stop; the wait below ends the process.
-        drop(asks.send(Ask::Stop));
+        drop(asks.send(Ask::Stop(deadline)));
         let (_keep, never) = channel::<()>();
         if let Err(RecvTimeoutError::Timeout) =
             never.recv_timeout(deadline.saturating_duration_since(Instant::now()))
         {
-            output::say(&format!("the module's stop or health did not return within the grace of {grace:?}"));
+            output::say(&format!(
+                "the module's stop or health did not return, or its last answers were not read, within the grace of \
+                 {grace:?}"
+            ));
         }
     } else {
         let (open, _) = engine.table.open();

@@ -250,9 +250,16 @@ impl Link {
         lock(&self.out)
     }
 
+    /// Whether something waits for this thread to send it.
     fn has_unsent(&self) -> bool {
         let out = lock(&self.out);
         !out.buffer.is_empty() && !out.is_flushing
+    }
+
+    /// Whether the gateway's socket has all that was appended, or nobody will read it.
+    pub(crate) fn has_sent_all(&self) -> bool {
+        let out = lock(&self.out);
+        (out.buffer.is_empty() && !out.is_flushing) || self.is_dead()
     }
 
     /// Remembers an exchange for the frames that follow its request.

@@ -81,17 +81,18 @@ impl Watch {
             if quiet < QUIET_LOOKS {
                 std::thread::sleep(LOOK);
             } else {
-                self.sleep_until_woken(&lanes);
+                self.sleep_until_woken(engine);
                 quiet = 0;
             }
         }
     }
 
-    /// Whoever begins a handler after the flag is up wakes this thread; who began before is seen here.
-    fn sleep_until_woken(&self, lanes: &[Arc<Lane>]) {
+    /// Whoever begins a handler after the flag is up wakes this thread; who began before is seen here, on a lane that came
+    /// since the last look too.
+    fn sleep_until_woken(&self, engine: &'static Engine) {
         let mut sleep = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
         self.is_asleep.store(true, Ordering::SeqCst);
-        if lanes.iter().any(|lane| lane.sight().runner.is_some()) {
+        if engine.lanes().iter().any(|lane| lane.sight().runner.is_some()) {
             self.is_asleep.store(false, Ordering::SeqCst);
         }
         while self.is_asleep.load(Ordering::SeqCst) {
