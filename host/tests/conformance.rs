@@ -219,7 +219,7 @@ fn nonblocking(rig: &mut Rig) {
     rig.wait("no more credit", |rig| rig.times("async_write_would_block") > 0);
     rig.send(|out| data::window(out, number, data::INITIAL_WINDOW));
     received += rig.take(number).0.len();
-    assert_eq!(received, 600_000);
+    assert_eq!(received, 8_000_000);
     rig.done("async");
 }
 

@@ -197,28 +197,36 @@ static void metrics(void) {
 
 /* Four threads end one exchange: one of them has. */
 #define RACERS 4
-static int ended;
+typedef struct {
+    hot_exchange x;
+    int ended;
+} contest;
+
 static void *race(void *argument) {
-    hot_exchange x = (hot_exchange)(uintptr_t)argument;
+    contest *c = argument;
+    hot_exchange x = c->x;
     hot_slice out;
     host->body_read(x, HOT_NONBLOCK, &out);
     host->notify(x, 0, ignore, NULL);
     if (host->reply(x, 200, NULL, 0, TEXT("one")) == HOT_OK)
-        __atomic_add_fetch(&ended, 1, __ATOMIC_SEQ_CST);
+        __atomic_add_fetch(&c->ended, 1, __ATOMIC_SEQ_CST);
     return NULL;
 }
 
 static void *after(void *argument) {
-    with_handle("after_the_end_elsewhere", (hot_exchange)(uintptr_t)argument);
+    with_handle("after_the_end_elsewhere", ((const contest *)argument)->x);
     return NULL;
 }
 
-static void join(void *(*body)(void *), hot_exchange x, int number) {
+/* Runs that many threads to their end: how many of them ended the exchange. */
+static int join(void *(*body)(void *), hot_exchange x, int number) {
+    contest c = {x, 0};
     pthread_t threads[RACERS];
     for (int i = 0; i < number; i++)
-        pthread_create(&threads[i], NULL, body, (void *)(uintptr_t)x);
+        pthread_create(&threads[i], NULL, body, &c);
     for (int i = 0; i < number; i++)
         pthread_join(threads[i], NULL);
+    return __atomic_load_n(&c.ended, __ATOMIC_SEQ_CST);
 }
 
 static void handle(void *self, hot_exchange x) {
@@ -235,9 +243,7 @@ static void handle(void *self, hot_exchange x) {
         with_handle("after_the_end", x);
         join(after, x, 1);
     } else if (is(target, "/misuses/race")) {
-        __atomic_store_n(&ended, 0, __ATOMIC_SEQ_CST);
-        join(race, x, RACERS);
-        step("one_ends_it", __atomic_load_n(&ended, __ATOMIC_SEQ_CST));
+        step("one_ends_it", join(race, x, RACERS));
     } else if (is(target, "/misuses/endless")) {
         /* A response that never ends, as far as it is up to the module. */
         static uint8_t bytes[65536];

@@ -105,7 +105,8 @@ impl Module {
         let include = sources.join("../module/include");
         let source = sources.join("modules").join(self.source).with_extension("c");
         let mut hasher = DefaultHasher::new();
-        let shared = ["probe.h", "good.c"].map(|name| sources.join("modules").join(name));
+        let shared =
+            ["probe.h", "good.c", "steps.h", "steps.def"].map(|name| sources.join("modules").join(name));
         for file in shared.iter().chain([&source, &include.join("hot_module.h")]) {
             fs::read(file).with_context(|| file.display().to_string())?.hash(&mut hasher);
         }
