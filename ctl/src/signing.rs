@@ -23,7 +23,7 @@ const MAX_SIGNATURE: u64 = 64 * 1024;
 #[derive(Debug, clap::Args)]
 #[group(multiple = false)]
 pub(crate) struct SigningArgs {
-    /// Sign with this OpenSSH private key
+    /// Sign with this OpenSSH private key, or with a certificate, KEY-cert.pub
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
 
@@ -68,7 +68,7 @@ pub(crate) enum SigningError {
     #[error("{}", chain(.0))]
     Sign(#[from] SignError),
     /// A signature file can't be read.
-    #[error("the signature {} can't be read: {source}; make it with `ssh-keygen -Y sign -n hot-module -f KEY FILE`", path.display())]
+    #[error("the signature {} can't be read: {source}; make it with `hotctl sign FILE`, or with `ssh-keygen -Y sign -n hot-module -f KEY FILE`", path.display())]
     Read { path: PathBuf, source: io::Error },
     /// Not one signature for each file.
     #[error("{signatures} --signature for {files} files: expected one for each, in the same order")]
@@ -182,8 +182,8 @@ fn about(error: &AgentError) -> String {
     chain(error).replace(", or name a key file", "")
 }
 
-/// Signs `offer` with the key in the file, or with the agent's first key when there is none.
-pub(crate) fn sign_offline(offer: &Offer, key: Option<&Path>) -> Result<(Vec<u8>, String), SigningError> {
+/// Signs `offer` with the key or the certificate in the file, or with the agent's first key when there is none.
+pub(crate) fn sign_offline(offer: &Offer, key: Option<&Path>) -> Result<(Vec<u8>, Signer), SigningError> {
     let mut signer = match key {
         Some(key) => Signer::from_file(key)?,
         None => {
@@ -196,7 +196,7 @@ pub(crate) fn sign_offline(offer: &Offer, key: Option<&Path>) -> Result<(Vec<u8>
         }
     };
     let armoured = sign(&offer.reader, MODULE_NAMESPACE, &mut signer)?;
-    Ok((armoured.into_bytes(), signer.public_key().fingerprint()))
+    Ok((armoured.into_bytes(), signer))
 }
 
 #[cfg(test)]
@@ -236,7 +236,9 @@ mod tests {
     fn a_signature_that_is_not_there_says_how_to_make_one() {
         let failure = Failure::from(read(Path::new("/nonexistent.sig")).expect_err("no file"));
         assert_eq!(failure.exit.code(), 1);
-        assert!(failure.sentence.contains("ssh-keygen -Y sign -n hot-module"), "{}", failure.sentence);
+        for way in ["`hotctl sign FILE`", "`ssh-keygen -Y sign -n hot-module"] {
+            assert!(failure.sentence.contains(way), "{}", failure.sentence);
+        }
     }
 
     #[test]

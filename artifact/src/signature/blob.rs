@@ -150,11 +150,12 @@ impl Signature {
         }
     }
 
-    /// The armoured text of a signature made by `key` of `signed_data(namespace, hash, ...)`.
-    pub(super) fn armoured(key: &PublicKey, namespace: &str, hash: Hash, inner: &[u8]) -> String {
+    /// The armoured text of a signature of `signed_data(namespace, hash, ...)` by a maker: a key, or a certificate about it,
+    /// in SSH's wire format.
+    pub(super) fn armoured(maker: &[u8], namespace: &str, hash: Hash, inner: &[u8]) -> String {
         let mut blob = MAGIC.to_vec();
         blob.extend(VERSION.to_be_bytes());
-        for field in [key.as_blob(), namespace.as_bytes(), b"", hash.as_str().as_bytes(), inner] {
+        for field in [maker, namespace.as_bytes(), b"", hash.as_str().as_bytes(), inner] {
             put_string(&mut blob, field);
         }
         armour::encode(&blob)

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use base64ct::{Base64, Encoding as _};
+
 use super::key::{KeyError, Kind, PublicKey};
 use super::value::Value;
 use super::wire::Wire;
@@ -50,6 +52,14 @@ impl Certificate {
     /// Whether this is the start of a certificate and not of a plain key.
     pub(super) fn is_one(blob: &[u8]) -> bool {
         Wire::new(blob).string().is_some_and(|name| Kind::of_certificate(name).is_some())
+    }
+
+    /// Parses the text of a `-cert.pub` file: kind, base64, and a comment that is left out. `None`: it is none.
+    pub(super) fn from_openssh(text: &str) -> Option<Result<Self, CertificateError>> {
+        let mut words = text.split_ascii_whitespace();
+        Kind::of_certificate(words.next()?.as_bytes())?;
+        let blob = words.next().and_then(|base64| Base64::decode_vec(base64).ok());
+        Some(blob.ok_or(CertificateError::Malformed).and_then(|blob| Self::from_blob(&blob)))
     }
 
     /// Parses a certificate in SSH's wire format and checks its authority's signature.

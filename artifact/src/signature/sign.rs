@@ -1,7 +1,9 @@
 //! Making signatures: with an OpenSSH private key file or with ssh-agent.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rsa::rand_core::OsRng;
@@ -12,6 +14,7 @@ use thiserror::Error;
 
 use super::agent::{Agent, AgentError};
 use super::blob::{Signature, signed_data};
+use super::certificate::{Certificate, CertificateError};
 use super::hashes::{Hash, Hashers};
 use super::key::{KeyError, PublicKey};
 use super::private::EcdsaKey;
@@ -20,9 +23,14 @@ use crate::reader::{ReadAt, for_each_piece};
 /// Largest private key file that is read: one of a 4096-bit RSA key has 3.4 KiB.
 const MAX_KEY_FILE: u64 = 64 * 1024;
 
+/// What a certificate's file has behind the name of its key's, as `ssh-keygen` writes it.
+const CERTIFICATE: &[u8] = b"-cert.pub";
+
 /// A key that can sign, wherever its private half is.
 pub struct Signer {
     public: PublicKey,
+    /// What is named in signatures in the key's place.
+    certificate: Option<Box<Certificate>>,
     private: Private,
 }
 
@@ -62,6 +70,14 @@ pub enum SignError {
         /// The key file.
         path: PathBuf,
     },
+    /// The file is a certificate that nothing can be signed with.
+    #[error("the certificate {} {problem}; have one made with `ssh-keygen -s AUTHORITY -I ID -n PRINCIPAL -V +1d KEY.pub`", path.display())]
+    Certificate {
+        /// The certificate's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// The file is protected with a passphrase.
     #[error("the key {} is encrypted; add it to ssh-agent with `ssh-add {}` and sign with the agent", path.display(), path.display())]
     Encrypted {
@@ -92,19 +108,23 @@ pub enum SignError {
 }
 
 impl Signer {
-    /// A signer with the private key in the file at `path`.
+    /// A signer with the private key in the file at `path`; or with the certificate there, `KEY-cert.pub`, and the private
+    /// key in the file `KEY` beside it, or in ssh-agent where that one can't be used.
     ///
     /// # Errors
     /// When it can't be read, is encrypted, or is no key that signatures are accepted of.
     pub fn from_file(path: &Path) -> Result<Self, SignError> {
         let text =
             read_key_file(path).map_err(|source| SignError::ReadKey { path: path.to_owned(), source })?;
+        if let Some(certificate) = std::str::from_utf8(&text).ok().and_then(Certificate::from_openssh) {
+            return Self::with_certificate(path, certificate);
+        }
         if ["ssh-", "ecdsa-", "sk-"].iter().any(|start| text.starts_with(start.as_bytes())) {
             return Err(SignError::PublicKey { path: path.to_owned() });
         }
         if let Some((public, key)) = EcdsaKey::read(&text) {
             let private = Private::Ecdsa(Box::new(key));
-            return Ok(Self { public: PublicKey::from_blob(&public)?, private });
+            return Ok(Self { public: PublicKey::from_blob(&public)?, certificate: None, private });
         }
         let Ok(private) = PrivateKey::from_openssh(&text) else {
             return Err(SignError::NotAKey { path: path.to_owned() });
@@ -119,19 +139,51 @@ impl Signer {
         if public.is_in_security_key() {
             return Err(SignError::SecurityKey { path: path.to_owned() });
         }
-        Ok(Self { public, private: Private::File(Box::new(private)) })
+        Ok(Self { public, certificate: None, private: Private::File(Box::new(private)) })
+    }
+
+    fn with_certificate(
+        path: &Path,
+        certificate: Result<Certificate, CertificateError>,
+    ) -> Result<Self, SignError> {
+        let wrong = |problem| SignError::Certificate { path: path.to_owned(), problem };
+        let certificate = certificate.map_err(|error| match error {
+            CertificateError::Malformed => wrong("is malformed"),
+            CertificateError::NotSigned => wrong("is not signed by the authority that it names"),
+            CertificateError::Key(error) => SignError::Key(error),
+        })?;
+        let key = path
+            .as_os_str()
+            .as_bytes()
+            .strip_suffix(CERTIFICATE)
+            .map(|key| Path::new(OsStr::from_bytes(key)));
+        let private = match key.filter(|key| key.exists()).map(Self::from_file) {
+            None | Some(Err(SignError::Encrypted { .. } | SignError::SecurityKey { .. })) => {
+                Private::Agent(Agent::from_env()?)
+            }
+            Some(Ok(signer)) if signer.public == *certificate.key() => signer.private,
+            Some(Ok(_)) => return Err(wrong("is about another key than the one beside it")),
+            Some(Err(error)) => return Err(error),
+        };
+        Ok(Self { public: certificate.key().clone(), certificate: Some(Box::new(certificate)), private })
     }
 
     /// A signer with a key that `agent` holds, one of its [`Agent::identities`].
     #[must_use]
     pub const fn from_agent(agent: Agent, key: PublicKey) -> Self {
-        Self { public: key, private: Private::Agent(agent) }
+        Self { public: key, certificate: None, private: Private::Agent(agent) }
     }
 
     /// The public half.
     #[must_use]
     pub const fn public_key(&self) -> &PublicKey {
         &self.public
+    }
+
+    /// The certificate that it signs with.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&Certificate> {
+        self.certificate.as_deref()
     }
 
     /// The signature value, in SSH's wire format, of `data`.
@@ -204,7 +256,8 @@ pub fn sign_with(
     for_each_piece(reader, |piece| hashers.update(piece)).map_err(SignError::Read)?;
     let digests = hashers.finish();
     let value = signer.value(&signed_data(namespace, hash, digests.signed()))?;
-    let armoured = Signature::armoured(&signer.public, namespace, hash, &value);
+    let maker = signer.certificate().map_or(signer.public.as_blob(), Certificate::as_blob);
+    let armoured = Signature::armoured(maker, namespace, hash, &value);
     match Signature::parse(armoured.as_bytes()).and_then(|made| made.check(namespace, digests.signed())) {
         Ok(()) => Ok(armoured),
         Err(_) => Err(SignError::Failed { fingerprint: signer.public.fingerprint() }),

@@ -120,6 +120,61 @@ fn a_generated_key_works_and_is_private() {
     assert_eq!(check(armoured.as_bytes(), BYTES), Ok(()));
 }
 
+/// A key of this kind in a folder, and a certificate about it for `anna` by the authority `other`.
+fn certified(kind: &str, passphrase: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let keygen = |arguments: &[&str]| {
+        run(Command::new("ssh-keygen").current_dir(folder.path()).arg("-q").args(arguments));
+    };
+    keygen(&["-t", kind, "-b", if kind == "rsa" { "3072" } else { "256" }, "-N", passphrase, "-f", "key"]);
+    keygen(&["-s", key("other").to_str().unwrap(), "-I", "the id", "-n", "anna", "-V", "-1d:+1d", "key.pub"]);
+    folder
+}
+
+/// What `ssh-keygen -Y verify` says of it with that authority allowed.
+fn keygen_accepts_certified(armoured: &str, bytes: &[u8]) -> bool {
+    keygen_verify(&Question {
+        allowed_signers: &format!("anna cert-authority,namespaces=\"hot-module\" {}\n", public("other")),
+        principal: "anna",
+        namespace: NAMESPACE,
+        signature: armoured.as_bytes(),
+        bytes,
+        options: &[],
+        zone: "UTC",
+    })
+}
+
+#[test]
+fn a_certificate_signs_with_the_key_beside_it() {
+    for kind in ["ed25519", "ecdsa", "rsa"] {
+        let folder = certified(kind, "");
+        let mut signer = Signer::from_file(&folder.path().join("key-cert.pub")).unwrap();
+        assert_eq!(signer.certificate().unwrap().id, "the id");
+        let armoured = sign(BYTES, NAMESPACE, &mut signer).unwrap();
+        assert_eq!(Signature::parse(armoured.as_bytes()).unwrap().certificate().unwrap().id, "the id");
+        assert_eq!(check(armoured.as_bytes(), BYTES), Ok(()), "{kind}");
+        assert!(keygen_accepts_certified(&armoured, BYTES), "{kind}");
+        assert!(!keygen_accepts_certified(&armoured, b"other"), "{kind}");
+        let plain =
+            sign(BYTES, NAMESPACE, &mut Signer::from_file(&folder.path().join("key")).unwrap()).unwrap();
+        assert!(Signature::parse(plain.as_bytes()).unwrap().certificate().is_none(), "it was not asked for");
+        assert!(!keygen_accepts_certified(&plain, BYTES), "{kind}");
+    }
+}
+
+#[test]
+fn a_certificate_that_cannot_sign_says_why() {
+    let folder = certified("ed25519", "");
+    let path = folder.path().join("key-cert.pub");
+    let problem = || Signer::from_file(&path).unwrap_err().to_string();
+    std::fs::copy(key("ed25519"), folder.path().join("key")).unwrap();
+    assert!(problem().contains("is about another key than the one beside it"), "{}", problem());
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (kind, rest) = text.split_once(' ').unwrap();
+    std::fs::write(&path, format!("{kind} {}", &rest[..40])).unwrap();
+    assert!(problem().contains("is malformed; have one made with `ssh-keygen -s"), "{}", problem());
+}
+
 /// An ssh-agent of its own, ended with the test.
 struct RunningAgent {
     child: Child,

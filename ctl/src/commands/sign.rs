@@ -11,6 +11,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::offer::Offer;
 use crate::signing::sign_offline;
+use crate::words;
 
 /// Sign a module into FILE.sig, as `ssh-keygen -Y sign -n hot-module` does
 ///
@@ -21,7 +22,7 @@ pub(crate) struct Args {
     /// The module's file
     file: PathBuf,
 
-    /// Sign with this OpenSSH private key
+    /// Sign with this OpenSSH private key, or with a certificate, KEY-cert.pub
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
 
@@ -41,6 +42,8 @@ struct SignedJson<'a> {
     signature: &'a Path,
     digest: String,
     fingerprint: &'a str,
+    /// The id of the certificate. Null for a plain key.
+    certificate: Option<&'a str>,
 }
 
 /// Where the signature of `file` is when nothing else is said.
@@ -53,12 +56,10 @@ pub(crate) fn beside(file: &Path) -> PathBuf {
 pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let offer = Offer::open(&args.file)?;
     let path = args.signature.clone().unwrap_or_else(|| beside(&args.file));
-    let (armoured, fingerprint) = sign_offline(&offer, args.key.as_deref())?;
-    write(&path, &armoured, args.force).map_err(|error| {
-        let advice =
-            if error.kind() == io::ErrorKind::AlreadyExists { "; replace it with --force" } else { "" };
-        Failure::failed("file.not_written", format!("{} can't be written: {error}{advice}", path.display()))
-    })?;
+    let (armoured, signer) = sign_offline(&offer, args.key.as_deref())?;
+    let fingerprint = signer.public_key().fingerprint();
+    let certificate = signer.certificate().map(|certificate| certificate.id.as_str());
+    write(&path, &armoured, args.force).map_err(|error| not_written(&path, &error))?;
     if context.out.json() {
         let digest = offer.digest();
         context.out.object(&SignedJson {
@@ -66,11 +67,26 @@ pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Failur
             signature: &path,
             digest,
             fingerprint: &fingerprint,
+            certificate,
         })?;
     } else {
-        context.out.text(&format!("{}: signed with {fingerprint}", path.display()))?;
+        let with = certificate.map(|id| format!(", certificate {id}")).unwrap_or_default();
+        context.out.text(&words::clean(&format!("{}: signed with {fingerprint}{with}", path.display())))?;
     }
     Ok(Exit::Success)
+}
+
+fn not_written(path: &Path, error: &io::Error) -> Failure {
+    let sentence = if error.kind() == io::ErrorKind::AlreadyExists {
+        format!(
+            "{} is there already, and a signature is not replaced unasked: expected no file of that name; replace it with \
+             --force, or write to another one with --signature FILE",
+            path.display()
+        )
+    } else {
+        format!("{} can't be written: {error}; check the folder and its permissions", path.display())
+    };
+    Failure::failed("file.not_written", sentence)
 }
 
 fn write(path: &Path, text: &[u8], force: bool) -> io::Result<()> {
@@ -94,7 +110,8 @@ mod tests {
         let path = beside(&folder.path().join("a.so"));
         assert!(path.ends_with("a.so.sig"));
         write(&path, b"one, long", false).expect("writes");
-        assert_eq!(write(&path, b"two", false).expect_err("is there").kind(), io::ErrorKind::AlreadyExists);
+        let there = not_written(&path, &write(&path, b"two", false).expect_err("is there")).sentence;
+        assert!(there.contains("a.so.sig is there already") && there.contains("--force"), "{there}");
         write(&path, b"two", true).expect("replaces");
         assert_eq!(std::fs::read(&path).expect("reads"), b"two");
     }
