@@ -32,7 +32,7 @@ mod version;
 
 pub use compat::{CompatError, check};
 pub use digest::{DigestError, Sha256, Sha256Hasher};
-pub use elf::{ElfError, Entry, Hazard, NeededLibrary};
+pub use elf::{ElfError, Entry, Hazard, Import, Listed, NeededLibrary, Symbols, symbols};
 pub use inspect::{InspectError, Inspection, inspect};
 pub use libraries::{Libraries, Library};
 pub use metadata::{FORMAT, MAX_ENTRIES, MAX_METADATA, Metadata, MetadataError, Requirement, State};
@@ -42,5 +42,5 @@ pub use reader::{FileReader, ReadAt};
 pub use refusal::Refusal;
 pub use route::{Route, RouteError};
 pub use target::{Libc, Machine, Target, TargetError};
-pub use verified::{Checks, DEFAULT_MAX_SIZE, Verified, VerifyError};
+pub use verified::{Checks, DEFAULT_MAX_SIZE, Verdict, Verified, VerifyError};
 pub use version::{Version, VersionError};

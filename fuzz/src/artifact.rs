@@ -4,10 +4,14 @@ use std::path::Path;
 
 use hot_artifact::signature::{MODULE_NAMESPACE, Signature};
 use hot_artifact::trust::{AllowedSigners, Revoked, Validity};
-use hot_artifact::{Inspection, Metadata, Sha256, inspect};
+use hot_artifact::{Inspection, Metadata, Sha256, inspect, symbols};
 
 /// A module's file. Let in: it is one. What is accepted twice is equal, and is so after a journey as JSON.
 pub(crate) fn elf(file: &[u8]) -> bool {
+    if let Ok(symbols) = symbols(file) {
+        let (exported, imported) = (symbols.exported, symbols.imported);
+        assert!(exported.first.len() <= 1024 && imported.first.len() <= 1024);
+    }
     match inspect(file) {
         Ok(inspection) => {
             assert_eq!(inspection.size, file.len() as u64);

@@ -8,6 +8,7 @@ mod dynamic;
 mod error;
 mod hazard;
 mod image;
+mod listing;
 mod notes;
 mod strings;
 mod symbols;
@@ -15,6 +16,7 @@ mod versions;
 
 pub use error::ElfError;
 pub use hazard::Hazard;
+pub use listing::{Import, Listed, Symbols, symbols};
 use object::elf::PT_INTERP;
 use serde::{Deserialize, Serialize};
 pub use symbols::Entry;

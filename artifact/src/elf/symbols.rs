@@ -28,6 +28,11 @@ pub struct Entry {
     pub size: u32,
 }
 
+impl Entry {
+    /// The symbol that it is found by.
+    pub const SYMBOL: &str = ENTRY_SYMBOL;
+}
+
 /// The entry symbol's content: a data object which the host can use.
 pub(super) fn entry<R: ReadAt + ?Sized>(image: &Image<'_, R>, dynamic: &Dynamic) -> Result<Entry, ElfError> {
     if dynamic.get(elf::DT_SYMENT).is_some_and(|size| size != SYMBOL) {

@@ -75,6 +75,47 @@ fn many_symbols_do_not_hide_the_entry() {
     }
 }
 
+/// Exports `f` and what every module of these tests does, imports `puts`, and can do without `perhaps`.
+fn with_symbols(more: &str, arguments: &[&str]) -> Symbols {
+    let perhaps =
+        "extern void perhaps(void) __attribute__((weak));\nvoid *f(void) { return (void *)perhaps; }\n";
+    let hidden = "__attribute__((visibility(\"hidden\"))) int unseen(void) { return 1; }\n";
+    let source = [&source("probe", ""), perhaps, hidden, more].concat();
+    symbols(compile(&source, &[&SHARED[..], arguments].concat()).as_slice()).unwrap()
+}
+
+#[test]
+fn symbols_are_those_that_the_loader_sees() {
+    for arguments in
+        [&["-Wl,--hash-style=gnu"][..], &["-Wl,--hash-style=sysv"], &["-Wl,--hash-style=both", "-s"]]
+    {
+        let Symbols { exported, imported } = with_symbols("", arguments);
+        let mut names = exported.first.clone();
+        names.sort();
+        assert_eq!(names, ["f", "hot_module", "hot_module_note", "probe"], "{arguments:?}");
+        assert_eq!(exported.count, 4);
+        let import = |name: &str| imported.first.iter().find(|import| import.name == name).unwrap();
+        let perhaps = import("perhaps");
+        assert!(perhaps.is_weak && perhaps.version.is_none(), "{perhaps:?}");
+        let puts = import("puts");
+        assert!(!puts.is_weak);
+        if Target::native().libc == Libc::Gnu {
+            let (version, library) = puts.version.as_ref().unwrap();
+            assert!(version.starts_with("GLIBC_2.") && library == "libc.so.6", "{puts:?}");
+        }
+        assert_eq!(usize::try_from(imported.count).unwrap(), imported.first.len());
+    }
+}
+
+#[test]
+fn many_symbols_are_counted_and_some_are_kept() {
+    let many: String = (0..3000).map(|i| format!("int symbol_{i} = {i};\n")).collect();
+    for style in ["-Wl,--hash-style=sysv", "-Wl,--hash-style=gnu"] {
+        let exported = with_symbols(&many, &[style]).exported;
+        assert_eq!((exported.count, exported.first.len()), (3004, 1024), "{style}");
+    }
+}
+
 /// A note with content `a = 1`, without the header, which would declare the entry.
 const NOTE: &str = "__asm__(\".pushsection .note.hot,\\\"a\\\",@note\\n.balign 4\\n.long 4,8,1\\n\"\n\
     \".asciz \\\"hot\\\"\\n.ascii \\\"a = 1\\\\n\\\\0\\\\0\\\"\\n.popsection\");\n";

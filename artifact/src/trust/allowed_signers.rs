@@ -15,7 +15,7 @@ const MAX_FILE: usize = 8 << 20;
 /// Every entry that counts here counts for `ssh-keygen -Y verify` too. Stricter than that: an entry has to name its
 /// namespaces, and the principals of a key are literal names (those of an authority may be patterns, since a certificate
 /// says the name). Entries that do not count are skipped; [`Self::notes`] says which.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct AllowedSigners {
     file: PathBuf,
     entries: Vec<(usize, Entry)>,

@@ -212,10 +212,14 @@ impl Options {
                 patterns_are_short(value, "namespaces")?;
                 self.namespaces.replace(value.to_owned()).is_some()
             }
-            "valid-after" => self.valid_after.replace(time::parse(value, Bound::After)?).is_some(),
-            "valid-before" => self.valid_before.replace(time::parse(value, Bound::Before)?).is_some(),
+            "valid-after" => self.valid_after.replace(bound(name, value, Bound::After)?).is_some(),
+            "valid-before" => self.valid_before.replace(bound(name, value, Bound::Before)?).is_some(),
             _ => return Err(format!("the unknown option {}", quoted(name))),
         };
         if twice { Err(format!("the option {name} twice")) } else { Ok(()) }
     }
+}
+
+fn bound(name: &str, value: &str, bound: Bound) -> Result<i64, String> {
+    time::parse(value, bound).map_err(|problem| format!("{name} is {}, {problem}", quoted(value)))
 }

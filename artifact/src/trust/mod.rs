@@ -27,8 +27,8 @@ pub use revoked::{MAX_REVOKED, Revoked, RevokedError};
 use crate::ModuleName;
 use crate::signature::{FileHashes, MODULE_NAMESPACE, Signature};
 
-/// Whose signatures a node accepts, for which modules.
-#[derive(Debug, Clone)]
+/// Whose signatures a node accepts, for which modules. By default nobody's.
+#[derive(Debug, Clone, Default)]
 pub struct Trust {
     /// The keys, each with its principals, namespaces and time.
     pub signers: AllowedSigners,

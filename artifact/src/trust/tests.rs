@@ -126,7 +126,7 @@ const FILES: &[(&str, Result<&str, &str>, bool)] = &[
     ("anna namespaces=\"hot-module\", KEY", Err("allowed:1: the unknown option ``"), false),
     (
         "anna valid-after=\"2026\",namespaces=\"hot-module\" KEY",
-        Err("allowed:1: a time that is not YYYYMMDD, YYYYMMDDHHMM or YYYYMMDDHHMMSS"),
+        Err("allowed:1: valid-after is `2026`, a time that is not YYYYMMDD, YYYYMMDDHHMM or YYYYMMDDHHMMSS"),
         false,
     ),
     (

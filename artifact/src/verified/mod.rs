@@ -1,5 +1,7 @@
 //! [`Verified`]: the only thing that can be handed to a host.
 
+mod verdict;
+
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,8 +13,10 @@ use thiserror::Error;
 use crate::reader::{FileReader, ReadAt as _, for_each_piece};
 use crate::refusal::Refusal;
 use crate::signature::{Hashers, MODULE_NAMESPACE, Signature, SignatureError};
-use crate::trust::{SignerError, Trust, Validity};
+use crate::trust::{JudgeError, SignerError, Trust, Validity};
 use crate::{CompatError, ElfError, Inspection, Metadata, MetadataError, Node, Sha256, Target, elf, inspect};
+
+pub use verdict::Verdict;
 
 /// Largest file unless configured: 256 MiB.
 pub const DEFAULT_MAX_SIZE: u64 = 256 << 20;
@@ -83,6 +87,15 @@ pub enum VerifyError {
     /// This node can't run it.
     #[error(transparent)]
     Compat(#[from] CompatError),
+}
+
+impl From<JudgeError> for VerifyError {
+    fn from(error: JudgeError) -> Self {
+        match error {
+            JudgeError::Signature(error) => Self::Signature(error),
+            JudgeError::Signer(error) => Self::Signer(error),
+        }
+    }
 }
 
 impl VerifyError {

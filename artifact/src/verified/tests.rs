@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
+use crate::signature::FileHashes;
 use crate::testing::{PROBE, compile, keygen_sign, public, source};
 use crate::trust::{AllowedSigners, ModuleRules, Revoked};
 
@@ -109,6 +110,44 @@ fn what_the_node_cannot_run_is_refused_though_signed() {
         code(Verified::admit(PROBE.as_slice(), signed(&PROBE).as_bytes(), &older, now())),
         "compat.abi"
     );
+}
+
+#[test]
+fn a_verdict_begins_as_the_refusal_and_has_every_reason() {
+    let judge = |bytes: &[u8], signature: Option<&str>, checks: &Checks<'_>| {
+        let file = inspect(bytes).unwrap();
+        let (found, hashes) = (checks.node.find(&file.needed), FileHashes::of(bytes).unwrap());
+        let signature = signature.map(|armoured| (armoured.as_bytes(), &hashes));
+        checks.judge(&file, &found, signature, now())
+    };
+    let codes = |verdict: &Verdict| -> Vec<&str> {
+        verdict.reasons.iter().map(|reason| reason.refusal().code).collect()
+    };
+    let (trusted, nobody) = (trust(""), Trust::default());
+    let bad = compile(
+        &source("probe", "requires = [\"auth ^1\"]\n"),
+        &["-shared", "-fPIC", "-Wl,-rpath,/opt/lib", "-Wl,-z,execstack"],
+    );
+    let against_bad = ["elf.executable_stack", "elf.search_path", "compat.requires_not_served"];
+    let other = signed(b"another module");
+    for (bytes, signature, trust, max_size, expected) in [
+        (&*PROBE, signed(&PROBE), &trusted, DEFAULT_MAX_SIZE, vec![]),
+        (&*PROBE, signed(&PROBE), &nobody, DEFAULT_MAX_SIZE, vec!["signer.not_allowed"]),
+        (&*PROBE, other.clone(), &nobody, 1, vec!["file.too_large", "signature.other_bytes"]),
+        (&bad, signed(&bad), &trusted, DEFAULT_MAX_SIZE, against_bad.to_vec()),
+        (&bad, other, &trusted, 1, [&["file.too_large", "signature.other_bytes"], &against_bad[..]].concat()),
+    ] {
+        let checks = Checks { max_size, ..checks(trust) };
+        let verdict = judge(bytes, Some(&signature), &checks);
+        assert_eq!(codes(&verdict), expected);
+        let admitted = code(Verified::admit(bytes.as_slice(), signature.as_bytes(), &checks, now()));
+        assert_eq!(admitted, expected.first().copied().unwrap_or("ok"));
+        let signer = verdict.signed.map(|signed| signed.principal);
+        assert_eq!(signer.is_some(), !expected.iter().any(|code| code.starts_with("sign")));
+        // Without a signature the rest is judged all the same.
+        let rest: Vec<&str> = expected.into_iter().filter(|code| !code.starts_with("sign")).collect();
+        assert_eq!(codes(&judge(bytes, None, &checks)), rest);
+    }
 }
 
 #[test]

@@ -15,7 +15,9 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{LazyLock, Mutex};
 
-use hot_artifact::{Found, InspectError, Inspection, Library, Node, Refusal, Sha256, check, inspect};
+use hot_artifact::{
+    Found, InspectError, Inspection, Library, Node, Refusal, Sha256, check, inspect, symbols,
+};
 
 /// This machine.
 static NODE: LazyLock<Node> = LazyLock::new(Node::native);
@@ -24,10 +26,17 @@ static NODE: LazyLock<Node> = LazyLock::new(Node::native);
 /// questions.
 static LIBRARIES: Mutex<BTreeMap<String, Option<Library>>> = Mutex::new(BTreeMap::new());
 
+/// Most heap that a list of symbols takes: two times 1024 names, versions and libraries of up to 255 bytes, twice over
+/// while the lists grow.
+const LISTED: usize = 4 << 20;
+
 /// What a file is, without its digest, or the first reason why this machine refuses it.
 fn judge(bytes: &[u8]) -> Result<Inspection, Refusal> {
     let (inspected, peak) = heap::peak(|| inspect(bytes));
     assert!(peak <= heap::allowed(bytes.len()), "{peak} bytes of heap for {} bytes", bytes.len());
+    let (listed, peak) = heap::peak(|| symbols(bytes));
+    assert!(peak <= LISTED, "{peak} bytes of heap for the symbols of {} bytes", bytes.len());
+    drop(listed);
     let file = inspected.map_err(|error: InspectError| error.refusal())?;
     let mut libraries = LIBRARIES.lock().unwrap();
     let mut found = Found::new();
