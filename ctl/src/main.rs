@@ -36,16 +36,31 @@ use crate::args::Cli;
 use crate::commands::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::Out;
+use crate::output::{Format, Out};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return unreadable(&error),
+    };
     let mut out = Out::new(cli.output);
     let exit = run(cli, &mut out).unwrap_or_else(|failure| {
         out.failure(&failure);
         failure.exit
     });
     exit.into()
+}
+
+/// Tells what is wrong with the command line, or what it asked to be told of it (`--help`, `--version`).
+fn unreadable(error: &clap::Error) -> ExitCode {
+    let is_mistake = error.use_stderr();
+    if is_mistake && args::ask_for_json(std::env::args_os()) {
+        Out::new(Format::Json).failure(&args::failure(error));
+    } else {
+        // Where help goes that nobody reads is nobody's business.
+        drop(error.print());
+    }
+    if is_mistake { Exit::Usage.into() } else { Exit::Success.into() }
 }
 
 fn run(cli: Cli, out: &mut Out) -> Result<Exit, Failure> {

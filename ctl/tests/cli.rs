@@ -43,6 +43,21 @@ fn a_slip_is_a_usage_error() {
 }
 
 #[test]
+fn a_slip_is_an_object_where_json_is_asked_for() {
+    for arguments in
+        [&["-o", "json", "stauts"][..], &["push", "--output=json"], &["push", "x", "--canary", "-ojson"]]
+    {
+        let (code, out, err) = parts(&run(arguments));
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{arguments:?}");
+        let error: serde_json::Value = serde_json::from_str(&err).expect("an object");
+        assert_eq!((&error["error"]["code"], &error["exit_code"]), (&"usage".into(), &2.into()), "{err}");
+    }
+    let (code, out, err) = parts(&run(&["-o", "json", "--help"]));
+    assert_eq!((code, err.as_str()), (Some(0), ""), "help is no mistake");
+    assert!(out.contains("Usage: hotctl"), "{out}");
+}
+
+#[test]
 fn an_unreachable_node_is_one_sentence() {
     let address = dead_address();
     let (code, out, err) = parts(&run(&["--node", &address, "status"]));

@@ -1,8 +1,12 @@
 //! What can be typed. No logic: each command's arguments are with the command.
 
+use std::ffi::OsString;
+
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use crate::commands;
+use crate::failure::Failure;
 use crate::output::Format;
 
 /// Hot deployment of native modules on plain machines.
@@ -62,6 +66,31 @@ pub(crate) enum Command {
     Trust(commands::trust::Args),
     Remove(commands::remove::Args),
     Completions(commands::completions::Args),
+}
+
+/// Whether arguments that can't be parsed ask for JSON all the same.
+pub(crate) fn ask_for_json(arguments: impl IntoIterator<Item = OsString>) -> bool {
+    let mut is_named = false;
+    arguments.into_iter().take_while(|argument| argument != "--").any(|argument| {
+        let names = std::mem::replace(&mut is_named, argument == "-o" || argument == "--output");
+        let joined = ["-ojson", "-o=json", "--output=json"].iter().any(|joined| argument == *joined);
+        joined || (names && argument == "json")
+    })
+}
+
+/// What is wrong with the arguments, in one sentence: clap's paragraphs up to the usage.
+pub(crate) fn failure(error: &clap::Error) -> Failure {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return Failure::usage("a command is missing; `hotctl --help` lists them");
+    }
+    let text = error.to_string();
+    let words = |paragraph: &str| paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    let paragraphs = text.split("\n\n").map(words).take_while(|words| !words.starts_with("Usage: "));
+    let parts: Vec<String> = paragraphs
+        .filter(|words| !words.starts_with("For more information"))
+        .map(|words| words.trim_start_matches("error: ").trim_start_matches("tip: ").to_owned())
+        .collect();
+    Failure::usage(format!("{}; `--help` says what can be typed", parts.join("; ")))
 }
 
 #[cfg(test)]

@@ -115,3 +115,37 @@ fn a_slip_is_hinted_at() {
     let text = parse("hotctl stauts").expect_err("no such command").to_string();
     assert!(text.contains("status"), "{text}");
 }
+
+#[test]
+fn a_mistake_is_one_sentence_for_programs() {
+    let sentence = |line: &str| failure(&parse(line).expect_err(line)).sentence;
+    for (line, expected) in [
+        ("hotctl stauts", "unrecognized subcommand 'stauts'; some similar subcommands exist: "),
+        ("hotctl push", "the following required arguments were not provided: <FILE>...; `--help` says"),
+        ("hotctl", "a command is missing; `hotctl --help`"),
+        ("hotctl push a.so --canary 10", "invalid value '10' for '--canary <SHARE>'"),
+    ] {
+        let sentence = sentence(line);
+        assert!(sentence.starts_with(expected) && !sentence.contains('\n'), "{line}: {sentence}");
+    }
+    assert_eq!(failure(&parse("hotctl").expect_err("nothing")).exit.code(), 2);
+}
+
+#[test]
+fn json_is_asked_for_in_every_spelling() {
+    let asks = |line: &str| ask_for_json(line.split_whitespace().map(OsString::from));
+    for line in [
+        "hotctl x -o json",
+        "hotctl -ojson x",
+        "hotctl --output json",
+        "hotctl x --output=json",
+        "hotctl -o=json",
+    ] {
+        assert!(asks(line), "{line}");
+    }
+    for line in
+        ["hotctl x", "hotctl x -o text json", "hotctl x json", "hotctl x -- -o json", "hotctl -o yaml"]
+    {
+        assert!(!asks(line), "{line}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use hot_proto::v1::{LogLine, LogsRequest};
 
-use super::Context;
+use super::{Context, of_release};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::LogLineJson;
@@ -32,22 +32,29 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let client = context.connect().await?;
-    let request =
-        LogsRequest { module: args.module, tail: args.tail, follow: args.follow, release: args.release };
-    let answer = ask(client.modules().logs(request)).await?;
-    let mut stream = answer;
+    let Args { module, tail, follow, release } = args;
+    let request = LogsRequest { module: module.clone(), tail, follow, release };
+    let mut stream = ask(client.modules().logs(request)).await?;
+    let mut is_silent = true;
     while let Some(message) = next(&mut stream).await? {
         if message.dropped > 0 {
             context.out.hint(&format!("{} lines were dropped here: they came too fast", message.dropped));
         }
+        is_silent &= message.lines.is_empty();
         for line in message.lines {
             print(context.out, line)?;
         }
     }
-    if args.follow {
+    if follow {
         return Err(Failure::failed(
             "stream_ended",
             "the node ended the stream; it stops, run the command again",
+        ));
+    }
+    if is_silent {
+        let of = of_release(&module, release);
+        context.out.hint(&format!(
+            "no lines: the instances {of} that run, and the last ones that ended, have printed and logged nothing"
         ));
     }
     Ok(Exit::Success)

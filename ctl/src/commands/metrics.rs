@@ -2,7 +2,7 @@
 
 use hot_proto::v1::MetricsRequest;
 
-use super::Context;
+use super::{Context, of_release};
 use crate::exit::Exit;
 use crate::exposition;
 use crate::failure::Failure;
@@ -33,6 +33,13 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
         context
             .out
             .hint(&format!("instance {} on {}: {}", instance.instance, instance.node, instance.reason));
+    }
+    if instances.iter().all(|instance| instance.series.is_empty() && instance.reason.is_empty()) {
+        let of = of_release(&args.module, args.release);
+        context.out.hint(&match instances.len() {
+            0 => format!("no metrics: no instance {of} serves"),
+            _ => format!("no metrics: the instances {of} have counted nothing since they started"),
+        });
     }
     context.out.text(&exposition::text(&args.module, &instances))?;
     Ok(Exit::Success)

@@ -57,6 +57,14 @@ impl<'a> Context<'a> {
     }
 }
 
+/// What was asked for, in words: `of greeter`, or of one of its releases, where that is not 0.
+fn of_release(module: &str, release: u64) -> String {
+    match release {
+        0 => format!("of {module}"),
+        release => format!("of {module} in release {release}"),
+    }
+}
+
 /// Runs one command.
 pub(crate) async fn run(command: Command, context: &mut Context<'_>) -> Result<Exit, Failure> {
     match command {

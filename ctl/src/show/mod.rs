@@ -164,9 +164,11 @@ pub(crate) fn versions(versions: &[Version], now: SystemTime, colour: bool) -> V
 /// The history of a module.
 pub(crate) fn history(entries: &[HistoryEntry], now: SystemTime, colour: bool) -> Vec<String> {
     let mut table = Table::new(["RELEASE", "VERSION", "HOW", "ENDED AS", "BY", "STARTED", "WHY"]);
-    for entry in entries {
+    // A rollback makes the release stable that an earlier push has made so before: the star is at what did it last.
+    let stable = entries.iter().position(|entry| entry.stable);
+    for (index, entry) in entries.iter().enumerate() {
         let release = entry.release.clone().unwrap_or_default();
-        let mark = if entry.stable { " *" } else { "" };
+        let mark = if stable == Some(index) { " *" } else { "" };
         let why = match (entry.message.as_str(), entry.reason.as_str()) {
             ("", reason) => reason.to_owned(),
             (message, "") => message.to_owned(),
@@ -183,7 +185,7 @@ pub(crate) fn history(entries: &[HistoryEntry], now: SystemTime, colour: bool) -
         ]);
     }
     let mut lines = table.lines(colour);
-    if entries.iter().any(|entry| entry.stable) {
+    if stable.is_some() {
         lines.push(paint("* is stable now", Tone::Dim, colour));
     }
     lines

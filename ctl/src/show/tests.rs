@@ -70,6 +70,16 @@ fn versions_and_history() {
 }
 
 #[test]
+fn one_star_after_a_rollback() {
+    let mut entries = examples::history();
+    let back = HistoryEntry { rollback: true, ..entries[1].clone() };
+    entries.insert(0, back);
+    let lines = history(&entries, now(), false);
+    let marked: Vec<&str> = lines.iter().filter(|line| line.starts_with("1 *")).map(String::as_str).collect();
+    assert_eq!(marked, ["1 *      1.0.0    rollback  done         dev  1m30s ago  first"]);
+}
+
+#[test]
 fn what_a_node_lacks_is_said() {
     let node = Node {
         name: "n1".to_owned(),
