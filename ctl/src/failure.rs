@@ -23,12 +23,14 @@ pub(crate) struct Failure {
     pub code: String,
     /// What the node said in detail. Boxed because it is rare and large.
     pub detail: Option<Box<ErrorDetail>>,
+    /// Further reasons for the same end, where a command knows several.
+    pub more: Vec<Failure>,
 }
 
 impl Failure {
     /// A failure with the sentence of `error`.
     pub(crate) fn new(exit: Exit, code: &str, error: impl Display) -> Self {
-        Self { exit, sentence: error.to_string(), code: code.to_owned(), detail: None }
+        Self { exit, sentence: error.to_string(), code: code.to_owned(), detail: None, more: Vec::new() }
     }
 
     /// As [`Failure::new`], exit code 1.
@@ -65,12 +67,20 @@ impl Failure {
     pub(crate) fn of_refusal(refusal: &PlanRefusal) -> Self {
         let detail = refusal.error.clone().unwrap_or_default();
         let sentence = advised(&refusal.message, Some(&detail));
-        Self { exit: Exit::Refused, sentence, code: detail.code.clone(), detail: Some(Box::new(detail)) }
+        Self::detailed(Exit::Refused, sentence, detail)
     }
 
-    /// What the user reads. The sentence may come from a node or a module, so what would drive a terminal is replaced.
-    pub(crate) fn line(&self) -> String {
-        format!("hotctl: {}", words::clean(&self.sentence))
+    /// What the user reads, a line for each reason. The sentences may come from a node or a module, so what would drive a
+    /// terminal is replaced.
+    pub(crate) fn lines(&self) -> String {
+        let reasons = std::iter::once(self).chain(&self.more);
+        let lines = reasons.map(|reason| format!("hotctl: {}", words::clean(&reason.sentence)));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    fn detailed(exit: Exit, sentence: String, detail: ErrorDetail) -> Self {
+        let code = detail.code.clone();
+        Self { exit, sentence, code, detail: Some(Box::new(detail)), more: Vec::new() }
     }
 
     fn of_status(status: &Status, exit: Exit) -> Self {
@@ -80,7 +90,7 @@ impl Failure {
             _ => code_word(status.code()).to_owned(),
         };
         let sentence = sentence(status, detail.as_ref());
-        Self { exit, sentence, code, detail: detail.map(Box::new) }
+        Self { exit, sentence, code, detail: detail.map(Box::new), more: Vec::new() }
     }
 }
 
@@ -88,8 +98,7 @@ impl Failure {
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         let sentence = refusal.to_string();
-        let detail = detail(refusal);
-        Self { exit: Exit::Refused, sentence, code: detail.code.clone(), detail: Some(Box::new(detail)) }
+        Self::detailed(Exit::Refused, sentence, detail(refusal))
     }
 }
 
@@ -227,9 +236,12 @@ fn code_word(code: Code) -> &'static str {
 #[derive(Debug, Serialize)]
 pub(crate) struct FailureJson<'a> {
     error: ErrorJson<'a>,
+    /// Further reasons.
+    more: Vec<ErrorJson<'a>>,
     exit_code: u8,
 }
 
+/// One reason.
 #[derive(Debug, Serialize)]
 struct ErrorJson<'a> {
     code: &'a str,
@@ -242,18 +254,25 @@ struct ErrorJson<'a> {
 
 impl<'a> From<&'a Failure> for FailureJson<'a> {
     fn from(failure: &'a Failure) -> Self {
+        Self {
+            error: failure.into(),
+            more: failure.more.iter().map(ErrorJson::from).collect(),
+            exit_code: failure.exit.code(),
+        }
+    }
+}
+
+impl<'a> From<&'a Failure> for ErrorJson<'a> {
+    fn from(failure: &'a Failure) -> Self {
         let detail = failure.detail.as_deref();
         let part = |pick: fn(&ErrorDetail) -> &str| detail.map_or("", pick);
         Self {
-            error: ErrorJson {
-                code: &failure.code,
-                message: &failure.sentence,
-                field: part(|detail| &detail.field),
-                found: part(|detail| &detail.found),
-                expected: part(|detail| &detail.expected),
-                advice: part(|detail| &detail.advice),
-            },
-            exit_code: failure.exit.code(),
+            code: &failure.code,
+            message: &failure.sentence,
+            field: part(|detail| &detail.field),
+            found: part(|detail| &detail.found),
+            expected: part(|detail| &detail.expected),
+            advice: part(|detail| &detail.advice),
         }
     }
 }
@@ -305,9 +324,21 @@ mod tests {
             "found \x1b[2J\nhotctl: all is well",
             &detail("x", "do \u{202e}this\r"),
         );
-        let line = Failure::of_offer(&status).line();
+        let line = Failure::of_offer(&status).lines();
         assert!(!line.chars().any(|c| c.is_control() || c == '\u{202e}'), "{line:?}");
         assert!(line.starts_with("hotctl: found \u{fffd}[2J\u{fffd}hotctl"), "{line:?}");
+    }
+
+    #[test]
+    fn every_reason_has_a_line_of_its_own() {
+        let mut failure = Failure::refused("elf.audit", "a.so: one");
+        failure.more = vec![Failure::refused("elf.filter", "a.so: two\n")];
+        assert_eq!(failure.lines(), "hotctl: a.so: one\nhotctl: a.so: two\u{fffd}");
+        let json = serde_json::to_value(FailureJson::from(&failure)).expect("serialises");
+        assert_eq!(
+            (&json["error"]["code"], &json["more"][0]["code"]),
+            (&"elf.audit".into(), &"elf.filter".into())
+        );
     }
 
     #[test]
@@ -316,7 +347,7 @@ mod tests {
         let json = serde_json::to_string(&FailureJson::from(&failure)).expect("serialises");
         assert_eq!(
             json,
-            r#"{"error":{"code":"not_found","message":"no module \"a\"","field":"","found":"","expected":"","advice":""},"exit_code":1}"#
+            r#"{"error":{"code":"not_found","message":"no module \"a\"","field":"","found":"","expected":"","advice":""},"more":[],"exit_code":1}"#
         );
     }
 }

@@ -180,7 +180,7 @@ impl Out {
             let line = serde_json::to_string(&FailureJson::from(failure));
             self.complain(&line.unwrap_or_else(|_| failure.sentence.clone()));
         } else {
-            self.complain(&failure.line());
+            self.complain(&failure.lines());
         }
     }
 

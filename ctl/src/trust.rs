@@ -4,8 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use hot_artifact::trust::{AllowedSigners, ModuleRules, Revoked, Trust};
-use hot_artifact::{Checks, DEFAULT_MAX_SIZE, Node, Verified, VerifyError};
+use hot_artifact::signature::FileHashes;
+use hot_artifact::trust::{AllowedSigners, Revoked, Signed, Trust};
+use hot_artifact::{Checks, DEFAULT_MAX_SIZE, Found as Libraries, Node, Verified, VerifyError};
 
 use crate::failure::Failure;
 use crate::node::Found;
@@ -14,38 +15,102 @@ use crate::offer::{Offer, named, unreadable};
 /// Where the service has its signers.
 const SERVICE_SIGNERS: &str = "/etc/hotd/allowed_signers";
 
-/// The file of allowed signers to judge by: what was said, else that of the dev node on record, else the service's.
-/// `None`: there is none.
-pub(crate) fn signers_file(given: Option<&Path>, found: Option<&Found>) -> Option<PathBuf> {
-    if let Some(path) = given {
-        return Some(path.to_owned());
+/// The files that signatures are judged by.
+#[derive(Debug)]
+pub(crate) struct TrustFiles {
+    /// Who may sign.
+    pub signers: PathBuf,
+    /// What counts no more, where that is known.
+    pub revoked: Option<PathBuf>,
+}
+
+/// What a node like this machine would say of a file.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    /// Who signed it, where that counts.
+    pub signed: Option<Signed>,
+    /// All that speaks against it.
+    pub reasons: Vec<VerifyError>,
+    /// The libraries that it needs and that are here.
+    pub libraries: Libraries,
+}
+
+impl TrustFiles {
+    /// What was said, else those of the dev node on record, else the service's, whose revoked keys only its config
+    /// names. `None`: there are none.
+    pub(crate) fn find(
+        signers: Option<&Path>,
+        revoked: Option<&Path>,
+        found: Option<&Found>,
+    ) -> Option<Self> {
+        let revoked = revoked.map(Path::to_owned);
+        if let Some(signers) = signers {
+            return Some(Self { signers: signers.to_owned(), revoked });
+        }
+        if let Some(dev) = found.and_then(|found| found.dev.as_ref())
+            && dev.allowed_signers().exists()
+        {
+            let revoked = revoked.or_else(|| Some(dev.revoked_keys()).filter(|path| path.exists()));
+            return Some(Self { signers: dev.allowed_signers(), revoked });
+        }
+        let service = PathBuf::from(SERVICE_SIGNERS);
+        service.exists().then_some(Self { signers: service, revoked })
     }
-    let dev = found.and_then(|found| found.dev.as_ref()).map(|dev| dev.allowed_signers());
-    dev.into_iter().chain([PathBuf::from(SERVICE_SIGNERS)]).find(|path| path.exists())
+
+    /// Reads them. No rules about modules: those are in a node's config.
+    pub(crate) fn read(&self) -> Result<Trust, Failure> {
+        let path = &self.signers;
+        let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+        let signers = AllowedSigners::parse(&text, path)
+            .map_err(|error| Failure::failed("signers.malformed", error))?;
+        let revoked = match &self.revoked {
+            None => Revoked::default(),
+            Some(path) => {
+                let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
+                Revoked::parse(&bytes, path).map_err(|error| Failure::failed("revoked.malformed", error))?
+            }
+        };
+        Ok(Trust { signers, revoked, ..Trust::default() })
+    }
 }
 
-/// Reads the file of allowed signers. No rules about modules: those are in a node's config.
-pub(crate) fn read(path: &Path) -> Result<Trust, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
-    let signers =
-        AllowedSigners::parse(&text, path).map_err(|error| Failure::failed("signers.malformed", error))?;
-    Ok(Trust { signers, revoked: Revoked::default(), modules: ModuleRules::default() })
+/// Judges a file as a node like this machine would, with its signature where there is one. Who signed it is not judged
+/// where nothing says who may (`trust`).
+pub(crate) fn judge(
+    offer: &Offer,
+    signature: Option<&[u8]>,
+    trust: Option<&Trust>,
+) -> Result<Verdict, Failure> {
+    let nobody = Trust::default();
+    let node = Node::native();
+    let checks = Checks { trust: trust.unwrap_or(&nobody), node: &node, max_size: DEFAULT_MAX_SIZE };
+    let libraries = node.find(&offer.inspection.needed);
+    let hashes = signature.map(|_| FileHashes::of(&offer.reader)).transpose();
+    let hashes = hashes.map_err(|error| unreadable(&offer.path, &error))?;
+    let judged =
+        checks.judge(&offer.inspection, &libraries, signature.zip(hashes.as_ref()), SystemTime::now());
+    let mut reasons = judged.reasons;
+    reasons.retain(|reason| trust.is_some() || !matches!(reason, VerifyError::Signer(_)));
+    Ok(Verdict { signed: judged.signed, reasons, libraries })
 }
 
-/// Checks everything that a node like this machine would.
-pub(crate) fn verify(offer: &Offer, signature: &[u8], trust: &Trust) -> Result<Verified, VerifyError> {
+/// Lets a file in as a node like this machine would.
+pub(crate) fn admit(offer: &Offer, signature: &[u8], trust: &Trust) -> Result<Verified, Failure> {
     let checks = Checks { trust, node: &Node::native(), max_size: DEFAULT_MAX_SIZE };
     let mut file = offer.reader.file();
-    io::Seek::rewind(&mut file).map_err(VerifyError::Read)?;
+    io::Seek::rewind(&mut file).map_err(|error| unreadable(&offer.path, &error))?;
     Verified::admit(file, signature, &checks, SystemTime::now())
+        .map_err(|error| failure(&offer.path, &error, &[]))
 }
 
-/// A check that did not pass, as a failure that names the file.
-pub(crate) fn failure(path: &Path, error: &VerifyError) -> Failure {
-    let refusal = error.refusal();
-    if error.is_refusal() {
+/// What spoke against a file, as a failure that names it, with the further reasons.
+pub(crate) fn failure(path: &Path, first: &VerifyError, others: &[VerifyError]) -> Failure {
+    let refusal = first.refusal();
+    let mut failure = if first.is_refusal() {
         named(path, refusal.into())
     } else {
         named(path, Failure::failed(refusal.code, refusal))
-    }
+    };
+    failure.more = others.iter().map(|other| named(path, other.refusal().into())).collect();
+    failure
 }

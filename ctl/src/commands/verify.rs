@@ -9,11 +9,13 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::offer::Offer;
 use crate::output::{Tone, paint};
+use crate::trust::TrustFiles;
 use crate::{signing, trust};
 
 /// Check a module and its signature as a node like this machine would, without running it
 ///
-/// By the allowed signers of the dev node on record, else of /etc/hotd/allowed_signers. Exit code 4 says refused.
+/// By the allowed signers of the dev node on record, else of /etc/hotd/allowed_signers. Exit code 4 says refused, and each
+/// reason is said.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  hotctl verify greeter-1.1.0.so\n  \
                         hotctl verify greeter-1.1.0.so --signature a.sig --allowed-signers signers")]
@@ -35,6 +37,18 @@ pub(crate) struct SignedFile {
     /// Whose signatures count, in OpenSSH's format [default: the dev node's, or /etc/hotd/allowed_signers]
     #[arg(long, value_name = "FILE")]
     pub allowed_signers: Option<PathBuf>,
+
+    /// Keys that count no more: public keys, or a KRL [default: the dev node's]
+    #[arg(long, value_name = "FILE")]
+    pub revoked: Option<PathBuf>,
+}
+
+impl SignedFile {
+    /// What its signature is judged by. `None`: there is nothing.
+    pub(super) fn trust_files(&self, context: &Context<'_>) -> Option<TrustFiles> {
+        let found = context.find().ok();
+        TrustFiles::find(self.allowed_signers.as_deref(), self.revoked.as_deref(), found.as_ref())
+    }
 }
 
 /// What `verify -o json` prints.
@@ -52,17 +66,19 @@ pub(crate) fn run(Args { signed: args }: &Args, context: &mut Context<'_>) -> Re
     let offer = Offer::open(&args.file)?;
     let signature = args.signature.clone().unwrap_or_else(|| sign::beside(&args.file));
     let signature = signing::read(&signature)?;
-    let found = context.find().ok();
-    let signers = trust::signers_file(args.allowed_signers.as_deref(), found.as_ref()).ok_or_else(|| {
+    let files = args.trust_files(context).ok_or_else(|| {
         Failure::failed(
             "signers.none",
             "no allowed signers to judge by: there is neither a dev node on record nor /etc/hotd/allowed_signers; name \
              a file with --allowed-signers FILE",
         )
     })?;
-    let trust = trust::read(&signers)?;
-    let verified =
-        trust::verify(&offer, &signature, &trust).map_err(|error| trust::failure(&args.file, &error))?;
+    let trust = files.read()?;
+    if let Some((first, others)) = trust::judge(&offer, Some(&signature), Some(&trust))?.reasons.split_first()
+    {
+        return Err(trust::failure(&args.file, first, others));
+    }
+    let verified = trust::admit(&offer, &signature, &trust)?;
     if context.out.json() {
         context.out.object(&VerifiedJson {
             module: offer.module(),

@@ -1,6 +1,7 @@
 //! The shapes of `-o json`. Stable: keys are never renamed or removed, only added; `docs/cli.md` lists them and the
 //! tests below hold them still. Text that is not known is an empty string, and what may be absent as a whole is null.
 
+mod inspect;
 mod metrics;
 mod module;
 mod plan;
@@ -9,6 +10,11 @@ mod rollout;
 use hot_proto::v1;
 use serde::Serialize;
 
+#[cfg(test)]
+pub(crate) use inspect::{
+    EntryJson, ExportedJson, ImportedJson, LibraryVersionJson, RefusalJson, StateJson, SymbolsJson,
+};
+pub(crate) use inspect::{ImportJson, InspectJson, LibraryJson, SignatureJson};
 pub(crate) use metrics::MetricsJson;
 pub(crate) use module::{HistoryJson, LogLineJson, ModulesJson, RemovedJson, RestartedJson, VersionsJson};
 pub(crate) use plan::PlanJson;

@@ -35,7 +35,7 @@ pub(crate) struct DevNode {
     pub grpc: String,
     /// Its control socket.
     pub socket: PathBuf,
-    /// Its data folder: `token`, `dev-key` and `allowed_signers` are in it.
+    /// Its data folder: `token`, `dev-key`, `allowed_signers` and `revoked_keys` are in it.
     pub data_dir: PathBuf,
     /// Its process.
     pub pid: u32,
@@ -72,6 +72,11 @@ impl DevNode {
     /// The signers that it trusts.
     pub(crate) fn allowed_signers(&self) -> PathBuf {
         self.data_dir.join("allowed_signers")
+    }
+
+    /// The keys that count no more for it.
+    pub(crate) fn revoked_keys(&self) -> PathBuf {
+        self.data_dir.join("revoked_keys")
     }
 
     /// What its gRPC asks for, without the end of line.

@@ -7,6 +7,11 @@ use hot_proto::v1::{
 };
 use prost_types::Timestamp;
 
+use crate::json::{
+    EntryJson, ExportedJson, ImportJson, ImportedJson, InspectJson, LibraryJson, LibraryVersionJson,
+    RefusalJson, SignatureJson, StateJson, SymbolsJson,
+};
+
 fn release(release: u64, version: &str, digit: &str) -> ReleaseRef {
     ReleaseRef { release, version: version.to_owned(), digest: digit.repeat(64) }
 }
@@ -151,4 +156,72 @@ pub(crate) fn plan() -> PlanResponse {
         node: "n1".to_owned(),
     };
     PlanResponse { refusals: vec![refusal], modules: vec![greeter] }
+}
+
+/// A file that lacks a library here.
+pub(crate) fn inspection() -> InspectJson {
+    let text = str::to_owned;
+    let version = |version: &str, defined| LibraryVersionJson { version: text(version), defined };
+    let symbol = |name: &str, version: &str, library: &str, weak| ImportJson {
+        name: text(name),
+        version: text(version),
+        library: text(library),
+        weak,
+    };
+    InspectJson {
+        file: text("a.so"),
+        name: text("greeter"),
+        version: text("1.1.0"),
+        abi: 0,
+        routes: vec![text("/greet")],
+        requires: vec![text("auth ^1.4")],
+        state: Some(StateJson { schema: 3, accepts: [1, 3] }),
+        metadata: text("format = 1\n"),
+        target: text("x86_64-gnu"),
+        digest: "b".repeat(64),
+        size: 1536,
+        entry: EntryJson { symbol: "hot_module", abi: 0, size: 56 },
+        needed: vec![text("libc.so.6"), text("libnowhere.so.7")],
+        libraries: vec![
+            LibraryJson {
+                name: text("libc.so.6"),
+                state: "found",
+                path: Some(text("/lib/x86_64-linux-gnu/libc.so.6")),
+                versions: vec![version("GLIBC_2.2.5", Some(true)), version("GLIBC_2.999", Some(false))],
+            },
+            LibraryJson { name: text("libnowhere.so.7"), state: "missing", path: None, versions: Vec::new() },
+        ],
+        soname: None,
+        symbols: Some(SymbolsJson {
+            exported: ExportedJson { count: 1, names: vec![text("hot_module")] },
+            imported: ImportedJson {
+                count: 1030,
+                symbols: vec![
+                    symbol("puts", "GLIBC_2.2.5", "libc.so.6", false),
+                    symbol("new", "GLIBC_2.999", "libc.so.6", false),
+                    symbol("__cxa_finalize", "", "", true),
+                ],
+            },
+        }),
+        signature: Some(SignatureJson {
+            fingerprint: text("SHA256:abc"),
+            kind: text("ssh-ed25519"),
+            namespace: text("hot-module"),
+            certificate: None,
+            signers: Some(text("signers")),
+            revoked: None,
+            principal: Some(text("anna")),
+            problem: String::new(),
+        }),
+        refusals: vec![RefusalJson {
+            code: "compat.library_missing",
+            message: text("needed library: found none, expected one; install it"),
+            field: text("needed library"),
+            found: text("none"),
+            expected: text("one"),
+            advice: text("install it"),
+        }],
+        not_judged: vec![text("its symbols"), text("floors")],
+        exit_code: 4,
+    }
 }

@@ -1,5 +1,6 @@
 //! Modules, versions, history, nodes and events as text. Pure functions of what the node said.
 
+pub(crate) mod inspect;
 pub(crate) mod plan;
 
 use std::time::SystemTime;

@@ -1,11 +1,10 @@
 //! `hotctl trust check`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use hot_artifact::signature::{FileHashes, MODULE_NAMESPACE, Signature};
-use hot_artifact::trust::{JudgeError, Revoked, Validity};
+use hot_artifact::trust::{JudgeError, Validity};
 use hot_artifact::{FileReader, Refusal};
 use serde::Serialize;
 
@@ -14,7 +13,8 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::offer::unreadable;
 use crate::output::{Tone, paint};
-use crate::{signing, trust};
+use crate::signing;
+use crate::trust::TrustFiles;
 
 /// Say who signed a file, whether that counts here, and if not, why
 ///
@@ -31,9 +31,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     signature: Option<PathBuf>,
 
-    /// Keys that count no more: public keys, or a KRL
+    /// Keys that count no more: public keys, or a KRL [default: the dev node's]
     #[arg(long, value_name = "FILE")]
-    revoked: Option<PathBuf>,
+    pub(super) revoked: Option<PathBuf>,
 }
 
 /// What `trust check -o json` prints.
@@ -48,15 +48,10 @@ struct CheckedJson<'a> {
     reason: Option<Refusal>,
 }
 
-pub(super) fn run(args: &Args, signers: &Path, context: &mut Context<'_>) -> Result<Exit, Failure> {
+pub(super) fn run(args: &Args, files: &TrustFiles, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let path = args.signature.clone().unwrap_or_else(|| sign::beside(&args.file));
     let armoured = signing::read(&path)?;
-    let mut trust = trust::read(signers)?;
-    if let Some(file) = &args.revoked {
-        let bytes = fs::read(file).map_err(|error| unreadable(file, &error))?;
-        trust.revoked =
-            Revoked::parse(&bytes, file).map_err(|error| Failure::failed("revoked.malformed", error))?;
-    }
+    let trust = files.read()?;
     let hashes = FileReader::open(&args.file)
         .and_then(|reader| FileHashes::of(&reader))
         .map_err(|error| unreadable(&args.file, &error))?;

@@ -13,7 +13,7 @@ use super::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::offer::unreadable;
-use crate::trust;
+use crate::trust::TrustFiles;
 
 /// Look after the allowed signers: who may sign modules
 ///
@@ -42,18 +42,26 @@ enum Command {
 }
 
 pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
-    let file = file(args.allowed_signers.as_deref(), context)?;
+    let revoked = match &args.command {
+        Command::Check(args) => args.revoked.as_deref(),
+        Command::List(_) | Command::Add(_) | Command::Remove(_) => None,
+    };
+    let files = files(args.allowed_signers.as_deref(), revoked, context)?;
     match &args.command {
-        Command::List(_) => list::run(&file, context),
-        Command::Add(args) => add::run(args, &file, context),
-        Command::Remove(args) => remove::run(args, &file, context),
-        Command::Check(args) => check::run(args, &file, context),
+        Command::List(_) => list::run(&files.signers, context),
+        Command::Add(args) => add::run(args, &files.signers, context),
+        Command::Remove(args) => remove::run(args, &files.signers, context),
+        Command::Check(args) => check::run(args, &files, context),
     }
 }
 
-fn file(given: Option<&Path>, context: &Context<'_>) -> Result<PathBuf, Failure> {
+fn files(
+    signers: Option<&Path>,
+    revoked: Option<&Path>,
+    context: &Context<'_>,
+) -> Result<TrustFiles, Failure> {
     let found = context.find().ok();
-    trust::signers_file(given, found.as_ref()).ok_or_else(|| {
+    TrustFiles::find(signers, revoked, found.as_ref()).ok_or_else(|| {
         Failure::failed(
             "signers.none",
             "no allowed signers: there is neither a dev node on record nor /etc/hotd/allowed_signers; name the file \
