@@ -42,7 +42,7 @@ pub use sdk::log_to_host;
 #[cfg(feature = "sdk")]
 pub use sdk::{
     CallError, Context, Counter, Error, Exchange, Gauge, Header, Headers, Histogram, Labelled, Level, Module,
-    OrStatus, RawModule, Reader, Request, Response, StatusError, Timer, Writer, log, now, table,
+    OrStatus, RawModule, Reader, Request, Response, StatusError, Timer, Writer, log, metrics, now, table,
 };
 
 /// The version of the contract that this crate speaks.

@@ -4,11 +4,22 @@
 
 use super::services::services;
 use crate::abi::{self, Header, Slice, Status};
+use core::marker::PhantomData;
 use core::sync::atomic::{AtomicBool, Ordering};
+use kind::Kind;
 use std::format;
 use std::time::Instant;
 
-/// Counts what happens.
+/// A metric of one kind: a [`Counter`], a [`Gauge`] or a [`Histogram`].
+#[derive(Debug)]
+pub struct Metric<K> {
+    name: &'static str,
+    /// Whether a refusal was logged: once is enough.
+    is_refused: AtomicBool,
+    kind: PhantomData<K>,
+}
+
+/// Counts what happens. By custom its name ends in `_total`.
 ///
 /// ```
 /// use hot_module::Counter;
@@ -20,8 +31,7 @@ use std::time::Instant;
 /// ```
 ///
 /// A host keeps 256 series: a label must not have values without bound, as paths and names of users are.
-#[derive(Debug)]
-pub struct Counter(Series);
+pub type Counter = Metric<kind::Counter>;
 
 /// Shows how much of something there is now.
 ///
@@ -30,10 +40,10 @@ pub struct Counter(Series);
 ///
 /// QUEUED.set(3.0);
 /// ```
-#[derive(Debug)]
-pub struct Gauge(Series);
+pub type Gauge = Metric<kind::Gauge>;
 
-/// Shows how values spread, in buckets from 0.005 to 10: usually seconds.
+/// Shows how values spread, in buckets from 0.005 to 10: usually seconds. By custom its name ends in its unit, as in
+/// `_seconds`.
 ///
 /// ```
 /// static LOOKUP: hot_module::Histogram = hot_module::Histogram::new("lookup_seconds");
@@ -42,10 +52,44 @@ pub struct Gauge(Series);
 /// let timer = LOOKUP.timer(); // observes the seconds until it is dropped
 /// # drop(timer);
 /// ```
-#[derive(Debug)]
-pub struct Histogram(Series);
+pub type Histogram = Metric<kind::Histogram>;
 
-/// A metric with labels: what `with` gives, to be used at once.
+/// The kinds of metrics.
+pub mod kind {
+    use crate::abi;
+
+    /// One of the kinds that the ABI has.
+    pub trait Kind {
+        /// Its number there.
+        const NUMBER: u32;
+    }
+
+    /// Counts up.
+    #[derive(Debug)]
+    pub struct Counter;
+
+    /// Goes up and down.
+    #[derive(Debug)]
+    pub struct Gauge;
+
+    /// Sorts values into buckets.
+    #[derive(Debug)]
+    pub struct Histogram;
+
+    impl Kind for Counter {
+        const NUMBER: u32 = abi::COUNTER;
+    }
+
+    impl Kind for Gauge {
+        const NUMBER: u32 = abi::GAUGE;
+    }
+
+    impl Kind for Histogram {
+        const NUMBER: u32 = abi::HISTOGRAM;
+    }
+}
+
+/// A metric with labels: what [`Metric::with`] gives, to be used at once.
 #[derive(Debug)]
 #[must_use = "labels count nothing by themselves"]
 pub struct Labelled<'a, M, const N: usize> {
@@ -53,29 +97,35 @@ pub struct Labelled<'a, M, const N: usize> {
     labels: [(&'a str, &'a str); N],
 }
 
-#[derive(Debug)]
-struct Series {
-    name: &'static str,
-    /// Whether a refusal was logged: once is enough.
-    is_refused: AtomicBool,
-}
-
-impl Series {
-    const fn new(name: &'static str) -> Self {
-        Self { name, is_refused: AtomicBool::new(false) }
+impl<K: Kind> Metric<K> {
+    /// A metric of that name.
+    #[must_use]
+    pub const fn new(name: &'static str) -> Self {
+        Self { name, is_refused: AtomicBool::new(false), kind: PhantomData }
     }
 
-    fn record<const N: usize>(&self, kind: u32, labels: [(&str, &str); N], value: f64) {
+    /// With labels.
+    pub const fn with<'a, const N: usize>(
+        &'a self,
+        labels: [(&'a str, &'a str); N],
+    ) -> Labelled<'a, Self, N> {
+        Labelled { metric: self, labels }
+    }
+}
+
+impl<K: Kind, const N: usize> Labelled<'_, Metric<K>, N> {
+    fn record(&self, value: f64) {
         let Some(metric) = services().and_then(|services| services.metric) else { return };
-        let labels = labels.map(|(name, value)| Header {
+        let name = self.metric.name;
+        let labels = self.labels.map(|(name, value)| Header {
             name: Slice::of(name.as_bytes()),
             value: Slice::of(value.as_bytes()),
         });
         // SAFETY: name and labels outlive the call, which copies them; any thread may make it, but a `wake`, and none of
         // this crate's counts anything.
-        let status = unsafe { metric(kind, Slice::of(self.name.as_bytes()), labels.as_ptr(), N, value) };
-        if status != abi::OK && !self.is_refused.swap(true, Ordering::Relaxed) {
-            super::log(super::Level::Warn, &format!("the metric {:?} is lost: {}", self.name, why(status)));
+        let status = unsafe { metric(K::NUMBER, Slice::of(name.as_bytes()), labels.as_ptr(), N, value) };
+        if status != abi::OK && !self.metric.is_refused.swap(true, Ordering::Relaxed) {
+            super::log(super::Level::Warn, &format!("the metric {name:?} is lost: {}", why(status)));
         }
     }
 }
@@ -91,20 +141,6 @@ const fn why(status: Status) -> &'static str {
 }
 
 impl Counter {
-    /// A counter of that name, by custom ending in `_total`.
-    #[must_use]
-    pub const fn new(name: &'static str) -> Self {
-        Self(Series::new(name))
-    }
-
-    /// With labels.
-    pub const fn with<'a, const N: usize>(
-        &'a self,
-        labels: [(&'a str, &'a str); N],
-    ) -> Labelled<'a, Self, N> {
-        Labelled { metric: self, labels }
-    }
-
     /// One more.
     pub fn inc(&self) {
         self.add(1);
@@ -125,25 +161,11 @@ impl<const N: usize> Labelled<'_, Counter, N> {
     /// `count` more.
     pub fn add(self, count: u64) {
         #[expect(clippy::cast_precision_loss, reason = "the ABI counts in doubles, exact up to 2^53")]
-        self.metric.0.record(abi::COUNTER, self.labels, count as f64);
+        self.record(count as f64);
     }
 }
 
 impl Gauge {
-    /// A gauge of that name.
-    #[must_use]
-    pub const fn new(name: &'static str) -> Self {
-        Self(Series::new(name))
-    }
-
-    /// With labels.
-    pub const fn with<'a, const N: usize>(
-        &'a self,
-        labels: [(&'a str, &'a str); N],
-    ) -> Labelled<'a, Self, N> {
-        Labelled { metric: self, labels }
-    }
-
     /// It is `value` now.
     pub fn set(&self, value: f64) {
         self.with([]).set(value);
@@ -153,25 +175,11 @@ impl Gauge {
 impl<const N: usize> Labelled<'_, Gauge, N> {
     /// It is `value` now.
     pub fn set(self, value: f64) {
-        self.metric.0.record(abi::GAUGE, self.labels, value);
+        self.record(value);
     }
 }
 
 impl Histogram {
-    /// A histogram of that name, by custom ending in its unit, as in `_seconds`.
-    #[must_use]
-    pub const fn new(name: &'static str) -> Self {
-        Self(Series::new(name))
-    }
-
-    /// With labels.
-    pub const fn with<'a, const N: usize>(
-        &'a self,
-        labels: [(&'a str, &'a str); N],
-    ) -> Labelled<'a, Self, N> {
-        Labelled { metric: self, labels }
-    }
-
     /// One value more.
     pub fn observe(&self, value: f64) {
         self.with([]).observe(value);
@@ -186,7 +194,7 @@ impl Histogram {
 impl<'a, const N: usize> Labelled<'a, Histogram, N> {
     /// One value more.
     pub fn observe(self, value: f64) {
-        self.metric.0.record(abi::HISTOGRAM, self.labels, value);
+        self.record(value);
     }
 
     /// Observes the seconds from now until the timer is dropped.
@@ -205,7 +213,6 @@ pub struct Timer<'a, const N: usize> {
 
 impl<const N: usize> Drop for Timer<'_, N> {
     fn drop(&mut self) {
-        let Labelled { metric, labels } = self.of;
-        metric.0.record(abi::HISTOGRAM, labels, self.since.elapsed().as_secs_f64());
+        self.of.record(self.since.elapsed().as_secs_f64());
     }
 }

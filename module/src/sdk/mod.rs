@@ -13,7 +13,7 @@ mod entry;
 mod error;
 mod exchange;
 mod export;
-mod metrics;
+pub mod metrics;
 mod query;
 mod request;
 mod response;
