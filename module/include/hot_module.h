@@ -168,7 +168,7 @@ HOT_EXPORT_DECLARE const hot_table hot_module;
         char owner[4];                                                                                                 \
         char text[(sizeof(toml) + 3) / 4 * 4];                                                                         \
     };                                                                                                                 \
-    HOT_EXPORT_DECLARE const struct hot_note hot_module_note;                                                          \
+    HOT_EXPORT_DECLARE __attribute__((section(HOT_NOTE_SECTION), aligned(4))) const struct hot_note hot_module_note;   \
     HOT_EXPORT __attribute__((section(HOT_NOTE_SECTION), aligned(4))) const struct hot_note hot_module_note = {        \
         4, (sizeof(toml) + 3) / 4 * 4, HOT_NOTE_TYPE, HOT_NOTE_OWNER, toml}
 
