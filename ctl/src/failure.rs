@@ -24,7 +24,7 @@ pub(crate) struct Failure {
     /// What the node said in detail. Boxed because it is rare and large.
     pub detail: Option<Box<ErrorDetail>>,
     /// Further reasons for the same end, where a command knows several.
-    pub more: Vec<Failure>,
+    pub more: Vec<Self>,
 }
 
 impl Failure {

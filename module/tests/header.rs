@@ -1,7 +1,6 @@
 //! `include/hot_module.h` and the Rust types say the same: a C compiler is asked about every member and constant.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the message")]
-#![expect(clippy::print_stderr, reason = "what could not be tried on this machine is said")]
 
 use hot_module::abi::{self, Header, Host, Slice, Table};
 use hot_module::note::{Metadata, Note};
