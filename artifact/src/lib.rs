@@ -42,5 +42,5 @@ pub use reader::{FileReader, ReadAt};
 pub use refusal::Refusal;
 pub use route::{Route, RouteError};
 pub use target::{Libc, Machine, Target, TargetError};
-pub use verified::{Checks, DEFAULT_MAX_SIZE, Verdict, Verified, VerifyError};
+pub use verified::{Checks, DEFAULT_MAX_SIZE, OnRecord, Verdict, Verified, VerifyError};
 pub use version::{Version, VersionError};

@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hot_artifact::trust::Trust;
-use hot_artifact::{Checks, Metadata, ModuleName, Node, Sha256, Target, Verified, VerifyError, Version};
+use hot_artifact::{
+    Checks, Metadata, ModuleName, Node, OnRecord, Sha256, Target, Verified, VerifyError, Version,
+};
 use hot_rollout::{Assignment, Cause, Direction, Module, ReleaseNumber, Revision, RolloutId};
 use serde_json::Value;
 
@@ -166,7 +168,9 @@ impl Ledger {
         }
         let (file, version) = self.store.open_artifact(&runnable.digest)?;
         let checks = Checks { trust, node: &self.machine, max_size };
-        Ok(Verified::reload(file, runnable.digest, version.signature.as_bytes(), &checks)?)
+        let (name, digest) = (&parse(module)?, runnable.digest);
+        let expected = OnRecord { digest, module: name, version: &runnable.version };
+        Ok(Verified::reload(file, expected, version.signature.as_bytes(), &checks)?)
     }
 
     /// The bytes of a release's config; empty without one.

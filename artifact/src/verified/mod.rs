@@ -14,7 +14,10 @@ use crate::reader::{FileReader, ReadAt as _, for_each_piece};
 use crate::refusal::Refusal;
 use crate::signature::{Hashers, MODULE_NAMESPACE, Signature, SignatureError};
 use crate::trust::{JudgeError, SignerError, Trust, Validity};
-use crate::{CompatError, ElfError, Inspection, Metadata, MetadataError, Node, Sha256, Target, elf, inspect};
+use crate::{
+    CompatError, ElfError, Inspection, Metadata, MetadataError, ModuleName, Node, Sha256, Target, Version,
+    elf, inspect,
+};
 
 pub use verdict::Verdict;
 
@@ -48,6 +51,17 @@ pub struct Checks<'a> {
     pub max_size: u64,
 }
 
+/// What a file was when it was let in.
+#[derive(Debug, Clone, Copy)]
+pub struct OnRecord<'a> {
+    /// The identity of its bytes.
+    pub digest: Sha256,
+    /// Whose version it is.
+    pub module: &'a ModuleName,
+    /// Which version it is.
+    pub version: &'a Version,
+}
+
 /// Why a file is not let in, or not loaded again.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -71,6 +85,14 @@ pub enum VerifyError {
         found: Sha256,
         /// The digest on record.
         expected: Sha256,
+    },
+    /// The bytes that are on record are another module's, or another version.
+    #[error("{}", self.refusal())]
+    OtherModule {
+        /// What the file says that it is.
+        found: String,
+        /// What is on record.
+        expected: String,
     },
     /// The signature does not count.
     #[error(transparent)]
@@ -125,6 +147,13 @@ impl VerifyError {
                 expected.to_string(),
                 "the stored file was damaged or changed; push the version again",
             ),
+            Self::OtherModule { found, expected } => Refusal::new(
+                "file.other_module",
+                "metadata",
+                format!("`{found}`"),
+                format!("`{expected}`, as on record"),
+                "the node's records were changed; push the version again",
+            ),
             Self::Signature(error) => error.refusal(),
             Self::Signer(error) => error.refusal(),
             Self::Elf(error) => error.refusal(),
@@ -157,15 +186,15 @@ impl Verified {
         Self::verify(source, signature, checks, Validity::At(now), None)
     }
 
-    /// Loads a file that was let in before, at boot or for a rollback: the digest must be the one on record and the
-    /// key still be allowed, but the time in which it is allowed does not count, so that an expired key never stands
-    /// in the way of a rollback.
+    /// Loads a file that was let in before, at boot or for a rollback: it must be what is on record, by its digest and
+    /// by what it says of itself, and the key still be allowed; but the time in which it is allowed does not count, so
+    /// that an expired key never stands in the way of a rollback.
     ///
     /// # Errors
     /// The first reason against it.
     pub fn reload(
         source: impl Read,
-        expected: Sha256,
+        expected: OnRecord<'_>,
         signature: &[u8],
         checks: &Checks<'_>,
     ) -> Result<Self, VerifyError> {
@@ -177,7 +206,7 @@ impl Verified {
         signature: &[u8],
         checks: &Checks<'_>,
         validity: Validity,
-        expected: Option<Sha256>,
+        expected: Option<OnRecord<'_>>,
     ) -> Result<Self, VerifyError> {
         let signature = Signature::parse(signature)?;
         let file = sealed_copy(source, checks.max_size)?;
@@ -185,7 +214,7 @@ impl Verified {
         let mut hashers = Hashers::new(signature.hash());
         for_each_piece(&file, |piece| hashers.update(piece)).map_err(VerifyError::Hold)?;
         let digests = hashers.finish();
-        if let Some(expected) = expected
+        if let Some(OnRecord { digest: expected, .. }) = expected
             && expected != digests.identity
         {
             return Err(VerifyError::OtherDigest { found: digests.identity, expected });
@@ -195,6 +224,15 @@ impl Verified {
         checks.trust.principals(&signature, MODULE_NAMESPACE, validity)?;
         let facts = elf::read(&file)?;
         let inspection = Inspection::new(facts, digests.identity, file.size())?;
+        // Else whoever can write the records could run one module's signed file in the place of another, whose rules
+        // about signers may be stricter, or an old version in the place of a new one.
+        let Metadata { name, version, .. } = &inspection.metadata;
+        if let Some(OnRecord { module, version: recorded, .. }) = expected
+            && (module != name || recorded != version)
+        {
+            let (found, expected) = (format!("{name} {version}"), format!("{module} {recorded}"));
+            return Err(VerifyError::OtherModule { found, expected });
+        }
         let principal = checks.trust.principal(&signature, &inspection.metadata.name, validity)?;
         if let Some(reason) = checks.node.judge(&inspection).into_iter().next() {
             return Err(reason.into());

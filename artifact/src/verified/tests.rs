@@ -163,7 +163,9 @@ fn the_limit_is_exact() {
 #[test]
 fn time_counts_when_let_in_and_not_when_loaded_again() {
     let signature = signed(&PROBE);
-    let again = |trust: &Trust, expected: Sha256| {
+    let again = |trust: &Trust, digest: Sha256| {
+        let (module, version) = (&"probe".parse().unwrap(), &"1.0.0".parse().unwrap());
+        let expected = OnRecord { digest, module, version };
         Verified::reload(PROBE.as_slice(), expected, signature.as_bytes(), &checks(trust))
     };
     let digest = Sha256::of(&PROBE);
@@ -174,6 +176,18 @@ fn time_counts_when_let_in_and_not_when_loaded_again() {
     assert_eq!(code(again(&trust(""), Sha256::of(b""))), "file.other_digest");
     let removed = Trust { signers: AllowedSigners::parse("", Path::new("allowed")).unwrap(), ..trust("") };
     assert_eq!(code(again(&removed, digest)), "signer.not_allowed");
+}
+
+#[test]
+fn another_modules_file_is_not_loaded_in_the_place_of_one() {
+    let again = |module: &str, version: &str| {
+        let (module, version) = (&module.parse().unwrap(), &version.parse().unwrap());
+        let expected = OnRecord { digest: Sha256::of(&PROBE), module, version };
+        code(Verified::reload(PROBE.as_slice(), expected, signed(&PROBE).as_bytes(), &checks(&trust(""))))
+    };
+    assert_eq!(again("probe", "1.0.0"), "ok");
+    assert_eq!(again("pay", "1.0.0"), "file.other_module");
+    assert_eq!(again("probe", "1.0.1"), "file.other_module");
 }
 
 #[test]
