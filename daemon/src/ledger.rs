@@ -7,7 +7,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use hot_artifact::trust::Trust;
+use hot_artifact::signature::Signature;
+use hot_artifact::trust::{Trust, Validity};
 use hot_artifact::{
     Checks, Metadata, ModuleName, Node, OnRecord, Sha256, Target, Verified, VerifyError, Version,
 };
@@ -171,6 +172,21 @@ impl Ledger {
         let (name, digest) = (&parse(module)?, runnable.digest);
         let expected = OnRecord { digest, module: name, version: &runnable.version };
         Ok(Verified::reload(file, expected, version.signature.as_bytes(), &checks)?)
+    }
+
+    /// Whether the signer of a release still counts, out of memory: what a load would say of the signature and of who
+    /// made it, without the bytes. Of what is not on record only a load speaks.
+    pub fn still_signed(
+        &self,
+        module: &Module,
+        release: ReleaseNumber,
+        trust: &Trust,
+    ) -> Result<(), VerifyError> {
+        let (Ok(name), Ok(runnable)) = (parse(module), self.runnable(module, release)) else { return Ok(()) };
+        let Some(record) = self.store.artifact(&runnable.digest) else { return Ok(()) };
+        let signature = Signature::parse(record.signature.as_bytes())?;
+        trust.principal(&signature, &name, Validity::AnyTime)?;
+        Ok(())
     }
 
     /// The bytes of a release's config; empty without one.

@@ -1,10 +1,12 @@
 //! The agent's clock: what it counts, restates and decides alone, every [`TICK`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
+use hot_artifact::trust::Trust;
 use hot_rollout::guard::judge;
-use hot_rollout::{Module, Signals};
+use hot_rollout::{Cause, Module, Signals};
 
 use super::slot::Slot;
 use super::{Agent, TICK};
@@ -12,21 +14,28 @@ use super::{Agent, TICK};
 impl Agent {
     /// Runs the clock until `stopped`.
     pub async fn run(self, stopped: tokio_util::sync::CancellationToken) {
+        let mut reviewed = None;
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stopped.cancelled() => return,
-                _ = ticks.tick() => self.tick(),
+                _ = ticks.tick() => self.tick(&mut reviewed),
             }
         }
     }
 
-    fn tick(&self) {
+    /// `reviewed` is the trust by which all that runs was looked at last.
+    fn tick(&self, reviewed: &mut Option<Arc<Trust>>) {
+        let trust = self.shared.parts.trust.current();
+        let news = reviewed.as_ref().is_none_or(|known| !Arc::ptr_eq(known, &trust));
         let mut slots = self.lock();
         let modules: Vec<Module> = slots.keys().cloned().collect();
         let unkept = slots.iter().filter(|(_, slot)| slot.unkept).map(|(module, _)| module.clone()).collect();
         for module in modules {
+            if news {
+                self.review(&mut slots, &module, &trust);
+            }
             self.take_back_if_due(&mut slots, &module);
             let Some(slot) = slots.get_mut(&module) else { continue };
             let now = Instant::now();
@@ -42,11 +51,12 @@ impl Agent {
             }
         }
         drop(slots);
+        *reviewed = Some(trust);
         self.keep_again(unkept);
         self.shared.note_change();
     }
 
-    /// Takes the candidate back where the node itself must: at once, then on disk, then told.
+    /// Takes the candidate back where the node itself must.
     pub(super) fn take_back_if_due(&self, slots: &mut BTreeMap<Module, Slot>, module: &Module) {
         let Some(slot) = slots.get_mut(module) else { return };
         let Some(assignment) = slot.orders.assignment.clone().filter(|of| of.candidate.is_some()) else {
@@ -63,10 +73,16 @@ impl Agent {
             unrenewed: slot.orders.unrenewed(Instant::now()).into(),
         };
         let Some(back) = judge(&assignment, &signals) else { return };
-        tracing::warn!(%module, reason = %back.reason, "this node takes its candidate back by itself");
-        let Some(revision) = slot.orders.take_back(back.reason.clone()) else { return };
+        self.take_back(slots, module, back.reason);
+    }
+
+    /// Takes the candidate back: at once, then on disk, then told.
+    pub(super) fn take_back(&self, slots: &mut BTreeMap<Module, Slot>, module: &Module, reason: Cause) {
+        let Some(slot) = slots.get_mut(module) else { return };
+        tracing::warn!(%module, %reason, "this node takes its candidate back by itself");
+        let Some(revision) = slot.orders.take_back(reason.clone()) else { return };
         // Before anything else that is said of it.
-        self.shared.report(self.shared.took_back(module, revision, back.reason));
+        self.shared.report(self.shared.took_back(module, revision, reason));
         self.reconcile(slots, module);
         self.keep_later(module);
     }

@@ -9,8 +9,8 @@
 //!
 //! Rooms that decide and do nothing: `orders` what the node obeys, `plan` what is next, `resting` when to try again.
 //! `slot` is what they look at, one for each module. Rooms that do: `reconcile` a step of the plan, `launch` one
-//! instance from its artifact to its end, `restart`, `prepare`; `guard` has the clock, `figures` counts, `keep` writes
-//! down what the node obeys, and `report` tells the driver.
+//! instance from its artifact to its end, `restart`, `prepare`; `guard` has the clock, `review` looks after signers,
+//! `figures` counts, `keep` writes down what the node obeys, and `report` tells the driver.
 
 mod figures;
 mod guard;
@@ -23,6 +23,7 @@ mod reconcile;
 mod report;
 mod restart;
 mod resting;
+mod review;
 mod slot;
 
 use std::collections::BTreeMap;
@@ -173,6 +174,11 @@ impl Agent {
     /// on disk when this returns. An older one than the node has changes nothing, and neither does one with a candidate
     /// that the node took back from the same rollout.
     pub async fn obey(&self, assignment: Assignment, direction: Direction) -> Result<(), LedgerError> {
+        if direction == Direction::Onward {
+            // The clock looks, too; but no more traffic goes there before it has.
+            let trust = self.shared.parts.trust.current();
+            self.review(&mut self.lock(), &assignment.module, &trust);
+        }
         let stays_back = |slots: &BTreeMap<Module, Slot>| {
             slots.get(&assignment.module).is_some_and(|slot| slot.orders.stays_back(&assignment))
         };
@@ -201,7 +207,9 @@ impl Agent {
     /// stable to that release where it is ready as standby. `None` when there is nothing to move that way.
     #[must_use]
     pub fn turn_back(&self, module: &Module, to: Option<ReleaseNumber>, by: &str) -> Option<Flip> {
+        let trust = self.shared.parts.trust.current();
         let mut slots = self.lock();
+        self.review(&mut slots, module, &trust);
         let slot = slots.get_mut(module)?;
         let flip = slot.turn_back(to, by, Instant::now())?;
         self.reconcile(&mut slots, module);

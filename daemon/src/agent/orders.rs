@@ -161,6 +161,13 @@ impl Orders {
         }
     }
 
+    /// The standby is not wanted any more, whatever time it has left.
+    pub(super) fn dismiss_standby(&mut self) {
+        if let Some(assignment) = self.assignment.as_mut() {
+            assignment.standby = None;
+        }
+    }
+
     /// The standby that it has, where `next` leaves room for it.
     fn standby_to_keep(&self, next: &Assignment, now: Instant) -> Option<Standby> {
         let known = self.assignment.as_ref()?;
@@ -188,6 +195,11 @@ impl Orders {
     /// The release that is tried.
     pub(super) fn candidate(&self) -> Option<ReleaseNumber> {
         Some(self.assignment.as_ref()?.candidate.as_ref()?.release)
+    }
+
+    /// The release that is kept as an instant way back.
+    pub(super) fn standby(&self) -> Option<ReleaseNumber> {
+        Some(self.assignment.as_ref()?.standby?.release)
     }
 
     /// The release that is to serve as stable.
