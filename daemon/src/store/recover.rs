@@ -120,7 +120,9 @@ pub(super) fn recover(
     recovery.clear_unfinished()?;
     let mut known = Known { modules: recovery.modules()?, ..Known::default() };
     let artifacts = recovery.artifacts(&known)?;
-    recovery.rebuild(&mut known, &artifacts, history.map(|(history, _)| history));
+    let history = history.map(|(history, _)| history);
+    recovery.go_on_numbering(&mut known, history);
+    recovery.rebuild(&mut known, &artifacts, history);
     recovery.settle_artifacts(&mut known, artifacts)?;
     known.rollouts = recovery.rollouts()?;
     let counters = recovery.counters(known.modules.is_empty())?;
@@ -200,6 +202,22 @@ impl Recovery<'_> {
             }
         }
         Ok(artifacts)
+    }
+
+    /// A record that was put back to an older day knows less than the history: its numbers go on after those, so that
+    /// none is given to two releases. The record is always written first, so nothing else makes it older.
+    fn go_on_numbering(&mut self, known: &mut Known, history: Option<&History>) {
+        for (name, module) in &mut known.modules {
+            let newest =
+                history.and_then(|history| history.releases(name, 1).ok()?.first().map(|it| it.number));
+            let Some(newest) = newest.filter(|newest| *newest > module.last_release) else { continue };
+            self.report.lost.push(format!(
+                "the record of module {name} is of an older day: releases {} to {newest} are in the history alone, and \
+                 can't be gone back to",
+                module.last_release + 1
+            ));
+            Arc::make_mut(module).last_release = newest;
+        }
     }
 
     /// Makes records anew for modules whose own could not be read, from the artifacts and the history.
