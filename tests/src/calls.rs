@@ -1,7 +1,6 @@
 //! Calls by gRPC alone, for what `hotctl` does not ask as such.
 
-use std::path::Path;
-use std::{fs, iter};
+use std::iter;
 
 use anyhow::{Context, Result, bail};
 use hot_proto::v1::artifact_service_client::ArtifactServiceClient;
@@ -11,27 +10,39 @@ use hot_proto::v1::{ErrorDetail, StartModule, StartRequest, StartResponse, Uploa
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
-use crate::{Node, sha256};
+use crate::sha256;
+
+/// Where the gRPC of a node is, and what it asks for there.
+#[derive(Clone, Debug)]
+pub struct Door {
+    address: String,
+    token: Option<String>,
+}
+
+impl Door {
+    /// At `http://HOST:PORT` or `unix:PATH`, where it may ask for a token.
+    pub(crate) const fn new(address: String, token: Option<String>) -> Self {
+        Self { address, token }
+    }
+}
 
 /// Offers a file with a signature to the node's own check, which `hotctl` would refuse before it asks a node, and gives
 /// what it said against it.
 ///
 /// # Errors
 /// When the node takes it, or can't be asked.
-pub fn upload_refused(node: &Node, file: &Path, signature: &Path) -> Result<ErrorDetail> {
-    let bytes = fs::read(file).with_context(|| file.display().to_string())?;
-    let signature = fs::read(signature).with_context(|| signature.display().to_string())?;
+pub fn upload_refused(door: Door, bytes: &[u8], signature: &[u8]) -> Result<ErrorDetail> {
     let header = UploadHeader {
-        digest: sha256(&bytes),
+        digest: sha256(bytes),
         size: bytes.len() as u64,
-        signature,
+        signature: signature.to_owned(),
         ..UploadHeader::default()
     };
     let chunks: Vec<_> =
         bytes.chunks(hot_proto::MAX_CHUNK).map(|chunk| Part::Chunk(chunk.to_vec().into())).collect();
     let parts = iter::once(Part::Header(header)).chain(chunks).map(|part| UploadRequest { part: Some(part) });
     let parts: Vec<_> = parts.collect();
-    let answer = call(node, tokio_stream::iter(parts), async |channel, request| {
+    let answer = call(door, tokio_stream::iter(parts), async |channel, request| {
         ArtifactServiceClient::new(channel).upload(request).await
     })?;
     match answer {
@@ -45,7 +56,7 @@ pub fn upload_refused(node: &Node, file: &Path, signature: &Path) -> Result<Erro
 /// # Errors
 /// When the node can't be asked.
 pub fn start(
-    node: &Node,
+    door: Door,
     module: &str,
     version: &str,
     request_id: &str,
@@ -53,25 +64,27 @@ pub fn start(
     let (module, version) = (module.to_owned(), version.to_owned());
     let modules = vec![StartModule { module, version, digests: Vec::new() }];
     let message = StartRequest { request_id: request_id.to_owned(), modules, ..StartRequest::default() };
-    let answer = call(node, message, async |channel, request| {
+    let answer = call(door, message, async |channel, request| {
         RolloutServiceClient::new(channel).start(request).await
     })?;
     answer.map_or_else(|status| detail(&status).map(Err), |response| Ok(Ok(response.into_inner())))
 }
 
-/// One call with the node's token.
+/// One call with the node's token, if it has one.
 fn call<T, R>(
-    node: &Node,
+    door: Door,
     message: T,
     send: impl AsyncFnOnce(Channel, Request<T>) -> Result<Response<R>, Status>,
 ) -> Result<Result<Response<R>, Status>> {
     let mut request = Request::new(message);
-    let bearer = format!("Bearer {}", node.token()?).parse().context("a token of ASCII")?;
-    request.metadata_mut().insert("authorization", bearer);
+    if let Some(token) = door.token {
+        let bearer = format!("Bearer {token}").parse().context("a token of ASCII")?;
+        request.metadata_mut().insert("authorization", bearer);
+    }
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("an executor")?;
     runtime.block_on(async {
-        let endpoint = Endpoint::from_shared(format!("http://{}", node.grpc())).context("an address")?;
+        let endpoint = Endpoint::from_shared(door.address).context("an address")?;
         Ok(send(endpoint.connect().await.context("the node's gRPC")?, request).await)
     })
 }

@@ -111,11 +111,19 @@ impl Hotctl {
         deadline: Duration,
         wanted: impl Fn(&ModuleStatus) -> bool,
     ) -> Result<ModuleStatus> {
-        let mut watch = self.follow(&["status", "--watch", "-o", "json"])?;
-        watch.wait(deadline, |line| {
-            let status: Status = serde_json::from_str(line).ok()?;
-            status.module(name).filter(|module| wanted(module)).cloned()
-        })
+        let watch = self.follow(&["status", "--watch", "-o", "json"])?;
+        wait_status(watch, name, deadline, wanted)
+    }
+
+    /// The same for a module that the node knows already, of which alone it is told.
+    pub(crate) fn wait_known_module(
+        &self,
+        name: &str,
+        deadline: Duration,
+        wanted: impl Fn(&ModuleStatus) -> bool,
+    ) -> Result<ModuleStatus> {
+        let watch = self.follow(&["status", name, "--watch", "-o", "json"])?;
+        wait_status(watch, name, deadline, wanted)
     }
 
     /// Runs it to its end.
@@ -133,6 +141,19 @@ impl Hotctl {
     pub fn follow(&self, arguments: &[impl AsRef<OsStr>]) -> Result<Follow> {
         Follow::start(self.command(arguments))
     }
+}
+
+/// Waits until a line of `status --watch` says of a module what is wanted.
+fn wait_status(
+    mut watch: Follow,
+    name: &str,
+    deadline: Duration,
+    wanted: impl Fn(&ModuleStatus) -> bool,
+) -> Result<ModuleStatus> {
+    watch.wait(deadline, |line| {
+        let status: Status = serde_json::from_str(line).ok()?;
+        status.module(name).filter(|module| wanted(module)).cloned()
+    })
 }
 
 /// Runs a command to its end.

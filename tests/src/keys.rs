@@ -46,6 +46,19 @@ impl Key {
         Ok(text.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
     }
 
+    /// Makes a certificate for `key`, in the file beside it whose name ends with `-cert.pub`, with further arguments.
+    ///
+    /// # Errors
+    /// When `ssh-keygen` fails.
+    pub fn certify(&self, key: &Self, principal: &str, arguments: &[&str]) -> Result<()> {
+        let mut command = Command::new("ssh-keygen");
+        command.args(["-q", "-I", "a certificate of the tests", "-n", principal, "-s"]).arg(&self.path);
+        command.args(arguments).arg(key.path.with_extension("pub"));
+        let output = crate::hotctl::run(command)?;
+        ensure!(output.code == 0, "ssh-keygen could not certify: {}", output.stderr);
+        Ok(())
+    }
+
     /// Signs `file` as any user of OpenSSH would, into `signature`.
     ///
     /// # Errors

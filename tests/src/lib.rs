@@ -24,7 +24,7 @@ mod status;
 mod store;
 
 pub use binaries::Binaries;
-pub use calls::{start, upload_refused};
+pub use calls::{Door, start, upload_refused};
 pub use follow::Follow;
 pub use hotctl::{BUILD, Hotctl, Output, run, run_for};
 pub use http::{Reply, Request, exchange, get, raw};
@@ -35,4 +35,4 @@ pub use node::{Events, Node, NodeOptions, Refusal, WAIT};
 pub use process::Process;
 pub use service::Service;
 pub use status::{Ended, Event, Instance, ModuleNode, ModuleStatus, Release, Rollback, Rollout, Status};
-pub use store::{StoredArtifact, sha256};
+pub use store::{Artifact, Stencil, sha256};

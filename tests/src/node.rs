@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::daemon::{self, Daemon};
 use crate::process::{self, Process};
-use crate::{Binaries, Event, Follow, Hotctl, Key, ModuleStatus, Output, Status};
+use crate::{Binaries, Door, Event, Follow, Hotctl, Key, ModuleStatus, Output, Status};
 
 /// Longest wait for anything that a healthy node does by itself. Far above what it takes, so that a busy machine fails
 /// no test; where the product promises a time, the test measures that.
@@ -169,6 +169,14 @@ impl Node {
     /// When its file can't be read.
     pub fn token(&self) -> Result<String> {
         Ok(fs::read_to_string(self.data_dir.join("token")).context("the node's token")?.trim_end().to_owned())
+    }
+
+    /// Where its gRPC is.
+    ///
+    /// # Errors
+    /// When its token can't be read.
+    pub fn door(&self) -> Result<Door> {
+        Ok(Door::new(format!("http://{}", self.grpc), Some(self.token()?)))
     }
 
     /// `hotctl` for this node.

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::daemon::{self, Daemon};
 use crate::node::{Events, WAIT};
 use crate::process::{self, Process};
-use crate::{Binaries, Hotctl, ModuleStatus, Output, Status};
+use crate::{Binaries, Door, Hotctl, ModuleStatus, Output, Status};
 
 /// A service that runs. Whatever is left of it ends when it is dropped.
 #[derive(Debug)]
@@ -26,8 +26,8 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts both programs and waits until the node serves. `signers` is the text of the allowed signers, `config`
-    /// that of further tables of the config, e.g. `[trust.modules]`.
+    /// Starts both programs and waits until the node serves. `signers` is the text of the allowed signers; `config` goes
+    /// on in the config's `[trust]`, and may begin further tables, e.g. `[trust.modules]`. No key is revoked.
     ///
     /// # Errors
     /// When it does not serve within [`WAIT`]; the text has the end of its log.
@@ -39,22 +39,31 @@ impl Service {
             fs::create_dir(at(name)).with_context(|| format!("a folder {name} for the service"))?;
         }
         fs::write(at("etc/allowed_signers"), signers).context("the allowed signers")?;
-        let text = format!(
-            "node = \"web-1\"\ndata_dir = {:?}\n[http]\nlisten = [\"127.0.0.1:0\"]\n[grpc]\nsocket = {:?}\n\
-             [spawn]\nsocket = {:?}\n[trust]\nallowed_signers = {:?}\n{config}",
-            at("data"),
-            at("run/hotd.sock"),
-            at("run/spawn.sock"),
-            at("etc/allowed_signers")
-        );
-        fs::write(at("etc/hotd.toml"), text).context("the config")?;
-        let mut command = daemon::command(&binaries.hot_spawn());
-        command.arg("--socket").arg(at("run/spawn.sock")).current_dir(folder.path());
-        let (spawn, _ready) = Daemon::start(command, &at("spawn.log"))?;
+        fs::write(at("etc/revoked_keys"), "").context("the revoked keys")?;
+        let spawn = start_spawn(&binaries, folder.path())?;
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut service = Self { binaries, folder, spawn, hotd: None, http: any };
+        service.configure(config)?;
         service.boot()?;
         Ok(service)
+    }
+
+    /// Writes the config as [`Service::start`] does, for the next boot.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn configure(&self, config: &str) -> Result<()> {
+        let at = |name: &str| self.folder.path().join(name);
+        let text = format!(
+            "node = \"web-1\"\ndata_dir = {:?}\n[http]\nlisten = [\"127.0.0.1:0\"]\n[grpc]\nsocket = {:?}\n\
+             [spawn]\nsocket = {:?}\n[trust]\nallowed_signers = {:?}\nrevoked = {:?}\n{config}",
+            self.data_dir(),
+            self.socket(),
+            at(SPAWN_SOCKET),
+            self.signers(),
+            self.revoked(),
+        );
+        fs::write(self.config(), text).context("the config")
     }
 
     /// Starts `hotd` and waits until it serves.
@@ -90,7 +99,32 @@ impl Service {
         self.hotd.take().context("hotd does not run")?.kill()
     }
 
-    /// Where its gateway listens. The same over restarts.
+    /// `kill -9` of every process of the node, as a reboot does.
+    ///
+    /// # Errors
+    /// When one does not end within [`WAIT`].
+    pub fn power_off(&mut self) -> Result<()> {
+        let all = process::of_node(self.folder.path())?;
+        if let Some(mut hotd) = self.hotd.take() {
+            hotd.kill()?;
+        }
+        self.spawn.kill()?;
+        for process in &all {
+            process.signal(Signal::KILL)?;
+        }
+        all.iter().try_for_each(|process| process.wait_gone(WAIT))
+    }
+
+    /// Starts both programs again after [`Service::power_off`].
+    ///
+    /// # Errors
+    /// When the node does not serve within [`WAIT`].
+    pub fn power_on(&mut self) -> Result<()> {
+        self.spawn = start_spawn(&self.binaries, self.folder.path())?;
+        self.boot()
+    }
+
+    /// Where its gateway listens. The same as long as `hot-spawn` runs.
     pub fn http(&self) -> SocketAddr {
         self.http
     }
@@ -108,6 +142,21 @@ impl Service {
     /// Its file of allowed signers.
     pub fn signers(&self) -> PathBuf {
         self.folder.path().join("etc/allowed_signers")
+    }
+
+    /// Its file of revoked keys.
+    pub fn revoked(&self) -> PathBuf {
+        self.folder.path().join("etc/revoked_keys")
+    }
+
+    /// Its data folder.
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Where its gRPC is.
+    pub fn door(&self) -> Door {
+        Door::new(format!("unix:{}", self.socket().display()), None)
     }
 
     /// A folder of the test's own that goes with the service.
@@ -128,21 +177,29 @@ impl Service {
         self.ctl().run(arguments)
     }
 
+    /// What `hotctl status -o json` says.
+    ///
+    /// # Errors
+    /// When it fails or has another shape than documented.
+    pub fn status(&self) -> Result<Status> {
+        self.hotctl(&["status", "-o", "json"])?.expect(0)?.json()
+    }
+
     /// What `hotctl status` says of one module.
     ///
     /// # Errors
     /// When it fails, or the node does not know the module.
     pub fn module(&self, name: &str) -> Result<ModuleStatus> {
-        let status: Status = self.hotctl(&["status", "-o", "json"])?.expect(0)?.json()?;
+        let status = self.status()?;
         status.module(name).cloned().with_context(|| format!("no module {name} in {status:?}"))
     }
 
-    /// Waits until what `hotctl status --watch` says of a module is as wanted.
+    /// Waits until what `hotctl status --watch` says of a module that the node knows is as wanted.
     ///
     /// # Errors
     /// When it is not within [`WAIT`].
     pub fn wait_module(&self, name: &str, wanted: impl Fn(&ModuleStatus) -> bool) -> Result<ModuleStatus> {
-        self.ctl().wait_module(name, WAIT, wanted)
+        self.ctl().wait_known_module(name, WAIT, wanted)
     }
 
     /// Follows the node's events: the latest first, then each new one.
@@ -181,6 +238,16 @@ impl Service {
     fn log_tail(&self) -> String {
         daemon::tail(&self.folder.path().join("hotd.log"))
     }
+}
+
+/// Where `hot-spawn` listens, below the service's folder.
+const SPAWN_SOCKET: &str = "run/spawn.sock";
+
+fn start_spawn(binaries: &Binaries, folder: &Path) -> Result<Daemon> {
+    let mut command = daemon::command(&binaries.hot_spawn());
+    command.arg("--socket").arg(folder.join(SPAWN_SOCKET)).current_dir(folder);
+    let (spawn, _ready) = Daemon::start(command, &folder.join("spawn.log"))?;
+    Ok(spawn)
 }
 
 impl Drop for Service {

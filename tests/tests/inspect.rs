@@ -60,6 +60,11 @@ fn codes(object: &Value) -> Vec<String> {
     codes
 }
 
+/// What the node itself says against a file.
+fn refused_by(node: &Node, file: &Path, signature: &Path) -> Result<ErrorDetail> {
+    upload_refused(node.door()?, &fs::read(file)?, &fs::read(signature)?)
+}
+
 #[test]
 fn every_reason_of_a_node_is_said_without_one() -> Result<()> {
     let node = Node::start()?;
@@ -78,7 +83,7 @@ fn every_reason_of_a_node_is_said_without_one() -> Result<()> {
         }
         let planned: Value = ask("plan")?.expect(4)?.json()?;
         ensure!(codes(&planned) == codes(&inspected), "{name}: {inspected} but {planned}");
-        let at_the_door = upload_refused(&node, &file, &signature)?;
+        let at_the_door = refused_by(&node, &file, &signature)?;
         ensure!(
             inspected["refusals"][0]["code"] == at_the_door.code,
             "{name}: {inspected} but {at_the_door:?}"
@@ -96,7 +101,7 @@ fn every_reason_of_a_node_is_said_without_one() -> Result<()> {
         let signature = sign(&node, &node.key(), &file)?;
         let output = node.hotctl(&["inspect", text(&file)?, "-o", "json"])?.expect(4)?;
         let failure: Value = serde_json::from_str(&output.stderr)?;
-        let at_the_door = upload_refused(&node, &file, &signature)?;
+        let at_the_door = refused_by(&node, &file, &signature)?;
         ensure!(failure["error"]["code"] == at_the_door.code, "{failure} but {at_the_door:?}");
     }
     node.stop()
@@ -152,7 +157,7 @@ fn a_stranger_is_refused_as_by_the_node() -> Result<()> {
     let signature = sign(&node, &stranger, &file)?;
     let arguments = ["inspect", text(&file)?, "--signature", text(&signature)?, "-o", "json"];
     let inspected: Value = node.hotctl(&arguments)?.expect(4)?.json()?;
-    let said = upload_refused(&node, &file, &signature)?;
+    let said = refused_by(&node, &file, &signature)?;
     ensure!(
         inspected["refusals"][0]["found"] == said.found && codes(&inspected) == [said.code],
         "{inspected}"

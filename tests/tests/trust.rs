@@ -138,7 +138,7 @@ fn an_expired_key_blocks_pushes_and_neither_boot_nor_rollback() -> Result<()> {
 fn a_version_from_before_a_slip_in_the_signers_begins_no_rollout() -> Result<()> {
     let case = Case::new()?;
     case.push("1.0.0")?.expect(0)?;
-    let start = |request: &str| hot_tests::start(&case.node, "probe", "1.0.0", request);
+    let start = |request: &str| hot_tests::start(case.node.door()?, "probe", "1.0.0", request);
     let begun = start("before")?.map_err(|error| anyhow::anyhow!("{error:?}"))?;
     assert!(!begun.already_started);
 

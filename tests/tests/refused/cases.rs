@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use hot_tests::Module;
 
-use crate::marked;
+use crate::lines::PATTERN;
 use crate::patch::{ADDRESS, KIND, LOAD, MEMORY, OFFSET, STACK, at, entry, header};
 
 /// One bad file.
@@ -30,6 +30,11 @@ pub(crate) fn all(marker: &Path) -> Result<Vec<Case>> {
         group(marker, &mut cases)?;
     }
     Ok(cases)
+}
+
+/// A module that makes the marker when any code of it runs.
+pub(crate) fn marked(source: &'static str, marker: &Path) -> Module {
+    Module::new(source).name(PATTERN).text("CONSTRUCTED", &marker.to_string_lossy())
 }
 
 fn built(module: &Module) -> Result<Vec<u8>> {
@@ -129,6 +134,7 @@ fn libraries(marker: &Path, cases: &mut Vec<Case>) -> Result<()> {
         ("a needed library with a slash", "elf.needed_path", "lib/libother.so"),
         ("a needed library in `$ORIGIN`", "elf.needed_path", "$ORIGIN/libother.so"),
         ("a needed library that the node lacks", "compat.library_missing", "libnowhere.so.7"),
+        ("a needed library that the operator does not allow", "compat.library_not_allowed", "libm.so.6"),
     ] {
         cases.push(Case { name, code, bytes: built(&marked("good", marker).needs(library))? });
     }
@@ -151,7 +157,20 @@ fn metadata(marker: &Path, cases: &mut Vec<Case>) -> Result<()> {
     let notes = |count| built(&marked("metadata", marker).number("NOTES", count));
     let entry = |kind| built(&marked("entry", marker).number("KIND", kind));
     let abi = marked("metadata", marker).text("ABI_LINE", "abi = 9");
+    let path = marked("metadata", marker).name("../../probe").text("ROUTE", "/probe");
+    let version = |version: &str| built(&marked("metadata", marker).version(version));
     cases.extend([
+        Case { name: "a name that is a path", code: "metadata.wrong_value", bytes: built(&path)? },
+        Case {
+            name: "a version that is a path",
+            code: "metadata.wrong_value",
+            bytes: version("1.0.0-../../../probe")?,
+        },
+        Case {
+            name: "a version above every number",
+            code: "metadata.wrong_value",
+            bytes: version("18446744073709551616.0.0")?,
+        },
         Case { name: "no metadata", code: "elf.no_metadata", bytes: notes(0)? },
         Case { name: "two notes of metadata", code: "elf.several_metadata", bytes: notes(2)? },
         Case { name: "an unknown key", code: "metadata.unknown_key", bytes: lines("owner = \"me\"\n")? },

@@ -1,22 +1,30 @@
-//! What is refused before any code runs, through the real programs: at the push, at the node's own door, and wherever a
-//! stored artifact is loaded again. Every module here has a constructor that makes a file, which must never be there.
+//! What is refused before any code runs, through the real programs, at every entry: the upload, a boot, a rollback, and
+//! the way from a canary to its promotion. Every module that is refused here has a constructor that makes a file, which
+//! must never be there.
 
 mod cases;
-mod later;
+mod entries;
+mod lines;
 mod page;
 mod patch;
+mod signers;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use hot_tests::{Key, Module, Node, upload_refused};
+use hot_proto::v1::ErrorDetail;
+use hot_tests::{Artifact, Module, Output, Service, upload_refused};
 use serde::Deserialize;
 
-/// A node with a good neighbour, and the file that proves that refused code has run.
+use crate::lines::{Built, Entry, Line, Outcome};
+
+/// A node with a good neighbour.
 struct Bench {
-    node: Node,
-    marker: PathBuf,
+    service: Service,
+    built: Built,
+    entry: Entry,
+    lines: Vec<Line>,
 }
 
 /// What `hotctl -o json` says when it fails.
@@ -32,147 +40,167 @@ struct Said {
     message: String,
 }
 
+/// One library is on every node and not allowed; one is allowed and on none.
+const CONFIG: &str = "libraries = [\"libc.so*\", \"libpthread.so*\", \"ld-linux*\", \"libnowhere.so*\"]\n\
+                      [trust.modules]\n\"*\" = [\"ada@example.com\"]\n";
+
 impl Bench {
-    /// `name` keeps the markers of tests that run at the same time apart.
-    fn start(name: &str) -> Result<Self> {
-        let node = Node::start()?;
-        node.push(&Module::new("good").name("neighbour").build()?, &[])?.expect(0)?;
-        let bench = Self { node, marker: marker(name)? };
-        // The marker is one: a module that is let in makes it.
-        bench.node.push(&bench.module("good").version("0.9.0").build()?, &[])?.expect(0)?;
-        fs::remove_file(&bench.marker).context("the constructor of a good module makes its file")?;
+    fn start(entry: Entry) -> Result<Self> {
+        let (built, lines) = (Built::new(entry)?, Line::all()?);
+        for line in &lines {
+            remove(&entry.marker(&line.module())?)?;
+        }
+        let service = Service::start(&built.signers.allowed()?, CONFIG)?;
+        fs::write(service.revoked(), built.signers.revoked()?).context("the revoked keys")?;
+        let bench = Self { service, built, entry, lines };
+        bench.push(&Module::new("good").name("neighbour"), &[])?.expect(0)?;
         Ok(bench)
     }
 
-    /// A module that makes the marker when any code of it runs.
-    fn module(&self, source: &'static str) -> Module {
-        marked(source, &self.marker)
+    /// Pushes a module that Ada signs.
+    fn push(&self, module: &Module, arguments: &[&str]) -> Result<Output> {
+        let file = module.build()?;
+        let key = self.built.signers.ada.path();
+        let push = ["push", text(&file)?, "--key", text(key)?];
+        self.service.hotctl(&[&push, arguments].concat())
     }
 
-    /// Pushes a file and gives code and sentence of the refusal, after it was seen that nothing else has happened.
-    fn push_refused(&self, file: &Path) -> Result<(String, String)> {
-        let output = self.node.push(file, &["-o", "json"])?.expect(4)?;
-        let failure: Failure =
-            serde_json::from_str(output.stderr.trim_end()).with_context(|| output.stderr.clone())?;
-        ensure!(failure.exit_code == 4 && !failure.error.message.contains('\n'), "{failure:?}");
-        self.unharmed()?;
-        // The sentence begins with the file as it was named, where hotctl itself has looked.
-        let name = format!("{}: ", file.display());
-        let sentence = failure.error.message.strip_prefix(&name).unwrap_or(&failure.error.message).to_owned();
-        Ok((failure.error.code, sentence))
-    }
-
-    /// Offers a file to the node itself, signed with its own key, and gives code of the refusal.
-    fn upload_refused(&self, file: &Path) -> Result<String> {
-        let signature = self.node.scratch().join("upload.sig");
-        self.node.key().sign("hot-module", file, &signature)?;
-        let detail = upload_refused(&self.node, file, &signature)?;
-        self.unharmed()?;
-        for part in [&detail.field, &detail.found, &detail.expected, &detail.advice] {
-            ensure!(!part.is_empty() && !part.contains('\n'), "{detail:?}");
-        }
-        Ok(detail.code)
-    }
-
-    /// No refused code has run, the daemon is the same, and the neighbour answers.
+    /// No refused code has run, the daemon is there, and the neighbour answers.
     fn unharmed(&self) -> Result<()> {
-        ensure!(!self.marker.exists(), "code of a refused file has run");
-        ensure!(self.node.daemon()?.alive(), "hotd is gone");
-        answers(&self.node, "neighbour", "1.0.0")
+        for line in &self.lines {
+            let ran = self.entry.marker(&line.module())?.exists();
+            let may_run = line.outcome(self.entry) == Outcome::CountsOn;
+            ensure!(!ran || may_run, "{}: code of a refused file has run", line.name);
+            ensure!(ran || !may_run, "{}: no code of what counts on has run", line.name);
+        }
+        self.answers("neighbour", "1.0.0")
+    }
+
+    /// The module answers with this version.
+    fn answers(&self, module: &str, version: &str) -> Result<()> {
+        let reply = hot_tests::get(self.service.http(), &format!("/{module}"))?;
+        let body = String::from_utf8_lossy(reply.body()).into_owned();
+        let good = reply.status() == 200 && body == format!("{module} {version}\n");
+        ensure!(good, "{module}: {} {body:?} instead of {version}", reply.status());
+        Ok(())
+    }
+
+    /// A sentence without what is of this run: paths, and the module's name.
+    fn words(&self, line: &Line, sentence: &str) -> String {
+        let etc = self.service.scratch().join("etc").display().to_string();
+        sentence.replace(&etc, "/etc/hotd").replace(&line.module(), "MODULE")
     }
 
     fn stop(self) -> Result<()> {
         self.unharmed()?;
-        self.node.stop()
+        self.service.stop()
     }
 }
 
-/// Where the modules of one test make their file. Always the same, so that they need not be built anew in each run.
-fn marker(name: &str) -> Result<PathBuf> {
-    let folder = Module::folder()?;
-    let marker = folder.join(format!("constructed-{name}"));
-    match fs::remove_file(&marker) {
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().context("UTF-8")
+}
+
+/// Removes what an earlier run may have left.
+fn remove(marker: &Path) -> Result<()> {
+    match fs::remove_file(marker) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("an old marker"),
-        _ => Ok(marker),
+        _ => Ok(()),
     }
 }
 
-fn marked(source: &'static str, marker: &Path) -> Module {
-    Module::new(source).text("CONSTRUCTED", &marker.to_string_lossy())
+/// Code and sentence with which a push is refused.
+fn push_refused(service: &Service, file: &Path, arguments: &[&str]) -> Result<Said> {
+    let output = service.hotctl(&[&["push", text(file)?, "-o", "json"], arguments].concat())?.expect(4)?;
+    let failure: Failure =
+        serde_json::from_str(output.stderr.trim_end()).with_context(|| output.stderr.clone())?;
+    ensure!(failure.exit_code == 4 && !failure.error.message.contains('\n'), "{failure:?}");
+    Ok(failure.error)
 }
 
-/// The module answers with this version.
-fn answers(node: &Node, module: &str, version: &str) -> Result<()> {
-    let reply = hot_tests::get(node.http(), &format!("/{module}"))?;
-    let body = String::from_utf8_lossy(reply.body()).into_owned();
-    ensure!(reply.status() == 200 && body == format!("{module} {version}\n"), "{} {body:?}", reply.status());
-    Ok(())
-}
-
-/// A file of the node's own with these bytes.
-fn file(node: &Node, name: &str, bytes: &[u8]) -> Result<PathBuf> {
-    let path = node.scratch().join(name);
-    fs::write(&path, bytes).with_context(|| path.display().to_string())?;
-    Ok(path)
+/// What the node itself says against a file.
+fn refused_by_node(service: &Service, artifact: &Artifact) -> Result<(ErrorDetail, String)> {
+    let detail = upload_refused(service.door(), &artifact.bytes, artifact.signature.as_bytes())?;
+    let ErrorDetail { field, found, expected, advice, .. } = &detail;
+    for part in [field, found, expected, advice] {
+        ensure!(!part.is_empty() && !part.contains('\n'), "{detail:?}");
+    }
+    let sentence = format!("{field}: found {found}, expected {expected}; {advice}");
+    Ok((detail, sentence))
 }
 
 #[test]
-fn every_case_is_refused_at_the_push_and_at_the_nodes_own_door() -> Result<()> {
-    let bench = Bench::start("push")?;
-    let mut rows = Vec::new();
-    for (index, case) in cases::all(&bench.marker)?.into_iter().enumerate() {
-        let path = file(&bench.node, &format!("case-{index}.so"), &case.bytes)?;
-        let (code, sentence) = bench.push_refused(&path).with_context(|| case.name.to_owned())?;
-        let by_node = bench.upload_refused(&path).with_context(|| case.name.to_owned())?;
-        ensure!(code == case.code, "{}: {code} instead of {}: {sentence}", case.name, case.code);
-        ensure!(by_node == case.code, "{}: the node says {by_node} instead of {}", case.name, case.code);
-        rows.push(page::Row { case: case.name, code, sentence });
+fn at_the_upload_every_line_is_refused() -> Result<()> {
+    let bench = Bench::start(Entry::Upload)?;
+    let signature = bench.service.scratch().join("signature");
+    let mut said = page::Said::new();
+    for line in bench.lines.iter().filter(|line| line.outcome(Entry::Upload) == Outcome::Refused) {
+        let artifact = line.artifact(&bench.built)?;
+        let file = bench.built.file(&artifact.bytes)?;
+        fs::write(&signature, &artifact.signature)?;
+        let signed = ["--signature", text(&signature)?];
+        let signed = if artifact.signature.is_empty() { &["--no-sign"][..] } else { &signed };
+        let by_push = push_refused(&bench.service, &file, signed).context(line.name)?;
+        let (by_node, sentence) = refused_by_node(&bench.service, &artifact).context(line.name)?;
+        ensure!(by_node.code == line.code, "{}: {} instead of {}", line.name, by_node.code, line.code);
+        // Where hotctl itself has looked, the sentence begins with the file; it may end with that there are more reasons.
+        let same = by_push.code == line.code && by_push.message.contains(&sentence);
+        ensure!(same, "{}: {by_push:?} is not {sentence:?}", line.name);
+        said.insert(line.name, bench.words(line, &sentence));
     }
-    bench.stop()?;
-    page::check(&rows)
+    let modules: Vec<String> =
+        bench.service.status()?.modules.into_iter().map(|module| module.name).collect();
+    ensure!(modules == ["neighbour"], "a refused upload left a module: {modules:?}");
+    ensure!(bench.service.hosts()?.len() == 1, "a refused upload started a host");
+    page::check(&bench.lines, &said)?;
+    bench.stop()
 }
 
 #[test]
 fn a_file_cut_short_at_any_byte_of_its_headers_is_refused() -> Result<()> {
-    let bench = Bench::start("cut")?;
-    let bytes = fs::read(bench.module("good").build()?)?;
-    let headers = patch::headers(&bytes)?;
-    for len in 0..headers {
-        let path = file(&bench.node, "cut.so", &bytes[..len])?;
-        let code = bench.upload_refused(&path);
+    let (service, built, module) = alone("cut")?;
+    let bytes = fs::read(module.build()?)?;
+    for len in 0..patch::headers(&bytes)? {
+        let file = built.file(&bytes[..len])?;
+        let signature = built.signers.sign(&built.signers.ada, &file)?;
+        let refused = refused_by_node(&service, &Artifact::new(bytes[..len].to_vec(), signature));
         // No bytes at all are no upload.
         if len > 0 {
-            let code = code.with_context(|| format!("{len} bytes"))?;
+            let (ErrorDetail { code, .. }, _) = refused.with_context(|| format!("{len} bytes"))?;
             ensure!(code == "elf.not_elf" || code == "elf.cut_short", "{len} bytes: {code}");
         }
         // hotctl reads the same, and takes as long as a process takes to start: some of them.
         if len % 16 == 0 {
-            bench.push_refused(&path).with_context(|| format!("{len} bytes"))?;
+            push_refused(&service, &file, &["--key", text(built.signers.ada.path())?])
+                .with_context(|| format!("{len} bytes"))?;
         }
     }
-    bench.stop()
+    ensure!(service.status()?.modules.is_empty() && service.hosts()?.is_empty(), "something was let in");
+    ensure!(!marker("cut")?.exists(), "code of a refused file has run");
+    service.stop()
 }
 
 #[test]
 fn a_file_over_the_limit_is_refused() -> Result<()> {
-    let bench = Bench::start("large")?;
-    let mut bytes = fs::read(bench.module("good").build()?)?;
-    bytes.resize(256 << 20, 0);
-    bytes.push(0);
-    let path = file(&bench.node, "large.so", &bytes)?;
-    let (code, sentence) = bench.push_refused(&path)?;
-    ensure!(code == "file.too_large", "{code}: {sentence}");
-    bench.stop()
+    let (service, built, module) = alone("large")?;
+    let file = service.scratch().join("large.so");
+    fs::copy(module.build()?, &file)?;
+    fs::File::options().append(true).open(&file)?.set_len((256 << 20) + 1)?;
+    let said = push_refused(&service, &file, &["--key", text(built.signers.ada.path())?])?;
+    ensure!(said.code == "file.too_large", "{said:?}");
+    ensure!(!marker("large")?.exists(), "code of a refused file has run");
+    service.stop()
 }
 
-#[test]
-fn a_signer_who_is_no_more_is_refused_whatever_the_file_is() -> Result<()> {
-    let bench = Bench::start("signer")?;
-    let path = bench.module("good").version("1.1.0").build()?;
-    let foreign = Key::generate(bench.node.scratch().join("foreign"))?;
-    let signers = format!("someone namespaces=\"hot-module\" {}\n", foreign.public()?);
-    fs::write(bench.node.data_dir().join("allowed_signers"), signers)?;
-    let output = bench.node.push(&path, &["--key", &bench.node.key().path().to_string_lossy()])?.expect(4)?;
-    ensure!(output.sentence()?.contains("key"), "{}", output.stderr);
-    bench.stop()
+/// A node without modules, and a good module with a marker of its own.
+fn alone(name: &str) -> Result<(Service, Built, Module)> {
+    let built = Built::new(Entry::Upload)?;
+    let marker = marker(name)?;
+    remove(&marker)?;
+    let service = Service::start(&built.signers.allowed()?, "")?;
+    Ok((service, built, cases::marked("good", &marker)))
+}
+
+fn marker(name: &str) -> Result<PathBuf> {
+    Ok(Module::folder()?.join(format!("constructed-{name}")))
 }
