@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use hot_proto::v1::ErrorDetail;
 use hot_tests::{Key, Module, Node, upload_refused};
 use serde_json::Value;
 

@@ -107,22 +107,26 @@ fn a_service_takes_canaries_and_its_hosts_outlive_its_daemon() -> Result<()> {
 #[test]
 fn a_mistake_in_the_signers_shows_and_lets_nothing_new_in() -> Result<()> {
     let signers = Signers::new()?;
-    let service = Service::start(&signers.text, "")?;
+    let mut service = Service::start(&signers.text, "")?;
     let key = text(signers.ada.path())?;
-    let push = |version: &str| {
+    let push = |service: &Service, version: &str, policy: &[&str]| {
         let file = Module::new("good").version(version).build()?;
-        service.hotctl(&["push", text(&file)?, "--key", key, "--steps", "100%", "--bake", "1s"])
+        service.hotctl(&[&["push", text(&file)?, "--key", key], policy].concat())
     };
-    push("1.0.0")?.expect(0)?;
-    push("1.1.0")?.expect(0)?;
+    let at_once = ["--steps", "100%", "--bake", "1s"];
+    push(&service, "1.0.0", &at_once)?.expect(0)?;
+    push(&service, "1.1.0", &["--canary", "10%", "--bake", "10m", "--detach"])?.expect(0)?;
+    service.wait_module("probe", |module| module.phase == "baking")?;
 
     let mut events = service.events()?;
     // As an editor does it, with a slip in the line of the one who is to lose her key.
+    let (fresh, allowed) = (service.scratch().join("fresh"), service.signers());
     let replace = |text: &str| -> Result<()> {
-        fs::write(service.scratch().join("fresh"), text)?;
-        Ok(fs::rename(service.scratch().join("fresh"), service.signers())?)
+        fs::write(&fresh, text)?;
+        Ok(fs::rename(&fresh, &allowed)?)
     };
-    replace(&signers.text.replace("ada@example.com namespaces", "ada@example.com namespace"))?;
+    let slip = signers.text.replace("ada@example.com namespaces", "ada@example.com namespace");
+    replace(&slip)?;
     let place = format!("{}:2: ", service.signers().display());
     let event = events.wait(WAIT, |event| event.kind == "trust.frozen")?;
     assert!(event.text.contains(&place), "{}", event.text);
@@ -130,7 +134,7 @@ fn a_mistake_in_the_signers_shows_and_lets_nothing_new_in() -> Result<()> {
         let shown = service.hotctl(&[command])?.expect(0)?.stdout;
         assert!(shown.contains("web-1: trust.frozen: ") && shown.contains(&place), "{command}: {shown}");
     }
-    let refused = push("1.2.0")?.expect(4)?;
+    let refused = push(&service, "1.2.0", &at_once)?.expect(4)?;
     assert!(refused.sentence()?.contains(&place), "{}", refused.stderr);
     let json = service.hotctl(&[
         "push",
@@ -142,15 +146,27 @@ fn a_mistake_in_the_signers_shows_and_lets_nothing_new_in() -> Result<()> {
     ])?;
     assert!(json.expect(4)?.stderr.contains("\"code\":\"trust.frozen\""));
     // What was let in before is not touched.
+    service.hotctl(&["promote", "probe"])?.expect(0)?;
+    serves(&service, "1.1.0")?;
     service.hotctl(&["rollback", "probe"])?.expect(0)?;
     service.hotctl(&["restart", "probe"])?.expect(0)?;
     serves(&service, "1.0.0")?;
 
     replace(&signers.text)?;
     events.wait(WAIT, |event| event.kind == "trust.restored")?;
-    push("1.2.0")?.expect(0)?;
+    push(&service, "1.2.0", &at_once)?.expect(0)?;
     let shown = service.hotctl(&["nodes"])?.expect(0)?.stdout;
     assert!(!shown.contains("trust.frozen"), "{shown}");
+
+    // A node that starts has nothing to go by until it is mended.
+    service.power_off()?;
+    fs::write(service.signers(), slip)?;
+    let refused = Command::new(Binaries::locate()?.hotd()).arg("--config").arg(service.config()).output()?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains(&place), "{said}");
+    fs::write(service.signers(), &signers.text)?;
+    service.power_on()?;
+    serves(&service, "1.2.0")?;
     service.stop()
 }
 

@@ -1,17 +1,22 @@
-//! Trust that changes while a node runs, at every entry: upload, boot, rollback.
+//! Trust that changes while a node runs, at every entry: upload, boot, rollback, promote.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use hot_proto::v1::StartResponse;
-use hot_tests::{Key, Module, Node, Output};
+use hot_tests::{Instance, Key, Module, Node, Output, WAIT};
 use serde_json::Value;
 
 /// A node that trusts a second key, by `hotctl trust add`.
 struct Case {
     node: Node,
     key: Key,
+}
+
+fn runs(instance: &&Instance) -> bool {
+    instance.state != "ended"
 }
 
 fn text(path: &Path) -> Result<&str> {
@@ -39,14 +44,67 @@ impl Case {
 
     /// Pushes a version that the second key signed.
     fn push(&self, version: &str) -> Result<Output> {
+        self.push_with(&self.key, version, &[])
+    }
+
+    /// Pushes a version that a key signed.
+    fn push_with(&self, key: &Key, version: &str, arguments: &[&str]) -> Result<Output> {
         let file = Module::new("good").version(version).build()?;
-        self.node.push(&file, &["--key", text(self.key.path())?])
+        self.node.push(&file, &[&["--key", text(key.path())?], arguments].concat())
+    }
+
+    /// A version that the second key signed serves, and one that it did not sign is tried beside it, or the other way
+    /// round.
+    fn canary(&self, stable: &Key, candidate: &Key) -> Result<()> {
+        self.push_with(stable, "1.0.0", &[])?.expect(0)?;
+        let canary = ["--canary", "10%", "--bake", "10m", "--detach"];
+        self.push_with(candidate, "1.1.0", &canary)?.expect(0)?;
+        self.node.wait_module("probe", WAIT, |module| module.phase == "baking")?;
+        Ok(())
+    }
+
+    /// 1.0.0, which the second key signed, is the standby of 1.1.0, which it did not sign.
+    fn standby(&self) -> Result<()> {
+        self.push("1.0.0")?.expect(0)?;
+        self.push_with(&self.node.key(), "1.1.0", &["--steps", "100%", "--bake", "1s"])?.expect(0)?;
+        assert_eq!(self.node.hosts()?.len(), 2, "stable and its standby");
+        Ok(())
     }
 
     fn revoke(&self) -> Result<()> {
         let fresh = self.node.scratch().join("revoked");
         fs::copy(self.public(), &fresh)?;
         fs::rename(fresh, self.node.data_dir().join("revoked_keys")).context("revoking the key")
+    }
+
+    /// The same with a list as OpenSSH makes it.
+    fn revoke_by_krl(&self) -> Result<()> {
+        let fresh = self.node.scratch().join("revoked");
+        let mut command = Command::new("ssh-keygen");
+        command.args(["-q", "-k", "-f"]).arg(&fresh).arg(self.public());
+        hot_tests::run(command)?.expect(0)?;
+        fs::rename(fresh, self.node.data_dir().join("revoked_keys")).context("revoking the key")
+    }
+
+    /// The candidate is gone, for what was found of its signer, and so is its host.
+    fn went_back(&self, found: &str) -> Result<()> {
+        let module = self.node.wait_module("probe", WAIT, |module| module.phase == "rolled_back")?;
+        assert!(module.reason.contains(found), "{}", module.reason);
+        self.node.wait_module("probe", WAIT, |module| module.instances().filter(runs).count() == 1)?;
+        assert_eq!(self.serves()?, "probe 1.0.0\n");
+        Ok(())
+    }
+
+    /// A rollback to the standby is refused for what was found of its signer; nothing of it runs, and stable goes on.
+    fn no_way_back(&self, found: &str) -> Result<()> {
+        let mut events = self.node.events()?;
+        let refused = self.node.hotctl(&["rollback", "probe"])?.expect(1)?;
+        assert!(refused.sentence()?.contains(found), "{}", refused.stderr);
+        events.wait(WAIT, |event| event.kind == "standby.dismissed" && event.text.contains(found))?;
+        self.node.wait_module("probe", WAIT, |module| module.instances().filter(runs).count() == 1)?;
+        assert_eq!(self.node.module("probe")?.stable_version(), "1.1.0");
+        assert_eq!(self.serves()?, "probe 1.1.0\n");
+        Ok(())
     }
 
     fn serves(&self) -> Result<String> {
@@ -161,5 +219,88 @@ fn a_version_from_before_a_slip_in_the_signers_begins_no_rollout() -> Result<()>
     replace(&good)?;
     let begun = start("after")?.map_err(|error| anyhow::anyhow!("{error:?}"))?;
     assert!(!begun.already_started);
+    case.node.stop()
+}
+
+#[test]
+fn a_candidate_of_a_revoked_key_goes_back_by_itself() -> Result<()> {
+    let case = Case::new()?;
+    case.canary(&case.node.key(), &case.key)?;
+    case.revoke()?;
+    case.went_back("revoked")?;
+    case.node.stop()
+}
+
+#[test]
+fn a_candidate_of_a_revoked_key_is_not_promoted() -> Result<()> {
+    let case = Case::new()?;
+    case.canary(&case.node.key(), &case.key)?;
+    case.revoke_by_krl()?;
+    let promote = case.node.hotctl(&["promote", "probe"])?;
+    // It may have gone back before the command came.
+    assert!(matches!(promote.code, 1 | 3), "{promote:?}");
+    case.went_back("revoked")?;
+    case.node.stop()
+}
+
+#[test]
+fn stable_of_a_revoked_key_goes_on_while_a_good_candidate_is_tried() -> Result<()> {
+    let case = Case::new()?;
+    case.canary(&case.key, &case.node.key())?;
+    case.revoke()?;
+    case.node.hotctl(&["promote", "probe"])?.expect(0)?;
+    assert_eq!(case.serves()?, "probe 1.1.0\n");
+    // What has just ceased to be stable is no way back.
+    case.no_way_back("revoked")?;
+    case.node.stop()
+}
+
+#[test]
+fn a_rollback_goes_to_no_standby_of_a_revoked_key() -> Result<()> {
+    let case = Case::new()?;
+    case.standby()?;
+    case.revoke()?;
+    case.no_way_back("revoked")?;
+    case.node.stop()
+}
+
+#[test]
+fn a_rollback_goes_to_no_standby_of_a_key_on_a_krl() -> Result<()> {
+    let case = Case::new()?;
+    case.standby()?;
+    case.revoke_by_krl()?;
+    case.no_way_back("revoked")?;
+    case.node.stop()
+}
+
+#[test]
+fn a_rollback_goes_to_no_standby_of_a_key_that_was_taken_away() -> Result<()> {
+    let case = Case::new()?;
+    case.standby()?;
+    case.trust("remove", &["carla"])?.expect(0)?;
+    case.no_way_back("allowed_signers")?;
+    case.node.stop()
+}
+
+#[test]
+fn an_expired_key_leaves_the_standby_and_the_candidate_where_they_are() -> Result<()> {
+    let case = Case::new()?;
+    case.standby()?;
+    let canary = ["--canary", "10%", "--bake", "10m", "--detach"];
+    case.push_with(&case.key, "1.2.0", &canary)?.expect(0)?;
+    case.node.wait_module("probe", WAIT, |module| module.phase == "baking")?;
+    // At once: without the key in between.
+    let signers = case.node.data_dir().join("allowed_signers");
+    let line = format!("carla namespaces=\"hot-module\" {}", case.key.public()?);
+    let expired = line.replacen("hot-module\"", "hot-module\",valid-before=\"20200101Z\"", 1);
+    let fresh = case.node.scratch().join("fresh");
+    let text = fs::read_to_string(&signers)?;
+    assert!(text.contains(&line), "{line}\nis not in\n{text}");
+    fs::write(&fresh, text.replace(&line, &expired))?;
+    fs::rename(fresh, signers)?;
+    assert!(case.push("1.3.0")?.expect(4)?.sentence()?.contains("2020-01-01"));
+    case.node.hotctl(&["promote", "probe"])?.expect(0)?;
+    case.node.hotctl(&["rollback", "probe", "--to", "1.0.0"])?.expect(0)?;
+    assert_eq!(case.serves()?, "probe 1.0.0\n");
     case.node.stop()
 }
