@@ -13,7 +13,7 @@ impl Agent {
     /// Writes down what the node obeys of `module` when this is its turn. Nothing of a module that is forgotten.
     pub(super) async fn keep(&self, module: &Module, direction: Direction) -> Result<(), LedgerError> {
         let _in_order = self.shared.keeping.lock().await;
-        let obeyed = self.lock().get_mut(module).and_then(Slot::to_keep);
+        let obeyed = self.lock().get_mut(module).and_then(Slot::begin_keeping);
         let Some(obeyed) = obeyed else { return Ok(()) };
         self.write(obeyed, direction).await
     }

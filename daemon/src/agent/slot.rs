@@ -96,7 +96,7 @@ impl Slot {
     }
 
     /// What is to be written down now. Until [`Slot::kept`] says so, it is not on disk.
-    pub(super) fn to_keep(&mut self) -> Option<Obeyed> {
+    pub(super) fn begin_keeping(&mut self) -> Option<Obeyed> {
         let obeyed = self.orders.obeyed();
         self.unkept = obeyed.is_some();
         obeyed
@@ -356,16 +356,16 @@ mod tests {
     #[test]
     fn only_what_is_current_is_kept() {
         let mut slot = slot(stable(5, 1));
-        let written = slot.to_keep().unwrap();
+        let written = slot.begin_keeping().unwrap();
         assert!(slot.unkept, "it is only to be written");
         assert!(slot.accept(stable(6, 2), Instant::now()));
         slot.kept(&written);
         assert!(slot.unkept, "what was written is not what counts");
-        let written = slot.to_keep().unwrap();
+        let written = slot.begin_keeping().unwrap();
         slot.kept(&written);
         assert!(!slot.unkept);
         slot.orders.assignment = None;
-        assert!(slot.to_keep().is_none() && !slot.unkept, "there is nothing to write");
+        assert!(slot.begin_keeping().is_none() && !slot.unkept, "there is nothing to write");
     }
 
     #[test]
