@@ -133,7 +133,8 @@ async fn taken_back_without_a_disk(folder: &Path) {
     std::fs::rename(&modules, &away).unwrap();
     let flip = agent.turn_back(&module, None, "ada").unwrap();
     assert_eq!((flip.from, flip.to), (ReleaseNumber(2), ReleaseNumber(1)));
-    // Behind the one write that it has ordered: this one fails as well.
+    // The write that it has ordered is begun first, and fails; and so does this one.
+    tokio::task::yield_now().await;
     assert!(agent.obey(stable_only(&module), Direction::TowardStable).await.is_err());
     assert!(on_disk().took_back.is_none(), "it was written nevertheless");
 

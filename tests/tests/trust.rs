@@ -256,6 +256,21 @@ fn stable_of_a_revoked_key_goes_on_while_a_good_candidate_is_tried() -> Result<(
 }
 
 #[test]
+fn stable_of_a_revoked_key_is_no_standby_once_it_was_left() -> Result<()> {
+    let case = Case::new()?;
+    case.push_with(&case.node.key(), "1.0.0", &[])?.expect(0)?;
+    case.push_with(&case.key, "1.1.0", &["--steps", "100%", "--bake", "1s"])?.expect(0)?;
+    let mut events = case.node.events()?;
+    case.revoke()?;
+    case.node.hotctl(&["rollback", "probe"])?.expect(0)?;
+    // By itself: nobody asks for anything more.
+    events.wait(WAIT, |event| event.kind == "standby.dismissed" && event.text.contains("revoked"))?;
+    case.node.wait_module("probe", WAIT, |module| module.instances().filter(runs).count() == 1)?;
+    assert_eq!(case.serves()?, "probe 1.0.0\n");
+    case.node.stop()
+}
+
+#[test]
 fn a_rollback_goes_to_no_standby_of_a_revoked_key() -> Result<()> {
     let case = Case::new()?;
     case.standby()?;

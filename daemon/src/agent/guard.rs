@@ -1,10 +1,8 @@
 //! The agent's clock: what it counts, restates and decides alone, every [`TICK`].
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Instant;
 
-use hot_artifact::trust::Trust;
 use hot_rollout::guard::judge;
 use hot_rollout::{Cause, Module, Signals};
 
@@ -14,28 +12,24 @@ use super::{Agent, TICK};
 impl Agent {
     /// Runs the clock until `stopped`.
     pub async fn run(self, stopped: tokio_util::sync::CancellationToken) {
-        let mut reviewed = None;
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stopped.cancelled() => return,
-                _ = ticks.tick() => self.tick(&mut reviewed),
+                _ = ticks.tick() => self.tick(),
             }
         }
     }
 
-    /// `reviewed` is the trust by which all that runs was looked at last.
-    fn tick(&self, reviewed: &mut Option<Arc<Trust>>) {
-        let trust = self.shared.parts.trust.current();
-        let news = reviewed.as_ref().is_none_or(|known| !Arc::ptr_eq(known, &trust));
+    fn tick(&self) {
+        let trust = self.shared.parts.trust.latest();
         let mut slots = self.lock();
         let modules: Vec<Module> = slots.keys().cloned().collect();
         let unkept = slots.iter().filter(|(_, slot)| slot.unkept).map(|(module, _)| module.clone()).collect();
         for module in modules {
-            if news {
-                self.review(&mut slots, &module, &trust);
-            }
+            // Each time: what was stable, and left alone, may have become the standby since.
+            self.review(&mut slots, &module, &trust);
             self.take_back_if_due(&mut slots, &module);
             let Some(slot) = slots.get_mut(&module) else { continue };
             let now = Instant::now();
@@ -51,7 +45,6 @@ impl Agent {
             }
         }
         drop(slots);
-        *reviewed = Some(trust);
         self.keep_again(unkept);
         self.shared.note_change();
     }

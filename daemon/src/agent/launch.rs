@@ -86,7 +86,7 @@ impl Agent {
     }
 
     async fn bring_up(self, module: Module, id: InstanceId, spec: Spec, runnable: Runnable) {
-        let (ledger, trusted) = (self.shared.parts.ledger.clone(), self.shared.parts.trust.current());
+        let (ledger, trusted) = (self.shared.parts.ledger.clone(), self.shared.parts.trust.fresh().await);
         let (name, max_size) = (module.clone(), self.shared.parts.max_artifact);
         let checked = crate::blocking(move || {
             let verified = ledger.verified(&name, &runnable, &trusted, max_size)?;

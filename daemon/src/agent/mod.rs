@@ -176,7 +176,7 @@ impl Agent {
     pub async fn obey(&self, assignment: Assignment, direction: Direction) -> Result<(), LedgerError> {
         if direction == Direction::Onward {
             // The clock looks, too; but no more traffic goes there before it has.
-            let trust = self.shared.parts.trust.current();
+            let trust = self.shared.parts.trust.fresh().await;
             self.review(&mut self.lock(), &assignment.module, &trust);
         }
         let stays_back = |slots: &BTreeMap<Module, Slot>| {
@@ -207,7 +207,7 @@ impl Agent {
     /// stable to that release where it is ready as standby. `None` when there is nothing to move that way.
     #[must_use]
     pub fn turn_back(&self, module: &Module, to: Option<ReleaseNumber>, by: &str) -> Option<Flip> {
-        let trust = self.shared.parts.trust.current();
+        let trust = self.shared.parts.trust.latest();
         let mut slots = self.lock();
         self.review(&mut slots, module, &trust);
         let slot = slots.get_mut(module)?;

@@ -13,7 +13,7 @@ impl Agent {
             self.shared.tasks.spawn(async move {
                 let Parts { ledger, trust, node, max_artifact, .. } = &agent.shared.parts;
                 let (ledger, trusted, max_size, name) =
-                    (ledger.clone(), trust.current(), *max_artifact, module.clone());
+                    (ledger.clone(), trust.fresh().await, *max_artifact, module.clone());
                 let checked = crate::blocking(move || {
                     let runnable = ledger.runnable(&name, release)?;
                     ledger.verified(&name, &runnable, &trusted, max_size)?;

@@ -27,9 +27,11 @@ impl Agent {
             self.tell("standby.dismissed", module, text);
             self.reconcile(slots, module);
             self.keep_later(module);
+            self.shared.note_change();
         }
         if let Some(cause) = candidate {
             self.take_back(slots, module, cause);
+            self.shared.note_change();
         }
     }
 }

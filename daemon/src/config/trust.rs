@@ -65,9 +65,25 @@ pub(super) struct TrustLines {
 }
 
 impl TrustError {
-    /// Whether the file could not be read at all, which may pass while the file stays as it is.
-    pub(crate) const fn is_unread(&self) -> bool {
-        matches!(self, Self::Read { .. } | Self::ReadRevoked { .. })
+    /// Whether the file could not be read for a reason that may pass while the file stays as it is: not one of its own,
+    /// as its size.
+    pub(crate) fn is_unread(&self) -> bool {
+        let of_the_file =
+            [io::ErrorKind::InvalidData, io::ErrorKind::InvalidInput, io::ErrorKind::FileTooLarge];
+        match self {
+            Self::Read { source, .. } | Self::ReadRevoked { source, .. } => {
+                !of_the_file.contains(&source.kind())
+            }
+            Self::Invalid(_) | Self::Revoked(_) => false,
+        }
+    }
+
+    /// The key under `[trust]` that names the file.
+    pub(crate) const fn key(&self) -> &'static str {
+        match self {
+            Self::Read { .. } | Self::Invalid(_) => "allowed_signers",
+            Self::ReadRevoked { .. } | Self::Revoked(_) => "revoked",
+        }
     }
 
     /// The same as mistakes: of the config at the line that names the file, or of that file's own lines.

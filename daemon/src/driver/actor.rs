@@ -110,7 +110,7 @@ impl Actor {
 
     async fn answer(&mut self, ask: Ask) {
         match ask {
-            Ask::Begin(new, reply) => self.begin(new, reply).await,
+            Ask::Begin(new, admitted, reply) => self.begin(new, admitted, reply).await,
             Ask::Command(order, reply) => {
                 let answer = self.command(order).await;
                 drop(reply.send(answer));

@@ -1,6 +1,7 @@
 //! How a rollout begins: what is asked for is checked, releases get their numbers, and what runs already makes room.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use hot_artifact::ModuleName;
 use hot_rollout::machine::Spec;
@@ -14,6 +15,7 @@ use super::record::{Meta, Record};
 use super::{NewRollout, Push, Refusal, To, now, stored};
 use crate::ledger::Ledger;
 use crate::store::NewRelease;
+use crate::trust::Frozen;
 
 /// Rollouts that may wait for the one that they supersede, and calls that may wait for one of them.
 const WAITING: usize = 16;
@@ -61,16 +63,21 @@ impl Waiting {
 
 impl Actor {
     /// Begins a rollout, or lets it wait until those that it supersedes have gone back.
-    pub(super) async fn begin(&mut self, new: NewRollout, reply: BeginReply) {
+    pub(super) async fn begin(
+        &mut self,
+        new: NewRollout,
+        admitted: Result<(), Arc<Frozen>>,
+        reply: BeginReply,
+    ) {
         let earlier = match self.earlier(&new.request, &new.asked()).await {
-            Ok(None) => return self.begin_new(new, reply).await,
+            Ok(None) => return self.begin_new(new, admitted, reply).await,
             Ok(Some(id)) => Ok((id, true)),
             Err(refusal) => Err(refusal),
         };
         drop(reply.send(earlier));
     }
 
-    async fn begin_new(&mut self, new: NewRollout, reply: BeginReply) {
+    async fn begin_new(&mut self, new: NewRollout, admitted: Result<(), Arc<Frozen>>, reply: BeginReply) {
         for waiting in &mut self.waiting {
             if let Wanted::Push(other, replies) = &mut waiting.wanted
                 && other.request == new.request
@@ -86,7 +93,7 @@ impl Actor {
                 return drop(reply.send(Err(refusal)));
             }
         }
-        if let Err(refusal) = self.admit(&new.pushes).await {
+        if let Err(refusal) = self.admit(admitted, &new.pushes) {
             return drop(reply.send(Err(refusal)));
         }
         let modules = new.pushes.iter().map(|push| Module(push.module.to_string())).collect();
@@ -179,7 +186,7 @@ impl Actor {
 
     async fn begin_now(&mut self, new: NewRollout, id: RolloutId) -> Result<RolloutId, Refusal> {
         // Again: while it waited, trust may have been frozen, a version have gone, or a route been taken.
-        self.admit(&new.pushes).await?;
+        self.admit(self.parts.trust.frozen().map_or(Ok(()), Err), &new.pushes)?;
         let mut moves = BTreeMap::new();
         for push in &new.pushes {
             let candidate = self.release(push, &new).await?;
@@ -204,9 +211,8 @@ impl Actor {
 
     /// Whether these pushes may begin. A version that was uploaded before is new all the same: as long as who may sign
     /// is not known, nothing tries it.
-    async fn admit(&self, pushes: &[Push]) -> Result<(), Refusal> {
-        let trust = self.parts.trust.clone();
-        crate::blocking(move || trust.admitting()).await.map_err(Refusal::Frozen)?;
+    fn admit(&self, admitted: Result<(), Arc<Frozen>>, pushes: &[Push]) -> Result<(), Refusal> {
+        admitted.map_err(Refusal::Frozen)?;
         check(&self.parts.ledger, &self.tried(), pushes)
     }
 

@@ -35,7 +35,7 @@ use crate::agent::{Agent, Flip};
 use crate::cluster::Local;
 use crate::journal::Journal;
 use crate::ledger::Ledger;
-use crate::trust::TrustFiles;
+use crate::trust::{Frozen, TrustFiles};
 
 /// Calls that may wait for the driver's task. More callers than this wait for a place.
 const WAITING_CALLS: usize = 64;
@@ -109,7 +109,8 @@ pub(crate) struct WentBack {
 
 #[derive(Debug)]
 enum Ask {
-    Begin(NewRollout, oneshot::Sender<Result<(RolloutId, bool), Refusal>>),
+    /// With whether anything new is let in: asked by the caller, since the answer may be on a disk that hangs.
+    Begin(NewRollout, Result<(), Arc<Frozen>>, oneshot::Sender<Result<(RolloutId, bool), Refusal>>),
     Command(Order, oneshot::Sender<Result<(), Refusal>>),
     GoBack(begin::Back, begin::BackReply),
 }
@@ -159,7 +160,8 @@ impl Driver {
     /// Begins a rollout. True beside its id: it had been begun by an earlier call with the same request name.
     pub(crate) async fn begin(&self, new: NewRollout) -> Result<(RolloutId, bool), Refusal> {
         let modules: Vec<Module> = new.pushes.iter().map(|push| Module(push.module.to_string())).collect();
-        self.in_time(&modules, self.ask(|reply| Ask::Begin(new, reply))).await
+        let admitted = self.parts.trust.admitting().await.map(drop);
+        self.in_time(&modules, self.ask(|reply| Ask::Begin(new, admitted, reply))).await
     }
 
     /// Gives a running rollout a command. An abort moves traffic on this node before anything else happens.
@@ -228,6 +230,8 @@ impl Driver {
         }
         // Said again by the driver's task, which alone knows what has begun meanwhile.
         let (_, target) = check::way_back(&self.parts.ledger, &[], &module, &to)?;
+        // A way back by a key that was revoked a moment ago is none.
+        drop(self.parts.trust.fresh().await);
         // Where a candidate was tried beside it, this went to stable: on the way, but not there yet.
         let flip = self.parts.agent.turn_back(&name, Some(target), &by).filter(|flip| flip.to == target);
         let back = begin::Back { module: module.clone(), to, by, message, request };

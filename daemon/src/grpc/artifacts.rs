@@ -68,7 +68,7 @@ impl ArtifactService for Artifacts {
             return self.again(&header, &record).await;
         }
         // What can't be let in is refused before its file is taken.
-        self.admitting()?;
+        self.admitting().await?;
         hot_artifact::signature::Signature::parse(&header.signature)
             .map_err(|error| not_accepted(&VerifyError::from(error)))?;
         let begun = crate::blocking(move || store.begin_upload(digest, header.size)).await;
@@ -91,8 +91,8 @@ impl ArtifactService for Artifacts {
 
 impl Artifacts {
     /// Whose signatures count for what is to be let in.
-    fn admitting(&self) -> Result<Arc<Trust>, Status> {
-        self.0.trust.admitting().map_err(|frozen| trust_frozen(&frozen))
+    async fn admitting(&self) -> Result<Arc<Trust>, Status> {
+        self.0.trust.admitting().await.map_err(|frozen| trust_frozen(&frozen))
     }
 
     /// The node has these bytes: a signature, where there is one, must still be good for them.
@@ -106,7 +106,8 @@ impl Artifacts {
         } else {
             header.signature.clone()
         };
-        let (ledger, trusted, max_size) = (self.0.ledger.clone(), self.admitting()?, self.0.max_artifact);
+        let (ledger, trusted, max_size) =
+            (self.0.ledger.clone(), self.admitting().await?, self.0.max_artifact);
         let digest = record.digest;
         crate::blocking(move || {
             let (file, _) = ledger.store().open_artifact(&digest).map_err(|error| internal(&error))?;
@@ -125,7 +126,8 @@ impl Artifacts {
         signature: Vec<u8>,
         by: String,
     ) -> Result<(VersionRecord, Committed), Status> {
-        let (ledger, trusted, max_size) = (self.0.ledger.clone(), self.admitting()?, self.0.max_artifact);
+        let (ledger, trusted, max_size) =
+            (self.0.ledger.clone(), self.admitting().await?, self.0.max_artifact);
         let uploader = by.clone();
         let (record, committed) = crate::blocking(move || {
             let file = spooled.open().map_err(|error| internal(&error))?;

@@ -56,7 +56,7 @@ impl Nodes {
     }
 
     fn trusted_keys(&self) -> Vec<v1::TrustedKey> {
-        let trust = self.0.trust.current();
+        let trust = self.0.trust.latest();
         let signers = &trust.signers;
         let now = Validity::At(SystemTime::now());
         signers

@@ -1,10 +1,11 @@
 //! Plans: what a push would come to, by the same checks that `Upload` and `Start` make, asked before anything is sent.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use hot_artifact::signature::{FileHashes, Hash, Signature};
-use hot_artifact::trust::{JudgeError, Validity};
+use hot_artifact::trust::{JudgeError, Trust, Validity};
 use hot_artifact::{
     Entry, FileReader, Inspection, MAX_METADATA, Metadata, ModuleName, NeededLibrary, Sha256, Target,
     VerifyError,
@@ -19,6 +20,7 @@ use super::rollouts::{MAX_MODULES, several_modules};
 use super::status::{internal, invalid};
 use super::{Api, convert};
 use crate::driver::{Planned, Thought};
+use crate::trust::Frozen;
 
 /// Files of one plan: those of every target of every module of a push, many times over.
 const MAX_FILES: usize = 64;
@@ -40,8 +42,9 @@ impl PlanService for Plans {
         }
         let files = files.into_iter().map(File::parse).collect::<Result<Vec<_>, _>>()?;
         let api = self.0.clone();
-        // It reads the allowed signers and checks signatures.
-        let answer = crate::blocking(move || plan(&api, &files, policy.unwrap_or_default())).await?;
+        let trust = api.trust.admitting().await;
+        // It checks signatures, and may read files of the store.
+        let answer = crate::blocking(move || plan(&api, &trust, &files, policy.unwrap_or_default())).await?;
         Ok(Response::new(answer))
     }
 }
@@ -139,7 +142,12 @@ fn parse_sha512(text: &str) -> Option<[u8; 64]> {
     Some(hash)
 }
 
-fn plan(api: &Api, files: &[File], policy: v1::PolicyOverrides) -> Result<v1::PlanResponse, Status> {
+fn plan(
+    api: &Api,
+    trust: &Result<Arc<Trust>, Arc<Frozen>>,
+    files: &[File],
+    policy: v1::PolicyOverrides,
+) -> Result<v1::PlanResponse, Status> {
     let mut answer = v1::PlanResponse::default();
     let mut refuse = |status: &Status, file: Option<u32>| {
         let error = hot_proto::status::detail(status);
@@ -148,12 +156,13 @@ fn plan(api: &Api, files: &[File], policy: v1::PolicyOverrides) -> Result<v1::Pl
     };
     let mut uploads = Vec::new();
     for (index, file) in (0..).zip(files) {
-        let (upload, statuses) = judge(api, index, file);
+        // While trust is frozen that is said of the push as a whole.
+        let (upload, statuses) = judge(api, trust.as_deref().ok(), index, file);
         statuses.iter().for_each(|status| refuse(status, Some(index)));
         uploads.push(upload);
     }
-    if let Err(frozen) = api.trust.admitting() {
-        refuse(&trust_frozen(&frozen), None);
+    if let Err(frozen) = trust {
+        refuse(&trust_frozen(frozen), None);
     }
     let policy = match overridden(&api.policy, policy) {
         Ok(policy) => Some(policy),
@@ -176,7 +185,7 @@ fn plan(api: &Api, files: &[File], policy: v1::PolicyOverrides) -> Result<v1::Pl
 }
 
 /// Everything against one file, whatever else is pushed with it, and what the node has of it.
-fn judge(api: &Api, index: u32, file: &File) -> (v1::PlannedUpload, Vec<Status>) {
+fn judge(api: &Api, trust: Option<&Trust>, index: u32, file: &File) -> (v1::PlannedUpload, Vec<Status>) {
     let mut against = Vec::new();
     let digest = file.digest;
     let stored = api.ledger.store().artifact(&digest);
@@ -193,8 +202,7 @@ fn judge(api: &Api, index: u32, file: &File) -> (v1::PlannedUpload, Vec<Status>)
     };
     let reasons = api.ledger.machine().judge(&file.inspection(metadata));
     against.extend(reasons.into_iter().map(|reason| not_accepted(&reason.into())));
-    // While trust is frozen that is said of the push as a whole.
-    if let Ok(trust) = api.trust.admitting() {
+    if let Some(trust) = trust {
         let armoured = match &stored {
             Some(stored) if file.signature.is_empty() => stored.signature.as_bytes(),
             _ => &file.signature,

@@ -94,7 +94,7 @@ pub(super) fn trust_frozen(frozen: &Frozen) -> Status {
     refused(Refused {
         grpc: Code::FailedPrecondition,
         code: Frozen::CODE,
-        field: "allowed_signers",
+        field: frozen.key,
         found: format!("nothing new is let in now: {frozen}"),
         expected: String::new(),
         advice: Frozen::ADVICE.to_owned(),
