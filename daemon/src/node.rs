@@ -1,7 +1,7 @@
 //! One node: what is made in which order, and ended in which.
 //!
-//! Decides nothing else. Up: folder, store, hosts that still run, gateway, agent, driver, control plane; the ready line
-//! comes when all serve. Down: control plane, driver, gateway with what it has in flight, store. Hosts outlive a
+//! Decides nothing else. Up: folder, trust, store, hosts that still run, gateway, agent, driver, control plane; the ready
+//! line comes when all serve. Down: control plane, driver, gateway with what it has in flight, store. Hosts outlive a
 //! service's `hotd`; a dev node takes them along.
 
 use std::collections::BTreeMap;
