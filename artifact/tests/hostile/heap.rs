@@ -6,8 +6,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 /// What a file may cost beyond twice its size: its metadata becomes a tree of TOML, of at most 1024 tokens, which take
-/// hundreds of bytes each, and at most 256 tables, which take more than 1 KiB each. All that is bounded by constants otherwise (names, versions, segments,
-/// the buffer for hashing) takes less.
+/// hundreds of bytes each, and at most 256 tables, which take more than 1 KiB each. All that is bounded by constants
+/// otherwise (names, versions, segments, the buffer for hashing) takes less.
 const CONSTANT: usize = 512 * 1024;
 
 /// The most heap that a file of `size` bytes may take.
