@@ -108,6 +108,21 @@ fn a_reason_that_only_a_newer_version_knows_does_not_stop_the_way_back() {
 }
 
 #[test]
+fn a_rollout_that_another_one_has_overtaken_tells_no_node_anything() {
+    let mut rollout = Rollout::decode(FORMAT_1).unwrap();
+    // Long after its deadline, at which it would go back.
+    let later = Time(1_800_000_000_000);
+    let actions = rollout.overtaken("ro-2".into(), later);
+    let [Action::Note(note), Action::Finished(outcome)] = actions.as_slice() else { panic!("{actions:?}") };
+    assert!(note.text.contains("superseded by rollout ro-2"), "{}", note.text);
+    assert!(matches!(outcome, Outcome::Superseded { .. }), "{outcome:?}");
+    assert!(rollout.phase().is_final() && rollout.next_timeout().is_none());
+    // A crash before that was written down as its end.
+    let again = rollout.overtaken("ro-3".into(), later);
+    assert_eq!(again, [Action::Finished(outcome.clone())]);
+}
+
+#[test]
 fn damage_is_an_error_wherever_it_is() {
     let whole = String::from_utf8_lossy(FORMAT_1).trim_end().to_owned();
     for end in 0..whole.len() {

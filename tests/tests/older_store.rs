@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use hot_tests::{Key, Module, Output, Service, WAIT};
+use serde_json::Value;
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
@@ -48,9 +49,13 @@ impl Case {
     }
 
     fn push(&self, module: &Module) -> Result<Output> {
+        self.push_with(module, &["--steps", "100%", "--bake", "1s"])
+    }
+
+    fn push_with(&self, module: &Module, arguments: &[&str]) -> Result<Output> {
         let (file, key) = (module.build()?, self.key.path());
         let (file, key) = (file.to_str().context("UTF-8")?, key.to_str().context("UTF-8")?);
-        self.service.hotctl(&["push", file, "--key", key, "--steps", "100%", "--bake", "1s"])
+        self.service.hotctl(&[&["push", file, "--key", key], arguments].concat())
     }
 
     /// What it says that it serves is what it serves.
@@ -81,8 +86,7 @@ fn a_store_of_an_older_day_serves_what_it_served_then() -> Result<()> {
         first && running.next().is_none()
     })?;
     case.serves("1.0.0", 1)?;
-    let list: serde_json::Value =
-        case.service.hotctl(&["versions", "probe", "-o", "json"])?.expect(0)?.json()?;
+    let list: Value = case.service.hotctl(&["versions", "probe", "-o", "json"])?.expect(0)?.json()?;
     let versions = list["versions"].as_array().context("a list of versions")?;
     assert!(versions.len() == 1 && versions[0]["version"] == "1.0.0", "{list}");
     // The version of the lost day has other bytes this time; a floor, which forbids to go back behind it, comes later.
@@ -109,5 +113,36 @@ fn a_record_of_an_older_day_among_newer_files_gives_no_number_twice() -> Result<
     case.serves("1.0.0", 1)?;
     case.push(&probe("1.3.0"))?.expect(0)?;
     case.serves("1.3.0", 4)?;
+    case.service.stop()
+}
+
+/// As after a downgrade in the middle of a rollout: the older hotd can't read it, leaves it alone and begins others, and
+/// the newer one finds it again.
+#[test]
+fn a_rollout_of_an_older_day_undoes_nothing_that_is_newer() -> Result<()> {
+    let mut case = Case::new()?;
+    let canary = ["--canary", "10%", "--bake", "10m", "--detach", "-o", "json"];
+    let begun: Value = case.push_with(&probe("1.3.0"), &canary)?.expect(0)?.json()?;
+    let id = begun["rollout"]["id"].as_str().context("an id")?;
+    case.service.wait_module("probe", |module| module.phase == "baking")?;
+    case.service.power_off()?;
+    let file = case.service.data_dir().join(format!("rollouts/{id}.json"));
+    let aside = case.backup.join("rollout");
+    fs::copy(&file, &aside)?;
+    fs::remove_file(&file)?;
+    case.service.power_on()?;
+    case.push(&probe("1.4.0"))?.expect(0)?;
+    case.service.power_off()?;
+    fs::copy(&aside, &file)?;
+    case.service.power_on()?;
+    let mut events = case.service.events()?;
+    let ended = events.wait(WAIT, |event| event.text.contains("nobody went on with this one"))?;
+    assert_eq!((&*ended.kind, &*ended.module), ("rollout.finished", "probe"));
+    let module = case.service.wait_module("probe", |module| {
+        module.instances().any(|it| it.version == "1.4.0" && it.state == "ready")
+    })?;
+    assert!(module.candidate.is_none() && module.instances().all(|it| it.version != "1.3.0"), "{module:?}");
+    case.serves("1.4.0", 5)?;
+    assert!(!file.exists(), "its end is history");
     case.service.stop()
 }

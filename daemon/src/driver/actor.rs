@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::begin::Waiting;
+use super::overtaken::overtaken;
 use super::record::{Meta, Record, RecordError};
 use super::undone::Undone;
 use super::views::Views;
@@ -46,25 +47,30 @@ impl Actor {
                 tracing::warn!(error = %crate::describe(&error), "how rollouts ended is not known now")
             }
         }
-        let stored = self.parts.ledger.running_rollouts();
-        for (id, value) in stored {
+        for (id, value) in self.parts.ledger.running_rollouts() {
             match Record::decode(value) {
-                Ok(mut record) => {
-                    let actions = record.machine.resume(now());
-                    self.running.insert(id.clone(), record);
-                    // It says so itself, and is tried again.
-                    drop(self.perform(&id, actions).await);
-                }
+                Ok(record) => drop(self.running.insert(id, record)),
                 // It stays as it is: its candidate ends by its expiry, and a newer hotd can take it on.
                 Err(error) => self.leave_alone(&id, &error).await,
             }
+        }
+        let overtaken = overtaken(&self.running, &self.parts.ledger);
+        let ids: Vec<RolloutId> = self.running.keys().cloned().collect();
+        for id in ids {
+            let Some(record) = self.running.get_mut(&id) else { continue };
+            let actions = match overtaken.get(&id) {
+                Some(by) => record.machine.overtaken(by.clone(), now()),
+                None => record.machine.resume(now()),
+            };
+            // It says so itself, and is tried again.
+            drop(self.perform(&id, actions).await);
         }
     }
 
     async fn leave_alone(&self, id: &RolloutId, error: &RecordError) {
         let text = format!(
             "rollout {id} is left alone, its candidate goes back by its expiry: {}. A hotd that can read it, as a newer \
-             one, goes on with it",
+             one, goes on with it, unless another rollout of its modules has begun by then",
             crate::describe(error)
         );
         let entry = Entry { kind: "rollout.left_alone", rollout: id.to_string(), text, ..Entry::default() };

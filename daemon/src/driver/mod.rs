@@ -10,6 +10,7 @@
 mod actor;
 mod begin;
 mod check;
+mod overtaken;
 mod perform;
 mod plan;
 mod record;

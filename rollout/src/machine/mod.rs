@@ -220,6 +220,26 @@ impl Rollout {
         ordered(out)
     }
 
+    /// To be called instead of [`Self::resume`] where another rollout has begun with a module of this one since the
+    /// snapshot was written, as while no daemon could read it: ends it, and tells no node anything. What nodes have by
+    /// now is that one's, and a candidate of this one that still runs somewhere ends by its expiry.
+    #[must_use]
+    pub fn overtaken(&mut self, by: RolloutId, now: Time) -> Vec<Action> {
+        self.now = self.now.max(now);
+        let mut out = Vec::new();
+        if let Some(outcome) = self.outcome().filter(|_| self.phase.is_final()) {
+            return vec![Action::Finished(outcome)];
+        }
+        self.paused = None;
+        self.phase = Phase::Superseded { reason: Reason::Superseded { by: by.clone() } };
+        let text = format!(
+            "superseded by rollout {by}, which began while nobody went on with this one: no node is told anything"
+        );
+        self.note(&mut out, NoteKind::Finished, text);
+        out.extend(self.outcome().map(Action::Finished));
+        out
+    }
+
     /// When [`Event::Timeout`] must be fed at the latest. `None`: only an event moves it on.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Time> {
