@@ -20,7 +20,7 @@ use super::folder::{Folder, FolderError};
 use super::history::History;
 use super::index::IndexFound;
 use super::records::{ModuleRecord, VersionRecord};
-use super::small::{Key, ReadError, SmallFiles, Urgency};
+use super::small::{Key, ReadError, SmallFiles, Urgency, WriteError};
 
 /// Releases that a rebuilt record takes back from the index.
 const REBUILT_RELEASES: usize = 100;
@@ -211,12 +211,16 @@ impl Recovery<'_> {
             let newest =
                 history.and_then(|history| history.releases(name, 1).ok()?.first().map(|it| it.number));
             let Some(newest) = newest.filter(|newest| *newest > module.last_release) else { continue };
+            let first = module.last_release + 1;
+            let module = Arc::make_mut(module);
+            module.last_release = newest;
+            // Else each start would find it so, and say it, until somebody pushes.
+            let write = self.small.write(&Key::Module(name.clone()), module, Urgency::TowardStable);
             self.report.lost.push(format!(
-                "the record of module {name} is of an older day: releases {} to {newest} are in the history alone, and \
-                 can't be gone back to",
-                module.last_release + 1
+                "the record of module {name} is of an older day: releases {first} to {newest} are in the history alone, \
+                 and can't be gone back to{}",
+                not_written(write)
             ));
-            Arc::make_mut(module).last_release = newest;
         }
     }
 
@@ -244,7 +248,7 @@ impl Recovery<'_> {
                  {} releases were found again{}",
                 module.versions.len(),
                 module.releases.len(),
-                write.err().map_or_else(String::new, |error| format!(", but not written ({error})"))
+                not_written(write)
             ));
             known.modules.insert(name, Arc::new(module));
         }
@@ -346,4 +350,9 @@ impl Recovery<'_> {
             self.report.removed.push(name.to_owned());
         }
     }
+}
+
+/// What to add where a record that was mended is not on disk: it is known, and the next start mends it again.
+fn not_written(write: Result<(), WriteError>) -> String {
+    write.err().map_or_else(String::new, |error| format!(", but not written ({error})"))
 }

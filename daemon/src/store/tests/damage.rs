@@ -84,6 +84,26 @@ fn a_damaged_record_of_a_module_is_rebuilt_and_the_other_module_sees_nothing() {
 }
 
 #[test]
+fn a_record_of_an_older_day_is_told_of_once() {
+    let folder = tempfile::tempdir().unwrap();
+    prepare(folder.path());
+    let (record, older) = (folder.path().join("modules/a.json"), folder.path().join("older"));
+    fs::copy(&record, &older).unwrap();
+    let (store, _) = open(folder.path());
+    store.allocate_release(&name("a"), new_release("1.0.0", &bytes(1, 5000), Some(b"more"))).unwrap();
+    drop(store);
+    fs::copy(&older, &record).unwrap();
+    let (store, found) = open(folder.path());
+    assert!(found.lost.len() == 1 && found.lost[0].contains("releases 2 to 2"), "{found:?}");
+    drop(store);
+    let (store, found) = open(folder.path());
+    assert_eq!(found.lost, [""; 0]);
+    let next = store.allocate_release(&name("a"), new_release("1.0.0", &bytes(1, 5000), None)).unwrap();
+    assert_eq!(next.number, 3, "a number is not given twice");
+    assert!(is_whole(&store, "b"));
+}
+
+#[test]
 fn a_damaged_artifact_config_or_rollout_is_noticed_and_pushed_again() {
     let folder = tempfile::tempdir().unwrap();
     prepare(folder.path());
