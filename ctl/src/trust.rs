@@ -15,6 +15,10 @@ use crate::offer::{Offer, named, unreadable};
 /// Where the service has its signers.
 const SERVICE_SIGNERS: &str = "/etc/hotd/allowed_signers";
 
+/// What only a node knows.
+const NODES_OWN: &str = "what a node's config and store say: allowed libraries, rules about modules, size limit, floors, \
+                         quarantine, versions and routes that are taken (`hotctl plan` asks one)";
+
 /// The files that signatures are judged by.
 #[derive(Debug)]
 pub(crate) struct TrustFiles {
@@ -92,6 +96,24 @@ pub(crate) fn judge(
     let mut reasons = judged.reasons;
     reasons.retain(|reason| trust.is_some() || !matches!(reason, VerifyError::Signer(_)));
     Ok(Verdict { signed: judged.signed, reasons, libraries })
+}
+
+/// What the verdict leaves out.
+pub(crate) fn not_judged(is_signed: bool, files: Option<&TrustFiles>) -> Vec<String> {
+    let mut left_out = Vec::new();
+    if !is_signed {
+        left_out.push(
+            "its signature, since there is none beside it (`hotctl push` makes one, as `hotctl sign` does)",
+        );
+    } else if files.is_none() {
+        left_out.push("who may sign (--allowed-signers FILE)");
+    }
+    if is_signed && files.is_none_or(|files| files.revoked.is_none()) {
+        left_out.push("revoked keys (--revoked FILE)");
+    }
+    left_out.push("whether the libraries have the imported symbols, beyond their versions");
+    left_out.push(NODES_OWN);
+    left_out.into_iter().map(str::to_owned).collect()
 }
 
 /// Lets a file in as a node like this machine would.

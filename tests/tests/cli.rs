@@ -173,6 +173,19 @@ fn files_are_inspected_signed_and_verified_without_a_node() -> Result<()> {
         node.hotctl(&["inspect", path, "--allowed-signers", signers, "-o", "json"])?.expect(0)?.json()?;
     assert_eq!((&inspected["name"], &inspected["digest"]), (&Value::from("probe"), &verified["digest"]));
     assert_eq!(inspected["routes"][0], "/probe");
+    // As for a service, no list of revoked keys is known: a verdict without it says so.
+    assert_eq!(verified["not_judged"], inspected["not_judged"]);
+    let left_out = "not judged revoked keys (--revoked FILE); ";
+    let shown = node.hotctl(&["verify", path, "--allowed-signers", signers])?.expect(0)?.stdout;
+    assert!(shown.contains("is good, signed by anna") && shown.contains(left_out), "{shown}");
+    let revoked = node.scratch().join("revoked");
+    let revoked = ["--allowed-signers", signers, "--revoked", revoked.to_str().context("UTF-8")?];
+    fs::write(revoked[3], "")?;
+    let shown = node.hotctl(&[&["verify", path], &revoked[..]].concat())?.expect(0)?.stdout;
+    assert!(shown.contains("not judged ") && !shown.contains("revoked keys"), "{shown}");
+    fs::write(revoked[3], format!("{}\n", key.public()?))?;
+    let refused = node.hotctl(&[&["verify", path], &revoked[..]].concat())?.expect(4)?;
+    assert!(refused.stderr.contains("revoked"), "{}", refused.stderr);
 
     let mut bytes = fs::read(&file)?;
     *bytes.last_mut().context("bytes")? ^= 1;

@@ -11,10 +11,6 @@ use crate::offer::Offer;
 use crate::trust::TrustFiles;
 use crate::{show, signing, trust};
 
-/// What only a node knows.
-const NODES_OWN: &str = "what a node's config and store say: allowed libraries, rules about modules, size limit, floors, \
-                         quarantine, versions and routes that are taken (`hotctl plan` asks one)";
-
 /// Show what a file is without running it, and why a node would refuse it
 ///
 /// Metadata, libraries, symbols and signer, and the verdict of a node like this machine with every reason. Exit code 4 says
@@ -33,7 +29,7 @@ pub(crate) fn run(Args { signed: args }: &Args, context: &mut Context<'_>) -> Re
     let files = signature.as_ref().and_then(|_| args.trust_files(context));
     let trust = files.as_ref().map(TrustFiles::read).transpose()?;
     let verdict = trust::judge(&offer, signature.as_deref(), trust.as_ref())?;
-    let not_judged = not_judged(signature.is_some(), files.as_ref());
+    let not_judged = trust::not_judged(signature.is_some(), files.as_ref());
     let signature = signature.map(|armoured| SignatureJson::new(&armoured, files.as_ref(), &verdict));
     let symbols = symbols(&offer.reader).ok();
     let shown = InspectJson::new(&args.file, &offer.inspection, symbols, &verdict, signature, not_judged);
@@ -56,22 +52,4 @@ fn signature(args: &SignedFile) -> Result<Option<Vec<u8>>, Failure> {
         },
     };
     Ok(Some(signing::read(&path)?))
-}
-
-/// What the verdict leaves out.
-fn not_judged(is_signed: bool, files: Option<&TrustFiles>) -> Vec<String> {
-    let mut left_out = Vec::new();
-    if !is_signed {
-        left_out.push(
-            "its signature, since there is none beside it (`hotctl push` makes one, as `hotctl sign` does)",
-        );
-    } else if files.is_none() {
-        left_out.push("who may sign (--allowed-signers FILE)");
-    }
-    if is_signed && files.is_none_or(|files| files.revoked.is_none()) {
-        left_out.push("revoked keys (--revoked FILE)");
-    }
-    left_out.push("whether the libraries have the imported symbols, beyond their versions");
-    left_out.push(NODES_OWN);
-    left_out.into_iter().map(str::to_owned).collect()
 }

@@ -10,12 +10,12 @@ use crate::failure::Failure;
 use crate::offer::Offer;
 use crate::output::{Tone, paint};
 use crate::trust::TrustFiles;
-use crate::{signing, trust};
+use crate::{show, signing, trust};
 
 /// Check a module and its signature as a node like this machine would, without running it
 ///
-/// By the allowed signers of the dev node on record, else of /etc/hotd/allowed_signers. Exit code 4 says refused, and each
-/// reason is said.
+/// By the allowed signers of the dev node on record, else of /etc/hotd/allowed_signers, whose revoked keys only --revoked
+/// names. Exit code 4 says refused, and each reason is said.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  hotctl verify greeter-1.1.0.so\n  \
                         hotctl verify greeter-1.1.0.so --signature a.sig --allowed-signers signers")]
@@ -60,6 +60,7 @@ struct VerifiedJson<'a> {
     digest: String,
     principal: &'a str,
     fingerprint: &'a str,
+    not_judged: Vec<String>,
 }
 
 pub(crate) fn run(Args { signed: args }: &Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
@@ -79,6 +80,7 @@ pub(crate) fn run(Args { signed: args }: &Args, context: &mut Context<'_>) -> Re
         return Err(trust::failure(&args.file, first, others));
     }
     let verified = trust::admit(&offer, &signature, &trust)?;
+    let not_judged = trust::not_judged(true, Some(&files));
     if context.out.json() {
         context.out.object(&VerifiedJson {
             module: offer.module(),
@@ -87,6 +89,7 @@ pub(crate) fn run(Args { signed: args }: &Args, context: &mut Context<'_>) -> Re
             digest: offer.digest(),
             principal: verified.principal(),
             fingerprint: verified.fingerprint(),
+            not_judged,
         })?;
     } else {
         let text = format!(
@@ -97,7 +100,9 @@ pub(crate) fn run(Args { signed: args }: &Args, context: &mut Context<'_>) -> Re
             verified.principal(),
             verified.fingerprint()
         );
-        context.out.text(&paint(&text, Tone::Good, context.out.colour()))?;
+        let colour = context.out.colour();
+        let lines = [paint(&text, Tone::Good, colour), show::inspect::not_judged(&not_judged, colour)];
+        context.out.text(&lines.join("\n"))?;
     }
     Ok(Exit::Success)
 }

@@ -55,9 +55,14 @@ pub(crate) fn lines(file: &InspectJson, colour: bool) -> Vec<String> {
     for refusal in &file.refusals {
         lines.push(words::clean(&format!("    {}: {}", refusal.code, refusal.message)));
     }
-    let not_judged = format!("  {:<11}{}", "not judged", file.not_judged.join("; "));
-    lines.push(paint(&words::clean(&not_judged), Tone::Dim, colour));
+    lines.push(not_judged(&file.not_judged, colour));
     lines
+}
+
+/// What a verdict leaves out.
+pub(crate) fn not_judged(left_out: &[String], colour: bool) -> String {
+    let text = format!("  {:<11}{}", "not judged", left_out.join("; "));
+    paint(&words::clean(&text), Tone::Dim, colour)
 }
 
 fn verdict(file: &InspectJson, colour: bool) -> String {
