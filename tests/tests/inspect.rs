@@ -113,6 +113,8 @@ fn a_good_file_is_shown_with_all_that_it_is() -> Result<()> {
     let node = Node::start()?;
     let file = node.scratch().join("probe.so");
     // One that needs libc, and so has something to import.
+    let lines = node.hotctl(&["inspect", text(&file)?])?.expect(0)?.stdout;
+    ensure!(lines.contains("would take it once it is signed\n"), "{lines}");
     fs::copy(Module::new("good").needs("libc.so.6").build()?, &file)?;
     let unsigned: Value = node.hotctl(&["inspect", text(&file)?, "-o", "json"])?.expect(0)?.json()?;
     ensure!(unsigned["signature"].is_null() && codes(&unsigned).is_empty(), "{unsigned}");
@@ -135,7 +137,7 @@ fn a_good_file_is_shown_with_all_that_it_is() -> Result<()> {
     ensure!(library["name"] == "libc.so.6" && library["state"] == "found", "{library}");
     ensure!(library["path"].as_str().is_some_and(|path| Path::new(path).exists()), "{library}");
     let lines = node.hotctl(&["inspect", text(&file)?])?.expect(0)?.stdout;
-    ensure!(lines.contains("verdict    a node like this machine would take it"), "{lines}");
+    ensure!(lines.contains("verdict    a node like this machine would take it\n"), "{lines}");
     ensure!(lines.lines().last().is_some_and(|line| line.starts_with("  not judged ")), "{lines}");
     node.push(&file, &[])?.expect(0)?;
 

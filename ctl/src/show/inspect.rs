@@ -67,6 +67,9 @@ pub(crate) fn not_judged(left_out: &[String], colour: bool) -> String {
 
 fn verdict(file: &InspectJson, colour: bool) -> String {
     let (text, tone) = match file.refusals.len() {
+        0 if file.signature.is_none() => {
+            ("a node like this machine would take it once it is signed".to_owned(), Tone::Warn)
+        }
         0 => ("a node like this machine would take it".to_owned(), Tone::Good),
         1 => ("a node like this machine would refuse it:".to_owned(), Tone::Bad),
         many => (format!("a node like this machine would refuse it, for {many} reasons:"), Tone::Bad),
@@ -184,10 +187,13 @@ mod tests {
             "  routes     none: a background module",
             "  symbols    can't be listed",
             "  signature  none beside it",
-            "  verdict    a node like this machine would take it\n",
+            "  verdict    a node like this machine would take it once it is signed\n",
         ] {
             assert!(text.contains(line), "{line:?} in {text}");
         }
+        file.signature = examples::inspection().signature;
+        let text = lines(&file, false).join("\n");
+        assert!(text.contains("  verdict    a node like this machine would take it\n"), "{text}");
         assert_eq!(names(0, std::iter::empty()), "none");
     }
 }
