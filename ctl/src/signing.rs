@@ -166,8 +166,8 @@ fn from_agent(node: &Node, agent: Result<Agent, AgentError>) -> Result<Signer, S
         };
         SigningError::NoKey { found, trusted }
     };
-    let mut agent = agent.map_err(|error| no_key(about(&error)))?;
-    let identities = agent.identities().map_err(|error| no_key(about(&error)))?;
+    let mut agent = agent.map_err(|error| no_key(chain(&error)))?;
+    let identities = agent.identities().map_err(|error| no_key(chain(&error)))?;
     let count = identities.len();
     let chosen =
         identities.into_iter().find(|identity| trusted.contains(identity.key.fingerprint().as_str()));
@@ -177,17 +177,12 @@ fn from_agent(node: &Node, agent: Result<Agent, AgentError>) -> Result<Signer, S
     }
 }
 
-/// What is wrong with the agent. Its advice to name a key file is left out: ours says how.
-fn about(error: &AgentError) -> String {
-    chain(error).replace(", or name a key file", "")
-}
-
 /// Signs `offer` with the key or the certificate in the file, or with the agent's first key when there is none.
 pub(crate) fn sign_offline(offer: &Offer, key: Option<&Path>) -> Result<(Vec<u8>, Signer), SigningError> {
     let mut signer = match key {
         Some(key) => Signer::from_file(key)?,
         None => {
-            let no_key = |error: AgentError| SigningError::NoAgentKey(about(&error));
+            let no_key = |error: AgentError| SigningError::NoAgentKey(chain(&error));
             let mut agent = Agent::from_env().map_err(no_key)?;
             let first = agent.identities().map_err(no_key)?.into_iter().next();
             let first = first
@@ -249,8 +244,7 @@ mod tests {
         assert_eq!(failure.exit.code(), 4);
         assert!(failure.sentence.contains("trusts only SHA256:abc (dev)"), "{}", failure.sentence);
         assert!(failure.sentence.contains("SSH_AUTH_SOCK"), "{}", failure.sentence);
-        assert!(!failure.sentence.contains("or name a key file,"), "{}", failure.sentence);
-        let offline = SigningError::NoAgentKey(about(&AgentError::NotSet)).to_string();
+        let offline = SigningError::NoAgentKey(chain(&AgentError::NotSet)).to_string();
         assert!(offline.ends_with("`eval $(ssh-agent)`. Name a key file with --key FILE"), "{offline}");
         assert!(failure.sentence.contains("--key FILE"), "{}", failure.sentence);
     }

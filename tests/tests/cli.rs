@@ -195,6 +195,25 @@ fn files_are_inspected_signed_and_verified_without_a_node() -> Result<()> {
 }
 
 #[test]
+fn a_certificate_without_its_key_says_where_that_would_be() -> Result<()> {
+    let node = Node::start()?;
+    let file = node.scratch().join("probe.so");
+    fs::copy(Module::new("good").build()?, &file)?;
+    let key = Key::generate(node.scratch().join("key"))?;
+    key.certify(&key, "anna", &[])?;
+    let (path, cert) = (file.to_str().context("UTF-8")?, node.scratch().join("key-cert.pub"));
+    let sign = ["sign", path, "--key", cert.to_str().context("UTF-8")?];
+    fs::rename(key.path(), node.scratch().join("away"))?;
+    let refused = node.hotctl(&sign)?.expect(1)?;
+    let sentence = refused.sentence()?;
+    let advice = format!("put it into {}, or add it to ssh-agent", key.path().display());
+    assert!(sentence.contains(&advice) && sentence.contains("SSH_AUTH_SOCK is not set"), "{sentence}");
+    fs::rename(node.scratch().join("away"), key.path())?;
+    node.hotctl(&sign)?.expect(0)?;
+    node.stop()
+}
+
+#[test]
 fn logs_show_what_a_module_says() -> Result<()> {
     let node = Node::start()?;
     node.push(&hot_tests::example("hello-c.so")?, &[])?.expect(0)?;

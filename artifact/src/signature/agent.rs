@@ -50,10 +50,10 @@ pub struct Identity {
 #[non_exhaustive]
 pub enum AgentError {
     /// `SSH_AUTH_SOCK` is not set.
-    #[error("no ssh-agent: SSH_AUTH_SOCK is not set; start one with `eval $(ssh-agent)`, or name a key file")]
+    #[error("no ssh-agent: SSH_AUTH_SOCK is not set; start one with `eval $(ssh-agent)`")]
     NotSet,
     /// The agent's socket can't be connected to.
-    #[error("can't connect to ssh-agent at {}; check SSH_AUTH_SOCK, or name a key file", socket.display())]
+    #[error("can't connect to ssh-agent at {}; check SSH_AUTH_SOCK", socket.display())]
     Connect {
         /// The agent's socket.
         socket: PathBuf,

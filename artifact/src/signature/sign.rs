@@ -78,6 +78,16 @@ pub enum SignError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// The private key of a certificate is neither beside it nor in an agent.
+    #[error("the private key of the certificate {} was not found; put it into {}, or add it to ssh-agent with `ssh-add`", path.display(), beside(key.as_deref()))]
+    NoPrivateKey {
+        /// The certificate's file.
+        path: PathBuf,
+        /// Where it would be; `None` where the certificate's file has no name that says so.
+        key: Option<PathBuf>,
+        /// Why there is no agent.
+        source: AgentError,
+    },
     /// The file is protected with a passphrase.
     #[error("the key {} is encrypted; add it to ssh-agent with `ssh-add {}` and sign with the agent", path.display(), path.display())]
     Encrypted {
@@ -158,8 +168,14 @@ impl Signer {
             .strip_suffix(CERTIFICATE)
             .map(|key| Path::new(OsStr::from_bytes(key)));
         let private = match key.filter(|key| key.exists()).map(Self::from_file) {
-            None | Some(Err(SignError::Encrypted { .. } | SignError::SecurityKey { .. })) => {
-                Private::Agent(Agent::from_env()?)
+            None => Private::Agent(Agent::from_env().map_err(|source| SignError::NoPrivateKey {
+                path: path.to_owned(),
+                key: key.map(Path::to_owned),
+                source,
+            })?),
+            // Without an agent, what it says is what to do.
+            Some(Err(error @ (SignError::Encrypted { .. } | SignError::SecurityKey { .. }))) => {
+                Private::Agent(Agent::from_env().map_err(|_no_agent| error)?)
             }
             Some(Ok(signer)) if signer.public == *certificate.key() => signer.private,
             Some(Ok(_)) => return Err(wrong("is about another key than the one beside it")),
@@ -199,6 +215,14 @@ impl Signer {
         };
         value.ok_or_else(|| SignError::Failed { fingerprint: self.public.fingerprint() })
     }
+}
+
+/// Where the private key of a certificate is looked for.
+fn beside(key: Option<&Path>) -> String {
+    key.map_or_else(
+        || "the file KEY beside it, and name it KEY-cert.pub".to_owned(),
+        |key| key.display().to_string(),
+    )
 }
 
 /// Bounded, because the path is a person's and may be anything.
