@@ -19,6 +19,14 @@ const DEADLINE: Duration = Duration::from_secs(120);
 /// Longest that a compiler may take, on a machine that does much else.
 pub const BUILD: Duration = Duration::from_secs(400);
 
+/// A path as an argument.
+///
+/// # Errors
+/// When it is not UTF-8.
+pub fn text(path: &Path) -> Result<&str> {
+    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
+}
+
 /// How a run ended, and what it printed.
 #[derive(Clone, Debug)]
 pub struct Output {

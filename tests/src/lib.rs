@@ -26,7 +26,7 @@ mod store;
 pub use binaries::Binaries;
 pub use calls::{Door, start, upload_refused};
 pub use follow::Follow;
-pub use hotctl::{BUILD, Hotctl, Output, run, run_for};
+pub use hotctl::{BUILD, Hotctl, Output, run, run_for, text};
 pub use http::{Reply, Request, exchange, get, raw};
 pub use keys::Key;
 pub use load::{Counts, Failure, Load, LoadOptions, Pace, Window};

@@ -85,6 +85,13 @@ pub struct Release {
     pub digest: String,
 }
 
+impl Instance {
+    /// Whether it has not ended.
+    pub fn runs(&self) -> bool {
+        self.state != "ended"
+    }
+}
+
 impl ModuleStatus {
     /// The instances of the one node of these tests.
     pub fn instances(&self) -> impl Iterator<Item = &Instance> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use hot_proto::v1::ErrorDetail;
-use hot_tests::{Key, Module, Node, upload_refused};
+use hot_tests::{Key, Module, Node, text, upload_refused};
 use serde_json::Value;
 
 /// Files that no node takes, and how many reasons there are against each.
@@ -39,10 +39,6 @@ fn no_modules(node: &Node) -> Result<Vec<PathBuf>> {
     let metadata = Module::new("metadata");
     let unknown = metadata.clone().text("LINES", "owner = \"me\"\n").build()?;
     Ok(vec![text, cut, metadata.number("NOTES", 0).build()?, unknown])
-}
-
-fn text(path: &Path) -> Result<&str> {
-    path.to_str().context("UTF-8")
 }
 
 /// A signature by this key in the node's own folder.
@@ -113,12 +109,12 @@ fn a_good_file_is_shown_with_all_that_it_is() -> Result<()> {
     let node = Node::start()?;
     let file = node.scratch().join("probe.so");
     // One that needs libc, and so has something to import.
-    let lines = node.hotctl(&["inspect", text(&file)?])?.expect(0)?.stdout;
-    ensure!(lines.contains("would take it once it is signed\n"), "{lines}");
     fs::copy(Module::new("good").needs("libc.so.6").build()?, &file)?;
     let unsigned: Value = node.hotctl(&["inspect", text(&file)?, "-o", "json"])?.expect(0)?.json()?;
     ensure!(unsigned["signature"].is_null() && codes(&unsigned).is_empty(), "{unsigned}");
     ensure!(unsigned["not_judged"][0].as_str().is_some_and(|text| text.contains("signature")), "{unsigned}");
+    let lines = node.hotctl(&["inspect", text(&file)?])?.expect(0)?.stdout;
+    ensure!(lines.contains("would take it once it is signed\n"), "{lines}");
 
     let key = node.key();
     node.hotctl(&["sign", text(&file)?, "--key", text(key.path())?])?.expect(0)?;

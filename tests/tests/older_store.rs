@@ -81,7 +81,7 @@ fn a_store_of_an_older_day_serves_what_it_served_then() -> Result<()> {
     copy(&case.backup, &case.service.data_dir())?;
     case.service.boot()?;
     case.service.wait_module("probe", |module| {
-        let mut running = module.instances().filter(|it| it.state != "ended");
+        let mut running = module.instances().filter(|it| it.runs());
         let first = running.next().is_some_and(|it| it.version == "1.0.0" && it.state == "ready");
         first && running.next().is_none()
     })?;

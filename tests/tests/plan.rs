@@ -3,12 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use hot_tests::{Key, Module, Node, WAIT};
+use hot_tests::{Key, Module, Node, WAIT, text};
 use serde_json::Value;
-
-fn text(path: &Path) -> Result<&str> {
-    path.to_str().context("UTF-8")
-}
 
 /// `plan -o json` with further arguments; its exit code is the one in it.
 fn plan(node: &Node, file: &Path, arguments: &[&str], code: i32) -> Result<Value> {

@@ -2,11 +2,10 @@
 //! trusts.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result};
-use hot_tests::{Binaries, Key, Load, LoadOptions, Module, Process, Service, WAIT};
+use anyhow::Result;
+use hot_tests::{Binaries, Key, Load, LoadOptions, Module, Process, Service, WAIT, text};
 use rustix::process::Signal;
 
 /// Two signers, of whom one may sign `probe`.
@@ -31,10 +30,6 @@ impl Signers {
         let text = format!("# who may sign\n{}{}", line("ada", &ada)?, line("bob", &bob)?);
         Ok(Self { _folder: folder, ada, bob, text })
     }
-}
-
-fn text(path: &Path) -> Result<&str> {
-    path.to_str().context("UTF-8")
 }
 
 fn pids(hosts: &[Process]) -> Vec<i32> {

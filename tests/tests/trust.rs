@@ -1,26 +1,18 @@
 //! Trust that changes while a node runs, at every entry: upload, boot, rollback, promote.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 use hot_proto::v1::StartResponse;
-use hot_tests::{Instance, Key, Module, Node, Output, WAIT};
+use hot_tests::{Key, Module, Node, Output, WAIT, text};
 use serde_json::Value;
 
 /// A node that trusts a second key, by `hotctl trust add`.
 struct Case {
     node: Node,
     key: Key,
-}
-
-fn runs(instance: &&Instance) -> bool {
-    instance.state != "ended"
-}
-
-fn text(path: &Path) -> Result<&str> {
-    path.to_str().context("UTF-8")
 }
 
 impl Case {
@@ -90,7 +82,8 @@ impl Case {
     fn went_back(&self, found: &str) -> Result<()> {
         let module = self.node.wait_module("probe", WAIT, |module| module.phase == "rolled_back")?;
         assert!(module.reason.contains(found), "{}", module.reason);
-        self.node.wait_module("probe", WAIT, |module| module.instances().filter(runs).count() == 1)?;
+        self.node
+            .wait_module("probe", WAIT, |module| module.instances().filter(|it| it.runs()).count() == 1)?;
         assert_eq!(self.serves()?, "probe 1.0.0\n");
         Ok(())
     }
@@ -101,7 +94,8 @@ impl Case {
         let refused = self.node.hotctl(&["rollback", "probe"])?.expect(1)?;
         assert!(refused.sentence()?.contains(found), "{}", refused.stderr);
         events.wait(WAIT, |event| event.kind == "standby.dismissed" && event.text.contains(found))?;
-        self.node.wait_module("probe", WAIT, |module| module.instances().filter(runs).count() == 1)?;
+        self.node
+            .wait_module("probe", WAIT, |module| module.instances().filter(|it| it.runs()).count() == 1)?;
         assert_eq!(self.node.module("probe")?.stable_version(), "1.1.0");
         assert_eq!(self.serves()?, "probe 1.1.0\n");
         Ok(())

@@ -1,10 +1,8 @@
 //! What the operator allows to modules, in the config: who may sign which, and which of the node's libraries they may
 //! need. Narrowed, it counts at every load.
 
-use std::path::Path;
-
-use anyhow::{Context, Result};
-use hot_tests::{Instance, Key, Module, Output, Service};
+use anyhow::Result;
+use hot_tests::{Key, Module, Output, Service, text};
 
 /// A service and three signers.
 struct Case {
@@ -18,14 +16,6 @@ const TWO: &str = "[trust.modules]\n\"pro*\" = [\"ada@example.com\", \"bob@examp
 const ONE: &str = "[trust.modules]\n\"pro*\" = [\"ada@example.com\"]\n";
 const ALL: &str = "libraries = [\"*\"]\n";
 const SOME: &str = "libraries = [\"libc.so*\", \"libpthread.so*\", \"ld-linux*\"]\n";
-
-fn text(path: &Path) -> Result<&str> {
-    path.to_str().context("UTF-8")
-}
-
-fn runs(instance: &&Instance) -> bool {
-    instance.state != "ended"
-}
 
 /// A version of `probe`.
 fn probe(version: &str) -> Module {
@@ -79,7 +69,7 @@ fn who_may_sign_a_module_counts_at_the_push_and_for_the_way_back() -> Result<()>
     case.narrow(ONE)?;
     // Bob's was the standby.
     case.service.wait_module("probe", |module| {
-        module.stable_version() == "1.1.0" && module.instances().filter(runs).count() == 1
+        module.stable_version() == "1.1.0" && module.instances().filter(|it| it.runs()).count() == 1
     })?;
     let refused = case.push(&probe("1.2.0"), &case.bob)?.expect(4)?;
     assert!(refused.sentence()?.contains("found bob@example.com"), "{}", refused.stderr);

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use hot_proto::v1::ErrorDetail;
-use hot_tests::{Artifact, Module, Output, Service, upload_refused};
+use hot_tests::{Artifact, Module, Output, Service, text, upload_refused};
 use serde::Deserialize;
 
 use crate::lines::{Built, Entry, Line, Outcome};
@@ -95,10 +95,6 @@ impl Bench {
         self.unharmed()?;
         self.service.stop()
     }
-}
-
-fn text(path: &Path) -> Result<&str> {
-    path.to_str().context("UTF-8")
 }
 
 /// Removes what an earlier run may have left.
