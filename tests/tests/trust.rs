@@ -259,7 +259,7 @@ fn stable_of_a_revoked_key_is_no_standby_once_it_was_left() -> Result<()> {
     case.node.hotctl(&["rollback", "probe"])?.expect(0)?;
     // By itself: nobody asks for anything more.
     events.wait(WAIT, |event| event.kind == "standby.dismissed" && event.text.contains("revoked"))?;
-    case.node.wait_module("probe", WAIT, |module| module.instances().filter(runs).count() == 1)?;
+    case.node.wait_module("probe", WAIT, |module| module.instances().filter(|it| it.runs()).count() == 1)?;
     assert_eq!(case.serves()?, "probe 1.0.0\n");
     case.node.stop()
 }
