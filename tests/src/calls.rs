@@ -4,9 +4,13 @@ use std::iter;
 
 use anyhow::{Context, Result, bail};
 use hot_proto::v1::artifact_service_client::ArtifactServiceClient;
+use hot_proto::v1::plan_service_client::PlanServiceClient;
 use hot_proto::v1::rollout_service_client::RolloutServiceClient;
 use hot_proto::v1::upload_request::Part;
-use hot_proto::v1::{ErrorDetail, StartModule, StartRequest, StartResponse, UploadHeader, UploadRequest};
+use hot_proto::v1::{
+    ErrorDetail, PlanRequest, PlannedFile, StartModule, StartRequest, StartResponse, UploadHeader,
+    UploadRequest,
+};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
@@ -68,6 +72,18 @@ pub fn start(
         RolloutServiceClient::new(channel).start(request).await
     })?;
     answer.map_or_else(|status| detail(&status).map(Err), |response| Ok(Ok(response.into_inner())))
+}
+
+/// What speaks against pushing one file, with its code each, as `PlanService` says.
+///
+/// # Errors
+/// When the node can't be asked, or refuses to plan at all.
+pub fn plan(door: Door, file: PlannedFile) -> Result<Vec<String>> {
+    let message = PlanRequest { files: vec![file], ..PlanRequest::default() };
+    let answer =
+        call(door, message, async |channel, request| PlanServiceClient::new(channel).plan(request).await)?;
+    let refusals = answer.context("a plan")?.into_inner().refusals.into_iter();
+    Ok(refusals.map(|refusal| refusal.error.unwrap_or_default().code).collect())
 }
 
 /// One call with the node's token, if it has one.

@@ -24,7 +24,7 @@ mod status;
 mod store;
 
 pub use binaries::Binaries;
-pub use calls::{Door, start, upload_refused};
+pub use calls::{Door, plan, start, upload_refused};
 pub use follow::Follow;
 pub use hotctl::{BUILD, Hotctl, Output, run, run_for, text};
 pub use http::{Reply, Request, exchange, get, raw};

@@ -1,8 +1,10 @@
 //! What a push would do is told before it does it, and what would be refused before any byte is sent.
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use hot_proto::v1::PlannedFile;
 use hot_tests::{Key, Module, Node, WAIT, text};
 use serde_json::Value;
 
@@ -147,5 +149,29 @@ fn a_version_that_is_taken_removed_or_quarantined() -> Result<()> {
         .expect(0)?;
     node.hotctl(&["remove", "probe", "--version", "1.0.0"])?.expect(0)?;
     assert_eq!(codes(&plan(&node, &Module::new("good").build()?, &[], 4)?), ["version_removed"]);
+    node.stop()
+}
+
+#[test]
+fn a_stored_file_that_is_gone_hides_no_other_reason() -> Result<()> {
+    let node = Node::start()?;
+    let good = Module::new("good").build()?;
+    let (file, signature) = (node.scratch().join("probe.so"), node.scratch().join("probe.so.sig"));
+    fs::copy(&good, &file)?;
+    // As ssh-keygen makes it, over a hash that the caller of the plan does not say.
+    node.key().sign("hot-module", &file, &signature)?;
+    node.push(&file, &["--signature", text(&signature)?])?.expect(0)?;
+    let inspected: Value = node.hotctl(&["inspect", text(&file)?, "-o", "json"])?.expect(0)?.json()?;
+    let part = |name: &str| inspected[name].as_str().unwrap_or_default().to_owned();
+    let planned = PlannedFile {
+        digest: part("digest"),
+        size: u64::MAX,
+        target: part("target"),
+        metadata: part("metadata"),
+        ..PlannedFile::default()
+    };
+    assert_eq!(hot_tests::plan(node.door()?, planned.clone())?, ["file.too_large"]);
+    fs::remove_file(node.data_dir().join(format!("artifacts/{}.so", planned.digest)))?;
+    assert_eq!(hot_tests::plan(node.door()?, planned)?, ["file.too_large", "internal"]);
     node.stop()
 }

@@ -207,17 +207,9 @@ fn judge(api: &Api, trust: Option<&Trust>, index: u32, file: &File) -> (v1::Plan
             Some(stored) if file.signature.is_empty() => stored.signature.as_bytes(),
             _ => &file.signature,
         };
-        let hashes = match hashes(api, file, armoured) {
-            Ok(hashes) => hashes,
-            Err(status) => return (upload, vec![status]),
-        };
-        match trust.judge(armoured, &hashes, &metadata.name, Validity::At(SystemTime::now())) {
-            Ok(signed) => upload.principal = signed.principal,
-            Err(error) => against.push(not_accepted(&match error {
-                JudgeError::Signature(error) => VerifyError::Signature(error),
-                JudgeError::Signer(error) => VerifyError::Signer(error),
-                error => return (upload, vec![internal(&error)]),
-            })),
+        match signed(api, &trust, file, armoured, &metadata.name) {
+            Ok(principal) => upload.principal = principal,
+            Err(status) => against.push(status),
         }
     }
     if let Some(record) = api.ledger.module(&metadata.name)
@@ -226,6 +218,23 @@ fn judge(api: &Api, trust: Option<&Trust>, index: u32, file: &File) -> (v1::Plan
         against.push(commit_refused(error));
     }
     (upload, against)
+}
+
+/// Who signed it, if that counts here.
+fn signed(
+    api: &Api,
+    trust: &Trust,
+    file: &File,
+    armoured: &[u8],
+    module: &ModuleName,
+) -> Result<String, Status> {
+    let hashes = hashes(api, file, armoured)?;
+    let judged = trust.judge(armoured, &hashes, module, Validity::At(SystemTime::now()));
+    judged.map(|signed| signed.principal).map_err(|error| match error {
+        JudgeError::Signature(error) => not_accepted(&VerifyError::Signature(error)),
+        JudgeError::Signer(error) => not_accepted(&VerifyError::Signer(error)),
+        error => internal(&error),
+    })
 }
 
 /// What the signature of a file can be over. The one that the node has may be over another hash than the caller's, who
