@@ -242,7 +242,13 @@ fn stable_of_a_revoked_key_goes_on_while_a_good_candidate_is_tried() -> Result<(
     let case = Case::new()?;
     case.canary(&case.key, &case.node.key())?;
     case.revoke()?;
+    // With that the node has looked.
+    case.push("1.2.0")?.expect(4)?;
+    let status: Value = case.node.hotctl(&["status", "-o", "json"])?.expect(0)?.json()?;
+    assert_eq!(status["problems"][0]["code"], "trust.stable", "{status}");
     case.node.hotctl(&["promote", "probe"])?.expect(0)?;
+    let status: Value = case.node.hotctl(&["status", "-o", "json"])?.expect(0)?.json()?;
+    assert_eq!(status["problems"], Value::Array(Vec::new()), "{status}");
     assert_eq!(case.serves()?, "probe 1.1.0\n");
     // What has just ceased to be stable is no way back.
     case.no_way_back("revoked")?;

@@ -1,6 +1,6 @@
 //! `hotctl events`.
 
-use hot_proto::v1::{Event, FollowEventsRequest, ListEventsRequest};
+use hot_proto::v1::{Event, FollowEventsRequest, GetModuleRequest, ListEventsRequest};
 
 use super::Context;
 use crate::exit::Exit;
@@ -30,8 +30,12 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let client = context.connect().await?;
     if !args.follow {
-        let request = ListEventsRequest { module: args.module, after: 0, limit: args.limit };
+        let request = ListEventsRequest { module: args.module.clone(), after: 0, limit: args.limit };
         let answer = ask(client.events().list(request)).await?;
+        if answer.events.is_empty() && !args.module.is_empty() {
+            // A module of which nothing is told, or a name that is none: the node says which.
+            ask(client.modules().get(GetModuleRequest { module: args.module })).await?;
+        }
         for event in answer.events {
             print(context.out, event)?;
         }

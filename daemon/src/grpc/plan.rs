@@ -207,7 +207,7 @@ fn judge(api: &Api, trust: Option<&Trust>, index: u32, file: &File) -> (v1::Plan
             Some(stored) if file.signature.is_empty() => stored.signature.as_bytes(),
             _ => &file.signature,
         };
-        match signed(api, &trust, file, armoured, &metadata.name) {
+        match signed(api, trust, file, armoured, &metadata.name) {
             Ok(principal) => upload.principal = principal,
             Err(status) => against.push(status),
         }

@@ -81,7 +81,7 @@ impl Rollout {
             Outcome::Failed { reason } => match self.kind {
                 Kind::Push => format!("failed: {reason}; there is no earlier release to go back to"),
                 Kind::Rollback => {
-                    format!("the rollback failed: {reason}; what served before goes on serving")
+                    format!("the rollback failed: {reason}; traffic stays where it was")
                 }
             },
             Outcome::Superseded { reason } => reason.to_string(),
