@@ -1,5 +1,5 @@
 # Each target is one line; scripts/ says how. Everything that is missing gets unpacked into target/tools.
-.PHONY: demo test lint bench fuzz install examples audit differential
+.PHONY: demo test lint bench bench-quick fuzz install examples audit differential
 .NOTPARALLEL:
 PREFIX ?= /usr/local
 
@@ -7,6 +7,7 @@ demo:     ; @scripts/demo
 test:     ; @scripts/test
 lint:     ; @scripts/lint
 bench:    ; @scripts/bench
+bench-quick: ; @scripts/bench --quick
 fuzz:     ; @scripts/fuzz all
 examples: ; @examples/build.sh --all
 audit:    ; @scripts/audit

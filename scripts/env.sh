@@ -72,16 +72,18 @@ unpack() {
 # need_system COMMAND PACKAGE: a program of the distribution. An unpacked one is started by a wrapper that lets it find
 # the libraries unpacked with it; nothing else sees that search path.
 need_system() {
-    local command=$1 libraries
+    local command=$1 libraries program
     shift
     have "$command" && return
     lock_tools
     if ! have "$command"; then
         unpack "$@"
-        [ -x "$tools/root/usr/bin/$command" ] || die "$* was unpacked, yet has no usr/bin/$command"
+        program=$tools/root/usr/bin/$command
+        [ -x "$program" ] || program=$tools/root/usr/sbin/$command
+        [ -x "$program" ] || die "$* was unpacked, yet has no $command in usr/bin or usr/sbin"
         libraries=$(compgen -G "$tools/root/usr/lib/*-linux-gnu" | paste -sd: || true)
         mkdir -p "$tools/bin"
-        printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s "$@"\n' "'$libraries'" "'$tools/root/usr/bin/$command'" \
+        printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s "$@"\n' "'$libraries'" "'$program'" \
             >"$tools/bin/$command.new"
         chmod 0755 "$tools/bin/$command.new"
         mv "$tools/bin/$command.new" "$tools/bin/$command"

@@ -219,6 +219,14 @@ impl Service {
         Ok(all.into_iter().filter(|process| process.name() == "hot-host").collect())
     }
 
+    /// The process of `hotd`.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn daemon(&self) -> Result<Process> {
+        self.hotd.as_ref().map(|hotd| hotd.process().clone()).context("hotd does not run")
+    }
+
     /// The process of `hot-spawn`.
     pub fn spawn(&self) -> &Process {
         self.spawn.process()

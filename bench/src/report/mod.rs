@@ -1,0 +1,110 @@
+//! What was measured as a page: Markdown with a plot beside it.
+
+mod machine;
+mod plot;
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+pub(crate) use machine::Machine;
+pub(crate) use plot::{Bar, Plot};
+
+/// What one row found.
+#[derive(Clone, Debug)]
+pub(crate) struct Section {
+    /// Its heading.
+    pub(crate) title: &'static str,
+    /// What was done.
+    pub(crate) text: String,
+    /// What DESIGN holds us to, and what belongs beside it.
+    pub(crate) figures: Vec<Figure>,
+    /// All that was seen.
+    pub(crate) tables: Vec<Table>,
+    /// The same to look at.
+    pub(crate) plots: Vec<Plot>,
+}
+
+/// A number, and what it is held to.
+#[derive(Clone, Debug)]
+pub(crate) struct Figure {
+    /// What it is of.
+    pub(crate) what: String,
+    /// The limit, as DESIGN says it; empty where it says none.
+    pub(crate) held: &'static str,
+    /// The goal beyond.
+    pub(crate) goal: &'static str,
+    /// The median, and its spread.
+    pub(crate) measured: String,
+}
+
+/// A table of texts.
+#[derive(Clone, Debug)]
+pub(crate) struct Table {
+    /// What it is of.
+    pub(crate) title: String,
+    /// Titles of its columns.
+    pub(crate) head: Vec<String>,
+    /// Its rows, each as long as the head.
+    pub(crate) rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    fn write(&self, page: &mut String) {
+        let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+        page.push_str(&line(&self.head));
+        page.push_str(&line(&vec!["---".to_owned(); self.head.len()]));
+        self.rows.iter().for_each(|row| page.push_str(&line(row)));
+    }
+}
+
+/// The page as Markdown, with what was measured and where. `command`: what one types to do it again.
+pub(crate) fn page(machine: &Machine, command: &str, sections: &[Section]) -> String {
+    let mut page = String::from(
+        "# Benchmarks\n\nWritten by the run itself; do not edit. Medians, with the least and the most of all rounds in brackets. Ratios \
+         are of runs that follow each other in one round, so that what changes slowly on the machine weighs on both.\n\n",
+    );
+    page.push_str(&format!("Command: `{command}`\n\n{}\n", machine.markdown()));
+    let figures = Table {
+        title: String::new(),
+        head: ["what", "held to", "goal", "measured"].map(str::to_owned).into(),
+        rows: sections
+            .iter()
+            .flat_map(|section| &section.figures)
+            .map(|figure| {
+                vec![
+                    figure.what.clone(),
+                    figure.held.to_owned(),
+                    figure.goal.to_owned(),
+                    figure.measured.clone(),
+                ]
+            })
+            .collect(),
+    };
+    page.push_str("## What we are held to\n\n");
+    figures.write(&mut page);
+    for section in sections {
+        page.push_str(&format!("\n## {}\n\n{}\n", section.title, section.text));
+        for table in &section.tables {
+            page.push_str(&format!("\n{}:\n\n", table.title));
+            table.write(&mut page);
+        }
+        for plot in &section.plots {
+            page.push_str(&format!("\n![{}](benchmarks/{}.svg)\n", plot.title, plot.name));
+        }
+    }
+    page
+}
+
+/// Writes the page and its plots below `docs`.
+pub(crate) fn write(docs: &Path, page: &str, sections: &[Section]) -> Result<()> {
+    let folder = docs.join("benchmarks");
+    fs::create_dir_all(&folder).context("a folder for the plots")?;
+    for plot in sections.iter().flat_map(|section| &section.plots) {
+        let file = folder.join(plot.name).with_extension("svg");
+        fs::write(&file, plot.svg()).with_context(|| file.display().to_string())?;
+    }
+    let file = docs.join("benchmarks.md");
+    fs::write(&file, page).with_context(|| file.display().to_string())
+}

@@ -1,0 +1,47 @@
+//! What stays resident.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::Effort;
+use crate::client::{self, Plan};
+use crate::cpu::memory_kib;
+use crate::report::{Figure, Section};
+use crate::server::Hot;
+
+/// Connections at the peak.
+const CONNECTIONS: usize = 256;
+
+pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
+    let hot = Hot::start("")?;
+    hot.push("1.0.0", &[])?;
+    let daemon = hot.daemon()?.pid();
+    let host = hot.hosts()?.first().context("a host")?.pid();
+    let rest = memory_kib(daemon, "VmRSS")?;
+    let plan =
+        Plan { address: hot.http(), path: hot.path().to_owned(), connections: CONNECTIONS, per_second: None };
+    let seen = client::run_for(&plan, effort.run.max(Duration::from_secs(1)) * 2)?;
+    ensure!(seen.failed == 0, "{} requests failed under load", seen.failed);
+    let peak = memory_kib(daemon, "VmHWM")?;
+    let private = memory_kib(host, "RssAnon")?;
+    let all = memory_kib(host, "VmRSS")?;
+    let mib = |kib: u64| format!("{:.1} MiB", f64::from(u32::try_from(kib).unwrap_or(u32::MAX)) / 1024.0);
+    let figure = |what: &str, held, measured| Figure { what: what.to_owned(), held, goal: "", measured };
+    Ok(Section {
+        title: "Memory",
+        text: format!(
+            "Resident memory with one module of some 16 KiB. The peak is after {CONNECTIONS} connections as fast as they go. Of a host, \
+             what it has for itself, and all that is mapped, libraries that it shares with others too."
+        ),
+        figures: vec![
+            figure("hotd at rest", "30 MiB", mib(rest)),
+            figure("hotd at its peak", "64 MiB", mib(peak)),
+            figure("hot-host, for itself", "5 MiB", mib(private)),
+            figure("hot-host, all that is resident", "", mib(all)),
+        ],
+        tables: Vec::new(),
+        plots: Vec::new(),
+    })
+}

@@ -1,0 +1,79 @@
+//! What a swap does to those who are being served: beside stretches of the same length in which nothing happens.
+
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use super::Effort;
+use crate::client::{Background, Plan, Seen};
+use crate::report::{Figure, Section};
+use crate::server::Hot;
+use crate::stats::Spread;
+
+/// Open loop, requests per second over [`CONNECTIONS`], as DESIGN has it.
+const PER_SECOND: u32 = 10_000;
+const CONNECTIONS: usize = 64;
+
+/// How long the new release is watched: a swap takes a little more.
+const BAKE: &str = "1s";
+
+pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
+    let swaps = effort.repeats.min(30);
+    let hot = Hot::start("")?;
+    hot.push("1.0.0", &[])?;
+    let load = Background::start(Plan {
+        address: hot.http(),
+        path: hot.path().to_owned(),
+        connections: CONNECTIONS,
+        per_second: Some(PER_SECOND),
+    });
+    thread::sleep(Duration::from_secs(1));
+    let mut pairs: Vec<(Seen, Seen)> = Vec::new();
+    for number in 0..swaps {
+        let (before, after) = if number % 2 == 0 { ("1.0.0", "1.0.1") } else { ("1.0.1", "1.0.0") };
+        load.cut()?;
+        hot.push(after, &["--steps", "100%", "--bake", BAKE])?;
+        let swap = load.cut()?;
+        ensure!(
+            swap.words.contains_key(after),
+            "{after} was pushed over {before} and never answered: {swap:?}"
+        );
+        thread::sleep(swap.time);
+        pairs.push((swap, load.cut()?));
+    }
+    load.stop()?;
+    let sum = |of: fn(&Seen) -> u64| pairs.iter().map(|(swap, control)| of(swap) + of(control)).sum::<u64>();
+    let p99 = |seen: &Seen| seen.micros(0.99);
+    let figure = |what: String, held, goal, measured| Figure { what, held, goal, measured };
+    let ratio = Spread::of(pairs.iter().map(|(swap, control)| p99(swap) / p99(control)));
+    let during = Spread::of(pairs.iter().map(|(swap, _)| p99(swap)));
+    let beside = Spread::of(pairs.iter().map(|(_, control)| p99(control)));
+    Ok(Section {
+        title: "A swap",
+        text: format!(
+            "{swaps} pushes of another release to 100% (upload, check, start of its host, {BAKE} of watching, promotion, end of the old \
+             host), at {PER_SECOND} requests/s in an open loop over {CONNECTIONS} kept-alive connections; after each as long a stretch \
+             in which nothing happens. hotctl runs on the server's core."
+        ),
+        figures: vec![
+            figure(
+                format!("{swaps} swaps at {PER_SECOND} requests/s: failed requests, connections closed"),
+                "0 and 0",
+                "",
+                format!(
+                    "{} and {} of {} requests",
+                    sum(|seen| seen.failed),
+                    sum(|seen| seen.closed),
+                    sum(Seen::good)
+                ),
+            ),
+            figure("p99 during a swap over p99 beside it".to_owned(), "1.3", "1.1", ratio.text(2)),
+            figure("p99 during a swap".to_owned(), "", "", format!("{} us", during.text(0))),
+            figure("p99 beside it".to_owned(), "", "", format!("{} us", beside.text(0))),
+        ],
+        tables: Vec::new(),
+        plots: Vec::new(),
+    })
+}

@@ -1,0 +1,73 @@
+//! A node as a service: `hot-spawn`, `hotd --config`, and the hosts of the module `bench`, which is in C.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use hot_tests::{Key, Module, Output, Process, Rollback, Service};
+use tempfile::TempDir;
+
+/// A service with one module.
+#[derive(Debug)]
+pub(crate) struct Hot {
+    service: Service,
+    key: Key,
+    _folder: TempDir,
+}
+
+impl Hot {
+    /// Starts it without a module. `config`: further tables of its config.
+    pub(crate) fn start(config: &str) -> Result<Self> {
+        let folder = tempfile::tempdir().context("a folder for keys")?;
+        let key = Key::generate(folder.path().join("key"))?;
+        let signers = format!("bench@example.com namespaces=\"hot-module\" {}\n", key.public()?);
+        Ok(Self { service: Service::start(&signers, config)?, key, _folder: folder })
+    }
+
+    /// The module that answers with 1 KiB, in this version.
+    pub(crate) fn module(version: &str) -> Result<std::path::PathBuf> {
+        Module::new("kib").name("bench").version(version).build()
+    }
+
+    /// Pushes that module and waits for the end of its rollout, which is good.
+    pub(crate) fn push(&self, version: &str, arguments: &[&str]) -> Result<Output> {
+        self.push_file(&Self::module(version)?, arguments)?.expect(0)
+    }
+
+    /// Pushes a file and waits for the end of its rollout.
+    pub(crate) fn push_file(&self, file: &Path, arguments: &[&str]) -> Result<Output> {
+        let [file, key] = [file, self.key.path()].map(|path| path.to_str().context("a path in UTF-8"));
+        self.service.hotctl(&[&["push", file?, "--key", key?, "-o", "json"], arguments].concat())
+    }
+
+    /// `hotctl rollback` of the module.
+    pub(crate) fn rollback(&self) -> Result<Rollback> {
+        self.service.hotctl(&["rollback", "bench", "-o", "json"])?.expect(0)?.json()
+    }
+
+    /// Where its gateway listens.
+    pub(crate) fn http(&self) -> SocketAddr {
+        self.service.http()
+    }
+
+    /// What the module answers.
+    #[expect(clippy::unused_self, reason = "as of the other servers")]
+    pub(crate) const fn path(&self) -> &'static str {
+        "/bench"
+    }
+
+    /// hotd and hot-spawn, which is the parent of the hosts.
+    pub(crate) fn processes(&self) -> Result<Vec<i32>> {
+        Ok(vec![self.daemon()?.pid(), self.service.spawn().pid()])
+    }
+
+    /// hotd.
+    pub(crate) fn daemon(&self) -> Result<Process> {
+        self.service.daemon()
+    }
+
+    /// Its hosts.
+    pub(crate) fn hosts(&self) -> Result<Vec<Process>> {
+        self.service.hosts()
+    }
+}
