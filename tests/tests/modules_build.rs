@@ -8,8 +8,8 @@ use anyhow::Result;
 use hot_tests::Module;
 
 /// Every source that is a module as it stands, so that one that no test uses fails here. Those of the contract are used in
-/// `host/tests`.
-const SOURCES: [&str; 17] = [
+/// `host/tests`, `kib` and `large` in `bench/`.
+const SOURCES: [&str; 19] = [
     "aborts",
     "big",
     "conforms",
@@ -18,6 +18,8 @@ const SOURCES: [&str; 17] = [
     "exits_in_constructor",
     "good",
     "hangs",
+    "kib",
+    "large",
     "later",
     "misuses",
     "no_handle",
