@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use super::Effort;
-use crate::client::{Background, Plan};
+use crate::client::Background;
 use crate::report::{Figure, Section};
 use crate::server::Hot;
 use crate::stats::quantile;
@@ -18,12 +18,7 @@ const CONNECTIONS: usize = 64;
 pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
     let hot = Hot::start("")?;
     hot.push("1.0.0", &[])?;
-    let load = Background::start(Plan {
-        address: hot.http(),
-        path: hot.path().to_owned(),
-        connections: CONNECTIONS,
-        per_second: Some(PER_SECOND),
-    });
+    let load = Background::start(hot.load(CONNECTIONS, Some(PER_SECOND)));
     let mut micros = Vec::new();
     for _ in 0..effort.repeats {
         // The release that is left becomes stable anew for each: a rollback never goes forward.

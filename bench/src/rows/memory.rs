@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::Effort;
-use crate::client::{self, Plan};
+use crate::client;
 use crate::cpu::memory_kib;
 use crate::report::{Figure, Section};
 use crate::server::Hot;
@@ -20,9 +20,7 @@ pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
     let daemon = hot.daemon()?.pid();
     let host = hot.hosts()?.first().context("a host")?.pid();
     let rest = memory_kib(daemon, "VmRSS")?;
-    let plan =
-        Plan { address: hot.http(), path: hot.path().to_owned(), connections: CONNECTIONS, per_second: None };
-    let seen = client::run_for(&plan, effort.run.max(Duration::from_secs(1)) * 2)?;
+    let seen = client::run_for(&hot.load(CONNECTIONS, None), effort.run.max(Duration::from_secs(1)) * 2)?;
     ensure!(seen.failed == 0, "{} requests failed under load", seen.failed);
     let peak = memory_kib(daemon, "VmHWM")?;
     let private = memory_kib(host, "RssAnon")?;

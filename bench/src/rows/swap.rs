@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::Effort;
-use crate::client::{Background, Plan, Seen};
+use crate::client::{Background, Seen};
 use crate::report::{Figure, Section};
 use crate::server::Hot;
 use crate::stats::Spread;
@@ -23,12 +23,7 @@ pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
     let swaps = effort.repeats.min(30);
     let hot = Hot::start("")?;
     hot.push("1.0.0", &[])?;
-    let load = Background::start(Plan {
-        address: hot.http(),
-        path: hot.path().to_owned(),
-        connections: CONNECTIONS,
-        per_second: Some(PER_SECOND),
-    });
+    let load = Background::start(hot.load(CONNECTIONS, Some(PER_SECOND)));
     thread::sleep(Duration::from_secs(1));
     let mut pairs: Vec<(Seen, Seen)> = Vec::new();
     for number in 0..swaps {

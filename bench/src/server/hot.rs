@@ -7,6 +7,11 @@ use anyhow::{Context, Result};
 use hot_tests::{Key, Module, Output, Process, Rollback, Service};
 use tempfile::TempDir;
 
+use crate::client::Plan;
+
+/// What the module answers.
+pub(super) const PATH: &str = "/bench";
+
 /// A service with one module.
 #[derive(Debug)]
 pub(crate) struct Hot {
@@ -50,10 +55,9 @@ impl Hot {
         self.service.http()
     }
 
-    /// What the module answers.
-    #[expect(clippy::unused_self, reason = "as of the other servers")]
-    pub(crate) const fn path(&self) -> &'static str {
-        "/bench"
+    /// Load on the module, as fast as it goes or at so many requests per second.
+    pub(crate) fn load(&self, connections: usize, per_second: Option<u32>) -> Plan {
+        Plan { address: self.http(), path: PATH.to_owned(), connections, per_second }
     }
 
     /// hotd and hot-spawn, which is the parent of the hosts.

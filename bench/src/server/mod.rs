@@ -99,7 +99,7 @@ impl Server {
             Kind::Hot => {
                 let hot = Hot::start("")?;
                 hot.push("1.0.0", &[])?;
-                (hot.http(), hot.path(), Running::Hot(Box::new(hot)))
+                (hot.http(), hot::PATH, Running::Hot(Box::new(hot)))
             }
             Kind::NginxFile | Kind::NginxProxy => {
                 let (processes, address) = nginx::start(kind, folder)?;
