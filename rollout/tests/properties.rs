@@ -149,7 +149,7 @@ impl World {
                     release,
                     state: InstanceState::Ready,
                 },
-                Event::Applied { node, module, revision: assignment.revision },
+                Event::Applied { node, module, revision: assignment.revision, serves: true },
             ]
         });
         prepared.chain(told).collect()
@@ -316,7 +316,9 @@ fn event() -> impl Strategy<Value = Event> {
             Event::Instance { node, module, release, state }
         }),
         3 => sample,
-        3 => (place(), revision()).prop_map(|((node, module), revision)| Event::Applied { node, module, revision }),
+        3 => (place(), revision(), any::<bool>()).prop_map(|((node, module), revision, serves)| {
+            Event::Applied { node, module, revision, serves }
+        }),
         1 => (place(), revision(), cause).prop_map(|((node, module), revision, cause)| {
             Event::TookBack { node, module, revision, cause }
         }),

@@ -41,7 +41,7 @@ fn baking() -> Rollout {
             release: ReleaseNumber(2),
             state: InstanceState::Ready,
         },
-        Event::Applied { node: node.clone(), module: module.clone(), revision: Revision(42) },
+        Event::Applied { node: node.clone(), module: module.clone(), revision: Revision(42), serves: true },
         Event::Sample(Sample {
             node,
             module,
@@ -101,7 +101,7 @@ fn a_reason_that_only_a_newer_version_knows_does_not_stop_the_way_back() {
         });
         assert_eq!(rollout.phase_name(), PhaseName::RollingBack);
         let Assignment { candidate: None, revision, .. } = given.unwrap() else { panic!("{rollout:?}") };
-        let applied = Event::Applied { node: node.clone(), module: module.clone(), revision };
+        let applied = Event::Applied { node: node.clone(), module: module.clone(), revision, serves: true };
         let _actions = rollout.handle(applied, Time(1_700_000_004_000));
         assert!(matches!(rollout.outcome(), Some(Outcome::RolledBack { .. })), "{:?}", rollout.outcome());
     }

@@ -22,21 +22,19 @@ const GRACE: Duration = Duration::from_secs(5);
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
 impl Agent {
-    /// Starts an instance of `release`.
-    pub(super) fn launch(&self, module: &Module, slot: &mut Slot, release: ReleaseNumber) {
+    /// Starts an instance of `release`. If it can't even be looked up, it rests; whom to [`Agent::blame`] is the
+    /// caller's to say, once it is done with the slot.
+    pub(super) fn launch(
+        &self,
+        module: &Module,
+        slot: &mut Slot,
+        release: ReleaseNumber,
+    ) -> Result<(), Cause> {
         let id = self.mint();
-        let runnable = match self.shared.parts.ledger.runnable(module, release) {
-            Ok(runnable) => runnable,
-            Err(error) => {
-                let agent = self.clone();
-                let module = module.clone();
-                let text = crate::describe(&error);
-                // Not here: the lock is held, and what follows changes the slot.
-                self.shared.tasks.spawn(async move { agent.refused(&module, release, text) });
-                slot.resting.rest(release, None, Instant::now(), rand::random());
-                return;
-            }
-        };
+        let runnable = self.shared.parts.ledger.runnable(module, release).map_err(|error| {
+            slot.resting.rest(release, None, Instant::now(), rand::random());
+            Cause::Refused { text: crate::describe(&error) }
+        })?;
         let started = SystemTime::now();
         slot.runs.push(Run {
             id,
@@ -54,6 +52,7 @@ impl Agent {
         let spec = Spec { started: Some(started), ..self.spec(module, slot, id, release, &runnable) };
         let (agent, module) = (self.clone(), module.clone());
         self.shared.tasks.spawn(async move { agent.bring_up(module, id, spec, runnable).await });
+        Ok(())
     }
 
     fn spec(
@@ -232,15 +231,6 @@ impl Agent {
         });
     }
 
-    /// A release could not even be looked up.
-    fn refused(&self, module: &Module, release: ReleaseNumber, text: String) {
-        let cause = Cause::Refused { text };
-        let mut slots = self.lock();
-        self.blame(&mut slots, module, release, &cause);
-        drop(slots);
-        self.shared.note_change();
-    }
-
     /// An instance is gone; `cause` says how unless it was meant to be.
     fn ended(&self, module: &Module, id: InstanceId, cause: Option<Cause>) {
         self.shared.parts.gateway.detach(id);
@@ -274,7 +264,7 @@ impl Agent {
     }
 
     /// An instance of `release` failed: a candidate is taken back, stable is started again after a rest.
-    fn blame(
+    pub(super) fn blame(
         &self,
         slots: &mut BTreeMap<Module, Slot>,
         module: &Module,

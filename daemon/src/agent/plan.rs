@@ -32,7 +32,8 @@ pub(crate) struct Plan {
     pub serve: Vec<Serving>,
     /// Releases to drain and stop.
     pub stop: Vec<ReleaseNumber>,
-    /// The assignment is true: all that has weight is ready and has it.
+    /// The assignment is true: all that has weight has it, and is ready or is a stable that failed. That one is tried
+    /// again by and by; whoever waits for it would wait for what may never come.
     pub applied: bool,
 }
 
@@ -59,8 +60,11 @@ pub(crate) fn plan(
             what_served(serving, &wanted, ready).unwrap_or(without_candidate)
         }
     };
+    let failed = |release: &ReleaseNumber| stages.get(release) == Some(&Stage::Resting);
     let applied = serve == wanted
-        && wanted.iter().all(|(release, _, weight)| *weight == Weight::ZERO || ready(release));
+        && wanted.iter().all(|(release, role, weight)| {
+            *weight == Weight::ZERO || ready(release) || (*role == Role::Stable && failed(release))
+        });
     let kept: BTreeSet<ReleaseNumber> = wanted
         .iter()
         .map(|(release, ..)| *release)
@@ -184,9 +188,28 @@ mod tests {
         let before = [(R1, Role::Stable, weight(90)), (R2, Role::Candidate, weight(10))];
         let crashed = plan(&wanted, &stages(&[(1, Stage::Resting), (2, Stage::Ready)]), &before);
         assert_eq!(shares(&crashed), [(1, 9_000), (2, 1_000)]);
-        assert!(crashed.start.is_empty() && crashed.stop.is_empty() && !crashed.applied);
+        assert!(crashed.start.is_empty() && crashed.stop.is_empty() && crashed.applied);
         let rested = plan(&wanted, &stages(&[(2, Stage::Ready)]), &crashed.serve);
-        assert_eq!(rested.start, [R1]);
+        assert_eq!((rested.start, rested.applied), (vec![R1], false));
+    }
+
+    /// A rollout must be able to go on, and back, beside a stable that cannot run any more.
+    #[test]
+    fn a_stable_that_failed_is_not_waited_for_and_one_that_starts_is() {
+        let alone = wanted(Some(1), None, None);
+        let before = [(R1, Role::Stable, weight(90)), (R2, Role::Candidate, weight(10))];
+        for (stage, applied) in [(Stage::Starting, false), (Stage::Resting, true)] {
+            let back = plan(&alone, &stages(&[(1, stage), (2, Stage::Ready)]), &before);
+            assert_eq!((shares(&back), back.stop, back.applied), (vec![(1, 10_000)], vec![R2], applied));
+        }
+        // As long as what served before stands in, it is not true yet.
+        let rollback = wanted(Some(1), None, Some(2));
+        let before = [(R2, Role::Stable, Weight::WHOLE)];
+        let stands_in = plan(&rollback, &stages(&[(1, Stage::Resting), (2, Stage::Ready)]), &before);
+        assert_eq!((shares(&stands_in), stands_in.applied), (vec![(2, 10_000), (1, 0)], false));
+        // A candidate is never taken for one that failed: it has weight only while it is ready.
+        let tried = wanted(Some(1), Some((2, 10)), None);
+        assert!(!plan(&tried, &stages(&[(1, Stage::Ready), (2, Stage::Resting)]), &before).applied);
     }
 
     #[test]

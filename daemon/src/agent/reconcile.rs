@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use hot_rollout::Module;
+use hot_rollout::{Cause, Module, ReleaseNumber};
 
 use super::Agent;
 use super::plan::Serving;
@@ -21,9 +21,11 @@ impl Agent {
             slot.serving.clone_from(&plan.serve);
             self.count_anew(slot);
         }
-        for release in plan.start {
-            self.launch(module, slot, release);
-        }
+        let refused: Vec<(ReleaseNumber, Cause)> = plan
+            .start
+            .into_iter()
+            .filter_map(|release| Some((release, self.launch(module, slot, release).err()?)))
+            .collect();
         // Before anything stops, nothing goes there any more.
         self.publish(slots);
         let Some(slot) = slots.get_mut(module) else { return };
@@ -41,6 +43,9 @@ impl Agent {
             .collect();
         for id in stop {
             self.stop(module, slot, id);
+        }
+        for (release, cause) in refused {
+            self.blame(slots, module, release, &cause);
         }
     }
 

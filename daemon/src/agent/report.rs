@@ -43,12 +43,13 @@ impl Agent {
         }));
     }
 
-    /// Says of which revision the assignment is true, if it is.
+    /// Says of which revision the assignment is true, if it is, and whether stable serves by it.
     pub(super) fn report_applied(&self, module: &Module, slot: &Slot) -> Option<Revision> {
         let revision = slot.orders.assignment.as_ref()?.revision;
         slot.orders.applied.filter(|(applied, _)| *applied == revision && slot.orders.is_whole())?;
         let node = self.shared.parts.node.clone();
-        self.shared.report(Event::Applied { node, module: module.clone(), revision });
+        let serves = slot.is_ready();
+        self.shared.report(Event::Applied { node, module: module.clone(), revision, serves });
         Some(revision)
     }
 }

@@ -20,7 +20,7 @@ impl Agent {
                 .iter()
                 .any(|run| run.release == stable && Some(run.id) > old && run.state == RunState::Starting);
             if !coming {
-                self.launch(module, slot, stable);
+                self.launch(module, slot, stable).map_err(|cause| RestartError::Failed(cause.to_string()))?;
             }
             (old, stable)
         };

@@ -60,7 +60,7 @@ pub enum Event {
     },
     /// What the node counted.
     Sample(Sample),
-    /// The node's gateway picks by the assignment with this revision.
+    /// The node's gateway picks by the assignment with this revision: a candidate that has weight is ready.
     Applied {
         /// Where.
         node: Node,
@@ -68,6 +68,8 @@ pub enum Event {
         module: Module,
         /// Of which assignment.
         revision: Revision,
+        /// Stable is ready, too. If not, it failed, and the node tries it again by and by.
+        serves: bool,
     },
     /// The node moved toward stable by itself. Tell it before anything else that comes from that node.
     TookBack {

@@ -33,7 +33,9 @@ impl Rollout {
                     }
                 }
             }
-            Event::Applied { node, module, revision } => self.applied(&node, &module, revision),
+            Event::Applied { node, module, revision, serves } => {
+                self.applied(&node, &module, revision, serves);
+            }
             Event::TookBack { node, module, revision, cause } => {
                 self.took_back(node, module, revision, cause, out);
             }
@@ -94,16 +96,18 @@ impl Rollout {
         }
     }
 
-    fn applied(&mut self, node: &Node, module: &Module, revision: Revision) {
+    /// A stable that was there before may fail beside the candidate, or be gone back to: nothing waits for it. One that
+    /// we move to must serve.
+    fn applied(&mut self, node: &Node, module: &Module, revision: Revision, serves: bool) {
         let promoted = self.promoted;
         let Some(facts) = self.facts_mut(node, module) else { return };
-        if facts.given.is_none_or(|given| revision > given) {
+        if facts.given.is_none_or(|given| revision > given) || (promoted && !serves) {
             return;
         }
         facts.applied = facts.applied.max(revision);
         // What a node serves is ready there, whether or not anybody said so.
-        let serves = promoted || facts.weight.is_some_and(|weight| weight > Weight::ZERO);
-        if facts.in_line() && serves {
+        let has_weight = promoted || facts.weight.is_some_and(|weight| weight > Weight::ZERO);
+        if facts.in_line() && has_weight {
             facts.ready = true;
             facts.awaited = None;
         }

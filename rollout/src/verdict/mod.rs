@@ -99,10 +99,13 @@ pub enum Missing {
     Requests {
         /// Of which module.
         module: Module,
-        /// Its requests.
+        /// Its requests that have ended.
         have: u64,
         /// How many are needed.
         need: u64,
+        /// Its requests that have not ended. A snapshot of before does not have it.
+        #[serde(default)]
+        open: u64,
     },
     /// Too few requests on stable to compare with.
     StableRequests {
@@ -166,9 +169,13 @@ impl fmt::Display for Missing {
             Self::CandidateTraffic { module, stable } => {
                 write!(f, "{module}: the candidate has had no request while stable had {stable}")
             }
-            Self::Requests { module, have, need } => {
-                write!(f, "{module}: the candidate has had {have} of the {need} requests needed")
+            Self::Requests { module, have, need, open: 0 } => {
+                write!(f, "{module}: the candidate has answered {have} of the {need} requests needed")
             }
+            Self::Requests { module, have, need, open } => write!(
+                f,
+                "{module}: the candidate has answered {have} of the {need} requests needed, and has {open} open"
+            ),
             Self::StableRequests { module, have, need } => {
                 write!(f, "{module}: stable has had {have} of the {need} requests needed to compare with")
             }
@@ -237,7 +244,7 @@ fn too_few(module: &Module, evidence: &Evidence, need: u64) -> Option<Verdict> {
     } else if candidate.requests == 0 && candidate.open.is_empty() {
         return Some(Verdict::Healthy(Basis::NoTraffic));
     } else if candidate.requests < need {
-        Missing::Requests { module: module(), have: candidate.requests, need }
+        Missing::Requests { module: module(), have: candidate.requests, need, open: candidate.open.count() }
     } else if *beside {
         Missing::StableRequests { module: module(), have: stable.requests, need }
     } else {

@@ -14,6 +14,12 @@ use crate::units::Millis;
 /// The part of requests that may be slower than the p99 limit: that is what p99 means.
 const BEYOND_P99: f64 = 0.01;
 
+/// Requests that took this long, or have been open for so long, weigh more than others: [`FEW`] of them are enough, since
+/// a handful of clients that wait for their answers never sends more to a candidate that gives none.
+const VERY_LONG: u64 = 10_000_000;
+/// How many of those. Fewer than one stall of a process can delay are no sign of anything.
+const FEW: u64 = 3;
+
 /// Both sides, against the longest that the candidate's p99 may be.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slowness<'a> {
@@ -38,16 +44,21 @@ impl<'a> Slowness<'a> {
         let Millis(floor) = policy.p99_floor;
         let limit =
             policy.p99_ratio.of(stable_p99).max(stable_p99.saturating_add(floor.saturating_mul(1000)));
-        let (left, right) = (candidate.slower_than(limit), stable.slower_than(limit));
         let need = policy.min_requests;
-        (left.1 >= need && right.1 >= need).then(|| Self {
-            evidence,
-            policy,
-            stable_p99,
-            limit,
-            known: left.1,
-            difference: Difference::of(left, right),
-        })
+        let beyond = |limit: u64| {
+            let (left, right) = (candidate.slower_than(limit), stable.slower_than(limit));
+            let enough = left.1 >= need || (limit >= VERY_LONG && left.0 >= FEW);
+            let difference = Difference::of(left, right);
+            (enough && right.1 >= need).then_some(Self {
+                evidence,
+                policy,
+                stable_p99,
+                limit,
+                known: left.1,
+                difference,
+            })
+        };
+        beyond(limit).or_else(|| beyond(limit.max(VERY_LONG)))
     }
 
     /// More of the candidate's requests are beyond the limit than may be, sure to `deviations` standard deviations.

@@ -233,6 +233,26 @@ fn while_nothing_ends_on_either_side_nothing_is_known() {
     }
 }
 
+/// Eight clients that wait for their answers never send the candidate more than eight.
+#[test]
+fn a_few_that_are_open_for_very_long_are_enough() {
+    let open = |count: u64, seconds: u64| Figures {
+        open: Latency::from_counts([(seconds * 1_000_000, count)]),
+        ..figures(0, 5, 5)
+    };
+    for (count, seconds, is_enough) in [(8, 11, true), (3, 11, true), (8, 9, false), (2, 11, false)] {
+        let verdict = beside(open(count, seconds), figures(0, 500, 5));
+        let found = matches!(verdict, Verdict::Unhealthy(Reason::Slow { open, .. }) if open == count);
+        assert_eq!(found, is_enough, "{count} open for {seconds} s: {verdict:?}");
+        if !is_enough {
+            let waits = Missing::Requests { module: "greeter".into(), have: 5, need: 20, open: count };
+            assert_eq!(verdict, Verdict::Undecided(waits));
+        }
+    }
+    let long_for_both = beside(open(8, 11), figures(0, 500, 12_000));
+    assert!(matches!(long_for_both, Verdict::Undecided(Missing::Requests { .. })), "{long_for_both:?}");
+}
+
 #[test]
 fn at_100_percent_one_that_hangs_is_held_against_the_last_mixed_step() {
     let evidence = Evidence {
@@ -247,7 +267,7 @@ proptest! {
     /// An open request is blamed for nothing that its end would not be blamed for.
     #[test]
     fn what_is_slow_already_is_slow_when_it_ends(
-        quick in 0_u64..60, open in 0_u64..60, age in 10_u64..5000, more in 0_u64..60_000, stable in 20_u64..2000,
+        quick in 0_u64..60, open in 0_u64..60, age in 10_u64..20_000, more in 0_u64..60_000, stable in 20_u64..2000,
     ) {
         let latency = |pairs: &[(u64, u64)]| Latency::from_counts(pairs.iter().map(|(millis, count)| (millis * 1000, *count)));
         let early = Figures { requests: quick, latency: latency(&[(5, quick)]), open: latency(&[(age, open)]), errors: 0 };

@@ -126,9 +126,12 @@ impl Player {
             "prepared" => Event::Prepared { node, module },
             "cannot" => Event::PrepareFailed { node, module, text },
             "applied" => {
-                let revision = rest.first().map_or_else(|| self.given(&node, &module), |word| revision(word));
+                // `applied a greeter [r2] [unserved]`
+                let serves = rest.last() != Some(&"unserved");
+                let said = rest.first().filter(|word| **word != "unserved");
+                let revision = said.map_or_else(|| self.given(&node, &module), |word| revision(word));
                 self.since.insert((node.clone(), module.clone()), (revision, self.now));
-                Event::Applied { node, module, revision }
+                Event::Applied { node, module, revision, serves }
             }
             "took-back" => {
                 let said = rest.first().filter(|word| word.starts_with('r') && word.len() < 4);
