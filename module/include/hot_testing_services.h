@@ -459,9 +459,30 @@ static inline hot_t_metric *hot_t_find_metric(const char *name, const char *labe
     return metric;
 }
 
+/* A histogram is shown as three metrics, whose names are taken. */
+static inline int hot_t_is_part(const char *name, const char *histogram) {
+    const size_t length = strlen(histogram);
+    const char *part = name + length;
+    return strncmp(name, histogram, length) == 0 &&
+           (strcmp(part, "_bucket") == 0 || strcmp(part, "_sum") == 0 || strcmp(part, "_count") == 0);
+}
+
+/* Whether a metric may have this name and kind beside the others. */
+static inline int hot_t_admits(uint32_t kind, const char *name) {
+    const hot_t_metric *metric;
+    for (metric = hot_t.metrics; metric != NULL; metric = metric->next) {
+        const uint32_t other = metric->series.kind;
+        if (strcmp(metric->name, name) == 0 ? other != kind
+                                            : (other == HOT_HISTOGRAM && hot_t_is_part(name, metric->name)) ||
+                                                  (kind == HOT_HISTOGRAM && hot_t_is_part(metric->name, name)))
+            return 0;
+    }
+    return 1;
+}
+
 static inline hot_status hot_t_count(uint32_t kind, const char *name, char *labels, double value) {
-    hot_t_metric *metric = hot_t_find_metric(name, NULL);
-    if (metric != NULL && metric->series.kind != kind)
+    hot_t_metric *metric;
+    if (!hot_t_admits(kind, name))
         return HOT_INVALID;
     metric = hot_t_find_metric(name, labels);
     if (metric == NULL) {
@@ -493,7 +514,7 @@ static inline hot_status hot_t_metric_service(uint32_t kind, hot_slice name, con
         free(text);
     }
     if (status == HOT_INVALID)
-        hot_t_breach("`metric` was refused: its kind (%u), name, value or a label, or the name has another kind",
+        hot_t_breach("`metric` was refused: its kind (%u), name, value or a label, or another metric has the name",
                      (unsigned)kind);
     hot_t_leave();
     return status;

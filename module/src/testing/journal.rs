@@ -124,7 +124,14 @@ pub(super) fn metric(kind: u32, name: String, labels: Vec<(String, String)>, val
     };
     let series = &mut journal().series;
     let same_kind = |known: &Metric| core::mem::discriminant(known) == core::mem::discriminant(&fresh);
-    if series.iter().any(|((known, _), metric)| *known == name && !same_kind(metric)) {
+    let admits = |known: &str, metric: &Metric| match metric {
+        _ if known == name => same_kind(metric),
+        Metric::Histogram(_) if is_part(&name, known) => false,
+        Metric::Counter(_) | Metric::Gauge(_) | Metric::Histogram(_) => {
+            kind != abi::HISTOGRAM || !is_part(known, &name)
+        }
+    };
+    if !series.iter().all(|((known, _), metric)| admits(known, metric)) {
         return Err(abi::INVALID);
     }
     if series.len() >= MAX_SERIES && !series.contains_key(&(name.clone(), labels.clone())) {
@@ -136,6 +143,11 @@ pub(super) fn metric(kind: u32, name: String, labels: Vec<(String, String)>, val
         Metric::Histogram(all) => all.push(value),
     }
     Ok(())
+}
+
+/// A histogram is shown as three metrics, whose names are taken.
+fn is_part(name: &str, histogram: &str) -> bool {
+    name.strip_prefix(histogram).is_some_and(|part| matches!(part, "_bucket" | "_sum" | "_count"))
 }
 
 fn is_name(name: &str, with_colon: bool) -> bool {

@@ -115,6 +115,14 @@ static void arguments(hot_exchange x, hot_slice target) {
         host->metric(HOT_COUNTER, TEXT("a b"), NULL, 0, 1);
     if (is(target, "/negative"))
         host->metric(HOT_COUNTER, TEXT("a"), NULL, 0, -1);
+    if (is(target, "/histogram"))
+        host->metric(HOT_HISTOGRAM, TEXT("took"), NULL, 0, 1);
+    if (is(target, "/histogram/part"))
+        host->metric(HOT_COUNTER, TEXT("took_count"), NULL, 0, 1);
+    if (is(target, "/counter"))
+        host->metric(HOT_COUNTER, TEXT("left_sum"), NULL, 0, 1);
+    if (is(target, "/counter/whole"))
+        host->metric(HOT_HISTOGRAM, TEXT("left"), NULL, 0, 1);
     if (is(target, "/label")) {
         const hot_header label = {TEXT("version"), TEXT("1")};
         host->metric(HOT_COUNTER, TEXT("a"), &label, 1, 1);

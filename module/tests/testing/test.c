@@ -71,6 +71,10 @@ int main(int argc, char **argv) {
     sinned("/promised", 0, 200);
     sinned("/many", 0, 200);
     sinned("/endless", 1, 200);
+    sinned("/histogram", 0, 200);
+    sinned("/histogram/part", 1, 200);
+    sinned("/counter", 0, 200);
+    sinned("/counter/whole", 1, 200);
     never_ended();
     lent_reasons();
     return hot_test_stop();

@@ -13,6 +13,9 @@ use std::io;
 static REQUESTS: Counter = Counter::new("requests_total");
 static DEPTH: Gauge = Gauge::new("depth");
 static TOOK: Histogram = Histogram::new("took_seconds");
+static TAKEN: Counter = Counter::new("took_seconds_count");
+static LEFT: Counter = Counter::new("left_sum");
+static WHOLE: Histogram = Histogram::new("left");
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -99,6 +102,9 @@ impl Module for Typed {
                 DEPTH.set(2.5);
                 DEPTH.with([("le", "1")]).set(1.0);
                 TOOK.observe(0.25);
+                TAKEN.inc();
+                LEFT.inc();
+                WHOLE.observe(1.0);
                 Ok(Response::new(204))
             }
             _ => Err(StatusError::new(405, "no").into()),
@@ -257,6 +263,10 @@ fn metrics_are_kept_by_the_host() {
     // A label that is taken: lost, and said once.
     assert_eq!(host.metric("depth", &[("le", "1")]), None);
     assert_eq!(host.logs().iter().filter(|line| line.text.contains("\"depth\" is lost")).count(), 1);
+    // A histogram is shown with three names, which are taken.
+    assert_eq!(host.metric("took_seconds_count", &[]), None);
+    assert_eq!(host.metric("left_sum", &[]), Some(Metric::Counter(2.0)));
+    assert_eq!(host.metric("left", &[]), None);
 }
 
 #[test]
