@@ -140,12 +140,11 @@ impl Agent {
         (Self { shared: Arc::new(shared) }, receiver)
     }
 
-    /// Takes over what runs already, then obeys the assignments that the node accepted last. To be called once, before
-    /// the gateway opens.
+    /// Takes over what runs already, then obeys the assignments that the node accepted last. To be called once: until
+    /// then the gateway has no table, and requests wait.
     pub fn recover(&self, adopted: Vec<Adopted>, accepted: Vec<Obeyed>) {
         // Locked throughout: how a host ended meanwhile is judged by the assignment, and nothing is started that runs.
         let mut slots = self.lock();
-        let modules: Vec<Module> = accepted.iter().map(|obeyed| obeyed.assignment.module.clone()).collect();
         for obeyed in accepted {
             let module = obeyed.assignment.module.clone();
             slots.entry(module).or_default().orders.recover(obeyed, Instant::now());
@@ -156,9 +155,7 @@ impl Agent {
         for adopted in adopted {
             self.adopt(&mut slots, adopted);
         }
-        for module in modules {
-            self.reconcile(&mut slots, &module);
-        }
+        self.reconcile_all(&mut slots);
         let unknown: Vec<Module> = slots
             .iter()
             .filter(|(_, slot)| slot.orders.assignment.is_none())
@@ -167,7 +164,6 @@ impl Agent {
         for module in unknown {
             self.stop_all(&mut slots, &module);
         }
-        self.publish(&slots);
     }
 
     /// Takes an assignment: toward stable it takes effect first and is then written, else it is written first. It is

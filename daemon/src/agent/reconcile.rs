@@ -1,9 +1,9 @@
 //! One step toward the assignment at a time: who serves, what starts, what stops.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use hot_rollout::{Cause, Module, ReleaseNumber};
+use hot_rollout::{Cause, Module, ReleaseNumber, Role};
 
 use super::Agent;
 use super::plan::Serving;
@@ -11,12 +11,39 @@ use super::slot::Slot;
 use crate::gateway::{Backend, ModuleTable, Table};
 use crate::supervisor::InstanceId;
 
+/// A step of one module of which the gateway is still to be told.
+struct Step {
+    applied: bool,
+    stop: Vec<ReleaseNumber>,
+    refused: Vec<(ReleaseNumber, Cause)>,
+}
+
 impl Agent {
     /// Makes one step toward the assignment: tells the gateway who serves, starts what is missing, stops what is not
     /// wanted. Called again at every change, so each call does what can be done now.
     pub(super) fn reconcile(&self, slots: &mut BTreeMap<Module, Slot>, module: &Module) {
-        let Some(slot) = slots.get_mut(module) else { return };
-        let Some(plan) = slot.plan() else { return };
+        let Some(step) = self.set_out(slots, module) else { return };
+        // Before anything stops, nothing goes there any more.
+        self.publish(slots);
+        self.carry_on(slots, module, step);
+    }
+
+    /// One step of each module, with one table for all: the gateway knows every route from its first table on.
+    pub(super) fn reconcile_all(&self, slots: &mut BTreeMap<Module, Slot>) {
+        let modules: Vec<Module> = slots.keys().cloned().collect();
+        let steps: Vec<Option<Step>> = modules.iter().map(|module| self.set_out(slots, module)).collect();
+        self.publish(slots);
+        for (module, step) in modules.iter().zip(steps) {
+            if let Some(step) = step {
+                self.carry_on(slots, module, step);
+            }
+        }
+    }
+
+    /// Says who serves, and starts what is missing.
+    fn set_out(&self, slots: &mut BTreeMap<Module, Slot>, module: &Module) -> Option<Step> {
+        let slot = slots.get_mut(module)?;
+        let plan = slot.plan()?;
         if slot.serving != plan.serve {
             slot.serving.clone_from(&plan.serve);
             self.count_anew(slot);
@@ -26,10 +53,13 @@ impl Agent {
             .into_iter()
             .filter_map(|release| Some((release, self.launch(module, slot, release).err()?)))
             .collect();
-        // Before anything stops, nothing goes there any more.
-        self.publish(slots);
+        Some(Step { applied: plan.applied, stop: plan.stop, refused })
+    }
+
+    /// What may be done once the gateway knows.
+    fn carry_on(&self, slots: &mut BTreeMap<Module, Slot>, module: &Module, step: Step) {
         let Some(slot) = slots.get_mut(module) else { return };
-        if plan.applied && slot.orders.is_applied_now(Instant::now()) {
+        if step.applied && slot.orders.is_applied_now(Instant::now()) {
             // Each revision is counted for itself, even where the weights stay.
             self.count_anew(slot);
             self.report_applied(module, slot);
@@ -38,13 +68,13 @@ impl Agent {
         let stop: Vec<InstanceId> = slot
             .runs
             .iter()
-            .filter(|run| plan.stop.contains(&run.release) || superseded.contains(&run.id))
+            .filter(|run| step.stop.contains(&run.release) || superseded.contains(&run.id))
             .map(|run| run.id)
             .collect();
         for id in stop {
             self.stop(module, slot, id);
         }
-        for (release, cause) in refused {
+        for (release, cause) in step.refused {
             self.blame(slots, module, release, &cause);
         }
     }
@@ -76,19 +106,30 @@ impl Agent {
 
 impl Slot {
     /// The gateway's view of this module. A release that is to serve and has no host at present keeps its routes, so
-    /// that its requests wait for the next one instead of being unknown.
+    /// that its requests wait for the next one instead of being unknown. Of a stable that is not even on record any more
+    /// the routes are unknown: it keeps its share of those that the others have.
     fn backends(&self) -> Vec<Backend> {
+        let known = |release| {
+            self.run_of(release).or_else(|| self.former.iter().rev().find(|run| run.release == release))
+        };
+        let all_routes = || {
+            let runs = self.serving.iter().filter_map(|(release, ..)| known(*release));
+            let routes: BTreeSet<&String> = runs.flat_map(|run| &run.routes).collect();
+            routes.into_iter().cloned().collect()
+        };
         let backend = |&(release, role, weight): &Serving| {
-            let run = self
-                .run_of(release)
-                .or_else(|| self.former.iter().rev().find(|run| run.release == release))?;
+            let run = known(release);
+            if run.is_none() && role != Role::Stable {
+                return None;
+            }
             Some(Backend {
-                instance: run.id,
+                // Instances are numbered by the clock: there is none with this number.
+                instance: run.map_or(InstanceId(0), |run| run.id),
                 release: release.0,
-                version: run.version.to_string(),
+                version: run.map(|run| run.version.to_string()).unwrap_or_default(),
                 role: role.into(),
                 weight: weight.basis_points(),
-                routes: run.routes.clone(),
+                routes: run.map_or_else(all_routes, |run| run.routes.clone()),
             })
         };
         self.serving.iter().filter_map(backend).collect()

@@ -15,7 +15,7 @@ use tokio::time::timeout_at;
 use super::limits::{Full, Permit};
 use super::link::Link;
 use super::routes::{Module, Target};
-use super::table::{Backend, Role};
+use super::table::Backend;
 use super::thread::Thread;
 use crate::supervisor::InstanceId;
 
@@ -27,12 +27,34 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wish<'a> {
     pub(super) path: &'a str,
-    /// A release, by number or version, instead of a pick by weight.
-    pub(super) pin: Option<&'a str>,
-    /// Only stable, and not the instance that the request was lost with.
-    pub(super) retry_after: Option<InstanceId>,
+    pub(super) choice: Choice<'a>,
     /// When it came, if that was before now.
     pub(super) arrived: Option<Instant>,
+}
+
+/// Which instance it may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Choice<'a> {
+    /// One by weight, and stable if that one is not ready.
+    ByWeight,
+    /// Of this release, by number or version.
+    Pinned(&'a str),
+    /// Stable, or who serves where there is none, but not the instance that the request was lost with.
+    Stable { lost: Option<InstanceId> },
+}
+
+impl Wish<'_> {
+    /// Neither who was drawn nor stable is ready: it waits for stable. Drawn again at each look, all that wait would end
+    /// at the candidate.
+    fn was_drawn(&mut self) {
+        if matches!(self.choice, Choice::ByWeight) {
+            self.choice = Choice::Stable { lost: None };
+        }
+    }
+
+    pub(super) fn is_for_stable(&self) -> bool {
+        matches!(self.choice, Choice::Stable { .. })
+    }
 }
 
 /// An instance for a request, and the leave to use it.
@@ -80,18 +102,22 @@ enum Look {
 }
 
 impl Thread {
-    /// An instance, if one is ready; `None`: [`Thread::place`] waits for one.
-    pub(super) fn place_now(self: &Rc<Self>, wish: Wish<'_>) -> Option<Result<Placed, Refusal>> {
-        match self.look(wish, None) {
+    /// An instance, if one is ready; `None`: [`Thread::place`] waits for one, with the wish as it is then.
+    pub(super) fn place_now(self: &Rc<Self>, wish: &mut Wish<'_>) -> Option<Result<Placed, Refusal>> {
+        match self.look(*wish, None) {
             Look::Placed(placed) => Some(Ok(placed)),
             Look::Refused(refusal) => Some(Err(refusal)),
-            Look::NoTable | Look::Full(_) | Look::NotReady(_) => None,
+            Look::NoTable | Look::Full(_) => None,
+            Look::NotReady(_) => {
+                wish.was_drawn();
+                None
+            }
         }
     }
 
     /// Finds an instance, at once if there is one and waiting if there is none.
-    pub(super) async fn place(self: &Rc<Self>, wish: Wish<'_>) -> Result<Placed, Refusal> {
-        match self.place_now(wish) {
+    pub(super) async fn place(self: &Rc<Self>, mut wish: Wish<'_>) -> Result<Placed, Refusal> {
+        match self.place_now(&mut wish) {
             Some(placed) => placed,
             None => {
                 let arrived = wish.arrived.unwrap_or_else(Instant::now);
@@ -101,7 +127,7 @@ impl Thread {
         }
     }
 
-    async fn wait(self: &Rc<Self>, wish: Wish<'_>, arrived: Instant) -> Result<Placed, Refusal> {
+    async fn wait(self: &Rc<Self>, mut wish: Wish<'_>, arrived: Instant) -> Result<Placed, Refusal> {
         let patience = Instant::now() + self.config().max_wait;
         let mut permit = None;
         loop {
@@ -122,6 +148,7 @@ impl Thread {
                     permit = Some(entered.map_err(|_elapsed| Refusal::Busy(name(&module)))?);
                 }
                 Look::NotReady(module) => {
+                    wish.was_drawn();
                     let queued = module.gate.queue().map_err(|Full| queue_full(&module))?;
                     let until = until(&module);
                     if Instant::now() >= until {
@@ -147,17 +174,17 @@ impl Thread {
         let Some(permit) = kept.or_else(|| module.gate.try_enter()) else {
             return Look::Full(Arc::clone(module));
         };
-        let chosen = match (wish.pin, wish.retry_after) {
-            (Some(wanted), _) => match module.release(wanted) {
+        let chosen = match wish.choice {
+            Choice::Pinned(wanted) => match module.release(wanted) {
                 Some(backend) => self.ready(backend),
                 None => return Look::Refused(Refusal::NoRelease(name(module))),
             },
-            (None, Some(lost)) => self.other_than(lost, target),
-            (None, None) => self.by_weight(target),
+            Choice::Stable { lost } => self.stable(target, lost),
+            Choice::ByWeight => self.ready(target.draw()).or_else(|| self.stable(target, None)),
         };
         let Some((backend, link)) = chosen else { return Look::NotReady(Arc::clone(module)) };
         let at = Instant::now();
-        let counted = wish.pin.is_none();
+        let counted = !matches!(wish.choice, Choice::Pinned(_));
         if counted {
             link.recorder().picked(at);
         }
@@ -172,20 +199,15 @@ impl Thread {
         })
     }
 
-    fn by_weight<'t>(self: &Rc<Self>, target: &'t Target) -> Option<(&'t Backend, Rc<Link>)> {
-        self.ready(target.draw()).or_else(|| target.instead().find_map(|backend| self.ready(backend)))
-    }
-
-    /// For a request that was lost once: stable, or whoever serves if the lost one was all the stable there was.
-    fn other_than<'t>(
+    /// Nothing while stable is not ready, even if a candidate is: that one gets its share and no more.
+    fn stable<'t>(
         self: &Rc<Self>,
-        lost: InstanceId,
         target: &'t Target,
+        lost: Option<InstanceId>,
     ) -> Option<(&'t Backend, Rc<Link>)> {
-        let others = || target.instead().filter(|backend| backend.instance != lost);
-        let has_stable = others().any(|backend| backend.role == Role::Stable);
-        others()
-            .filter(|backend| backend.role == Role::Stable || !has_stable)
+        target
+            .instead()
+            .filter(|backend| Some(backend.instance) != lost)
             .find_map(|backend| self.ready(backend))
     }
 

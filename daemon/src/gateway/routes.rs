@@ -46,8 +46,8 @@ pub(super) struct Target {
     /// Indices into the module's backends, of those that get requests of this path.
     eligible: Vec<usize>,
     deck: Arc<Deck>,
-    /// In which order others are asked when the picked one has no link: stable first, whatever its weight, since that
-    /// is the way back that needs nobody's leave.
+    /// Who is asked when the picked one has no link or was lost: stable, whatever its weight, since that is the way back
+    /// that needs nobody's leave; where none has this path, all that are eligible.
     instead: Vec<usize>,
 }
 
@@ -57,7 +57,7 @@ impl Target {
         &self.module.table.backends[self.eligible[self.deck.draw()]]
     }
 
-    /// All that may get a request of this path when the picked one has no link or was lost, stable first.
+    /// Who may get a request of this path when the picked one has no link or was lost.
     pub(super) fn instead(&self) -> impl Iterator<Item = &Backend> {
         self.instead.iter().map(|&index| &self.module.table.backends[index])
     }
@@ -163,9 +163,10 @@ fn eligible(backends: &[Backend], prefix: &str) -> Vec<usize> {
 }
 
 fn instead(backends: &[Backend], prefix: &str, eligible: &[usize]) -> Vec<usize> {
-    let is_stable = |&index: &usize| backends[index].role == Role::Stable;
-    let stable = (0..backends.len()).filter(|index| is_stable(index) && serves(&backends[*index], prefix));
-    stable.chain(eligible.iter().copied().filter(|index| !is_stable(index))).collect()
+    let serves_as_stable = |backend: &Backend| backend.role == Role::Stable && serves(backend, prefix);
+    let stable: Vec<usize> =
+        (0..backends.len()).filter(|&index| serves_as_stable(&backends[index])).collect();
+    if stable.is_empty() { eligible.to_vec() } else { stable }
 }
 
 fn serves(backend: &Backend, path: &str) -> bool {

@@ -18,7 +18,7 @@ use super::conn::{Busy, Client};
 use super::entry::{Failure, Start};
 use super::exchange::{Exchange, Kept};
 use super::forward::{self, Head, RequestFields};
-use super::place::{Placed, Refusal, Wish};
+use super::place::{Choice, Placed, Refusal, Wish};
 use super::retry::{Attempt, Next, Progress, after_loss};
 use super::table::RESERVED_PREFIX;
 use super::thread::Thread;
@@ -53,7 +53,8 @@ pub(super) fn begin(thread: &Rc<Thread>, client: &Rc<Client>, request: Request<I
         client: Rc::clone(client),
         pin,
         kept: Kept::default(),
-        retry_after: None,
+        for_stable: false,
+        lost_with: None,
         arrived: None,
         placements: 0,
         busy: Some(busy),
@@ -119,8 +120,10 @@ pub(super) struct Serving {
     to_head: bool,
     attempt: Attempt,
     kept: Kept,
+    /// No one by weight, any more: it waits for stable, or is sent there once more.
+    for_stable: bool,
     /// The instance that it was lost with.
-    retry_after: Option<InstanceId>,
+    lost_with: Option<InstanceId>,
     arrived: Option<Instant>,
     placements: u32,
     busy: Option<Busy>,
@@ -139,7 +142,9 @@ impl Serving {
         let client = Rc::clone(&self.client);
         let fields = RequestFields::new(parts, &client);
         let (method, target) = (parts.method.as_str().as_bytes(), forward::target(parts));
-        let placed = self.thread.place_now(self.wish(parts.uri.path()));
+        let mut wish = self.wish(parts.uri.path());
+        let placed = self.thread.place_now(&mut wish);
+        self.for_stable = wish.is_for_stable();
         match placed.transpose()? {
             Some(placed) => self.send(placed, method, target, fields.iter()).map(Some),
             None => {
@@ -160,7 +165,12 @@ impl Serving {
     }
 
     fn wish<'w>(&'w self, path: &'w str) -> Wish<'w> {
-        Wish { path, pin: self.pin.as_deref(), retry_after: self.retry_after, arrived: self.arrived }
+        let choice = match self.pin.as_deref() {
+            Some(wanted) => Choice::Pinned(wanted),
+            None if self.for_stable => Choice::Stable { lost: self.lost_with },
+            None => Choice::ByWeight,
+        };
+        Wish { path, choice, arrived: self.arrived }
     }
 
     async fn run(mut self, first: Option<(Placed, Exchange)>, mut body: Option<Incoming>) -> Answer {
@@ -288,7 +298,8 @@ impl Serving {
             Next::Place if self.placements < MOST_PLACEMENTS => Tried::Again(upload.map(Upload::into_body)),
             Next::Retry if placed.permit.gate().take_retry() => {
                 self.attempt.retried = true;
-                self.retry_after = Some(placed.link.instance());
+                self.for_stable = true;
+                self.lost_with = Some(placed.link.instance());
                 Tried::Again(None)
             }
             Next::Place | Next::Retry | Next::Fail => {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use hotd::gateway::{Backend, GatewayConfig, Network, Role, Sources, Table};
 
 use crate::host::{Host, fields};
-use crate::rig::{A, B, Rig, candidate, module, stable};
+use crate::rig::{A, B, PATIENCE, Rig, candidate, module, stable};
 
 /// Over kept-alive connections from several threads, which the gateway's threads share in whatever way.
 #[test]
@@ -29,6 +29,31 @@ fn a_share_of_10_percent_is_exact_over_10_000_requests_and_all_threads() {
     assert_eq!((a.picked, a.finished, b.picked, b.finished), (9_000, 9_000, 1_000, 1_000));
     assert_eq!((a.errors, a.lost, b.errors, b.lost, a.in_flight, b.in_flight), (0, 0, 0, 0, 0, 0));
     assert_eq!(a.latency.len() + b.latency.len(), 10_000);
+}
+
+/// Nobody has said that the candidate is good: while stable is gone its requests wait for the next one, and those that
+/// are lost with a candidate do, too.
+#[test]
+fn a_candidate_gets_no_more_than_its_share_while_stable_is_gone() {
+    let rig = Rig::with(GatewayConfig { threads: 1, max_wait: PATIENCE, ..GatewayConfig::default() });
+    let (_b, links) = Host::answering(1, "candidate");
+    rig.attach(B, links);
+    let shares = || vec![stable(A, 9_000), candidate(B, 1_000)];
+    rig.serve(shares());
+    let mut clients: Vec<_> = (0..100).map(|_| rig.client()).collect();
+    for client in &mut clients {
+        client.write("GET /x HTTP/1.1\r\nhost: test\r\n\r\n");
+    }
+    rig.counters_when(B, |counters| counters.finished == 10);
+    // All that wait look again.
+    for _ in 0..3 {
+        rig.serve(shares());
+    }
+    let (_a, links) = Host::answering(1, "stable");
+    rig.attach(A, links);
+    let texts = clients.iter_mut().map(|client| client.response(false).text().to_owned());
+    assert_eq!(texts.filter(|text| text == "stable").count(), 90);
+    assert_eq!((rig.gateway.counters(A).picked, rig.gateway.counters(B).picked), (90, 10));
 }
 
 #[test]
