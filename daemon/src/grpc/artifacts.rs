@@ -11,10 +11,10 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use super::Api;
 use super::auth::Caller;
 use super::convert::timestamp;
-use super::refusal::{commit_refused, not_accepted, trust_frozen, upload_refused};
+use super::refusal::{commit_refused, not_accepted, not_signed_again, trust_frozen, upload_refused};
 use super::status::{Refused, internal, invalid, refused};
 use crate::journal::Entry;
-use crate::store::{Begun, Committed, Spooled, Upload, UploadError, VersionRecord};
+use crate::store::{Begun, Committed, SignAgainError, Spooled, Store, Upload, UploadError, VersionRecord};
 
 /// Longest pause between two messages of an upload; what has arrived stays for the next attempt.
 const PAUSE: std::time::Duration = std::time::Duration::from_secs(60);
@@ -65,7 +65,9 @@ impl ArtifactService for Artifacts {
             ));
         }
         if let Some(record) = store.artifact(&digest) {
-            return self.again(&header, &record).await;
+            let record = self.again(header, &record, by).await?;
+            let artifact = Some(artifact(&self.0, &record));
+            return Ok(Response::new(v1::UploadResponse { artifact, already_had: true }));
         }
         // What can't be let in is refused before its file is taken.
         self.admitting().await?;
@@ -95,28 +97,36 @@ impl Artifacts {
         self.0.trust.admitting().await.map_err(|frozen| trust_frozen(&frozen))
     }
 
-    /// The node has these bytes: a signature, where there is one, must still be good for them.
+    /// The node has these bytes. The signature, without one the stored one, must be good for them, and is kept: whoever
+    /// signed them last vouches for them.
     async fn again(
         &self,
-        header: &v1::UploadHeader,
-        record: &VersionRecord,
-    ) -> Result<Response<v1::UploadResponse>, Status> {
+        header: v1::UploadHeader,
+        stored: &VersionRecord,
+        by: String,
+    ) -> Result<Arc<VersionRecord>, Status> {
         let signature = if header.signature.is_empty() {
-            record.signature.clone().into_bytes()
+            stored.signature.clone().into_bytes()
         } else {
-            header.signature.clone()
+            header.signature
         };
         let (ledger, trusted, max_size) =
             (self.0.ledger.clone(), self.admitting().await?, self.0.max_artifact);
-        let digest = record.digest;
-        crate::blocking(move || {
+        let digest = stored.digest;
+        let (record, former) = crate::blocking(move || {
             let (file, _) = ledger.store().open_artifact(&digest).map_err(|error| internal(&error))?;
             let checks = Checks { trust: &trusted, node: ledger.machine(), max_size };
-            Verified::admit(file, &signature, &checks, SystemTime::now())
-                .map_err(|error| not_accepted(&error))
+            let verified = Verified::admit(file, &signature, &checks, SystemTime::now())
+                .and_then(|verified| match verified.digest() {
+                    found if found == digest => Ok(verified),
+                    found => Err(VerifyError::OtherDigest { found, expected: digest }),
+                })
+                .map_err(|error| not_accepted(&error))?;
+            sign_again(ledger.store(), &verified, text(signature)?)
         })
         .await?;
-        Ok(Response::new(v1::UploadResponse { artifact: Some(artifact(&self.0, record)), already_had: true }))
+        self.tell(&record, former.as_deref(), by).await;
+        Ok(record)
     }
 
     /// Verifies what was spooled and makes a version of it.
@@ -125,11 +135,11 @@ impl Artifacts {
         spooled: Spooled,
         signature: Vec<u8>,
         by: String,
-    ) -> Result<(VersionRecord, Committed), Status> {
+    ) -> Result<(Arc<VersionRecord>, Committed), Status> {
         let (ledger, trusted, max_size) =
             (self.0.ledger.clone(), self.admitting().await?, self.0.max_artifact);
         let uploader = by.clone();
-        let (record, committed) = crate::blocking(move || {
+        let (record, former, committed) = crate::blocking(move || {
             let file = spooled.open().map_err(|error| internal(&error))?;
             let checks = Checks { trust: &trusted, node: ledger.machine(), max_size };
             let verified = match Verified::admit(file, &signature, &checks, SystemTime::now()) {
@@ -141,31 +151,69 @@ impl Artifacts {
                     return Err(not_accepted(&error));
                 }
             };
-            let record = record_of(&verified, signature, uploader)?;
-            let committed = ledger.store().commit(&spooled, record.clone()).map_err(commit_refused)?;
-            Ok::<_, Status>((record, committed))
+            let record = record_of(&verified, text(signature)?, uploader);
+            match ledger.store().commit(&spooled, record.clone()).map_err(commit_refused)? {
+                Committed::New => Ok((Arc::new(record), None, Committed::New)),
+                // Another caller was faster, maybe with another signature.
+                Committed::AlreadyThere => {
+                    let (record, former) = sign_again(ledger.store(), &verified, record.signature)?;
+                    Ok((record, former, Committed::AlreadyThere))
+                }
+            }
         })
         .await?;
-        if committed == Committed::New {
-            let VersionRecord { module, version, digest, principal, size, .. } = &record;
-            let text = format!(
-                "{module} {version} ({}, {size} bytes), signed by {principal}, is stored",
-                digest.short()
-            );
-            let module = module.to_string();
-            self.0
-                .journal
-                .write(Entry { kind: "artifact.committed", module, by, text, ..Entry::default() })
-                .await;
+        match committed {
+            Committed::New => {
+                let VersionRecord { module, version, digest, principal, size, .. } = &*record;
+                let text = format!(
+                    "{module} {version} ({}, {size} bytes), signed by {principal}, is stored",
+                    digest.short()
+                );
+                let module = module.to_string();
+                let entry = Entry { kind: "artifact.committed", module, by, text, ..Entry::default() };
+                self.0.journal.write(entry).await;
+            }
+            Committed::AlreadyThere => self.tell(&record, former.as_deref(), by).await,
         }
         Ok((record, committed))
     }
+
+    /// Tells that a version has another signature, if it has.
+    async fn tell(&self, record: &VersionRecord, former: Option<&VersionRecord>, by: String) {
+        let Some(former) = former else { return };
+        let VersionRecord { module, version, digest, principal, .. } = record;
+        let text = format!(
+            "{module} {version} ({}) was signed again, by {principal}; the signature before was by {}",
+            digest.short(),
+            former.principal
+        );
+        let module = module.to_string();
+        self.0.journal.write(Entry { kind: "artifact.signed", module, by, text, ..Entry::default() }).await;
+    }
 }
 
-fn record_of(verified: &Verified, signature: Vec<u8>, by: String) -> Result<VersionRecord, Status> {
+/// Keeps the signature that a stored artifact was verified with. What is known of it now, and what was before if that is
+/// something else.
+fn sign_again(
+    store: &Store,
+    verified: &Verified,
+    signature: String,
+) -> Result<(Arc<VersionRecord>, Option<Arc<VersionRecord>>), Status> {
+    let digest = verified.digest();
+    let former = store.sign_again(&digest, &signature, verified.principal()).map_err(not_signed_again)?;
+    let record = store.artifact(&digest).ok_or(SignAgainError::Unknown(digest)).map_err(not_signed_again)?;
+    Ok((record, former))
+}
+
+/// A signature that was verified is armour, which is ASCII.
+fn text(signature: Vec<u8>) -> Result<String, Status> {
+    String::from_utf8(signature).map_err(|error| internal(&error))
+}
+
+fn record_of(verified: &Verified, signature: String, by: String) -> VersionRecord {
     let metadata = verified.metadata();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Ok(VersionRecord {
+    VersionRecord {
         module: metadata.name.clone(),
         version: metadata.version.clone(),
         target: verified.target(),
@@ -173,11 +221,10 @@ fn record_of(verified: &Verified, signature: Vec<u8>, by: String) -> Result<Vers
         size: verified.size(),
         metadata: verified.metadata_text().to_owned(),
         principal: verified.principal().to_owned(),
-        // What was verified is armour, which is ASCII.
-        signature: String::from_utf8(signature).map_err(|error| internal(&error))?,
+        signature,
         at: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
         by,
-    })
+    }
 }
 
 /// Takes the chunks. Bytes that arrived are kept when the caller goes away.

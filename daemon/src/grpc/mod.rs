@@ -120,8 +120,8 @@ impl Api {
                 node: self.about.node.clone(),
                 code: "trust.stable".to_owned(),
                 text: format!(
-                    "release {release} of {module} serves and will not start again: {error}. Push a release by a key that \
-                     counts, before this one has to start"
+                    "release {release} of {module} serves and will not start again: {error}. Push it again by a key that \
+                     counts, or another version, before this one has to start"
                 ),
                 since: None,
             })

@@ -6,7 +6,7 @@ use tonic::{Code, Status};
 
 use super::status::{Refused, disk_full, internal, not_found, refused};
 use crate::driver::Refusal;
-use crate::store::{CommitError, UploadError};
+use crate::store::{CommitError, SignAgainError, UploadError};
 use crate::trust::Frozen;
 
 /// What the driver refuses, as a status.
@@ -145,6 +145,16 @@ pub(super) fn commit_refused(error: CommitError) -> Status {
         }
     };
     plain(grpc, code, "version", &error)
+}
+
+pub(super) fn not_signed_again(error: SignAgainError) -> Status {
+    let (grpc, code) = match &error {
+        SignAgainError::Unknown(_) => (Code::NotFound, "not_found"),
+        SignAgainError::TooLong { .. } => (Code::ResourceExhausted, "metadata_too_long"),
+        SignAgainError::Write(error) if error.is_full() => (Code::ResourceExhausted, "disk"),
+        SignAgainError::Write(_) => (Code::Internal, "disk"),
+    };
+    plain(grpc, code, "signature", &error)
 }
 
 fn plain(

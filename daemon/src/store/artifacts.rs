@@ -149,6 +149,23 @@ pub enum Committed {
     AlreadyThere,
 }
 
+/// An artifact got no other signature.
+#[derive(Debug, Error)]
+pub enum SignAgainError {
+    /// No version has it any more.
+    #[error("no version on this node has digest {0}; push it again")]
+    Unknown(Sha256),
+    /// Metadata and signature are too long.
+    #[error("metadata and signature have {found} bytes together, and at most {MAX_RECORD_TEXT} are kept")]
+    TooLong {
+        /// Bytes that they have.
+        found: usize,
+    },
+    /// The artifact's record could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
 /// An artifact can't be opened.
 #[derive(Debug, Error)]
 pub enum ArtifactError {
@@ -258,6 +275,31 @@ impl Files {
         // A version whose artifact was lost or collected is brought back by pushing the same bytes.
         let known = module.bound(version, *target).is_some() && self.has_artifact(digest);
         Ok(if known { Committed::AlreadyThere } else { Committed::New })
+    }
+
+    /// Keeps another signature of an artifact; on the disk when it returns `Ok`. What was known before, if that changed.
+    pub(super) fn sign_again(
+        &self,
+        digest: &Sha256,
+        signature: &str,
+        principal: &str,
+    ) -> Result<Option<Arc<VersionRecord>>, SignAgainError> {
+        let _writing = self.writing();
+        let former = self.known().artifacts.get(digest).cloned().ok_or(SignAgainError::Unknown(*digest))?;
+        let (signature, principal) = (signature.to_owned(), principal.to_owned());
+        let record = VersionRecord { signature, principal, ..(*former).clone() };
+        if record == *former {
+            return Ok(None);
+        }
+        let found = record.metadata.len() + record.signature.len();
+        if found > MAX_RECORD_TEXT {
+            return Err(SignAgainError::TooLong { found });
+        }
+        self.small.write(&Key::Artifact(*digest), &record, Urgency::Normal)?;
+        self.change_known(|known| {
+            known.artifacts.insert(*digest, Arc::new(record));
+        });
+        Ok(Some(former))
     }
 
     /// Removes a version for good and leaves a tombstone; the digests that went.

@@ -32,7 +32,7 @@ use std::time::{Duration, SystemTime};
 
 use hot_artifact::{ModuleName, Sha256, Version};
 
-pub use self::artifacts::{ArtifactError, CommitError, Committed, Protected, RemoveError};
+pub use self::artifacts::{ArtifactError, CommitError, Committed, Protected, RemoveError, SignAgainError};
 pub use self::files::{ConfigError, MAX_CONFIG, ReleaseError, RolloutError, UpdateError};
 pub use self::folder::FolderError;
 pub use self::history::EventQuery;
@@ -197,6 +197,20 @@ impl Store {
     /// See [`CommitError`]; the version is not there then, and the bytes are still in the spool.
     pub fn commit(&self, spooled: &Spooled, record: VersionRecord) -> Result<Committed, CommitError> {
         self.0.files.commit(spooled, record)
+    }
+
+    /// Keeps another signature of a version's artifact, which the caller verified, in the place of the one that it has.
+    /// When it returns `Ok`, it is there for good. What was known before, if anything has changed.
+    ///
+    /// # Errors
+    /// See [`SignAgainError`]; the former signature counts.
+    pub fn sign_again(
+        &self,
+        digest: &Sha256,
+        signature: &str,
+        principal: &str,
+    ) -> Result<Option<Arc<VersionRecord>>, SignAgainError> {
+        self.0.files.sign_again(digest, signature, principal)
     }
 
     /// Opens a version's artifact. The caller verifies it again: its bytes may have changed on the disk.

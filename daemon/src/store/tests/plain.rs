@@ -8,7 +8,7 @@ use serde_json::json;
 use super::kit::*;
 use crate::store::{
     Begun, CommitError, Committed, Event, EventQuery, IndexFound, Protected, ReleaseError, RemoveError,
-    RolloutError, Urgency,
+    RolloutError, SignAgainError, Urgency, VersionRecord,
 };
 
 #[test]
@@ -61,6 +61,29 @@ fn a_version_never_changes() {
     let (store, found) = open(folder.path());
     assert_eq!((found.artifacts, found.removed), (0, vec![]));
     assert!(matches!(push(&store, "greeter", "1.0.0", &v1, 5), Err(CommitError::Removed { .. })));
+}
+
+#[test]
+fn another_signature_takes_the_place_of_the_former_for_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = open(folder.path());
+    let v1 = bytes(1, 100);
+    push(&store, "greeter", "1.0.0", &v1, 1).unwrap();
+    let first = record("greeter", "1.0.0", &v1, 1);
+    let digest = first.digest;
+    assert!(store.sign_again(&digest, &first.signature, &first.principal).unwrap().is_none(), "the same");
+    let former = store.sign_again(&digest, "by eve", "eve").unwrap().unwrap();
+    assert_eq!(*former, first);
+    let second = VersionRecord { signature: "by eve".to_owned(), principal: "eve".to_owned(), ..first };
+    assert_eq!(*store.artifact(&digest).unwrap(), second, "and nothing else has changed");
+    let too_long = store.sign_again(&digest, &"x".repeat(200_000), "eve");
+    assert!(matches!(too_long, Err(SignAgainError::TooLong { .. })));
+    let unknown = store.sign_again(&Sha256::of(b"other"), "by eve", "eve");
+    assert!(matches!(unknown, Err(SignAgainError::Unknown(_))));
+    drop(store);
+    let (store, found) = open(folder.path());
+    assert_eq!(found.lost, Vec::<String>::new());
+    assert_eq!(*store.artifact(&digest).unwrap(), second);
 }
 
 #[test]

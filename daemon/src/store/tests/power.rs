@@ -69,6 +69,13 @@ fn commit(module: &'static str, version: &'static str, seed: u64) -> Operation {
     })
 }
 
+fn sign_again(seed: u64, signature: &'static str) -> Operation {
+    Box::new(move |files, _, _| {
+        let digest = Sha256::of(&bytes(seed, 20_000));
+        files.sign_again(&digest, signature, "eve").map(drop).map_err(|e| e.to_string())
+    })
+}
+
 fn release(module: &'static str, version: &'static str, seed: u64) -> Operation {
     Box::new(move |files, _, _| {
         let new = new_release(version, &bytes(seed, 20_000), Some(&seed.to_le_bytes()));
@@ -108,6 +115,7 @@ fn story() -> Vec<Operation> {
         update("a", Normal, 1),
         commit("a", "1.1.0", 2),
         release("a", "1.1.0", 2),
+        sign_again(1, "another one"),
         snapshot("r1", 1, false, Normal),
         update("a", Normal, 2),
         disk_is_full(true),
