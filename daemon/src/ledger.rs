@@ -7,8 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use hot_artifact::signature::Signature;
-use hot_artifact::trust::{Trust, Validity};
+use hot_artifact::trust::{JudgeError, Trust};
 use hot_artifact::{
     Checks, Metadata, ModuleName, Node, OnRecord, Sha256, Target, Verified, VerifyError, Version,
 };
@@ -19,6 +18,7 @@ use crate::store::{
     ArtifactError, ConfigError, ModuleRecord, NewRelease, Protected, Quarantine, Release, ReleaseError,
     RequestId, RolloutError, RolloutRecord, Store, UpdateError, Urgency,
 };
+use crate::trust::Judged;
 
 /// What is needed to start an instance of a release.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,13 +109,14 @@ pub struct TookBack {
 pub struct Ledger {
     store: Store,
     machine: Arc<Node>,
+    judged: Arc<Judged>,
 }
 
 impl Ledger {
     /// The ledger of this store, on this machine.
     #[must_use]
     pub fn new(store: Store, machine: Arc<Node>) -> Self {
-        Self { store, machine }
+        Self { store, machine, judged: Arc::default() }
     }
 
     /// The record of a module, out of memory.
@@ -180,13 +181,14 @@ impl Ledger {
         &self,
         module: &Module,
         release: ReleaseNumber,
-        trust: &Trust,
-    ) -> Result<(), VerifyError> {
-        let (Ok(name), Ok(runnable)) = (parse(module), self.runnable(module, release)) else { return Ok(()) };
-        let Some(record) = self.store.artifact(&runnable.digest) else { return Ok(()) };
-        let signature = Signature::parse(record.signature.as_bytes())?;
-        trust.principal(&signature, &name, Validity::AnyTime)?;
-        Ok(())
+        trust: &Arc<Trust>,
+    ) -> Result<(), JudgeError> {
+        let Ok(name) = parse(module) else { return Ok(()) };
+        let digest = self.store.module(&name).and_then(|of| Some(of.releases().get(&release.0)?.digest));
+        match digest.and_then(|digest| self.store.artifact(&digest)) {
+            Some(record) => self.judged.counts(&name, &record, trust),
+            None => Ok(()),
+        }
     }
 
     /// The bytes of a release's config; empty without one.

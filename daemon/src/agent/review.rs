@@ -1,6 +1,7 @@
 //! What runs although its signer counts no more.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use hot_artifact::trust::Trust;
 use hot_rollout::{Cause, Module, ReleaseNumber, Weight};
@@ -11,7 +12,7 @@ use super::slot::Slot;
 impl Agent {
     /// Takes back the candidate, and lets the standby go, where whoever signed it may not any more. Stable is left
     /// alone: it serves until it is to be loaded again, because without it nothing would.
-    pub(super) fn review(&self, slots: &mut BTreeMap<Module, Slot>, module: &Module, trust: &Trust) {
+    pub(super) fn review(&self, slots: &mut BTreeMap<Module, Slot>, module: &Module, trust: &Arc<Trust>) {
         let Some(slot) = slots.get_mut(module) else { return };
         let refused = |release: ReleaseNumber| {
             let error = self.shared.parts.ledger.still_signed(module, release, trust).err()?;

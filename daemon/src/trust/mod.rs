@@ -2,7 +2,8 @@
 //! the revoked keys.
 //!
 //! Knows when to read; how is the config's, and what the file means is `hot-artifact`'s. `seen` notices changes, `frozen`
-//! says what is wrong, and `kept` has the copies that a start needs while a file is wrong.
+//! says what is wrong, `kept` has the copies that a start needs while a file is wrong, and `judged` remembers whose
+//! signatures were found to count.
 //!
 //! A change that can't be read, or has mistakes, freezes trust: what that file said before counts on for what was let in
 //! with it, so that a slip of the editor stands in the way of no rollback and no restart; but nothing new is let in,
@@ -12,6 +13,7 @@
 //! takes what the last one found ([`TrustFiles::latest`]), or waits for no longer than a moment ([`TrustFiles::fresh`]).
 
 mod frozen;
+mod judged;
 mod kept;
 mod seen;
 
@@ -24,6 +26,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use self::frozen::{Frozen, Untrusted};
+pub(crate) use self::judged::Judged;
 use self::kept::{Kept, Which};
 use self::seen::{SETTLE, Seen, stamps};
 use crate::config::{self, TrustError};
