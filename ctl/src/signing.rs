@@ -4,22 +4,24 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use hot_artifact::FileReader;
 use hot_artifact::signature::{
-    Agent, AgentError, Hash, MODULE_NAMESPACE, SignError, Signer, sign, sign_with,
+    Agent, AgentError, FileHashes, Hash, MODULE_NAMESPACE, SignError, Signature, Signer, sign_with,
 };
-use hot_proto::v1::{GetNodeRequest, Node};
+use hot_artifact::{FileReader, Refusal};
+use hot_proto::v1::{GetNodeRequest, TrustedKey};
 use thiserror::Error;
 
 use crate::failure::{Failure, chain};
 use crate::node::{Address, Client, ask};
-use crate::offer::Offer;
+use crate::offer::named;
+use crate::output::{Out, OutputError};
+use crate::words;
 
 /// An armoured signature of an RSA key of 16384 bits has under 6 KiB.
 const MAX_SIGNATURE: u64 = 64 * 1024;
 
-/// How the files get their signatures. By default with a dev node's own key on a dev node, else with the first key of
-/// ssh-agent that the node trusts.
+/// How the files get their signatures. By default it is FILE.sig, where that lies beside a file; else it is made with a dev
+/// node's own key on a dev node, and with the first key of ssh-agent that the node trusts elsewhere.
 #[derive(Debug, clap::Args)]
 #[group(multiple = false)]
 pub(crate) struct SigningArgs {
@@ -37,15 +39,24 @@ pub(crate) struct SigningArgs {
 }
 
 impl SigningArgs {
-    /// What was asked for, for this node.
-    pub(crate) async fn means(self, client: &Client) -> Result<Means, Failure> {
+    /// What was asked for, for these files on this node.
+    pub(crate) async fn means(self, files: &[PathBuf], client: &Client) -> Result<Means, Failure> {
         Ok(match self {
             Self { key: Some(key), .. } => {
                 Means::Sign(Box::new(Signer::from_file(&key).map_err(SigningError::from)?))
             }
             Self { no_sign: true, .. } => Means::Nothing,
             Self { signature, .. } if !signature.is_empty() => Means::Made(signature),
-            Self { .. } => Means::Sign(Box::new(default_signer(client).await?)),
+            Self { .. } => {
+                let there = |file: &PathBuf| Some(beside(file)).filter(|signature| signature.exists());
+                let made: Vec<_> = files.iter().map(there).collect();
+                let signer = if made.iter().all(Option::is_some) {
+                    None
+                } else {
+                    Some(Box::new(default_signer(Some(Keys::of(client).await?))?))
+                };
+                Means::Beside(made, signer)
+            }
         })
     }
 }
@@ -57,8 +68,17 @@ pub(crate) enum Means {
     Sign(Box<Signer>),
     /// Signed before; one signature for each file, in their order.
     Made(Vec<PathBuf>),
+    /// Each by the signature that lies beside it; those without one are signed here and now, for which there is a signer.
+    Beside(Vec<Option<PathBuf>>, Option<Box<Signer>>),
     /// Not at all: the node has them.
     Nothing,
+}
+
+/// Where the signature of `file` is when nothing else is said.
+pub(crate) fn beside(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".sig");
+    PathBuf::from(name)
 }
 
 /// Why there is no signature.
@@ -70,6 +90,12 @@ pub(crate) enum SigningError {
     /// A signature file can't be read.
     #[error("the signature {} can't be read: {source}; make it with `hotctl sign FILE`, or with `ssh-keygen -Y sign -n hot-module -f KEY FILE`", path.display())]
     Read { path: PathBuf, source: io::Error },
+    /// What lies beside a file is not its signature.
+    #[error("{}: {refusal}", file.display())]
+    Stale { file: PathBuf, refusal: Box<Refusal> },
+    /// A file can't be read.
+    #[error("{} can't be read: {source}; check the name and the permissions", path.display())]
+    File { path: PathBuf, source: io::Error },
     /// Not one signature for each file.
     #[error("{signatures} --signature for {files} files: expected one for each, in the same order")]
     Count { signatures: usize, files: usize },
@@ -80,7 +106,9 @@ pub(crate) enum SigningError {
     )]
     NoKey { found: String, trusted: String },
     /// There is no agent, or no key in it, and no node to ask.
-    #[error("no key to sign with: {0}. Name a key file with --key FILE")]
+    #[error(
+        "no key to sign with: {0}, and no node was found to ask for one. Name a key file with --key FILE"
+    )]
     NoAgentKey(String),
 }
 
@@ -91,25 +119,72 @@ impl From<SigningError> for Failure {
             SigningError::NoKey { .. } | SigningError::NoAgentKey(_) => {
                 Self::refused("signature.no_key", error)
             }
+            SigningError::Stale { file, refusal } => named(&file, (*refusal).into()),
+            SigningError::File { .. } => Self::failed("file.unreadable", error),
             SigningError::Sign(_) | SigningError::Read { .. } => Self::failed("signature.not_made", error),
         }
     }
 }
 
 impl Means {
+    /// Tells which signatures are taken because they are there.
+    pub(crate) fn announce(&self, out: &mut Out) -> Result<(), OutputError> {
+        let Self::Beside(made, _) = self else { return Ok(()) };
+        if out.json() {
+            return Ok(());
+        }
+        made.iter().flatten().try_for_each(|path| {
+            let path = path.display();
+            out.text(&words::clean(&format!(
+                "the signature is {path}, which was there (--key FILE makes another)"
+            )))
+        })
+    }
+
     /// The signature of each offer. Empty ones for [`Means::Nothing`].
     pub(crate) fn signatures(self, offers: &[(PathBuf, FileReader)]) -> Result<Vec<Vec<u8>>, SigningError> {
         match self {
-            Self::Sign(mut signer) => {
-                // Over the hash that is the artifact's identity and known here and there: no other one is computed.
-                let sign = |(_, reader): &_| {
-                    Ok(sign_with(reader, MODULE_NAMESPACE, Hash::Sha256, &mut signer)?.into_bytes())
-                };
-                offers.iter().map(sign).collect()
-            }
+            Self::Sign(mut signer) => offers.iter().map(|(_, reader)| made(reader, &mut signer)).collect(),
             Self::Made(paths) if paths.len() == offers.len() => paths.iter().map(|path| read(path)).collect(),
             Self::Made(paths) => Err(SigningError::Count { signatures: paths.len(), files: offers.len() }),
+            Self::Beside(there, mut signer) => {
+                let signatures = offers.iter().zip(there).map(|((path, reader), there)| match there {
+                    Some(signature) => read_checked(path, reader, &signature),
+                    None => signer.as_mut().map_or_else(|| Ok(Vec::new()), |signer| made(reader, signer)),
+                });
+                signatures.collect()
+            }
             Self::Nothing => Ok(vec![Vec::new(); offers.len()]),
+        }
+    }
+}
+
+/// Signs over the hash that is the artifact's identity and known here and there: no other one is computed.
+fn made(reader: &FileReader, signer: &mut Signer) -> Result<Vec<u8>, SigningError> {
+    Ok(sign_with(reader, MODULE_NAMESPACE, Hash::Sha256, signer)?.into_bytes())
+}
+
+/// Reads the signature that lies beside a file. Nobody said that it is the file's, so that is looked at before a node
+/// is asked, which has never seen the name.
+fn read_checked(file: &Path, reader: &FileReader, signature: &Path) -> Result<Vec<u8>, SigningError> {
+    let text = read(signature)?;
+    let hashes =
+        FileHashes::of(reader).map_err(|source| SigningError::File { path: file.to_owned(), source })?;
+    let checked =
+        Signature::parse(&text).and_then(|parsed| parsed.check(MODULE_NAMESPACE, hashes.by(parsed.hash())));
+    match checked {
+        Ok(()) => Ok(text),
+        Err(error) => {
+            let refusal = error.refusal();
+            let refusal = Box::new(Refusal {
+                found: format!("{} with {}", signature.display(), refusal.found),
+                advice: format!(
+                    "sign it again with `hotctl sign --force`, or remove {} to have it signed here",
+                    signature.display()
+                ),
+                ..refusal
+            });
+            Err(SigningError::Stale { file: file.to_owned(), refusal })
         }
     }
 }
@@ -129,21 +204,27 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, SigningError> {
     read().map_err(|source| SigningError::Read { path: path.to_owned(), source })
 }
 
-/// The signer when nothing was said: a dev node's own key, else the agent's first key that the node trusts.
-async fn default_signer(client: &Client) -> Result<Signer, Failure> {
-    let answer = ask(client.nodes().get(GetNodeRequest::default())).await?;
-    let node = answer.node.unwrap_or_default();
-    if let Some(key) = dev_key(client, &node) {
-        return Ok(Signer::from_file(&key).map_err(SigningError::from)?);
+/// What a node says of the keys to sign with.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    /// Its own, where it is a dev node and the key can be found.
+    dev: Option<PathBuf>,
+    /// Those that it trusts.
+    trusted: Vec<TrustedKey>,
+}
+
+impl Keys {
+    /// Asks a node.
+    pub(crate) async fn of(client: &Client) -> Result<Self, Failure> {
+        let answer = ask(client.nodes().get(GetNodeRequest::default())).await?;
+        let node = answer.node.unwrap_or_default();
+        let dev = if node.dev { dev_key(client) } else { None };
+        Ok(Self { dev, trusted: node.trusted_keys })
     }
-    Ok(from_agent(&node, Agent::from_env())?)
 }
 
 /// The key file of the dev node that we talk to, where it can be found.
-fn dev_key(client: &Client, node: &Node) -> Option<PathBuf> {
-    if !node.dev {
-        return None;
-    }
+fn dev_key(client: &Client) -> Option<PathBuf> {
     let found = client.found();
     if let Some(dev) = &found.dev {
         return Some(dev.key());
@@ -155,11 +236,21 @@ fn dev_key(client: &Client, node: &Node) -> Option<PathBuf> {
     }
 }
 
-fn from_agent(node: &Node, agent: Result<Agent, AgentError>) -> Result<Signer, SigningError> {
-    let trusted: HashSet<&str> = node.trusted_keys.iter().map(|key| key.fingerprint.as_str()).collect();
+/// The signer when nothing was said: a dev node's own key, else the agent's first key that the node trusts. Without a
+/// node to ask, the agent's first key.
+pub(crate) fn default_signer(keys: Option<Keys>) -> Result<Signer, SigningError> {
+    match keys {
+        Some(Keys { dev: Some(key), .. }) => Ok(Signer::from_file(&key)?),
+        Some(Keys { dev: None, trusted }) => trusted_by(&trusted, Agent::from_env()),
+        None => first_of(Agent::from_env()),
+    }
+}
+
+fn trusted_by(trusted: &[TrustedKey], agent: Result<Agent, AgentError>) -> Result<Signer, SigningError> {
+    let known: HashSet<&str> = trusted.iter().map(|key| key.fingerprint.as_str()).collect();
     let no_key = |found: String| {
-        let count = trusted.len();
-        let trusted = match node.trusted_keys.first() {
+        let count = known.len();
+        let trusted = match trusted.first() {
             None => "no key at all".to_owned(),
             Some(key) if count == 1 => format!("only {} ({})", key.fingerprint, key.principal),
             Some(key) => format!("{count} keys, e.g. {} ({})", key.fingerprint, key.principal),
@@ -169,35 +260,25 @@ fn from_agent(node: &Node, agent: Result<Agent, AgentError>) -> Result<Signer, S
     let mut agent = agent.map_err(|error| no_key(chain(&error)))?;
     let identities = agent.identities().map_err(|error| no_key(chain(&error)))?;
     let count = identities.len();
-    let chosen =
-        identities.into_iter().find(|identity| trusted.contains(identity.key.fingerprint().as_str()));
+    let chosen = identities.into_iter().find(|identity| known.contains(identity.key.fingerprint().as_str()));
     match chosen {
         Some(identity) => Ok(Signer::from_agent(agent, identity.key)),
         None => Err(no_key(format!("none of the {count} keys in ssh-agent is trusted"))),
     }
 }
 
-/// Signs `offer` with the key or the certificate in the file, or with the agent's first key when there is none.
-pub(crate) fn sign_offline(offer: &Offer, key: Option<&Path>) -> Result<(Vec<u8>, Signer), SigningError> {
-    let mut signer = match key {
-        Some(key) => Signer::from_file(key)?,
-        None => {
-            let no_key = |error: AgentError| SigningError::NoAgentKey(chain(&error));
-            let mut agent = Agent::from_env().map_err(no_key)?;
-            let first = agent.identities().map_err(no_key)?.into_iter().next();
-            let first = first
-                .ok_or_else(|| SigningError::NoAgentKey("ssh-agent holds no key that can sign".to_owned()))?;
-            Signer::from_agent(agent, first.key)
-        }
-    };
-    let armoured = sign(&offer.reader, MODULE_NAMESPACE, &mut signer)?;
-    Ok((armoured.into_bytes(), signer))
+fn first_of(agent: Result<Agent, AgentError>) -> Result<Signer, SigningError> {
+    let no_key = |error: AgentError| SigningError::NoAgentKey(chain(&error));
+    let mut agent = agent.map_err(no_key)?;
+    let first = agent.identities().map_err(no_key)?.into_iter().next();
+    let first =
+        first.ok_or_else(|| SigningError::NoAgentKey("ssh-agent holds no key that can sign".to_owned()))?;
+    Ok(Signer::from_agent(agent, first.key))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hot_proto::v1::TrustedKey;
 
     fn file(folder: &Path, name: &str, text: &[u8]) -> (PathBuf, FileReader) {
         let path = folder.join(name);
@@ -228,6 +309,35 @@ mod tests {
     }
 
     #[test]
+    fn what_lies_beside_a_file_must_be_its_signature() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let offers = [file(folder.path(), "a", b"first"), file(folder.path(), "b", b"second")];
+        let key_path = folder.path().join("key");
+        let key = hot_artifact::signature::generate_key("test").expect("a key");
+        std::fs::write(&key_path, key.private).expect("writes");
+        let signer = || Box::new(Signer::from_file(&key_path).expect("a signer"));
+        let made = Means::Sign(signer()).signatures(&offers).expect("signs");
+        let there = beside(&offers[0].0);
+        assert!(there.ends_with("a.sig"));
+        // As `ssh-keygen` does it, over the other hash.
+        let by_sha512 =
+            sign_with(&offers[0].1, MODULE_NAMESPACE, Hash::Sha512, &mut signer()).expect("signs");
+        std::fs::write(&there, &by_sha512).expect("writes");
+        let mixed = || Means::Beside(vec![Some(there.clone()), None], Some(signer())).signatures(&offers);
+        assert_eq!(mixed().expect("one is there"), [by_sha512.into_bytes(), made[1].clone()]);
+
+        for (stale, code) in [(made[1].as_slice(), "signature.other_bytes"), (b"PGP", "signature.malformed")]
+        {
+            std::fs::write(&there, stale).expect("writes");
+            let failure = Failure::from(mixed().expect_err("of something else"));
+            assert_eq!((failure.exit.code(), failure.code.as_str()), (4, code));
+            let sentence = failure.sentence;
+            let advice = format!("or remove {} to have it signed here", there.display());
+            assert!(sentence.contains("`hotctl sign --force`") && sentence.ends_with(&advice), "{sentence}");
+        }
+    }
+
+    #[test]
     fn a_signature_that_is_not_there_says_how_to_make_one() {
         let failure = Failure::from(read(Path::new("/nonexistent.sig")).expect_err("no file"));
         assert_eq!(failure.exit.code(), 1);
@@ -239,13 +349,13 @@ mod tests {
     #[test]
     fn without_an_agent_it_says_what_the_node_trusts() {
         let key = TrustedKey { fingerprint: "SHA256:abc".to_owned(), principal: "dev".to_owned() };
-        let node = Node { trusted_keys: vec![key], ..Node::default() };
-        let failure = Failure::from(from_agent(&node, Err(AgentError::NotSet)).expect_err("no agent"));
+        let failure = Failure::from(trusted_by(&[key], Err(AgentError::NotSet)).expect_err("no agent"));
         assert_eq!(failure.exit.code(), 4);
         assert!(failure.sentence.contains("trusts only SHA256:abc (dev)"), "{}", failure.sentence);
         assert!(failure.sentence.contains("SSH_AUTH_SOCK"), "{}", failure.sentence);
-        let offline = SigningError::NoAgentKey(chain(&AgentError::NotSet)).to_string();
-        assert!(offline.ends_with("`eval $(ssh-agent)`. Name a key file with --key FILE"), "{offline}");
+        let offline = first_of(Err(AgentError::NotSet)).expect_err("no agent").to_string();
+        assert!(offline.contains("SSH_AUTH_SOCK") && offline.contains("no node was found"), "{offline}");
+        assert!(offline.ends_with("Name a key file with --key FILE"), "{offline}");
         assert!(failure.sentence.contains("--key FILE"), "{}", failure.sentence);
     }
 }

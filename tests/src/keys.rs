@@ -64,14 +64,14 @@ impl Key {
     /// # Errors
     /// When `ssh-keygen` fails.
     pub fn sign(&self, namespace: &str, file: &Path, signature: &Path) -> Result<()> {
+        // It puts the signature beside the file, where others who push that very file at this time would find it.
+        let link = PathBuf::from(format!("{}.of", signature.display()));
+        std::os::unix::fs::symlink(fs::canonicalize(file)?, &link).context("a name for the file")?;
         let mut command = Command::new("ssh-keygen");
-        command.args(["-q", "-Y", "sign", "-n", namespace, "-f"]).arg(&self.path).arg(file);
-        let made = PathBuf::from(format!("{}.sig", file.display()));
+        command.args(["-q", "-Y", "sign", "-n", namespace, "-f"]).arg(&self.path).arg(&link);
         let output = crate::hotctl::run(command)?;
         ensure!(output.code == 0, "ssh-keygen could not sign {}: {}", file.display(), output.stderr);
-        if made != signature {
-            fs::rename(&made, signature).with_context(|| made.display().to_string())?;
-        }
-        Ok(())
+        fs::remove_file(&link).context("the name for the file")?;
+        fs::rename(format!("{}.sig", link.display()), signature).context("the signature")
     }
 }

@@ -156,7 +156,7 @@ fn a_version_that_is_taken_removed_or_quarantined() -> Result<()> {
 fn a_stored_file_that_is_gone_hides_no_other_reason() -> Result<()> {
     let node = Node::start()?;
     let good = Module::new("good").build()?;
-    let (file, signature) = (node.scratch().join("probe.so"), node.scratch().join("probe.so.sig"));
+    let (file, signature) = (node.scratch().join("probe.so"), node.scratch().join("signature"));
     fs::copy(&good, &file)?;
     // As ssh-keygen makes it, over a hash that the caller of the plan does not say.
     node.key().sign("hot-module", &file, &signature)?;

@@ -2,8 +2,8 @@
 
 use hot_artifact::symbols;
 
+use super::Context;
 use super::verify::SignedFile;
-use super::{Context, sign};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::{InspectJson, SignatureJson};
@@ -46,7 +46,7 @@ pub(crate) fn run(Args { signed: args }: &Args, context: &mut Context<'_>) -> Re
 fn signature(args: &SignedFile) -> Result<Option<Vec<u8>>, Failure> {
     let path = match &args.signature {
         Some(path) => path.clone(),
-        None => match sign::beside(&args.file) {
+        None => match signing::beside(&args.file) {
             path if path.exists() => path,
             _ => return Ok(None),
         },

@@ -85,7 +85,7 @@ pub(crate) async fn run(command: Command, context: &mut Context<'_>) -> Result<E
         Command::Metrics(args) => metrics::run(args, context).await,
         Command::New(args) => new::run(&args, context),
         Command::Inspect(args) => inspect::run(&args, context),
-        Command::Sign(args) => sign::run(&args, context),
+        Command::Sign(args) => sign::run(args, context).await,
         Command::Verify(args) => verify::run(&args, context),
         Command::Trust(args) => trust::run(&args, context),
         Command::Remove(args) => remove::run(args, context).await,

@@ -34,7 +34,9 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     let bundle = Bundle::open(&args.files)?;
     let client = context.connect().await?;
     bundle.announce(context.out)?;
-    let files = bundle.sign(args.signing.means(&client).await?).await?;
+    let means = args.signing.means(&args.files, &client).await?;
+    means.announce(context.out)?;
+    let files = bundle.sign(means).await?;
     let Some(answer) = plan::ask(&client, &files, args.policy.overrides()).await? else {
         return Err(Failure::failed(
             "unimplemented",

@@ -84,7 +84,9 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     let client = context.connect().await?;
     bundle.announce(context.out)?;
     let (modules, policy) = (bundle.modules.clone(), args.policy.overrides());
-    let files = bundle.sign(args.signing.means(&client).await?).await?;
+    let means = args.signing.means(&args.files, &client).await?;
+    means.announce(context.out)?;
+    let files = bundle.sign(means).await?;
     // Before any byte is sent: what is uploaded has used up its version.
     plan::refused_early(&client, &files, policy.clone()).await?;
     let request_id = format!("{:032x}", rand::random::<u128>());

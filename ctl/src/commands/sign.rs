@@ -4,20 +4,24 @@ use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use hot_artifact::signature::{MODULE_NAMESPACE, Signer, sign};
 use serde::Serialize;
 
 use super::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::offer::Offer;
-use crate::signing::sign_offline;
+use crate::signing::{Keys, SigningError, beside, default_signer};
 use crate::words;
 
 /// Sign a module into FILE.sig, as `ssh-keygen -Y sign -n hot-module` does
 ///
-/// With a key file, else with the first key of ssh-agent. `push --signature` sends the signature.
+/// With a key file, else with the key that `push` would take: a dev node's own, else the first one in ssh-agent that the
+/// node trusts; without a node, the first one in ssh-agent. `push` sends FILE.sig by itself.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  hotctl sign greeter-1.1.0.so --key ~/.ssh/id_ed25519")]
+#[command(
+    after_help = "Examples:\n  hotctl sign greeter-1.1.0.so\n  hotctl sign greeter-1.1.0.so --key ~/.ssh/id_ed25519"
+)]
 pub(crate) struct Args {
     /// The module's file
     file: PathBuf,
@@ -46,20 +50,18 @@ struct SignedJson<'a> {
     certificate: Option<&'a str>,
 }
 
-/// Where the signature of `file` is when nothing else is said.
-pub(crate) fn beside(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".sig");
-    PathBuf::from(name)
-}
-
-pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
+pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let offer = Offer::open(&args.file)?;
     let path = args.signature.clone().unwrap_or_else(|| beside(&args.file));
-    let (armoured, signer) = sign_offline(&offer, args.key.as_deref())?;
+    let mut signer = match &args.key {
+        Some(key) => Signer::from_file(key).map_err(SigningError::from)?,
+        None => default_signer(keys(context).await)?,
+    };
+    // As `ssh-keygen` does it, over its hash.
+    let armoured = sign(&offer.reader, MODULE_NAMESPACE, &mut signer).map_err(SigningError::from)?;
     let fingerprint = signer.public_key().fingerprint();
     let certificate = signer.certificate().map(|certificate| certificate.id.as_str());
-    write(&path, &armoured, args.force).map_err(|error| not_written(&path, &error))?;
+    write(&path, armoured.as_bytes(), args.force).map_err(|error| not_written(&path, &error))?;
     if context.out.json() {
         let digest = offer.digest();
         context.out.object(&SignedJson {
@@ -74,6 +76,12 @@ pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Failur
         context.out.text(&words::clean(&format!("{}: signed with {fingerprint}{with}", path.display())))?;
     }
     Ok(Exit::Success)
+}
+
+/// What the node says that a push would ask. `None`: there is none, or it does not answer, and signing needs none.
+async fn keys(context: &Context<'_>) -> Option<Keys> {
+    let client = context.connect().await.ok()?;
+    Keys::of(&client).await.ok()
 }
 
 fn not_written(path: &Path, error: &io::Error) -> Failure {

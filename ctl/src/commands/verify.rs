@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Context, sign};
+use super::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::offer::Offer;
@@ -65,7 +65,7 @@ struct VerifiedJson<'a> {
 
 pub(crate) fn run(Args { signed: args }: &Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let offer = Offer::open(&args.file)?;
-    let signature = args.signature.clone().unwrap_or_else(|| sign::beside(&args.file));
+    let signature = args.signature.clone().unwrap_or_else(|| signing::beside(&args.file));
     let signature = signing::read(&signature)?;
     let files = args.trust_files(context).ok_or_else(|| {
         Failure::failed(

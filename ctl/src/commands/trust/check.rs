@@ -8,7 +8,7 @@ use hot_artifact::trust::{JudgeError, Validity};
 use hot_artifact::{FileReader, Refusal};
 use serde::Serialize;
 
-use crate::commands::{Context, sign};
+use crate::commands::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::offer::unreadable;
@@ -49,7 +49,7 @@ struct CheckedJson<'a> {
 }
 
 pub(super) fn run(args: &Args, files: &TrustFiles, context: &mut Context<'_>) -> Result<Exit, Failure> {
-    let path = args.signature.clone().unwrap_or_else(|| sign::beside(&args.file));
+    let path = args.signature.clone().unwrap_or_else(|| signing::beside(&args.file));
     let armoured = signing::read(&path)?;
     let trust = files.read()?;
     let hashes = FileReader::open(&args.file)
