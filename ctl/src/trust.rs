@@ -15,6 +15,13 @@ use crate::offer::{Offer, named, unreadable};
 /// Where the service has its signers.
 const SERVICE_SIGNERS: &str = "/etc/hotd/allowed_signers";
 
+/// What is left out where no file of it is known.
+const REVOKED: &str = "revoked keys (--revoked FILE)";
+
+/// What only a node's config says of signers.
+const RULES: &str =
+    "which principals may sign which modules ([trust.modules] in a node's config; `hotctl plan` asks one)";
+
 /// What only a node knows.
 const NODES_OWN: &str = "what a node's config and store say: allowed libraries, rules about modules, size limit, floors, \
                          quarantine, versions and routes that are taken (`hotctl plan` asks one)";
@@ -67,14 +74,14 @@ impl TrustFiles {
         let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
         let signers = AllowedSigners::parse(&text, path)
             .map_err(|error| Failure::failed("signers.malformed", error))?;
-        let revoked = match &self.revoked {
-            None => Revoked::default(),
-            Some(path) => {
-                let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
-                Revoked::parse(&bytes, path).map_err(|error| Failure::failed("revoked.malformed", error))?
-            }
-        };
-        Ok(Trust { signers, revoked, ..Trust::default() })
+        Ok(Trust { signers, revoked: self.read_revoked()?, ..Trust::default() })
+    }
+
+    /// Reads what counts no more, where that is known.
+    pub(crate) fn read_revoked(&self) -> Result<Revoked, Failure> {
+        let Some(path) = &self.revoked else { return Ok(Revoked::default()) };
+        let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
+        Revoked::parse(&bytes, path).map_err(|error| Failure::failed("revoked.malformed", error))
     }
 }
 
@@ -98,6 +105,12 @@ pub(crate) fn judge(
     Ok(Verdict { signed: judged.signed, reasons, libraries })
 }
 
+/// What a verdict about a signature alone leaves out.
+pub(crate) fn not_judged_of_signature(files: &TrustFiles) -> Vec<String> {
+    let revoked = files.revoked.is_none().then_some(REVOKED);
+    revoked.into_iter().chain([RULES]).map(str::to_owned).collect()
+}
+
 /// What the verdict leaves out.
 pub(crate) fn not_judged(is_signed: bool, files: Option<&TrustFiles>) -> Vec<String> {
     let mut left_out = Vec::new();
@@ -109,7 +122,7 @@ pub(crate) fn not_judged(is_signed: bool, files: Option<&TrustFiles>) -> Vec<Str
         left_out.push("who may sign (--allowed-signers FILE)");
     }
     if is_signed && files.is_none_or(|files| files.revoked.is_none()) {
-        left_out.push("revoked keys (--revoked FILE)");
+        left_out.push(REVOKED);
     }
     left_out.push("whether the libraries have the imported symbols, beyond their versions");
     left_out.push(NODES_OWN);

@@ -20,7 +20,7 @@ pub use allowed_signers::{AllowedSigners, Note};
 pub use error::{JudgeError, SignerError};
 pub(crate) use glob::matches as pattern_matches;
 pub use lines::{AllowedSignersError, LineProblem};
-pub use listing::{Allowed, Listed, Says, listing};
+pub use listing::{Allowed, Listed, Says, Standing, listing, standings};
 pub use modules::{ModuleRules, ModuleRulesError};
 pub use revoked::{MAX_REVOKED, Revoked, RevokedError};
 

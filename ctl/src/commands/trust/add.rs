@@ -5,14 +5,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use hot_artifact::signature::{MODULE_NAMESPACE, PublicKey};
-use hot_artifact::trust::{Allowed, Says, listing};
+use hot_artifact::trust::{Allowed, Says, Standing, listing};
 use serde::Serialize;
 
 use super::edit;
+use super::standing::{self, NO_REVOKED};
 use crate::commands::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::offer::unreadable;
+use crate::trust::TrustFiles;
 
 /// Allow a key to sign modules
 ///
@@ -47,12 +49,17 @@ struct AddedJson<'a> {
     file: &'a Path,
     principals: &'a [String],
     fingerprint: &'a str,
-    /// False: it was allowed already.
+    /// False: the line was there already.
     added: bool,
+    line: usize,
+    counts: bool,
+    /// Null where it counts.
+    why_not: Option<String>,
 }
 
-pub(super) fn run(args: &Args, file: &Path, context: &mut Context<'_>) -> Result<Exit, Failure> {
-    let text = match fs::read_to_string(file) {
+pub(super) fn run(args: &Args, files: &TrustFiles, context: &mut Context<'_>) -> Result<Exit, Failure> {
+    let file = &files.signers;
+    let mut text = match fs::read_to_string(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         other => other.map_err(|error| unreadable(file, &error))?,
     };
@@ -67,23 +74,59 @@ pub(super) fn run(args: &Args, file: &Path, context: &mut Context<'_>) -> Result
         );
         return Err(Failure::failed("signers.malformed", sentence));
     }
-    let added = !listing(&text).iter().any(|listed| matches!(&listed.says, Says::Allows(of) if *of == new));
+    let is_there = |text: &str| {
+        listing(text).iter().any(|listed| matches!(&listed.says, Says::Allows(of) if *of == new))
+    };
+    let added = !is_there(&text);
     if added {
-        edit::replace(file, &edit::with_line(&text, &line))?;
+        text = edit::with_line(&text, &line);
     }
-    let fingerprint = new.key.fingerprint();
+    // Before anything is written: a list of revoked keys that can't be read is said first.
+    let (number, standing) = stands(&text, &new, files)?;
+    if added {
+        edit::replace(file, &text)?;
+    }
+    let (fingerprint, why_not) = (new.key.fingerprint(), standing::why_not(&standing, &new));
     if context.out.json() {
-        let principals = &new.principals;
-        context.out.object(&AddedJson { file, principals, fingerprint: &fingerprint, added })?;
-    } else {
-        let what = if added { "may sign from now on" } else { "could sign already" };
-        context.out.text(&format!("{}: {} ({fingerprint}) {what}", file.display(), args.principal))?;
+        context.out.object(&AddedJson {
+            file,
+            principals: &new.principals,
+            fingerprint: &fingerprint,
+            added,
+            line: number,
+            counts: why_not.is_none(),
+            why_not,
+        })?;
+        return Ok(Exit::Success);
+    }
+    let what = match (why_not, added) {
+        (None, true) => "may sign from now on".to_owned(),
+        (None, false) => "could sign already".to_owned(),
+        (Some(why), true) => format!("is in line {number} now, which does not count: {why}"),
+        (Some(why), false) => format!("was in line {number} already, which does not count: {why}"),
+    };
+    context.out.text(&format!("{}: {} ({fingerprint}) {what}", file.display(), args.principal))?;
+    if files.revoked.is_none() {
+        context.out.hint(NO_REVOKED);
     }
     Ok(Exit::Success)
 }
 
+/// Where the entry is in the text, and how it stands there.
+fn stands(text: &str, new: &Allowed, files: &TrustFiles) -> Result<(usize, Standing), Failure> {
+    let listed = listing(text);
+    let standings = standing::now(&listed, files)?;
+    let mut all = listed.iter().zip(standings);
+    let found = all.find_map(|(listed, standing)| match &listed.says {
+        Says::Allows(of) if of == new => Some((listed.line, standing?)),
+        _ => None,
+    });
+    found.ok_or_else(|| Failure::failed("internal", "the new line is not in the file"))
+}
+
 /// The line that says it.
 fn line(args: &Args) -> Result<String, Failure> {
+    is_name(&args.principal)?;
     let text = fs::read_to_string(&args.key).map_err(|error| unreadable(&args.key, &error))?;
     let first = text.lines().next().unwrap_or_default();
     let key = PublicKey::from_openssh(first).map_err(|error| {
@@ -110,5 +153,47 @@ fn entry(line: &str) -> Result<Allowed, Failure> {
         (Some(Says::Mistake { problem }), _) => Err(usage(&problem)),
         (Some(Says::Nothing { reason, .. }), _) => Err(usage(reason)),
         _ => Err(usage("more or less than one line")),
+    }
+}
+
+/// A name that has white space would end there, and what follows would be read as options or as a key. OpenSSH could
+/// have it in quotes, and no node takes those.
+fn is_name(principal: &str) -> Result<(), Failure> {
+    let found = if principal.contains(char::is_whitespace) {
+        "white space"
+    } else if principal.contains('"') {
+        "a quote"
+    } else if principal.starts_with('#') {
+        "a # at its beginning, which makes a line a comment"
+    } else {
+        return Ok(());
+    };
+    Err(Failure::usage(format!(
+        "{principal:?} is no principal: found {found}, expected a name like anna@example.com, or several with commas and \
+         without blanks"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_principal_is_one_word() {
+        for good in ["anna", "anna@example.com", "anna,berta", "*@example.com", "a#1"] {
+            assert!(is_name(good).is_ok(), "{good}");
+        }
+        for (bad, word) in [
+            ("a b", "white space"),
+            (" a", "white space"),
+            ("a\tb", "white space"),
+            ("a\nb", "white space"),
+            ("\"a", "a quote"),
+            ("#a", "a comment"),
+        ] {
+            let failure = is_name(bad).expect_err(bad);
+            assert_eq!(failure.exit.code(), 2);
+            assert!(failure.sentence.contains(word), "{}", failure.sentence);
+        }
     }
 }

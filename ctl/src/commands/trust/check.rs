@@ -13,8 +13,8 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::offer::unreadable;
 use crate::output::{Tone, paint};
-use crate::signing;
 use crate::trust::TrustFiles;
+use crate::{show, signing, trust};
 
 /// Say who signed a file, whether that counts here, and if not, why
 ///
@@ -30,10 +30,6 @@ pub(super) struct Args {
     /// Its signature [default: FILE.sig]
     #[arg(long, value_name = "FILE")]
     signature: Option<PathBuf>,
-
-    /// Keys that count no more: public keys, or a KRL [default: the dev node's]
-    #[arg(long, value_name = "FILE")]
-    pub(super) revoked: Option<PathBuf>,
 }
 
 /// What `trust check -o json` prints.
@@ -46,19 +42,24 @@ struct CheckedJson<'a> {
     fingerprint: Option<String>,
     certificate: Option<&'a str>,
     reason: Option<Refusal>,
+    /// What it was judged by.
+    signers: &'a Path,
+    /// Null where no file of revoked keys is known.
+    revoked: Option<&'a Path>,
+    not_judged: Vec<String>,
 }
 
 pub(super) fn run(args: &Args, files: &TrustFiles, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let path = args.signature.clone().unwrap_or_else(|| signing::beside(&args.file));
     let armoured = signing::read(&path)?;
-    let trust = files.read()?;
+    let trusted = files.read()?;
     let hashes = FileReader::open(&args.file)
         .and_then(|reader| FileHashes::of(&reader))
         .map_err(|error| unreadable(&args.file, &error))?;
     let parsed = Signature::parse(&armoured);
     let judged = parsed.as_ref().map_err(|error| JudgeError::from(error.clone())).and_then(|signature| {
         signature.check(MODULE_NAMESPACE, hashes.by(signature.hash()))?;
-        Ok(trust.principals(signature, MODULE_NAMESPACE, Validity::At(SystemTime::now()))?)
+        Ok(trusted.principals(signature, MODULE_NAMESPACE, Validity::At(SystemTime::now()))?)
     });
     let made = parsed.as_ref().ok();
     let (principals, reason) = match judged {
@@ -77,6 +78,9 @@ pub(super) fn run(args: &Args, files: &TrustFiles, context: &mut Context<'_>) ->
             fingerprint: key.map(|key| key.fingerprint()),
             certificate,
             reason,
+            signers: &files.signers,
+            revoked: files.revoked.as_deref(),
+            not_judged: trust::not_judged_of_signature(files),
         })?;
         return Ok(exit);
     }
@@ -84,12 +88,20 @@ pub(super) fn run(args: &Args, files: &TrustFiles, context: &mut Context<'_>) ->
     match reason {
         None => {
             let with = certificate.map(|id| format!(", certificate {id}")).unwrap_or_default();
+            let lists: Vec<String> = std::iter::once(&files.signers)
+                .chain(&files.revoked)
+                .map(|path| path.display().to_string())
+                .collect();
             let text = format!(
-                "{}: signed by {} with {by}{with}; it counts",
+                "{}: signed by {} with {by}{with}; it counts by {}",
                 args.file.display(),
-                principals.join(", ")
+                principals.join(", "),
+                lists.join(" and ")
             );
-            context.out.text(&paint(&text, Tone::Good, context.out.colour()))?;
+            let colour = context.out.colour();
+            let left_out = trust::not_judged_of_signature(files);
+            let lines = [paint(&text, Tone::Good, colour), show::inspect::not_judged(&left_out, colour)];
+            context.out.text(&lines.join("\n"))?;
             Ok(exit)
         }
         Some(reason) => Err(crate::offer::named(&args.file, reason.into())),

@@ -5,6 +5,7 @@ mod check;
 mod edit;
 mod list;
 mod remove;
+mod standing;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,10 @@ pub(crate) struct Args {
     /// The file
     #[arg(long, global = true, value_name = "FILE")]
     allowed_signers: Option<PathBuf>,
+
+    /// Keys that count no more: public keys, or a KRL [default: the dev node's]
+    #[arg(long, global = true, value_name = "FILE")]
+    revoked: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -42,14 +47,10 @@ enum Command {
 }
 
 pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
-    let revoked = match &args.command {
-        Command::Check(args) => args.revoked.as_deref(),
-        Command::List(_) | Command::Add(_) | Command::Remove(_) => None,
-    };
-    let files = files(args.allowed_signers.as_deref(), revoked, context)?;
+    let files = files(args.allowed_signers.as_deref(), args.revoked.as_deref(), context)?;
     match &args.command {
-        Command::List(_) => list::run(&files.signers, context),
-        Command::Add(args) => add::run(args, &files.signers, context),
+        Command::List(_) => list::run(&files, context),
+        Command::Add(args) => add::run(args, &files, context),
         Command::Remove(args) => remove::run(args, &files.signers, context),
         Command::Check(args) => check::run(args, &files, context),
     }
