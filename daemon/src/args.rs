@@ -1,7 +1,7 @@
 //! [`Args`]: the command line of `hotd`, and which [`Config`] it asks for.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Parser};
 use thiserror::Error;
@@ -63,13 +63,18 @@ pub enum ArgsError {
 }
 
 impl Args {
+    /// The config file that is only to be checked.
+    #[must_use]
+    pub fn to_check(&self) -> Option<&Path> {
+        self.config.as_deref().filter(|_| self.check)
+    }
+
     /// The config that the arguments ask for, validated.
     ///
     /// # Errors
     /// When the file can't be read or has mistakes, or `--dev` is asked for something that it does not do.
     pub fn config(&self) -> Result<Config, ArgsError> {
         match &self.config {
-            Some(path) if self.check => Ok(Config::check(path)?),
             Some(path) => Ok(Config::load(path)?),
             None => {
                 let data_dir = match &self.data_dir {

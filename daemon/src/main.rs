@@ -1,6 +1,7 @@
 //! `hotd`: arguments, config, logs, one node, signals.
 #![forbid(unsafe_code)]
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -16,13 +17,13 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Some(path) = args.to_check() {
+        return check(path);
+    }
     let config = match args.config() {
         Ok(config) => config,
         Err(error) => return complain(&anyhow::Error::new(error), USAGE),
     };
-    if args.check {
-        return check(&config);
-    }
     if let Err(error) = hotd::telemetry::init(&config.log) {
         return complain(&anyhow::Error::new(error), USAGE);
     }
@@ -55,18 +56,11 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     failure.map_or(Ok(()), Err)
 }
 
-/// The files are good, or there would be no config; this says what in them has no effect.
-fn check(config: &Config) -> ExitCode {
-    match config.trust.load() {
-        Ok(trust) => {
-            for note in trust.signers.notes() {
-                warn(&format!(
-                    "{}:{}: does not count: {}",
-                    trust.signers.file().display(),
-                    note.line,
-                    note.reason
-                ));
-            }
+/// Says what is wrong; where nothing is, what has no effect.
+fn check(path: &Path) -> ExitCode {
+    match Config::check(path) {
+        Ok(idle) => {
+            idle.iter().for_each(|idle| warn(&idle.to_string()));
             ExitCode::SUCCESS
         }
         Err(error) => complain(&anyhow::Error::new(error), USAGE),

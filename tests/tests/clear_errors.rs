@@ -164,13 +164,17 @@ fn a_config_without_mistakes_and_a_signer_who_does_not_count() -> Result<()> {
     let (file, signers) = (folder.path().join("hotd.toml"), folder.path().join("signers"));
     fs::write(
         &file,
-        format!("[http]\nlisten = [\"127.0.0.1:0\"]\n[trust]\nallowed_signers = {signers:?}\n"),
+        format!(
+            "[http]\nlisten = [\"127.0.0.1:0\"]\n[trust]\nallowed_signers = {signers:?}\n[trust.modules]\n\
+             \"*\" = [\"ada\"]\n"
+        ),
     )?;
     let key = Key::generate(folder.path().join("key"))?;
     fs::write(&signers, format!("ada {}\n", key.public()?))?;
     let (code, stderr) = check(&file)?;
     assert_eq!(code, Some(0), "{stderr}");
     assert!(stderr.contains("signers:1:") && stderr.contains("namespaces="), "{stderr}");
+    assert!(stderr.contains("hotd.toml:6:") && stderr.contains("nobody can sign as ada"), "{stderr}");
     fs::remove_file(&signers)?;
     let (code, stderr) = check(&file)?;
     assert_eq!(code, Some(2), "{stderr}");

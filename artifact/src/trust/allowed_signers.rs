@@ -85,6 +85,18 @@ impl AllowedSigners {
         keys
     }
 
+    /// Whether some entry for `namespace` could say that `principal` signed, at any time: one with the name or, since the
+    /// name is then in a certificate, an authority's whose patterns match it.
+    #[must_use]
+    pub fn has_line_for(&self, principal: &str, namespace: &str) -> bool {
+        let names = |entry: &Entry| match &entry.names {
+            Names::Key(principals) => principals.iter().any(|name| name == principal),
+            Names::Authority(patterns) => glob::list_matches(patterns, principal),
+        };
+        let mut entries = self.entries.iter().map(|(_, entry)| entry);
+        entries.any(|entry| glob::list_matches(&entry.namespaces, namespace) && names(entry))
+    }
+
     /// The principals of the first entry that allows what `signature` was made with, in `namespace`, at the time if
     /// that counts: those of the key, or those of the certificate that its authority may name. Never empty.
     ///

@@ -138,6 +138,23 @@ const FILES: &[(&str, Result<&str, &str>, bool)] = &[
 ];
 
 #[test]
+fn a_name_has_a_line_where_a_key_or_an_authority_could_say_it() {
+    let (one, two) = (public("ed25519"), public("p256"));
+    let text = format!(
+        "anna,berta namespaces=\"hot-*\",valid-before=\"20200101Z\" {one}\n\
+         carla namespaces=\"file\" {two}\n\
+         *@example.com,!eve@example.com cert-authority,namespaces=\"hot-module\" {two}\n"
+    );
+    let signers = AllowedSigners::parse(&text, Path::new("allowed")).unwrap();
+    let has = |name: &str| signers.has_line_for(name, "hot-module");
+    assert!(has("anna") && has("berta"), "what has expired is still loaded");
+    assert!(has("dora@example.com"), "her certificate would say the name");
+    for nobody in ["carla", "ann", "eve@example.com", "dora@example.org", "hot-*"] {
+        assert!(!has(nobody), "{nobody}");
+    }
+}
+
+#[test]
 fn every_file_is_read_as_said_and_never_more_laxly_than_by_ssh_keygen() {
     let signature = keygen_sign("ed25519", NAMESPACE, &[], b"bytes");
     for (text, expected, keygen) in FILES {

@@ -2,7 +2,7 @@
 //!
 //! All mistakes are reported at once, each as `file:line: what was found and what was expected`; of a text that is no TOML
 //! the first place alone. Nothing behind this door checks a value again. It opens no socket and no store; the only files
-//! that it reads besides its own are those of trust ([`Trust::load`]).
+//! that it reads besides its own are those of trust ([`Trust`]).
 
 mod dev;
 mod read;
@@ -169,13 +169,21 @@ pub struct Mistake {
 
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Mistake { file, line, text }) in self.0.iter().enumerate() {
+        for (index, mistake) in self.0.iter().enumerate() {
             if index > 0 {
                 f.write_str("\n")?;
             }
-            write!(f, "{}:{line}: {text}", file.display())?;
+            mistake.fmt(f)?;
         }
         Ok(())
+    }
+}
+
+/// `FILE:LINE: TEXT`.
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, line, text } = self;
+        write!(f, "{}:{line}: {text}", file.display())
     }
 }
 
@@ -187,15 +195,16 @@ impl Config {
     /// When it can't be read, or with everything that is wrong in it and in the files of trust that it names.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let draft = draft(path)?;
-        if draft.mistakes.is_empty() { Ok(draft.config) } else { all_of(draft, path) }
+        if draft.mistakes.is_empty() { Ok(draft.config) } else { Ok(with_trust(draft, path)?.0) }
     }
 
-    /// As [`Self::load`], with the files of trust, which must be good, too.
+    /// Checks the config file of a service and the files of trust that it names, which must be good, too. What in them
+    /// has no effect, though it is no mistake.
     ///
     /// # Errors
     /// When it can't be read, or with everything that is wrong in all of them.
-    pub fn check(path: &Path) -> Result<Self, ConfigError> {
-        all_of(draft(path)?, path)
+    pub fn check(path: &Path) -> Result<Vec<Mistake>, ConfigError> {
+        Ok(with_trust(draft(path)?, path)?.1)
     }
 
     /// Validates the text of the config file at `path`, which is only named in messages.
@@ -222,16 +231,22 @@ fn draft(path: &Path) -> Result<Draft, ConfigError> {
     Ok(sections::parse(&text, path))
 }
 
-fn all_of(draft: Draft, path: &Path) -> Result<Config, ConfigError> {
+/// The config, and what in the files of trust and in the rules about them has no effect.
+fn with_trust(draft: Draft, path: &Path) -> Result<(Config, Vec<Mistake>), Mistakes> {
     let Draft { config, mut mistakes, trust_lines } = draft;
-    if let Some(lines) = trust_lines {
-        mistakes.extend(config.trust.mistakes(path, lines));
-    }
-    Ok(or_mistakes(config, mistakes)?)
+    let idle = match trust_lines.map(|lines| config.trust.check(path, &lines)) {
+        Some(Ok(idle)) => idle,
+        Some(Err(wrong)) => {
+            mistakes.extend(wrong);
+            Vec::new()
+        }
+        None => Vec::new(),
+    };
+    or_mistakes((config, idle), mistakes)
 }
 
-fn or_mistakes(config: Config, mistakes: Vec<Mistake>) -> Result<Config, Mistakes> {
-    if mistakes.is_empty() { Ok(config) } else { Err(Mistakes(mistakes)) }
+fn or_mistakes<T>(good: T, mistakes: Vec<Mistake>) -> Result<T, Mistakes> {
+    if mistakes.is_empty() { Ok(good) } else { Err(Mistakes(mistakes)) }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use hot_rollout::{Policy, PolicySpec, Step};
 use toml::de::{DeTable, DeValue};
 
 use super::read::{Reader, Section};
-use super::trust::TrustLines;
+use super::trust::{RuleLine, TrustLines};
 use super::values::{
     absolute_path, address, count, duration, flag, is_host_name, millis, network, node_name, ratio, share,
     size, socket_path, step,
@@ -175,7 +175,7 @@ fn grpc(top: &Section<'_>) -> Grpc {
 fn trust(top: &Section<'_>) -> (Trust, Option<TrustLines>) {
     let section = top.section("trust", "trust", &["allowed_signers", "revoked", "libraries", "modules"]);
     let rules = section.section("modules", "trust.modules", &[]);
-    let mut pairs = Vec::new();
+    let (mut pairs, mut rule_lines) = (Vec::new(), Vec::new());
     for (pattern, _) in rules.entries() {
         let name = |value: &DeValue<'_>| match value.as_str() {
             Some(name) if !name.is_empty() => Ok(name.to_owned()),
@@ -186,6 +186,8 @@ fn trust(top: &Section<'_>) -> (Trust, Option<TrustLines>) {
         if let Err(error) = ModuleRules::new([(pattern.to_owned(), Vec::new())]) {
             rules.mistake(pattern, &error.to_string());
         } else {
+            let line = rules.line(pattern);
+            rule_lines.push(RuleLine { line, pattern: pattern.to_owned(), principals: principals.clone() });
             pairs.push((pattern.to_owned(), principals));
         }
     }
@@ -193,7 +195,11 @@ fn trust(top: &Section<'_>) -> (Trust, Option<TrustLines>) {
     let revoked = section.value("revoked", absolute_path);
     let wrong =
         (named.is_none() && section.has("allowed_signers")) || (revoked.is_none() && section.has("revoked"));
-    let lines = TrustLines { signers: section.line("allowed_signers"), revoked: section.line("revoked") };
+    let lines = TrustLines {
+        signers: section.line("allowed_signers"),
+        revoked: section.line("revoked"),
+        rules: rule_lines,
+    };
     let trust = Trust {
         allowed_signers: named.unwrap_or_else(|| "/etc/hotd/allowed_signers".into()),
         revoked,

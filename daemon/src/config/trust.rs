@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use hot_artifact::signature::MODULE_NAMESPACE;
 use hot_artifact::trust::{
-    AllowedSigners, AllowedSignersError, LineProblem, MAX_REVOKED, ModuleRules, Revoked, RevokedError,
+    AllowedSigners, AllowedSignersError, LineProblem, MAX_REVOKED, ModuleRules, Note, Revoked, RevokedError,
 };
 use thiserror::Error;
 
@@ -57,11 +58,21 @@ pub enum TrustError {
 /// A file of trust: its bytes, where there is such a file, and what they say.
 pub(crate) type Reading<T> = (Option<Vec<u8>>, T);
 
-/// The lines of the config that name the files of trust, or could.
-#[derive(Debug, Clone, Copy)]
+/// The lines of the config that name the files of trust, or could, and those of the rules about modules.
+#[derive(Debug)]
 pub(super) struct TrustLines {
     pub signers: usize,
     pub revoked: usize,
+    pub rules: Vec<RuleLine>,
+}
+
+/// A line under `[trust.modules]`.
+#[derive(Debug)]
+pub(super) struct RuleLine {
+    pub line: usize,
+    /// Of modules.
+    pub pattern: String,
+    pub principals: Vec<String>,
 }
 
 impl TrustError {
@@ -87,7 +98,7 @@ impl TrustError {
     }
 
     /// The same as mistakes: of the config at the line that names the file, or of that file's own lines.
-    fn mistakes(&self, config: &Path, lines: TrustLines) -> Vec<Mistake> {
+    fn mistakes(&self, config: &Path, lines: &TrustLines) -> Vec<Mistake> {
         let unreadable = |key: &str, line| {
             let text = format!("[trust] {key}: {}", crate::describe(self));
             vec![Mistake { file: config.to_owned(), line, text }]
@@ -112,19 +123,41 @@ impl TrustError {
 }
 
 impl Trust {
-    /// Reads the files of allowed signers and of revoked keys as they are now.
-    ///
-    /// # Errors
-    /// When one can't be read, or with everything that is wrong in it.
-    pub fn load(&self) -> Result<hot_artifact::trust::Trust, TrustError> {
-        let ((_, signers), (_, revoked)) = (self.read_signers()?, self.read_revoked()?);
-        Ok(hot_artifact::trust::Trust { signers, revoked, modules: self.modules.clone() })
+    /// What has no effect: lines of the allowed signers, and names in the rules. With mistakes in the files as they are now,
+    /// all of those instead.
+    pub(super) fn check(&self, config: &Path, lines: &TrustLines) -> Result<Vec<Mistake>, Vec<Mistake>> {
+        match (self.read_signers(), self.read_revoked()) {
+            (Ok((_, signers)), Ok(_)) => Ok(self.idle(&signers, config, lines)),
+            (signers, revoked) => {
+                let errors = signers.err().into_iter().chain(revoked.err());
+                Err(errors.flat_map(|error| error.mistakes(config, lines)).collect())
+            }
+        }
     }
 
-    /// All that is wrong in both files as they are now.
-    pub(super) fn mistakes(&self, config: &Path, lines: TrustLines) -> Vec<Mistake> {
-        let errors = self.read_signers().err().into_iter().chain(self.read_revoked().err());
-        errors.flat_map(|error| error.mistakes(config, lines)).collect()
+    fn idle(&self, signers: &AllowedSigners, config: &Path, lines: &TrustLines) -> Vec<Mistake> {
+        let note = |note: &Note| Mistake {
+            file: self.allowed_signers.clone(),
+            line: note.line,
+            text: format!("does not count: {}", note.reason),
+        };
+        let rule = |RuleLine { line, pattern, principals }: &RuleLine| -> Vec<Mistake> {
+            let unknown = principals.iter().filter(|name| !signers.has_line_for(name, MODULE_NAMESPACE));
+            let mistake = |name: &String| Mistake {
+                file: config.to_owned(),
+                line: *line,
+                text: format!(
+                    "[trust.modules] {pattern}: nobody can sign as {name}, which no line of {} for {MODULE_NAMESPACE} \
+                     has, expected a name from there; mend the name, or add its key (`hotctl trust add`)",
+                    self.allowed_signers.display()
+                ),
+            };
+            unknown.map(mistake).collect()
+        };
+        // In the order of the lines, which is not that of the table's keys.
+        let mut of_rules: Vec<Mistake> = lines.rules.iter().flat_map(rule).collect();
+        of_rules.sort();
+        signers.notes().iter().map(note).chain(of_rules).collect()
     }
 
     /// The file of allowed signers alone.
