@@ -3,9 +3,9 @@
 //!
 //! Does not know what the node does with any of them. Layout, all inside the data folder (mode 0700):
 //! `dev-key` (OpenSSH private key, 0600), `allowed_signers`, `revoked_keys`, `token` (0600), `hotd.sock`, `spawn.sock`.
-//! The record is `hot/dev.json` in the user's run-time folder: `docs/cli.md` describes it.
+//! The record is `hot/dev-PID.json` in the user's run-time folder: `docs/cli.md` describes it.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -142,7 +142,8 @@ fn token(path: &Path) -> Result<String, DevError> {
 #[derive(Debug)]
 pub struct Record {
     path: PathBuf,
-    pid: u32,
+    /// Its lock says that the node lives: it goes with the process, however that ends.
+    _lock: File,
 }
 
 #[derive(Debug, Serialize)]
@@ -155,38 +156,67 @@ struct RecordFile<'a> {
 }
 
 impl Record {
-    /// Writes it: the dev node that was started last is the one that is found.
-    pub fn write(folder: &DevFolder, http: String, grpc: String) -> Result<Self, DevError> {
-        let dir = record_folder();
-        private_folder(&dir)?;
-        let path = dir.join("dev.json");
+    /// Writes it, and removes those of nodes that were killed. With it come the records of other dev nodes that run:
+    /// from here on `hotctl` must be told which one is meant.
+    pub fn write(folder: &DevFolder, http: String, grpc: String) -> Result<(Self, Vec<PathBuf>), DevError> {
+        Self::write_in(&record_folder(), folder, http, grpc)
+    }
+
+    fn write_in(
+        dir: &Path,
+        folder: &DevFolder,
+        http: String,
+        grpc: String,
+    ) -> Result<(Self, Vec<PathBuf>), DevError> {
+        private_folder(dir)?;
         let pid = std::process::id();
+        let path = dir.join(format!("dev-{pid}.json"));
+        let failed = |action| {
+            let path = path.clone();
+            move |source| DevError::Io { path, action, source }
+        };
+        let others = sweep(dir);
         let record = RecordFile { http, grpc, socket: &folder.socket(), data_dir: &folder.dir, pid };
-        let text = serde_json::to_vec(&record).map_err(|error| DevError::Io {
-            path: path.clone(),
-            action: "writing",
-            source: error.into(),
-        })?;
-        // A reader sees the former record or this one, never half of one.
-        let fresh = dir.join(format!("dev.json.{pid}"));
+        let text = serde_json::to_vec(&record).map_err(|error| failed("writing")(error.into()))?;
+        // A reader sees no record or a whole one whose node lives, never half of one.
+        let fresh = dir.join(format!("dev-{pid}.json.new"));
         write_private(&fresh, &text)?;
-        std::fs::rename(&fresh, &path).map_err(|source| DevError::Io {
-            path: path.clone(),
-            action: "renaming",
-            source,
-        })?;
-        Ok(Self { path, pid })
+        let lock = File::open(&fresh).map_err(failed("opening"))?;
+        lock.lock().map_err(failed("locking"))?;
+        std::fs::rename(&fresh, &path).map_err(failed("renaming"))?;
+        Ok((Self { path, _lock: lock }, others))
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let own = format!("\"pid\":{}}}", self.pid);
-        let still_ours = std::fs::read_to_string(&self.path).is_ok_and(|text| text.ends_with(&own));
-        if still_ours && let Err(error) = std::fs::remove_file(&self.path) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
             tracing::debug!(path = %self.path.display(), %error, "the record of this dev node stays behind");
         }
     }
+}
+
+/// Removes the records of nodes that run no more; gives those of nodes that do.
+fn sweep(dir: &Path) -> Vec<PathBuf> {
+    let mut living = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let is_record = entry
+            .file_name()
+            .to_str()
+            .is_some_and(|name| name.starts_with("dev-") && name.ends_with(".json"));
+        if !is_record {
+            continue;
+        }
+        let lives = File::open(&path)
+            .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)));
+        if lives {
+            living.push(path);
+        } else if let Err(error) = std::fs::remove_file(&path) {
+            tracing::debug!(path = %path.display(), %error, "the record of a dev node that ended stays behind");
+        }
+    }
+    living
 }
 
 fn record_folder() -> PathBuf {
@@ -216,5 +246,27 @@ mod tests {
         assert_eq!(std::fs::read(path.join("revoked_keys")).unwrap(), b"");
         let signers = std::fs::read_to_string(path.join("allowed_signers")).unwrap();
         assert!(signers.starts_with("dev namespaces=\"hot-module\" ssh-ed25519 "), "{signers}");
+    }
+
+    #[test]
+    fn a_record_lives_as_long_as_its_node_and_takes_no_others_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("run");
+        let folder = DevFolder::prepare(&dir.path().join("node")).unwrap();
+        std::fs::create_dir(&run).unwrap();
+        let [killed, other] = [run.join("dev-1.json"), run.join("dev-2.json")];
+        write_private(&killed, b"{}").unwrap();
+        write_private(&other, b"{}").unwrap();
+        let running = File::open(&other).unwrap();
+        running.lock().unwrap();
+        let (record, others) =
+            Record::write_in(&run, &folder, "127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned()).unwrap();
+        assert_eq!(others, [other.as_path()]);
+        assert!(!killed.exists(), "it says nothing true any more");
+        let path = record.path.clone();
+        assert!(std::fs::read_to_string(&path).unwrap().contains("\"grpc\":\"127.0.0.1:2\""));
+        assert_eq!(sweep(&run).len(), 2);
+        drop(record);
+        assert!(!path.exists() && other.exists());
     }
 }

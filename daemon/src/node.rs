@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::{Agent, ModuleBounds, Parts as AgentParts};
 use crate::cluster::Local;
 use crate::config::{Config, Mode, Spawn};
-use crate::dev::{DevFolder, Record};
+use crate::dev::{DevError, DevFolder, Record};
 use crate::driver::{Driver, Parts as DriverParts};
 use crate::gateway::Gateway;
 use crate::grpc::listen::{self, Doors, ListenError};
@@ -138,7 +138,7 @@ impl Node {
         let doors = Doors { socket, path: config.grpc.socket.clone(), tcp: tcp.transpose()? };
         let serving = tokio::spawn(crate::grpc::serve(api, doors));
         let record = match (&folder, grpc) {
-            (Some(folder), Some(grpc)) => Some(Record::write(folder, first_http, grpc.to_string())?),
+            (Some(folder), Some(grpc)) => Some(record(folder, first_http, grpc)?),
             _ => None,
         };
         Ok(Self { config, http, grpc, store, supervisor, gateway, agent, stopped, serving, driving, record })
@@ -186,6 +186,19 @@ impl Node {
         }
         Ok(())
     }
+}
+
+/// Lets `hotctl` find this dev node, and says so where it must be told from others.
+fn record(folder: &DevFolder, http: String, grpc: SocketAddr) -> Result<Record, DevError> {
+    let (record, others) = Record::write(folder, http, grpc.to_string())?;
+    if !others.is_empty() {
+        tracing::warn!(
+            "{} more dev node(s) run here, so hotctl must be told which one is meant: this one is --node unix:{}",
+            others.len(),
+            folder.socket().display()
+        );
+    }
+    Ok(record)
 }
 
 /// What this machine has for modules, as far as the operator allows it.

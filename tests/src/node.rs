@@ -27,6 +27,8 @@ pub struct NodeOptions {
     pub data_dir: Option<PathBuf>,
     /// Where HTTP is served. None: a port of loopback that is free.
     pub http: Option<SocketAddr>,
+    /// The user's run-time folder, where it leaves its record. None: one below the node's own folder.
+    pub runtime_dir: Option<PathBuf>,
     /// Further arguments of `hotd`.
     pub arguments: Vec<String>,
 }
@@ -47,6 +49,7 @@ pub struct Node {
     binaries: Binaries,
     folder: TempDir,
     data_dir: PathBuf,
+    runtime_dir: PathBuf,
     arguments: Vec<String>,
     daemon: Option<Daemon>,
     http: SocketAddr,
@@ -77,13 +80,15 @@ impl Node {
     pub fn start_with(options: NodeOptions) -> Result<Self> {
         let binaries = Binaries::locate()?;
         let folder = tempfile::Builder::new().prefix("hot-").tempdir().context("a folder for the node")?;
-        fs::create_dir(folder.path().join("run")).context("a run-time folder for the node")?;
+        let runtime_dir = options.runtime_dir.unwrap_or_else(|| folder.path().join("run"));
+        fs::create_dir_all(&runtime_dir).context("a run-time folder for the node")?;
         let data_dir = options.data_dir.unwrap_or_else(|| folder.path().join("data"));
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut node = Self {
             binaries,
             folder,
             data_dir,
+            runtime_dir,
             arguments: options.arguments,
             daemon: None,
             http: options.http.unwrap_or(any),
@@ -118,7 +123,7 @@ impl Node {
     /// Starts `hotd` on the node's data and addresses and waits for its ready line.
     fn boot(&mut self) -> Result<()> {
         let mut command = hotd(&self.binaries, &self.data_dir, self.http, self.grpc, self.folder.path());
-        command.args(&self.arguments);
+        command.env("XDG_RUNTIME_DIR", &self.runtime_dir).args(&self.arguments);
         let (daemon, ready) = Daemon::start(command, &self.log_path())?;
         self.daemon = Some(daemon);
         let ready = parse_ready(&ready).with_context(|| format!("hotd said `ready {ready}`"))?;
@@ -146,6 +151,11 @@ impl Node {
     /// Its data folder.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
+    }
+
+    /// The user's run-time folder, where it leaves its record.
+    pub fn runtime_dir(&self) -> &Path {
+        &self.runtime_dir
     }
 
     /// A folder of the test's own that goes with the node.
@@ -181,7 +191,7 @@ impl Node {
 
     /// `hotctl` for this node.
     pub fn ctl(&self) -> Hotctl {
-        Hotctl::new(self.binaries.hotctl(), self.folder.path().join("run"))
+        Hotctl::new(self.binaries.hotctl(), self.runtime_dir.clone())
     }
 
     /// Runs `hotctl` for this node.

@@ -26,7 +26,10 @@ pub(crate) struct Args {
 pub(crate) fn run(Args { signed: args }: &Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let offer = Offer::open(&args.file)?;
     let signature = signature(args)?;
-    let files = signature.as_ref().and_then(|_| args.trust_files(context));
+    let files = match &signature {
+        Some(_) => args.trust_files(context)?,
+        None => None,
+    };
     let trust = files.as_ref().map(TrustFiles::read).transpose()?;
     let verdict = trust::judge(&offer, signature.as_deref(), trust.as_ref())?;
     let not_judged = trust::not_judged(signature.is_some(), files.as_ref());

@@ -25,11 +25,14 @@ pub(crate) mod trust;
 pub(crate) mod verify;
 pub(crate) mod versions;
 
+use std::path::Path;
+
 use crate::args::Command;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::node::{Client, Found, Surroundings, Token, search};
+use crate::node::{Client, Found, SEVERAL_NODES, Surroundings, Token, search};
 use crate::output::Out;
+use crate::trust::TrustFiles;
 
 /// What every command gets.
 #[derive(Debug)]
@@ -47,6 +50,21 @@ impl<'a> Context<'a> {
     /// Finds the node. Nothing is connected to.
     pub(crate) fn find(&self) -> Result<Found, Failure> {
         search(&Surroundings::of_process(self.node.clone()))
+    }
+
+    /// The files that signatures are judged by without asking a node: `signers` where they are named. `None`: there are
+    /// none.
+    fn trust_files(
+        &self,
+        signers: Option<&Path>,
+        revoked: Option<&Path>,
+    ) -> Result<Option<TrustFiles>, Failure> {
+        let found = match self.find() {
+            // Which of them would be a guess.
+            Err(failure) if signers.is_none() && failure.code == SEVERAL_NODES => return Err(failure),
+            found => found.ok(),
+        };
+        Ok(TrustFiles::find(signers, revoked, found.as_ref()))
     }
 
     /// Finds the node and connects to it.

@@ -45,9 +45,8 @@ pub(crate) struct SignedFile {
 
 impl SignedFile {
     /// What its signature is judged by. `None`: there is nothing.
-    pub(super) fn trust_files(&self, context: &Context<'_>) -> Option<TrustFiles> {
-        let found = context.find().ok();
-        TrustFiles::find(self.allowed_signers.as_deref(), self.revoked.as_deref(), found.as_ref())
+    pub(super) fn trust_files(&self, context: &Context<'_>) -> Result<Option<TrustFiles>, Failure> {
+        context.trust_files(self.allowed_signers.as_deref(), self.revoked.as_deref())
     }
 }
 
@@ -67,7 +66,7 @@ pub(crate) fn run(Args { signed: args }: &Args, context: &mut Context<'_>) -> Re
     let offer = Offer::open(&args.file)?;
     let signature = args.signature.clone().unwrap_or_else(|| signing::beside(&args.file));
     let signature = signing::read(&signature)?;
-    let files = args.trust_files(context).ok_or_else(|| {
+    let files = args.trust_files(context)?.ok_or_else(|| {
         Failure::failed(
             "signers.none",
             "no allowed signers to judge by: there is neither a dev node on record nor /etc/hotd/allowed_signers; name \

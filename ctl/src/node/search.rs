@@ -10,6 +10,9 @@ use crate::failure::Failure;
 /// Where the service listens.
 const SERVICE_SOCKET: &str = "/run/hot/hotd.sock";
 
+/// Code of the failure to choose among dev nodes.
+pub(crate) const SEVERAL_NODES: &str = "several_nodes";
+
 /// All that the search looks at, so that it can be tested.
 #[derive(Clone, Debug)]
 pub(crate) struct Surroundings {
@@ -48,17 +51,20 @@ pub(crate) struct Found {
 
 /// Finds the node, in the order of the documentation. Nothing is connected to.
 pub(crate) fn search(around: &Surroundings) -> Result<Found, Failure> {
-    let (dev, mut looked) = recorded(around);
+    let (mut nodes, mut looked) = recorded(around);
     if let Some(text) = &around.node {
         let address: Address = text.parse().map_err(|error: AddressError| Failure::usage(error))?;
-        let dev = dev.filter(|node| is_same(&address, node));
+        let dev = nodes.into_iter().find(|node| is_same(&address, node));
         return Ok(Found { address, how: "as --node or HOTCTL_NODE says".to_owned(), dev });
     }
     if around.service_socket.exists() {
         let address = Address::Unix(around.service_socket.clone());
         return Ok(Found { address, how: "the service's socket".to_owned(), dev: None });
     }
-    if let Some(node) = dev {
+    if nodes.len() > 1 {
+        return Err(several(&nodes));
+    }
+    if let Some(node) = nodes.pop() {
         let address = Address::Unix(node.socket.clone());
         return Ok(Found { address, how: "the recorded dev node".to_owned(), dev: Some(node) });
     }
@@ -74,18 +80,38 @@ pub(crate) fn search(around: &Surroundings) -> Result<Found, Failure> {
     ))
 }
 
-/// The dev node on record, and for each folder without a usable record why not.
-fn recorded(around: &Surroundings) -> (Option<DevNode>, Vec<String>) {
-    let mut looked = Vec::new();
+/// To guess which of them is meant would push to the wrong one.
+fn several(nodes: &[DevNode]) -> Failure {
+    let name = |node: &DevNode| format!("unix:{} (HTTP on {})", node.socket.display(), node.http);
+    let names: Vec<String> = nodes.iter().map(name).collect();
+    let first = nodes.first().map(|node| node.socket.display().to_string()).unwrap_or_default();
+    Failure::failed(
+        SEVERAL_NODES,
+        format!(
+            "{} dev nodes run here: {}; say which one is meant, e.g. with --node unix:{first} or \
+             `export HOTCTL_NODE=unix:{first}`",
+            nodes.len(),
+            names.join(", ")
+        ),
+    )
+}
+
+/// The dev nodes that run, and why there is none in each place without.
+fn recorded(around: &Surroundings) -> (Vec<DevNode>, Vec<String>) {
+    let (mut nodes, mut looked) = (Vec::new(), Vec::new());
     for folder in dev::record_folders(around.runtime_dir.as_deref(), around.uid) {
-        let record = folder.join("dev.json");
-        match dev::read_record(&folder, around.uid) {
-            Ok(Some(node)) => return (Some(node), looked),
-            Ok(None) => looked.push(format!("there is no {}", record.display())),
-            Err(error) => looked.push(format!("{} {error}", record.display())),
+        let records = dev::read_records(&folder, around.uid);
+        if records.is_empty() {
+            looked.push(format!("there is no record of a dev node in {}", folder.display()));
+        }
+        for (record, node) in records {
+            match node {
+                Ok(node) => nodes.push(node),
+                Err(error) => looked.push(format!("{} {error}", record.display())),
+            }
         }
     }
-    (None, looked)
+    (nodes, looked)
 }
 
 /// The address is one of the dev node's.
@@ -122,14 +148,11 @@ mod tests {
         Place { folder, around }
     }
 
-    fn record(place: &Place) {
+    /// The record of a dev node that runs for as long as the file is held.
+    fn record(place: &Place, pid: u32, data_dir: &str) -> std::fs::File {
         let hot = place.folder.path().join("hot");
-        std::fs::create_dir(&hot).expect("a folder");
-        let text = format!(
-            r#"{{"http":"127.0.0.1:1","grpc":"127.0.0.1:2","socket":"/dev-node.sock","data_dir":"/d","pid":{}}}"#,
-            std::process::id()
-        );
-        std::fs::write(hot.join("dev.json"), text).expect("writes");
+        std::fs::create_dir_all(&hot).expect("a folder");
+        dev::tests::record(&hot, pid, data_dir)
     }
 
     #[test]
@@ -139,16 +162,16 @@ mod tests {
         assert_eq!(failure.exit.code(), 1);
         assert!(failure.sentence.contains("neither --node nor HOTCTL_NODE is set"), "{}", failure.sentence);
         assert!(failure.sentence.contains("service.sock"), "{}", failure.sentence);
-        assert!(failure.sentence.contains("hot/dev.json"), "{}", failure.sentence);
+        assert!(failure.sentence.contains("no record of a dev node in "), "{}", failure.sentence);
         assert!(failure.sentence.contains("hotd --dev"), "{}", failure.sentence);
     }
 
     #[test]
     fn the_order_is_option_service_dev() {
         let mut place = place();
-        record(&place);
+        let _node = record(&place, 2, "/d");
         let found = search(&place.around).expect("the dev node");
-        assert_eq!(found.address, Address::Unix("/dev-node.sock".into()));
+        assert_eq!(found.address, Address::Unix("/d/hotd.sock".into()));
         assert!(found.dev.is_some());
         std::fs::write(&place.around.service_socket, "").expect("writes");
         let found = search(&place.around).expect("the service");
@@ -161,15 +184,42 @@ mod tests {
     }
 
     #[test]
-    fn a_named_dev_node_is_recognised() {
+    fn each_dev_node_is_recognised_by_name() {
         let mut place = place();
-        record(&place);
-        for (text, is_dev) in
-            [("http://127.0.0.1:2", true), ("unix:/dev-node.sock", true), ("http://127.0.0.1:3", false)]
-        {
+        let _nodes = [record(&place, 2, "/d"), record(&place, 3, "/e")];
+        for (text, pid) in [
+            ("http://127.0.0.1:2", Some(2)),
+            ("unix:/d/hotd.sock", Some(2)),
+            ("http://127.0.0.1:3", Some(3)),
+            ("unix:/e/hotd.sock", Some(3)),
+            ("http://127.0.0.1:4", None),
+        ] {
             place.around.node = Some(text.to_owned());
-            assert_eq!(search(&place.around).expect("found").dev.is_some(), is_dev, "{text}");
+            assert_eq!(search(&place.around).expect("found").dev.map(|node| node.pid), pid, "{text}");
         }
+    }
+
+    #[test]
+    fn one_of_several_dev_nodes_must_be_named() {
+        let place = place();
+        let first = record(&place, 2, "/d");
+        let second = record(&place, 3, "/e");
+        let failure = search(&place.around).expect_err("which one?");
+        assert_eq!((failure.exit.code(), failure.code.as_str()), (1, SEVERAL_NODES));
+        for words in ["2 dev nodes", "unix:/d/hotd.sock (", "unix:/e/hotd.sock (", "--node unix:/d/hotd.sock"]
+        {
+            assert!(failure.sentence.contains(words), "{words:?} in {}", failure.sentence);
+        }
+        // One that was killed leaves its record.
+        drop(first);
+        assert_eq!(search(&place.around).expect("the other").dev.map(|node| node.pid), Some(3));
+        drop(second);
+        let failure = search(&place.around).expect_err("none is left");
+        assert!(
+            failure.sentence.contains("dev-3.json is of a dev node that no longer runs"),
+            "{}",
+            failure.sentence
+        );
     }
 
     #[test]

@@ -61,8 +61,7 @@ fn files(
     revoked: Option<&Path>,
     context: &Context<'_>,
 ) -> Result<TrustFiles, Failure> {
-    let found = context.find().ok();
-    TrustFiles::find(signers, revoked, found.as_ref()).ok_or_else(|| {
+    context.trust_files(signers, revoked)?.ok_or_else(|| {
         Failure::failed(
             "signers.none",
             "no allowed signers: there is neither a dev node on record nor /etc/hotd/allowed_signers; name the file \
