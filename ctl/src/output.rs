@@ -66,6 +66,20 @@ pub(crate) fn paint(text: &str, tone: Tone, colour: bool) -> String {
     if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
+/// What text has to fit into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// It may carry colours.
+    pub colour: bool,
+    /// Columns of the terminal. `None`: there is none, so whoever reads gets each line whole.
+    pub width: Option<usize>,
+}
+
+impl Layout {
+    /// For a pipe or a file.
+    pub(crate) const PIPE: Self = Self { colour: false, width: None };
+}
+
 /// Standard output and standard error of this run.
 pub(crate) struct Out {
     format: Format,
@@ -120,6 +134,11 @@ impl Out {
     /// Text may carry colours.
     pub(crate) const fn colour(&self) -> bool {
         self.colour
+    }
+
+    /// What text has to fit into.
+    pub(crate) fn layout(&self) -> Layout {
+        Layout { colour: self.colour, width: self.terminal.then(|| self.width()) }
     }
 
     /// Columns of the terminal; 100 where there is none.

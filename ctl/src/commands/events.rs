@@ -57,5 +57,9 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
 
 /// One line: a JSON object or text.
 fn print(out: &mut Out, event: Event) -> Result<(), OutputError> {
-    if out.json() { out.object(&EventJson::from(event)) } else { out.text(&show::event(&event)) }
+    if out.json() {
+        out.object(&EventJson::from(event))
+    } else {
+        out.text(&show::event(&event, out.layout()).join("\n"))
+    }
 }

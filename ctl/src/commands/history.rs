@@ -31,7 +31,7 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     if context.out.json() {
         context.out.object(&HistoryJson::new(&args.module, entries))?;
     } else {
-        let lines = show::history(&entries, SystemTime::now(), context.out.colour());
+        let lines = show::history(&entries, SystemTime::now(), context.out.layout());
         context.out.text(&lines.join("\n"))?;
     }
     Ok(Exit::Success)

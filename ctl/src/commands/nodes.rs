@@ -23,7 +23,7 @@ pub(crate) async fn run(Args {}: Args, context: &mut Context<'_>) -> Result<Exit
     if context.out.json() {
         context.out.object(&NodesJson::from(nodes))?;
     } else {
-        let lines = show::nodes(&nodes, SystemTime::now(), context.out.colour());
+        let lines = show::nodes(&nodes, SystemTime::now(), context.out.layout());
         context.out.text(&lines.join("\n"))?;
     }
     Ok(Exit::Success)

@@ -9,7 +9,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::ModulesJson;
 use crate::node::{Client, ask, next};
-use crate::output::Out;
+use crate::output::{Layout, Out};
 use crate::show;
 
 /// Show what serves, what is tried, and why
@@ -46,19 +46,19 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     if context.out.json() {
         context.out.object(&ModulesJson::new(modules, problems))?;
     } else {
-        let lines = lines(&modules, &problems, args.module.is_some(), context.out.colour());
+        let lines = lines(&modules, &problems, args.module.is_some(), context.out.layout());
         context.out.text(&lines.join("\n"))?;
     }
     Ok(Exit::Success)
 }
 
-fn lines(modules: &[Module], problems: &[NodeProblem], in_full: bool, colour: bool) -> Vec<String> {
+fn lines(modules: &[Module], problems: &[NodeProblem], in_full: bool, layout: Layout) -> Vec<String> {
     let now = SystemTime::now();
     let mut lines = match modules {
-        [module] if in_full => show::module(module, now, colour),
-        modules => show::modules(modules, colour),
+        [module] if in_full => show::module(module, now, layout),
+        modules => show::modules(modules, layout),
     };
-    lines.extend(show::problems(problems, now, colour));
+    lines.extend(show::problems(problems, now, layout));
     lines
 }
 
@@ -74,13 +74,13 @@ async fn watch(client: &Client, out: &mut Out, module: Option<String>) -> Result
             continue;
         }
         if out.live() {
-            out.redraw(&lines(&message.modules, &message.problems, module.is_some(), out.colour()))?;
+            out.redraw(&lines(&message.modules, &message.problems, module.is_some(), out.layout()))?;
             continue;
         }
-        let mut table = show::modules(&message.modules, false);
+        let mut table = show::modules(&message.modules, Layout::PIPE);
         // Without their age, which would be a change at every look.
         let timeless = message.problems.into_iter().map(|problem| NodeProblem { since: None, ..problem });
-        table.extend(show::problems(&timeless.collect::<Vec<_>>(), SystemTime::now(), false));
+        table.extend(show::problems(&timeless.collect::<Vec<_>>(), SystemTime::now(), Layout::PIPE));
         if table != printed {
             out.text(&table.join("\n"))?;
             printed = table;

@@ -27,7 +27,7 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     if context.out.json() {
         context.out.object(&VersionsJson::new(&args.module, versions))?;
     } else {
-        let lines = show::versions(&versions, SystemTime::now(), context.out.colour());
+        let lines = show::versions(&versions, SystemTime::now(), context.out.layout());
         context.out.text(&lines.join("\n"))?;
     }
     Ok(Exit::Success)

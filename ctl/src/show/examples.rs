@@ -92,7 +92,7 @@ pub(crate) fn versions() -> Vec<Version> {
     };
     let quarantined = Version { quarantined: "crashed with signal 11".to_owned(), ..version("1.2.0", "c") };
     let stable = Version { role: Role::Stable.into(), ..version("1.1.0", "b") };
-    let removed = Version { removed: true, ..version("1.0.0", "a") };
+    let removed = Version { removed: true, size: 0, principal: String::new(), ..version("1.0.0", "a") };
     vec![quarantined, stable, removed]
 }
 

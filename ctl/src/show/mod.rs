@@ -10,13 +10,16 @@ use hot_proto::v1::{
     Role, Version,
 };
 
-use crate::output::{Tone, paint};
+use crate::output::{Layout, Tone, paint};
 use crate::progress::named;
-use crate::table::{Cell, Table};
+use crate::table::{Cell, Table, folded, paragraph};
 use crate::words;
 
+/// Where what a field says begins.
+const FIELD: usize = 13;
+
 /// Every module in one line each.
-pub(crate) fn modules(modules: &[Module], colour: bool) -> Vec<String> {
+pub(crate) fn modules(modules: &[Module], layout: Layout) -> Vec<String> {
     if modules.is_empty() {
         return vec!["no modules yet; push the first one with `hotctl push FILE`".to_owned()];
     }
@@ -31,15 +34,15 @@ pub(crate) fn modules(modules: &[Module], colour: bool) -> Vec<String> {
             Cell::from(why(module)),
         ]);
     }
-    table.lines(colour)
+    table.lines(layout)
 }
 
 /// One module in full, with each of its instances.
-pub(crate) fn module(module: &Module, now: SystemTime, colour: bool) -> Vec<String> {
-    let mut lines = vec![paint(&words::clean(&module.name), Tone::Strong, colour)];
+pub(crate) fn module(module: &Module, now: SystemTime, layout: Layout) -> Vec<String> {
+    let mut lines = vec![paint(&words::clean(&module.name), Tone::Strong, layout.colour)];
     let mut field = |name: &str, text: &str| {
         if !text.is_empty() {
-            lines.push(format!("  {name:<11}{}", words::clean(text)));
+            lines.extend(folded(&format!("  {name:<11}{}", words::clean(text)), FIELD, layout));
         }
     };
     field("phase", &words::phase(module.phase).replace('_', " "));
@@ -57,14 +60,15 @@ pub(crate) fn module(module: &Module, now: SystemTime, colour: bool) -> Vec<Stri
     let instances = instances(module, now);
     if let Some(instances) = instances {
         lines.push(String::new());
-        lines.extend(instances.lines(colour));
+        lines.extend(instances.lines(layout));
     }
     lines
 }
 
-fn instances(module: &Module, now: SystemTime) -> Option<Table<10>> {
+fn instances(module: &Module, now: SystemTime) -> Option<Table<11>> {
     let mut table = Table::new([
         "NODE", "INSTANCE", "VERSION", "ROLE", "STATE", "WEIGHT", "REQUESTS", "ERRORS", "P99 MS", "STARTED",
+        "REASON",
     ]);
     let mut any = false;
     for node in &module.nodes {
@@ -88,6 +92,7 @@ fn instances(module: &Module, now: SystemTime) -> Option<Table<10>> {
                     String::new()
                 }),
                 Cell::from(instance.started.map(|then| words::ago(then, now)).unwrap_or_default()),
+                Cell::from(&instance.reason),
             ]);
         }
     }
@@ -95,15 +100,12 @@ fn instances(module: &Module, now: SystemTime) -> Option<Table<10>> {
 }
 
 fn state(instance: &Instance) -> Cell {
-    let word = words::state(instance.state);
-    let text =
-        if instance.reason.is_empty() { word.to_owned() } else { format!("{word}: {}", instance.reason) };
     let tone = match instance.state() {
         InstanceState::Ready => Tone::Good,
         InstanceState::Ended => Tone::Bad,
         InstanceState::Starting | InstanceState::Stopping | InstanceState::Unspecified => Tone::Plain,
     };
-    Cell::toned(&text, tone)
+    Cell::toned(words::state(instance.state), tone)
 }
 
 fn phase(value: i32) -> Cell {
@@ -134,7 +136,7 @@ fn why(module: &Module) -> String {
 }
 
 /// The versions of a module.
-pub(crate) fn versions(versions: &[Version], now: SystemTime, colour: bool) -> Vec<String> {
+pub(crate) fn versions(versions: &[Version], now: SystemTime, layout: Layout) -> Vec<String> {
     let mut table = Table::new(["VERSION", "TARGET", "DIGEST", "SIZE", "SIGNED BY", "COMMITTED", "STATE"]);
     for version in versions {
         let state = if version.removed {
@@ -153,17 +155,17 @@ pub(crate) fn versions(versions: &[Version], now: SystemTime, colour: bool) -> V
             Cell::from(&version.version),
             Cell::from(&version.target),
             Cell::from(words::short_digest(&version.digest)),
-            Cell::from(words::size(version.size)),
+            Cell::from(if version.removed { String::new() } else { words::size(version.size) }),
             Cell::from(&version.principal),
             Cell::from(version.committed.map(|then| words::ago(then, now)).unwrap_or_default()),
             state,
         ]);
     }
-    table.lines(colour)
+    table.lines(layout)
 }
 
 /// The history of a module.
-pub(crate) fn history(entries: &[HistoryEntry], now: SystemTime, colour: bool) -> Vec<String> {
+pub(crate) fn history(entries: &[HistoryEntry], now: SystemTime, layout: Layout) -> Vec<String> {
     let mut table = Table::new(["RELEASE", "VERSION", "HOW", "ENDED AS", "BY", "STARTED", "WHY"]);
     // A rollback makes the release stable that an earlier push has made so before: the star is at what did it last.
     let stable = entries.iter().position(|entry| entry.stable);
@@ -185,9 +187,9 @@ pub(crate) fn history(entries: &[HistoryEntry], now: SystemTime, colour: bool) -
             Cell::from(why),
         ]);
     }
-    let mut lines = table.lines(colour);
+    let mut lines = table.lines(layout);
     if stable.is_some() {
-        lines.push(paint("* is stable now", Tone::Dim, colour));
+        lines.push(paint("* is stable now", Tone::Dim, layout.colour));
     }
     lines
 }
@@ -202,7 +204,7 @@ fn ended(entry: &HistoryEntry) -> Cell {
 }
 
 /// The nodes, and below them what each lacks.
-pub(crate) fn nodes(nodes: &[Node], now: SystemTime, colour: bool) -> Vec<String> {
+pub(crate) fn nodes(nodes: &[Node], now: SystemTime, layout: Layout) -> Vec<String> {
     let mut table = Table::new(["NODE", "STATE", "VERSION", "TARGET", "HTTP", "RUNNING SINCE"]);
     for node in nodes {
         let state =
@@ -216,28 +218,30 @@ pub(crate) fn nodes(nodes: &[Node], now: SystemTime, colour: bool) -> Vec<String
             Cell::from(node.since.map(|then| words::ago(then, now)).unwrap_or_default()),
         ]);
     }
-    let mut lines = table.lines(colour);
+    let mut lines = table.lines(layout);
     for node in nodes {
         let missing = node.missing.iter();
-        lines.extend(missing.map(|missing| words::clean(&format!("{} lacks: {missing}", node.name))));
-        lines.extend(problems(&node.problems, now, colour));
+        let missing = missing.map(|missing| words::clean(&format!("{} lacks: {missing}", node.name)));
+        lines.extend(missing.flat_map(|missing| paragraph(&missing, layout)));
+        lines.extend(problems(&node.problems, now, layout));
     }
     lines
 }
 
-/// What is wrong with nodes, a line each.
-pub(crate) fn problems(problems: &[NodeProblem], now: SystemTime, colour: bool) -> Vec<String> {
+/// What is wrong with nodes, a paragraph each.
+pub(crate) fn problems(problems: &[NodeProblem], now: SystemTime, layout: Layout) -> Vec<String> {
     let line = |problem: &NodeProblem| {
         let since =
             problem.since.map(|then| format!(" (since {})", words::ago(then, now))).unwrap_or_default();
         let text = format!("{}: {}: {}{since}", problem.node, problem.code, problem.text);
-        paint(&words::clean(&text), Tone::Bad, colour)
+        let pieces = paragraph(&words::clean(&text), layout);
+        pieces.into_iter().map(|piece| paint(&piece, Tone::Bad, layout.colour))
     };
-    problems.iter().map(line).collect()
+    problems.iter().flat_map(line).collect()
 }
 
-/// One event in one line.
-pub(crate) fn event(event: &Event) -> String {
+/// One event: a line, or a paragraph on a terminal that is too narrow for it.
+pub(crate) fn event(event: &Event, layout: Layout) -> Vec<String> {
     let time = event.time.map(words::time).unwrap_or_default();
     let by = if event.principal.is_empty() { String::new() } else { format!(" (by {})", event.principal) };
     // As a rule the text names the module; a reader of all modules' events must know it in any case.
@@ -247,7 +251,7 @@ pub(crate) fn event(event: &Event) -> String {
         module if names.any(|name| name == module) => String::new(),
         module => format!("{module}: "),
     };
-    words::clean(&format!("{time}  {}  {module}{}{by}", event.kind, event.text))
+    paragraph(&words::clean(&format!("{time}  {}  {module}{}{by}", event.kind, event.text)), layout)
 }
 
 #[cfg(test)]

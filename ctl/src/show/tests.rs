@@ -9,21 +9,21 @@ fn now() -> SystemTime {
 #[test]
 fn all_modules() {
     assert_eq!(
-        modules(&examples::modules(), false),
+        modules(&examples::modules(), Layout::PIPE),
         [
             "NAME     PHASE        STABLE     CANDIDATE  SHARE  REASON",
             "greeter  baking       1.0.0 (1)  1.1.0 (2)  10%    20 s of bake",
             "hello-c  rolled back  0.1.0 (1)  -          -      the candidate crashed with signal 11",
         ]
     );
-    assert_eq!(modules(&[], false).len(), 1, "an empty node says what to do");
+    assert_eq!(modules(&[], Layout::PIPE).len(), 1, "an empty node says what to do");
 }
 
 #[test]
 fn one_module() {
     let all = examples::modules();
     assert_eq!(
-        module(&all[0], now(), false),
+        module(&all[0], now(), Layout::PIPE),
         [
             "greeter",
             "  phase      baking",
@@ -33,16 +33,16 @@ fn one_module() {
             "  rollout    r-7",
             "  routes     /greet",
             "",
-            "NODE  INSTANCE  VERSION    ROLE       STATE  WEIGHT  REQUESTS  ERRORS  P99 MS  STARTED",
-            "n1    1         1.0.0 (1)  stable     ready  90%     1200      3       1.25    1m ago",
-            "n1    2         1.1.0 (2)  candidate  ready  10%     1200      3       1.25    1m ago",
+            "NODE  INSTANCE  VERSION    ROLE       STATE  WEIGHT  REQUESTS  ERRORS  P99 MS  STARTED  REASON",
+            "n1    1         1.0.0 (1)  stable     ready  90%     1200      3       1.25    1m ago   -",
+            "n1    2         1.1.0 (2)  candidate  ready  10%     1200      3       1.25    1m ago   -",
         ]
     );
-    let ended = module(&all[1], now(), false);
+    let ended = module(&all[1], now(), Layout::PIPE);
     assert_eq!(
         ended.last().map(String::as_str),
         Some(
-            "n1    3         0.2.0 (2)  -     ended: ended by signal 11  0%      0         0       -       1m ago"
+            "n1    3         0.2.0 (2)  -     ended  0%      0         0       -       1m ago   ended by signal 11"
         )
     );
 }
@@ -50,16 +50,16 @@ fn one_module() {
 #[test]
 fn versions_and_history() {
     assert_eq!(
-        versions(&examples::versions(), now(), false),
+        versions(&examples::versions(), now(), Layout::PIPE),
         [
             "VERSION  TARGET            DIGEST        SIZE     SIGNED BY  COMMITTED  STATE",
             "1.2.0    x86_64-linux-gnu  cccccccccccc  1.5 KiB  dev        1m ago     quarantined: crashed with signal 11",
             "1.1.0    x86_64-linux-gnu  bbbbbbbbbbbb  1.5 KiB  dev        1m ago     stable",
-            "1.0.0    x86_64-linux-gnu  aaaaaaaaaaaa  1.5 KiB  dev        1m ago     removed",
+            "1.0.0    x86_64-linux-gnu  aaaaaaaaaaaa  -        -          1m ago     removed",
         ]
     );
     assert_eq!(
-        history(&examples::history(), now(), false),
+        history(&examples::history(), now(), Layout::PIPE),
         [
             "RELEASE  VERSION  HOW   ENDED AS     BY   STARTED    WHY",
             "2        1.1.0    push  rolled back  dev  1m ago     faster (errors 5.00% > 1.00%)",
@@ -74,7 +74,7 @@ fn one_star_after_a_rollback() {
     let mut entries = examples::history();
     let back = HistoryEntry { rollback: true, ..entries[1].clone() };
     entries.insert(0, back);
-    let lines = history(&entries, now(), false);
+    let lines = history(&entries, now(), Layout::PIPE);
     let marked: Vec<&str> = lines.iter().filter(|line| line.starts_with("1 *")).map(String::as_str).collect();
     assert_eq!(marked, ["1 *      1.0.0    rollback  done         dev  1m30s ago  first"]);
 }
@@ -94,7 +94,7 @@ fn what_a_node_lacks_is_said() {
         }],
         ..Node::default()
     };
-    let lines = nodes(&[node], now(), false);
+    let lines = nodes(&[node], now(), Layout::PIPE);
     assert!(lines[1].starts_with("n1 (dev)  ready"), "{lines:?}");
     assert_eq!(lines[2], "n1 lacks: users of their own for modules");
     assert_eq!(lines[3], "n1: trust.frozen: signers:3: no key (since 1m ago)");
@@ -102,23 +102,54 @@ fn what_a_node_lacks_is_said() {
 
 #[test]
 fn an_event_is_one_line() {
-    let text = event(&Event {
-        kind: "rollout.started".to_owned(),
-        text: "greeter 1.1.0\nsecond".to_owned(),
-        principal: "dev".to_owned(),
-        time: Some(prost_types::Timestamp { seconds: 0, nanos: 0 }),
-        ..Event::default()
-    });
-    assert_eq!(text, "1970-01-01T00:00:00Z  rollout.started  greeter 1.1.0\u{fffd}second (by dev)");
+    let lines = event(
+        &Event {
+            kind: "rollout.started".to_owned(),
+            text: "greeter 1.1.0\nsecond".to_owned(),
+            principal: "dev".to_owned(),
+            time: Some(prost_types::Timestamp { seconds: 0, nanos: 0 }),
+            ..Event::default()
+        },
+        Layout::PIPE,
+    );
+    assert_eq!(lines, ["1970-01-01T00:00:00Z  rollout.started  greeter 1.1.0\u{fffd}second (by dev)"]);
     let said = |text: &str| {
-        event(&Event {
+        let event = Event {
             module: "greeter".to_owned(),
             kind: "k".to_owned(),
             text: text.to_owned(),
             ..Event::default()
-        })
+        };
+        super::event(&event, Layout::PIPE).join("|")
     };
     assert_eq!(said("step 1 of 2 begins").trim(), "k  greeter: step 1 of 2 begins");
     assert_eq!(said("greeter 1.1.0 starts").trim(), "k  greeter 1.1.0 starts", "it is not named twice");
     assert_eq!(said("greeter-2 is another").trim(), "k  greeter: greeter-2 is another");
+}
+
+#[test]
+fn a_narrow_terminal_has_no_line_that_it_would_break() {
+    let layout = Layout { colour: false, width: Some(60) };
+    let modules = examples::modules();
+    let problem =
+        NodeProblem { text: "signers:3: found `ada`, expected a key".to_owned(), ..NodeProblem::default() };
+    let problems = problems(&[problem], now(), layout);
+    let shown = [
+        super::modules(&modules, layout),
+        module(&modules[1], now(), layout),
+        versions(&examples::versions(), now(), layout),
+        history(&examples::history(), now(), layout),
+        problems,
+    ];
+    for line in shown.iter().flatten() {
+        assert!(line.chars().count() <= 60, "{line:?}");
+    }
+    assert_eq!(
+        shown[2][2..5],
+        [
+            "1.2.0    x86_64-linux-gnu  cccccccccccc  1.5 KiB  dev",
+            "    1m ago     quarantined: crashed with signal 11",
+            "1.1.0    x86_64-linux-gnu  bbbbbbbbbbbb  1.5 KiB  dev"
+        ]
+    );
 }

@@ -61,7 +61,7 @@ pub(super) fn run(files: &TrustFiles, context: &mut Context<'_>) -> Result<Exit,
     if context.out.json() {
         context.out.object(&json(files, &listed, &standings))?;
     } else {
-        let mut lines = table(&listed, &standings).lines(context.out.colour());
+        let mut lines = table(&listed, &standings).lines(context.out.layout());
         if listed.is_empty() {
             lines = vec![format!("{}: nobody may sign", file.display())];
         }
