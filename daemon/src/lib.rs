@@ -11,6 +11,7 @@ pub mod gateway;
 pub mod grpc;
 pub mod journal;
 pub mod ledger;
+mod near;
 pub mod node;
 pub mod store;
 pub mod supervisor;

@@ -112,6 +112,45 @@ fn a_push_that_is_not_waited_for_long_enough_ends_with_5_and_goes_on() -> Result
 }
 
 #[test]
+fn what_is_not_there_is_told_with_what_is() -> Result<()> {
+    let (node, _) = serving()?;
+    for verb in [
+        "status", "abort", "pause", "resume", "promote", "rollback", "restart", "versions", "history",
+        "logs", "metrics", "remove", "events",
+    ] {
+        let output = node.hotctl(&[verb, "prob"])?.expect(1)?;
+        let said = output.sentence()?;
+        assert_eq!(said, "hotctl: no module is named prob. Did you mean probe, the only one here?", "{verb}");
+    }
+    for verb in ["logs", "metrics"] {
+        let output = node.hotctl(&[verb, "probe", "--release", "99"])?.expect(1)?;
+        assert_eq!(output.sentence()?, "hotctl: probe has no release 99. Its only release is 1.", "{verb}");
+    }
+    node.stop()
+}
+
+#[test]
+fn what_was_removed_is_removed() -> Result<()> {
+    let (node, next) = serving()?;
+    node.hotctl(&["push", &next, "--steps", "100%", "--bake", "1s"])?.expect(0)?;
+    let in_use = node.hotctl(&["remove", "probe", "--version", "1.1.0"])?.expect(1)?;
+    assert!(
+        in_use.sentence()?.starts_with("hotctl: probe 1.1.0 is stable (release 2), so it can't"),
+        "{}",
+        in_use.stderr
+    );
+    assert_eq!(node.hotctl(&["remove", "probe"])?.expect(0)?.stdout, "probe: removed 1.0.0, 1.1.0\n");
+    assert_eq!(node.hotctl(&["remove", "probe"])?.expect(0)?.stdout, "probe: was removed already\n");
+    let again = node.hotctl(&["remove", "probe", "--version", "1.0.0"])?.expect(0)?;
+    assert_eq!(again.stdout, "probe 1.0.0: was removed already\n");
+    node.hotctl(&["remove", "probe", "--version", "3.0.0"])?.expect(1)?.sentence()?;
+    let versions = node.hotctl(&["versions", "probe"])?.expect(0)?.stdout;
+    let removed = |line: &str| line.ends_with("  removed") && !line.contains(" B ");
+    assert!(versions.lines().skip(1).all(removed) && versions.lines().count() == 3, "{versions}");
+    node.stop()
+}
+
+#[test]
 fn versions_history_and_events_tell_what_happened() -> Result<()> {
     let (node, next) = serving()?;
     let mut events = node.events()?;

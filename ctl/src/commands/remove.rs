@@ -28,15 +28,39 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let client = context.connect().await?;
     let version = args.version.map(|version| version.to_string()).unwrap_or_default();
-    let request = RemoveRequest { module: args.module.clone(), version };
+    let request = RemoveRequest { module: args.module.clone(), version: version.clone() };
     let answer = ask_after(Wait::WayBack, client.modules().remove(request)).await?;
     let removed = RemovedJson { module: args.module, versions: answer.versions };
     if context.out.json() {
         context.out.object(&removed)?;
     } else {
-        let what =
-            if removed.versions.is_empty() { "nothing".to_owned() } else { removed.versions.join(", ") };
-        context.out.text(&words::clean(&format!("{}: removed {what}", removed.module)))?;
+        context.out.text(&words::clean(&text(&removed, &version)))?;
     }
     Ok(Exit::Success)
+}
+
+/// What was done. Nothing is left to do where it was removed before: that is what was asked for.
+fn text(removed: &RemovedJson, version: &str) -> String {
+    let RemovedJson { module, versions } = removed;
+    match versions.as_slice() {
+        [] if version.is_empty() => format!("{module}: was removed already"),
+        [] => format!("{module} {version}: was removed already"),
+        versions => format!("{module}: removed {}", versions.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn again_is_said() {
+        let removed = |versions: &[&str]| RemovedJson {
+            module: "greeter".to_owned(),
+            versions: versions.iter().map(|&version| version.to_owned()).collect(),
+        };
+        assert_eq!(text(&removed(&["1.0.0", "1.1.0"]), ""), "greeter: removed 1.0.0, 1.1.0");
+        assert_eq!(text(&removed(&[]), ""), "greeter: was removed already");
+        assert_eq!(text(&removed(&[]), "1.0.0"), "greeter 1.0.0: was removed already");
+    }
 }

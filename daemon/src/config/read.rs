@@ -7,6 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::Mistake;
+use crate::near;
 
 /// Collects the mistakes of one file.
 #[derive(Debug)]
@@ -169,7 +170,7 @@ impl<'a> Section<'a> {
                 continue;
             }
             let place = if self.name.is_empty() { String::new() } else { format!(" in [{}]", self.name) };
-            let advice = match similar(name, known) {
+            let advice = match near::similar(name, known) {
                 Some(word) => format!("did you mean \"{word}\"?"),
                 None => format!("known are {}", known.join(", ")),
             };
@@ -193,14 +194,4 @@ fn shown(value: &Spanned<DeValue<'_>>) -> String {
         DeValue::Array(_) => "a list".to_owned(),
         DeValue::Table(_) => "a table".to_owned(),
     }
-}
-
-/// The known word that `found` is most likely a slip for: at most two edits, and in short words one.
-fn similar<'k>(found: &str, known: &[&'k str]) -> Option<&'k str> {
-    known
-        .iter()
-        .map(|word| (strsim::damerau_levenshtein(found, word), *word))
-        .filter(|(distance, word)| *distance <= word.len().div_ceil(3).min(2))
-        .min()
-        .map(|(_, word)| word)
 }

@@ -7,6 +7,7 @@ mod artifacts;
 pub(crate) mod auth;
 mod convert;
 mod events;
+mod known;
 pub mod listen;
 mod logs;
 mod metrics;

@@ -51,7 +51,7 @@ impl ModuleService for Modules {
 
     async fn get(&self, request: Request<v1::GetModuleRequest>) -> Reply<v1::GetModuleResponse> {
         let name = module_name(&request.into_inner().module)?;
-        let record = self.record(&name)?;
+        let record = self.0.known(&name)?;
         let latest = self.0.driver.latest(&Module(name.to_string()));
         let module = Some(self.module(&name, &record, latest.as_ref()));
         Ok(Response::new(v1::GetModuleResponse { module, problems: self.0.problems() }))
@@ -60,7 +60,7 @@ impl ModuleService for Modules {
     async fn watch(&self, request: Request<v1::WatchModulesRequest>) -> Reply<Self::WatchStream> {
         let module = request.into_inner().module;
         if !module.is_empty() {
-            self.record(&module_name(&module)?)?;
+            self.0.known(&module_name(&module)?)?;
         }
         let (sender, receiver) = mpsc::channel(4);
         let (service, stopped) = (self.clone(), self.0.stopped.clone());
@@ -75,14 +75,14 @@ impl ModuleService for Modules {
 
     async fn versions(&self, request: Request<v1::VersionsRequest>) -> Reply<v1::VersionsResponse> {
         let name = module_name(&request.into_inner().module)?;
-        let record = self.record(&name)?;
+        let record = self.0.known(&name)?;
         Ok(Response::new(v1::VersionsResponse { versions: self.versions_of(&name, &record) }))
     }
 
     async fn history(&self, request: Request<v1::HistoryRequest>) -> Reply<v1::HistoryResponse> {
         let v1::HistoryRequest { module, limit } = request.into_inner();
         let name = module_name(&module)?;
-        let record = self.record(&name)?;
+        let record = self.0.known(&name)?;
         let limit = match usize::try_from(limit).unwrap_or(usize::MAX) {
             0 => HISTORY.0,
             limit => limit.min(HISTORY.1),
@@ -105,14 +105,20 @@ impl ModuleService for Modules {
         let by = Caller::of(&request);
         let v1::RemoveRequest { module, version } = request.into_inner();
         let name = module_name(&module)?;
-        let record = self.record(&name)?;
+        let record = self.0.known(&name)?;
         let versions = if version.is_empty() {
+            if !self.0.is_here(&name, &record) {
+                return Ok(Response::new(v1::RemoveResponse::default()));
+            }
             self.stop_module(&name, &by).await?;
             record.versions().keys().cloned().collect()
         } else {
             let version: Version = version.parse().map_err(|_no_version| {
                 super::status::invalid("version", version, "a semver such as 1.2.0")
             })?;
+            if record.tombstones().contains_key(&version) && !record.versions().contains_key(&version) {
+                return Ok(Response::new(v1::RemoveResponse::default()));
+            }
             self.refuse_in_use(&name, &record, &version)?;
             vec![version]
         };
@@ -123,12 +129,12 @@ impl ModuleService for Modules {
     async fn logs(&self, request: Request<v1::LogsRequest>) -> Reply<Self::LogsStream> {
         let v1::LogsRequest { module, tail, follow, release } = request.into_inner();
         let name = module_name(&module)?;
-        self.record(&name)?;
+        let record = self.0.known(&name)?;
+        let release = Api::known_release(&name, &record, release)?;
         let tail = match usize::try_from(tail).unwrap_or(usize::MAX) {
             0 => TAIL.0,
             tail => tail.min(TAIL.1),
         };
-        let release = (release != 0).then_some(ReleaseNumber(release));
         let (sender, receiver) = mpsc::channel(16);
         let (service, stopped) = (self.clone(), self.0.stopped.clone());
         tokio::spawn(async move {
@@ -143,28 +149,20 @@ impl ModuleService for Modules {
     async fn metrics(&self, request: Request<v1::MetricsRequest>) -> Reply<v1::MetricsResponse> {
         let v1::MetricsRequest { module, release } = request.into_inner();
         let name = module_name(&module)?;
-        self.record(&name)?;
-        let release = (release != 0).then_some(ReleaseNumber(release));
+        let record = self.0.known(&name)?;
+        let release = Api::known_release(&name, &record, release)?;
         let instances = super::metrics::gather(&self.0, &name, release).await;
         Ok(Response::new(v1::MetricsResponse { instances }))
     }
 }
 
 impl Modules {
-    fn record(&self, name: &ModuleName) -> Result<Arc<ModuleRecord>, Status> {
-        self.0.ledger.module(name).ok_or_else(|| driver_refused(Refusal::NoModule(name.clone())))
-    }
-
     /// All modules, or only this one, out of memory.
     fn all(&self, only: &str) -> Vec<v1::Module> {
         let views = Arc::clone(&self.0.driver.views().borrow());
         let latest = views.latest_of_all();
-        let mut modules = self.0.ledger.modules();
-        modules.retain(|(name, record)| match only {
-            // Of one that was removed only its versions' tombstones are left.
-            "" => !record.versions().is_empty() || self.0.agent.runs(&Module(name.to_string())),
-            only => name.as_str() == only,
-        });
+        let mut modules = if only.is_empty() { self.0.listed() } else { self.0.ledger.modules() };
+        modules.retain(|(name, _)| only.is_empty() || name.as_str() == only);
         let shown = modules
             .iter()
             .map(|(name, record)| self.module(name, record, latest.get(&Module(name.to_string())).copied()));
@@ -315,8 +313,10 @@ impl Modules {
             grpc: Code::FailedPrecondition,
             code: "in_use",
             field: "version",
-            found: format!("{name} {version} is {role} (release {release})"),
-            expected: "a version that nothing runs".to_owned(),
+            found: format!(
+                "{name} {version} is {role} (release {release}), so it can't be removed by itself"
+            ),
+            expected: String::new(),
             advice: "Push or roll back to another version first, or remove the whole module.".to_owned(),
         }))
     }

@@ -137,6 +137,7 @@ impl RolloutService for Rollouts {
         let v1::RollbackRequest { module, to, message, request_id } = request.into_inner();
         check_request_id(&request_id)?;
         let module = module_name(&module)?;
+        self.0.known(&module)?;
         let to = match to {
             None => To::Preceding,
             Some(v1::rollback_request::To::Release(release)) => To::Release(ReleaseNumber(release)),
@@ -166,9 +167,7 @@ impl RolloutService for Rollouts {
     async fn restart(&self, request: Request<v1::RestartRequest>) -> Reply<v1::RestartResponse> {
         let by = Caller::of(&request);
         let module = module_name(&request.into_inner().module)?;
-        if self.0.ledger.module(&module).is_none() {
-            return Err(driver_refused(Refusal::NoModule(module)));
-        }
+        self.0.known(&module)?;
         let replaced = self.0.agent.restart(&Module(module.to_string())).await.map_err(|error| {
             refused(Refused {
                 grpc: Code::FailedPrecondition,
@@ -255,7 +254,9 @@ impl Rollouts {
                 only(found, prefix)
             }
             Some(By::Module(module)) => {
-                let name = Module(module_name(&module)?.to_string());
+                let name = module_name(&module)?;
+                self.0.known(&name)?;
+                let name = Module(name.to_string());
                 let latest = self.0.driver.latest(&name).map(|view| view.status.id.clone());
                 latest.ok_or_else(|| Unselected::None(Refusal::NothingRuns(module)))
             }
