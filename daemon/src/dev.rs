@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use hot_artifact::signature::{MODULE_NAMESPACE, generate_key};
 use serde::Serialize;
 
+use crate::store::{FolderError, prepare_folder};
+
 /// The principal that the dev node's own key counts as.
 pub const PRINCIPAL: &str = "dev";
 
@@ -32,10 +34,13 @@ pub enum DevError {
         /// Why not.
         source: io::Error,
     },
-    /// The folder is another user's: its key and modules would be theirs to replace.
+    /// The data folder can't be used.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The records' folder is another user's: they would be theirs to replace.
     #[error(
-        "data folder {path} belongs to user {found}, expected user {expected}, who runs hotd; \
-         start hotd as that user or name another folder with --data-dir",
+        "{path}, where hotctl looks for dev nodes, belongs to user {found}, expected user {expected}, who runs hotd; \
+         remove it, or set XDG_RUNTIME_DIR to a folder of your own",
         path = path.display()
     )]
     Owner {
@@ -58,7 +63,7 @@ pub struct DevFolder {
 impl DevFolder {
     /// Makes whatever of it is missing in `dir` and reads the rest.
     pub fn prepare(dir: &Path) -> Result<Self, DevError> {
-        private_folder(dir)?;
+        prepare_folder(dir)?;
         let key_path = dir.join("dev-key");
         let signers = dir.join("allowed_signers");
         if !key_path.exists() {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 
@@ -212,6 +212,28 @@ fn a_data_folder_of_another_user() -> Result<()> {
     };
     let refusal = Node::refused(NodeOptions { data_dir: Some(data_dir.clone()), ..NodeOptions::default() })?;
     assert_says(&refusal, &[&data_dir.display().to_string(), "user"]);
+    Ok(())
+}
+
+#[test]
+fn a_data_folder_that_can_not_be_one() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (file, open) = (folder.path().join("file"), folder.path().join("open"));
+    fs::write(&file, "")?;
+    fs::create_dir(&open)?;
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777))?;
+    // proc is a file system in which nobody makes folders.
+    for (data_dir, words) in [
+        (file.clone(), ["is not a folder", "name another"]),
+        (file.join("below"), ["can't be made", "name another"]),
+        (open, ["every user may write", "chmod o-w"]),
+        ("/proc/hot".into(), ["can't be made", "name another"]),
+    ] {
+        let refusal =
+            Node::refused(NodeOptions { data_dir: Some(data_dir.clone()), ..NodeOptions::default() })?;
+        assert_says(&refusal, &[&data_dir.display().to_string(), words[0], words[1]]);
+        assert_eq!(refusal.stderr.lines().count(), 1, "{}", refusal.stderr);
+    }
     Ok(())
 }
 

@@ -30,7 +30,10 @@ pub enum ListenError {
         path: PathBuf,
     },
     /// The socket can't be bound.
-    #[error("{}: the control socket can't be made: {source}", path.display())]
+    #[error(
+        "the control socket {} can't be made: {source}; expected a folder that is there and that the user who runs hotd \
+         may write to", path.display()
+    )]
     Unix {
         /// The socket.
         path: PathBuf,

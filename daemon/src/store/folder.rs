@@ -5,10 +5,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{Access, FlockOperation, access, flock};
 use thiserror::Error;
 
-use super::disk::{Disk, parent};
+use super::disk::{Disk, RealDisk, parent};
 
 /// Sub-folders, made at the first start.
 const FOLDERS: [&str; 6] = ["artifacts", "configs", "modules", "rollouts", "spool", "aside"];
@@ -19,7 +19,15 @@ const MAX_ASIDE: usize = 8;
 /// The folder can't be used. Nothing in it was changed.
 #[derive(Debug, Error)]
 pub enum FolderError {
-    /// It can't be made or read.
+    /// It is not there and can't be made.
+    #[error("the data folder {} can't be made: {source}; {}", path.display(), way_out(source))]
+    Make {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It can't be read, or something in it can't be made.
     #[error("cannot use the data folder {}", path.display())]
     Io {
         /// What was tried to make, read or write.
@@ -47,7 +55,10 @@ pub enum FolderError {
         user: u32,
     },
     /// Anybody may change it.
-    #[error("every user may write to the data folder {} (mode {mode:o}); chmod 700 it or name another", path.display())]
+    #[error(
+        "every user may write to the data folder {} (mode {mode:o}), expected this one alone; take that right away \
+         (`chmod o-w`), or name a folder below it", path.display()
+    )]
     Open {
         /// The folder.
         path: PathBuf,
@@ -55,7 +66,7 @@ pub enum FolderError {
         mode: u32,
     },
     /// It may be read but not written.
-    #[error("cannot write to the data folder {}; give this user write permission, or name another folder", path.display())]
+    #[error("the data folder {} can't be written: {source}; {}", path.display(), way_out(source))]
     ReadOnly {
         /// The folder.
         path: PathBuf,
@@ -76,6 +87,37 @@ pub enum FolderError {
     },
 }
 
+/// What to do where the system refuses to make or write a folder.
+fn way_out(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => "mount its file system for writing, or name another folder",
+        io::ErrorKind::PermissionDenied => {
+            "make it and give it to the user who runs hotd (`chown`), or name another folder"
+        }
+        io::ErrorKind::NotADirectory => "a part of its path is a file, expected folders; name another one",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "free some space, or name another folder"
+        }
+        _ => "name another folder",
+    }
+}
+
+/// Makes the data folder where it is missing, with those above it, and checks that it is ours to use.
+///
+/// # Errors
+/// It is not; nothing in it was changed.
+pub(crate) fn prepare(root: &Path) -> Result<(), FolderError> {
+    ready(&RealDisk, root)
+}
+
+fn ready(disk: &dyn Disk, root: &Path) -> Result<(), FolderError> {
+    make(disk, root)?;
+    check_owner(root)?;
+    // Root may write everywhere but where nobody may.
+    access(root, Access::WRITE_OK)
+        .map_err(|error| FolderError::ReadOnly { path: root.to_owned(), source: error.into() })
+}
+
 /// The folder, held by this process until it is dropped.
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -93,8 +135,7 @@ impl Drop for Folder {
 impl Folder {
     /// Makes the folder where it is missing, checks whose it is, and locks it.
     pub(super) fn open(disk: &dyn Disk, root: &Path) -> Result<Self, FolderError> {
-        make(disk, root)?;
-        check_owner(root)?;
+        ready(disk, root)?;
         let lock = lock(root)?;
         for name in FOLDERS {
             let path = root.join(name);
@@ -141,7 +182,7 @@ pub(super) fn set_aside(disk: &dyn Disk, root: &Path, path: &Path) -> io::Result
 }
 
 fn make(disk: &dyn Disk, root: &Path) -> Result<(), FolderError> {
-    let failed = |source| FolderError::Io { path: root.to_owned(), source };
+    let failed = |source| FolderError::Make { path: root.to_owned(), source };
     match fs::metadata(root) {
         Ok(found) if found.is_dir() => Ok(()),
         Ok(_) => Err(FolderError::NoFolder { path: root.to_owned() }),

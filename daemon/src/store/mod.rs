@@ -35,6 +35,7 @@ use hot_artifact::{ModuleName, Sha256, Version};
 pub use self::artifacts::{ArtifactError, CommitError, Committed, Protected, RemoveError, SignAgainError};
 pub use self::files::{ConfigError, MAX_CONFIG, ReleaseError, RolloutError, UpdateError};
 pub use self::folder::FolderError;
+pub(crate) use self::folder::prepare as prepare_folder;
 pub use self::history::EventQuery;
 pub use self::index::{IndexError, IndexFound};
 pub use self::names::{IdError, RequestId, RolloutId};

@@ -50,7 +50,11 @@ fn what_is_no_folder_or_open_to_all_is_refused() {
     let file = folder.path().join("file");
     fs::write(&file, b"").unwrap();
     assert!(matches!(refused(&file), FolderError::NoFolder { .. }));
-    assert!(matches!(refused(&file.join("below")), FolderError::Io { .. }));
+    let below = refused(&file.join("below")).to_string();
+    assert!(
+        below.contains("can't be made: Not a directory") && below.contains("is a file, expected"),
+        "{below}"
+    );
     let open_to_all = folder.path().join("open");
     fs::create_dir(&open_to_all).unwrap();
     fs::set_permissions(&open_to_all, Permissions::from_mode(0o1777)).unwrap();
@@ -91,4 +95,21 @@ fn a_folder_that_can_not_be_written_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), Permissions::from_mode(0o500)).unwrap();
     assert!(matches!(refused(folder.path()), FolderError::ReadOnly { .. }));
+    let missing = refused(&folder.path().join("data")).to_string();
+    assert!(missing.contains("can't be made: Permission denied") && missing.contains("`chown`"), "{missing}");
+}
+
+#[test]
+fn what_the_system_says_comes_with_a_way_out() {
+    let source = || std::io::Error::from(std::io::ErrorKind::ReadOnlyFilesystem);
+    let path = std::path::PathBuf::from("/data");
+    let expected =
+        ": read-only filesystem or storage medium; mount its file system for writing, or name another folder";
+    let errors = [
+        FolderError::Make { path: path.clone(), source: source() },
+        FolderError::ReadOnly { path, source: source() },
+    ];
+    for (error, what) in errors.iter().zip(["made", "written"]) {
+        assert_eq!(crate::describe(error), format!("the data folder /data can't be {what}{expected}"));
+    }
 }
