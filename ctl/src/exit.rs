@@ -21,6 +21,8 @@ pub(crate) enum Exit {
     Unfinished,
     /// A plan would change something.
     Changes,
+    /// Ctrl-C before anything was started: what a shell says of a program that the signal ended.
+    Interrupted,
 }
 
 impl Exit {
@@ -34,6 +36,7 @@ impl Exit {
             Self::Refused => 4,
             Self::Unfinished => 5,
             Self::Changes => 10,
+            Self::Interrupted => 130,
         }
     }
 
@@ -68,8 +71,9 @@ mod tests {
             Exit::Refused,
             Exit::Unfinished,
             Exit::Changes,
+            Exit::Interrupted,
         ];
-        assert_eq!(codes.map(Exit::code), [0, 1, 2, 3, 4, 5, 10]);
+        assert_eq!(codes.map(Exit::code), [0, 1, 2, 3, 4, 5, 10, 130]);
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let client = context.connect().await?;
-    let interrupt = follow::Interrupt::listen()?;
+    let mut interrupt = follow::Interrupt::listen()?;
     let request = PromoteRequest { rollout: args.aim.rollout(), message: args.aim.message };
     let answer = ask(client.rollouts().promote(request)).await?;
     let rollout = answer.rollout.unwrap_or_default();

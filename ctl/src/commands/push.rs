@@ -90,9 +90,12 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     // Before any byte is sent: what is uploaded has used up its version.
     plan::refused_early(&client, &files, policy.clone()).await?;
     let request_id = format!("{:032x}", rand::random::<u128>());
-    upload_all(&client, context.out, files, &request_id).await?;
+    let mut interrupt = follow::Interrupt::listen()?;
+    let uploaded = unless(interrupt.pressed(), upload_all(&client, context.out, files, &request_id)).await;
+    // Where it was broken off its progress is on the screen still.
+    context.out.redraw(&[])?;
+    uploaded?;
 
-    let interrupt = follow::Interrupt::listen()?;
     let request = StartRequest { request_id, modules, policy, message: args.message };
     let started = start(&client, &request).await.map_err(|status| Failure::of_offer(&status))?;
     let rollout = started.rollout.unwrap_or_default();
@@ -112,6 +115,21 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
         return Ok(Exit::Success);
     }
     follow::follow(&client, context.out, rollout, args.timeout, interrupt.pressed()).await
+}
+
+/// Uploads, unless Ctrl-C comes first.
+async fn unless(
+    pressed: impl Future<Output = ()>,
+    upload: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    tokio::select! {
+        uploaded = upload => uploaded,
+        () = pressed => Err(Failure::new(
+            Exit::Interrupted,
+            "interrupted",
+            "the upload was broken off and nothing was started; the same push again goes on where this one stopped",
+        )),
+    }
 }
 
 /// Uploads every file.
@@ -182,5 +200,18 @@ async fn start(client: &Client, request: &StartRequest) -> Result<StartResponse,
             Err(status) => return Err(status),
         }
         tokio::time::sleep(START_PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn ctrl_c_in_an_upload_says_what_is_so_now() {
+        let failure = unless(std::future::ready(()), std::future::pending()).await.expect_err("broken off");
+        assert_eq!((failure.exit.code(), failure.code.as_str()), (130, "interrupted"));
+        assert!(failure.sentence.contains("nothing was started"), "{}", failure.sentence);
+        assert!(unless(std::future::pending(), std::future::ready(Ok(()))).await.is_ok());
     }
 }

@@ -54,7 +54,7 @@ impl Interrupt {
     }
 
     /// Ends when the user has pressed Ctrl-C.
-    pub(crate) async fn pressed(mut self) {
+    pub(crate) async fn pressed(&mut self) {
         if self.0.recv().await.is_none() {
             // No more signals will come; the rollout is followed all the same.
             std::future::pending().await
