@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use hot_tests::{Load, LoadOptions, Module, Node, Rollback, WAIT};
+use serde_json::Value;
 
 /// By hotd's clock, from the command's arrival to the last pick of the release that is left.
 const LAST_PICK_US: u64 = 10_000;
@@ -124,5 +125,23 @@ fn with_nothing_before_it_a_rollback_says_so_and_changes_nothing() -> Result<()>
     let unknown = node.hotctl(&["rollback", "nobody"])?.expect(1)?;
     assert!(unknown.sentence()?.contains("nobody"), "{}", unknown.stderr);
     assert!(output.took < Duration::from_secs(10) && unknown.took < Duration::from_secs(10));
+    node.stop()
+}
+
+#[test]
+fn the_history_knows_the_end_of_a_way_back_at_once() -> Result<()> {
+    let node = promoted()?;
+    let latest = || -> Result<(Value, Value)> {
+        let history: Value = node.hotctl(&["history", "probe", "-o", "json"])?.expect(0)?.json()?;
+        Ok((history["entries"][0]["outcome"].clone(), history["entries"][0]["rollback"].clone()))
+    };
+    node.hotctl(&["rollback", "probe"])?.expect(0)?;
+    assert_eq!(latest()?, ("done".into(), true.into()));
+    let next = Module::new("good").version("1.2.0").build()?;
+    let next = next.to_str().context("UTF-8")?;
+    node.hotctl(&["push", next, "--canary", "10%", "--bake", "10m", "--detach"])?.expect(0)?;
+    node.wait_module("probe", WAIT, |module| module.phase == "baking")?;
+    node.hotctl(&["abort", "probe"])?.expect(0)?;
+    assert_eq!(latest()?, ("aborted".into(), false.into()));
     node.stop()
 }

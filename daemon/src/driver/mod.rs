@@ -19,7 +19,7 @@ mod undone;
 mod views;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hot_artifact::{ModuleName, Sha256, Version};
 use hot_rollout::{Command, Event, Module, Node, Outcome, Policy, ReleaseNumber, RolloutId, Time};
@@ -40,6 +40,8 @@ use crate::trust::{Frozen, TrustFiles};
 
 /// Calls that may wait for the driver's task. More callers than this wait for a place.
 const WAITING_CALLS: usize = 64;
+/// How long a way back that has moved traffic is waited for to be written down as over: many times what a disk takes.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// What the driver works with.
 #[derive(Clone, Debug)]
@@ -192,6 +194,12 @@ impl Driver {
         }
         self.ask(|reply| Ask::Command(order, reply)).await?;
         Ok(flip)
+    }
+
+    /// Returns when a rollout is over that has moved traffic already, so that whoever asks next hears of its end; at the
+    /// latest after [`SETTLED`], for a disk that hangs is no reason to keep back that traffic has moved.
+    pub(crate) async fn settled(&self, id: &RolloutId) {
+        drop(tokio::time::timeout(SETTLED, self.ended(id)).await);
     }
 
     /// Takes a module back: its running rollout is aborted, else its preceding stable serves again. Traffic has moved

@@ -104,31 +104,32 @@ impl RolloutService for Rollouts {
     async fn promote(&self, request: Request<v1::PromoteRequest>) -> Reply<v1::PromoteResponse> {
         let by = Caller::of(&request);
         let v1::PromoteRequest { rollout, message } = request.into_inner();
-        let (rollout, _) = self.command(rollout, Command::Promote { by, full: true }, message).await?;
-        Ok(Response::new(v1::PromoteResponse { rollout: Some(rollout) }))
+        let (id, _) = self.command(rollout, Command::Promote { by, full: true }, message).await?;
+        Ok(Response::new(v1::PromoteResponse { rollout: Some(self.show(&id).await?) }))
     }
 
     async fn pause(&self, request: Request<v1::PauseRequest>) -> Reply<v1::PauseResponse> {
         let by = Caller::of(&request);
         let v1::PauseRequest { rollout, message } = request.into_inner();
-        let (rollout, _) = self.command(rollout, Command::Pause { by }, message).await?;
-        Ok(Response::new(v1::PauseResponse { rollout: Some(rollout) }))
+        let (id, _) = self.command(rollout, Command::Pause { by }, message).await?;
+        Ok(Response::new(v1::PauseResponse { rollout: Some(self.show(&id).await?) }))
     }
 
     async fn resume(&self, request: Request<v1::ResumeRequest>) -> Reply<v1::ResumeResponse> {
         let by = Caller::of(&request);
         let v1::ResumeRequest { rollout, message } = request.into_inner();
-        let (rollout, _) = self.command(rollout, Command::Resume { by }, message).await?;
-        Ok(Response::new(v1::ResumeResponse { rollout: Some(rollout) }))
+        let (id, _) = self.command(rollout, Command::Resume { by }, message).await?;
+        Ok(Response::new(v1::ResumeResponse { rollout: Some(self.show(&id).await?) }))
     }
 
     async fn abort(&self, request: Request<v1::AbortRequest>) -> Reply<v1::AbortResponse> {
         let received = (Instant::now(), SystemTime::now());
         let by = Caller::of(&request);
         let v1::AbortRequest { rollout, message } = request.into_inner();
-        let (rollout, flip) = self.command(rollout, Command::Abort { by }, message).await?;
+        let (id, flip) = self.command(rollout, Command::Abort { by }, message).await?;
         let timing = self.timing(received, flip.as_ref());
-        Ok(Response::new(v1::AbortResponse { rollout: Some(rollout), timing: Some(timing) }))
+        self.0.driver.settled(&id).await;
+        Ok(Response::new(v1::AbortResponse { rollout: Some(self.show(&id).await?), timing: Some(timing) }))
     }
 
     async fn rollback(&self, request: Request<v1::RollbackRequest>) -> Reply<v1::RollbackResponse> {
@@ -152,6 +153,8 @@ impl RolloutService for Rollouts {
         let went =
             self.0.driver.go_back(module, to, by, message, request_id).await.map_err(driver_refused)?;
         let WentBack { rollout, aborted, from, to, flip } = went;
+        let timing = self.timing(received, flip.as_ref());
+        self.0.driver.settled(&rollout).await;
         let ledger = self.0.ledger.clone();
         let named = move || [from, to].map(|release| convert::release(&ledger, &name, release));
         let [left, reached] = crate::blocking(named).await;
@@ -160,7 +163,7 @@ impl RolloutService for Rollouts {
             aborted,
             from: Some(left),
             to: Some(reached),
-            timing: Some(self.timing(received, flip.as_ref())),
+            timing: Some(timing),
         }))
     }
 
@@ -237,14 +240,14 @@ impl Rollouts {
         selector: Option<v1::RolloutSelector>,
         command: Command,
         message: String,
-    ) -> Result<(v1::Rollout, Option<Flip>), Status> {
+    ) -> Result<(RolloutId, Option<Flip>), Status> {
         let message = checked_message(message)?;
         let id = self.select(selector).await.map_err(|wrong| match wrong {
             Unselected::Invalid(status) => status,
             Unselected::None(refusal) => driver_refused(refusal),
         })?;
         let flip = self.0.driver.command(id.clone(), command, message).await.map_err(driver_refused)?;
-        Ok((self.show(&id).await?, flip))
+        Ok((id, flip))
     }
 
     async fn select(&self, selector: Option<v1::RolloutSelector>) -> Result<RolloutId, Unselected> {
