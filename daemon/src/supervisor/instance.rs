@@ -140,7 +140,7 @@ impl Instance {
     pub(super) fn ended(spec: &Spec, pid: u32, ending: Ending, tail: &[u8]) -> Self {
         let output = Output::new();
         output.take_up(tail);
-        let end = end_of(ending, &output.last_line().unwrap_or_default());
+        let end = end_of(ending, output.last_words());
         let (_, state) = watch::channel(State::Ended(end));
         let stop = Arc::new(watch::Sender::new(None));
         Self { id: spec.instance, pid, link: None, state, stop, metrics: None, output }
@@ -449,9 +449,9 @@ impl Life {
             (Some(blame), _) => blame,
             (None, HostEnd::Lost(text)) => End::Lost { text },
             (None, HostEnd::Ended(ending)) => {
-                let line = self.output.last_line().unwrap_or_default();
+                let line = self.output.last_words();
                 if !self.coming_up {
-                    end_of(ending, &line)
+                    end_of(ending, line)
                 } else {
                     let text = format!("the host {} before the module was ready", describe(ending.cause, ""));
                     let text =
@@ -463,9 +463,8 @@ impl Life {
     }
 }
 
-/// The end of a host that was ready.
-fn end_of(ending: Ending, last_line: &str) -> End {
-    let text = last_line.to_owned();
+/// The end of a host that was ready, with its last words.
+fn end_of(ending: Ending, text: String) -> End {
     match ending.cause {
         Cause::Killed(signal) => End::Crashed { signal, text },
         Cause::Exited(code) => End::Exited { code, text },

@@ -15,6 +15,10 @@ const KEPT_LINES: usize = 50;
 const KEPT_BYTES: usize = 16 * 1024;
 /// The longest line, in bytes; what is longer is cut into several.
 const MAX_LINE: usize = 4 * 1024;
+/// Characters of a line that is told in a sentence.
+const MAX_WORDS: usize = 200;
+/// What a program in Rust says last of each panic, and nothing about it.
+const RUST_NOTE: &str = "note: run with `RUST_BACKTRACE=1`";
 /// Lines that a listener may lag behind before it misses some.
 const LISTENER_LAG: usize = 256;
 /// Lines of one instance that go to the log per second. A module that prints a gigabyte must not fill the journal.
@@ -55,10 +59,12 @@ impl Output {
         self.kept().lines.iter().cloned().collect()
     }
 
-    /// The last line that says something.
-    pub(super) fn last_line(&self) -> Option<Arc<str>> {
+    /// The last line that says something, for a sentence: of bounded length, and with control characters escaped. Empty
+    /// where there is none.
+    pub(super) fn last_words(&self) -> String {
         let kept = self.kept();
-        kept.lines.iter().rev().find(|line| !line.text.trim().is_empty()).map(|line| Arc::clone(&line.text))
+        let says = |text: &&str| !text.is_empty() && !text.starts_with(RUST_NOTE);
+        kept.lines.iter().rev().map(|line| line.text.trim()).find(says).map(words).unwrap_or_default()
     }
 
     /// Lines from now on.
@@ -133,6 +139,17 @@ impl Output {
     fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
         self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn words(line: &str) -> String {
+    let mut words = String::new();
+    for c in line.chars().take(MAX_WORDS) {
+        if c.is_control() { words.extend(c.escape_debug()) } else { words.push(c) }
+    }
+    if line.chars().nth(MAX_WORDS).is_some() {
+        words.push_str(" ...");
+    }
+    words
 }
 
 /// Cuts a stream into lines of at most [`MAX_LINE`] bytes.
@@ -241,10 +258,19 @@ mod tests {
             output.take_up(format!("{number}\n").as_bytes());
         }
         assert_eq!(tail(&output).len(), KEPT_LINES);
-        assert_eq!(output.last_line().as_deref(), Some("99"));
         output.take_up(&vec![b'y'; 1024 * 1024]);
         let bytes: usize = tail(&output).iter().map(String::len).sum();
         assert!(bytes <= KEPT_BYTES, "{bytes}");
+    }
+
+    #[test]
+    fn the_last_words_fit_into_a_sentence() {
+        let output = Output::new();
+        assert_eq!(output.last_words(), "");
+        output.take_up(b"thread 'a' panicked at b.rs:1:2:\n\tno \x1b[31mway\nnote: run with `RUST_BACKTRACE=1` to see\n \n");
+        assert_eq!(output.last_words(), "no \\u{1b}[31mway");
+        output.take_up("ä".repeat(300).as_bytes());
+        assert_eq!(output.last_words(), format!("{} ...", "ä".repeat(200)));
     }
 
     #[test]
