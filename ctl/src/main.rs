@@ -41,7 +41,10 @@ use crate::output::{Format, Out};
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return unreadable(&error),
+        Err(mut error) => {
+            args::name_both(&mut error);
+            return unreadable(&error);
+        }
     };
     let mut out = Out::new(cli.output);
     let exit = run(cli, &mut out).unwrap_or_else(|failure| {

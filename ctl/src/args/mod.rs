@@ -2,8 +2,8 @@
 
 use std::ffi::OsString;
 
-use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands;
 use crate::failure::Failure;
@@ -77,6 +77,21 @@ pub(crate) fn ask_for_json(arguments: impl IntoIterator<Item = OsString>) -> boo
         let joined = ["-ojson", "-o=json", "--output=json"].iter().any(|joined| argument == *joined);
         joined || (names && argument == "json")
     })
+}
+
+/// Names an option as it can be typed: clap says its long name alone, which is not what somebody reads who typed the short
+/// one.
+pub(crate) fn name_both(error: &mut clap::Error) {
+    let Some(ContextValue::String(named)) = error.get(ContextKind::InvalidArg) else { return };
+    let long = named.trim_start_matches('-').split([' ', '=']).next().unwrap_or_default();
+    let command = Cli::command();
+    let mut options =
+        command.get_subcommands().flat_map(clap::Command::get_arguments).chain(command.get_arguments());
+    let short = options.find(|option| option.get_long() == Some(long)).and_then(clap::Arg::get_short);
+    if let Some(short) = short.filter(|_| named.starts_with("--")) {
+        let both = ContextValue::String(format!("-{short}, {named}"));
+        error.insert(ContextKind::InvalidArg, both);
+    }
 }
 
 /// What is wrong with the arguments, in one sentence: clap's paragraphs up to the usage.

@@ -117,6 +117,20 @@ fn a_slip_is_hinted_at() {
 }
 
 #[test]
+fn an_option_is_named_as_it_can_be_typed() {
+    for (line, named) in [
+        ("hotctl logs greeter -n 0", "'-n, --tail <N>'"),
+        ("hotctl history greeter --limit 0", "'-n, --limit <N>'"),
+        ("hotctl status -o yaml", "'-o, --output <FORMAT>'"),
+        ("hotctl push a.so --canary 10", "'--canary <SHARE>'"),
+    ] {
+        let mut error = parse(line).expect_err(line);
+        name_both(&mut error);
+        assert!(error.to_string().contains(named), "{line}: {error}");
+    }
+}
+
+#[test]
 fn a_mistake_is_one_sentence_for_programs() {
     let sentence = |line: &str| failure(&parse(line).expect_err(line)).sentence;
     for (line, expected) in [
