@@ -130,10 +130,11 @@ pub(crate) fn span(duration: Duration) -> String {
 
 /// Why a text is no span of time.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("{0:?} is no span of time: expected numbers with units ms, s, m or h, e.g. 30s or 1m30s")]
+#[error("{0:?} is no span of time: expected whole numbers with units ms, s, m, h or d, e.g. 30s or 1m30s")]
 pub(crate) struct SpanError(String);
 
-/// Reads `500ms`, `30s`, `1m30s`, `2h`. Zero is allowed as `0s`.
+/// Reads `500ms`, `30s`, `1m30s`, `2h`, also with a blank in between: `30 s`. Zero is allowed as `0s`. A config takes the
+/// same.
 pub(crate) fn parse_span(text: &str) -> Result<Duration, SpanError> {
     let error = || SpanError(text.to_owned());
     let mut rest = text.trim();
@@ -145,15 +146,18 @@ pub(crate) fn parse_span(text: &str) -> Result<Duration, SpanError> {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
         let number: u64 = rest[..digits].parse().map_err(|_invalid| error())?;
         rest = &rest[digits..];
+        rest = rest.strip_prefix(' ').unwrap_or(rest);
         let letters = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
         let part = match &rest[..letters] {
             "ms" => Duration::from_millis(number),
             "s" => Duration::from_secs(number),
             "m" => Duration::from_secs(number.checked_mul(60).ok_or_else(error)?),
             "h" => Duration::from_secs(number.checked_mul(3600).ok_or_else(error)?),
+            "d" => Duration::from_secs(number.checked_mul(86_400).ok_or_else(error)?),
             _ => return Err(error()),
         };
         rest = &rest[letters..];
+        rest = rest.strip_prefix(' ').unwrap_or(rest);
         total = total.checked_add(part).ok_or_else(error)?;
     }
     Ok(total)
@@ -257,9 +261,21 @@ mod tests {
             assert_eq!(span(Duration::from_millis(millis)), text);
         }
         assert_eq!(parse_span("0s"), Ok(Duration::ZERO));
-        for text in
-            ["", "30", "s", "1d", "-1s", "1.5s", "1s 2s x", "99999999999999999999s", "18446744073709551615h"]
-        {
+        for (text, seconds) in [("30 s", 30), ("1m 30 s", 90), ("2d", 172_800)] {
+            assert_eq!(parse_span(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in [
+            "",
+            "30",
+            "s",
+            "1w",
+            "30  s",
+            "-1s",
+            "1.5s",
+            "1s 2s x",
+            "99999999999999999999s",
+            "18446744073709551615h",
+        ] {
             assert!(parse_span(text).is_err(), "{text}");
         }
         assert_eq!(span(Duration::from_secs(90_061)), "1d1h");

@@ -21,7 +21,7 @@ pub(crate) enum Address {
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(crate) enum AddressError {
     /// It starts with none of the schemes.
-    #[error("{0:?} is no node address: expected http://HOST:PORT or unix:PATH")]
+    #[error("{0:?} is no node address: expected http://HOST:PORT or unix:PATH{hint}", hint = meant(.0))]
     Scheme(String),
     /// `unix:` without an absolute path.
     #[error("{0:?} has no absolute path: expected unix:/PATH/TO/SOCKET")]
@@ -35,6 +35,20 @@ pub(crate) enum AddressError {
          http:// through a tunnel to its loopback address"
     )]
     Tls(String),
+}
+
+/// What is most likely meant by an address without its scheme.
+fn meant(text: &str) -> String {
+    if text.starts_with('/') {
+        format!("; did you mean unix:{text}?")
+    } else if text
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.contains(':') && port.parse::<u16>().is_ok())
+    {
+        format!("; did you mean http://{text}?")
+    } else {
+        String::new()
+    }
 }
 
 impl Address {
@@ -126,6 +140,15 @@ mod tests {
         for text in ["http://node", "http://:1", "http://a:1/path", "http://user@a:1", "http://a:1?q"] {
             assert!(matches!(parse(text), Err(AddressError::Url(_))), "{text}");
         }
+    }
+
+    #[test]
+    fn a_scheme_that_is_missing_is_named() {
+        let hint = |text: &str| parse(text).expect_err(text).to_string();
+        assert!(hint("/run/hot/hotd.sock").ends_with("unix:PATH; did you mean unix:/run/hot/hotd.sock?"));
+        assert!(hint("127.0.0.1:7001").ends_with("; did you mean http://127.0.0.1:7001?"));
+        assert!(hint("ftp://x:1").ends_with("or unix:PATH"));
+        assert!(hint("greeter").ends_with("or unix:PATH"));
     }
 
     #[test]

@@ -53,7 +53,8 @@ pub(crate) struct Found {
 pub(crate) fn search(around: &Surroundings) -> Result<Found, Failure> {
     let (mut nodes, mut looked) = recorded(around);
     if let Some(text) = &around.node {
-        let address: Address = text.parse().map_err(|error: AddressError| Failure::usage(error))?;
+        let address = text.parse().map_err(|error: AddressError| Failure::usage(error))?;
+        let address = in_folder(address);
         let dev = nodes.into_iter().find(|node| is_same(&address, node));
         return Ok(Found { address, how: "as --node or HOTCTL_NODE says".to_owned(), dev });
     }
@@ -112,6 +113,14 @@ fn recorded(around: &Surroundings) -> (Vec<DevNode>, Vec<String>) {
         }
     }
     (nodes, looked)
+}
+
+/// The socket in a dev node's data folder, where that is what was named.
+fn in_folder(address: Address) -> Address {
+    match address {
+        Address::Unix(path) if path.is_dir() => Address::Unix(path.join("hotd.sock")),
+        address => address,
+    }
 }
 
 /// The address is one of the dev node's.
@@ -197,6 +206,17 @@ mod tests {
             place.around.node = Some(text.to_owned());
             assert_eq!(search(&place.around).expect("found").dev.map(|node| node.pid), pid, "{text}");
         }
+    }
+
+    #[test]
+    fn a_node_is_found_by_its_data_folder() {
+        let mut place = place();
+        let data_dir = place.folder.path().to_string_lossy().into_owned();
+        let _node = record(&place, 2, &data_dir);
+        place.around.node = Some(format!("unix:{data_dir}"));
+        let found = search(&place.around).expect("the dev node");
+        assert_eq!(found.address, Address::Unix(place.folder.path().join("hotd.sock")));
+        assert!(found.dev.is_some());
     }
 
     #[test]

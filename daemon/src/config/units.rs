@@ -2,18 +2,28 @@
 
 use std::time::Duration;
 
-/// A duration: a whole number and `ms`, `s`, `m`, `h` or `d`.
+/// A duration: whole numbers with `ms`, `s`, `m`, `h` or `d`, largest or smallest first: `30s`, `1m30s`, `30 s`. `hotctl`
+/// takes the same.
 pub(super) fn duration(text: &str) -> Option<Duration> {
-    let (number, unit) = split(text)?;
-    let millis = match unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    number.checked_mul(millis).map(Duration::from_millis)
+    let (mut rest, mut total) = (text, 0_u64);
+    loop {
+        let (number, behind) = split(rest)?;
+        let letters = behind.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let millis = match &behind[..letters] {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return None,
+        };
+        total = total.checked_add(number.checked_mul(millis)?)?;
+        rest = &behind[letters..];
+        if rest.is_empty() {
+            return Some(Duration::from_millis(total));
+        }
+        rest = rest.strip_prefix(' ').unwrap_or(rest);
+    }
 }
 
 /// A size in bytes: a whole number and `B`, `KiB`, `MiB` or `GiB`.
@@ -55,6 +65,8 @@ mod tests {
     fn amounts_have_units() {
         assert_eq!(duration("500ms"), Some(Duration::from_millis(500)));
         assert_eq!(duration("30 s"), Some(Duration::from_secs(30)));
+        assert_eq!(duration("1m30s"), Some(Duration::from_secs(90)));
+        assert_eq!(duration("1h 30 m"), Some(Duration::from_secs(5400)));
         assert_eq!(duration("2d"), Some(Duration::from_secs(172_800)));
         assert_eq!(size("64MiB"), Some(64 << 20));
         assert_eq!(size("0B"), Some(0));
@@ -64,9 +76,19 @@ mod tests {
 
     #[test]
     fn anything_else_is_none() {
-        for bad in
-            ["", "30", "s", "-1s", "1.5s", "1 hour", "99999999999999999999s", "18446744073709551615d", "1s "]
-        {
+        for bad in [
+            "",
+            "30",
+            "s",
+            "-1s",
+            "1.5s",
+            "1 hour",
+            "30  s",
+            "1m 30",
+            "99999999999999999999s",
+            "18446744073709551615d",
+            "1s ",
+        ] {
             assert_eq!(duration(bad), None, "{bad}");
         }
         for bad in ["", "64", "64M", "64MB", "64mib", "18446744073709551615GiB"] {

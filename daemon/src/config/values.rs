@@ -13,10 +13,13 @@ use crate::gateway::Network;
 /// Longest path of a Unix socket on Linux, in bytes (`sun_path` less its NUL).
 pub(super) const MAX_SOCKET_PATH: usize = 107;
 
+/// What a duration looks like.
+const DURATION: &str = "a duration like \"500ms\", \"30s\" or \"1m30s\"";
+
 pub(super) fn duration(value: &DeValue<'_>) -> Result<Duration, String> {
     match value.as_str().and_then(units::duration) {
         Some(duration) if !duration.is_zero() && duration <= Duration::from_hours(24 * 365) => Ok(duration),
-        _ => Err("a duration like \"500ms\", \"30s\" or \"5m\"".to_owned()),
+        _ => Err(DURATION.to_owned()),
     }
 }
 
@@ -24,7 +27,7 @@ pub(super) fn duration(value: &DeValue<'_>) -> Result<Duration, String> {
 pub(super) fn millis(value: &DeValue<'_>) -> Result<Millis, String> {
     let millis =
         value.as_str().and_then(units::duration).and_then(|span| u64::try_from(span.as_millis()).ok());
-    millis.map(Millis).ok_or_else(|| "a duration like \"500ms\", \"30s\" or \"5m\"".to_owned())
+    millis.map(Millis).ok_or_else(|| DURATION.to_owned())
 }
 
 pub(super) fn size(bounds: std::ops::RangeInclusive<u64>) -> impl Fn(&DeValue<'_>) -> Result<u64, String> {
@@ -98,7 +101,9 @@ pub(super) fn absolute_path(value: &DeValue<'_>) -> Result<PathBuf, String> {
 }
 
 pub(super) fn socket_path(value: &DeValue<'_>) -> Result<PathBuf, String> {
-    let path = absolute_path(value)?;
+    let path = value.as_str().map(PathBuf::from).filter(|path| path.is_absolute());
+    let path =
+        path.ok_or("the path of a socket like \"/run/hot/hotd.sock\", absolute and without `unix:`")?;
     if path.as_os_str().len() > MAX_SOCKET_PATH {
         return Err(format!(
             "a path of at most {MAX_SOCKET_PATH} bytes, which is all that a Unix socket can have"
