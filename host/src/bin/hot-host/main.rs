@@ -40,6 +40,8 @@ use hot_wire::{MAX_MESSAGE, MessageError, PROTOCOL};
 use life::Life;
 use link::Link;
 use rustix::io::{FdFlags, fcntl_setfd};
+use std::ffi::OsStr;
+use std::io::Write as _;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +51,21 @@ const CONTROL: i32 = 3;
 
 /// The artifact's: a sealed file in memory.
 const ARTIFACT: i32 = 4;
+
+/// What this program is.
+const HELP: &str = "\
+The process that loads one version of one module and calls it.
+
+It is not for people to start: hot-spawn does, when hotd asks, with a socket to hotd as descriptor 3 and the module's file
+as descriptor 4. It ends when that socket does. To try a module out, run `hotd --dev` and `hotctl push FILE`; to see what a
+file is, `hotctl inspect FILE`.
+
+Usage: hot-host, without arguments
+
+Options:
+  -h, --help      Print help
+  -V, --version   Print version
+";
 
 unsafe extern "C" {
     /// C's standard output.
@@ -61,6 +78,10 @@ fn main() {
         output::say(&panic.to_string());
         std::process::abort();
     }));
+    // hot-spawn gives it none.
+    if let Some(argument) = std::env::args_os().nth(1) {
+        answer(&argument);
+    }
     if let Err(error) = limits::take() {
         output::die(&output::chain(&error));
     }
@@ -82,6 +103,17 @@ fn main() {
     }
     // Nobody is left to serve for. The module's threads may be at work, so none of its destructors run.
     output::leave(0);
+}
+
+/// Tells a person what this program is, and ends.
+fn answer(argument: &OsStr) -> ! {
+    let text = match argument.to_str() {
+        Some("-h" | "--help") => HELP,
+        Some("-V" | "--version") => concat!("hot-host ", env!("CARGO_PKG_VERSION"), "\n"),
+        _ => output::die(&format!("unknown argument {}; see hot-host --help", argument.display())),
+    };
+    let written = std::io::stdout().write_all(text.as_bytes());
+    output::leave(i32::from(written.is_err()))
 }
 
 /// Does what hotd says until it can't be heard any more.

@@ -20,6 +20,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use options::Asked;
 
 fn main() -> ExitCode {
     match run() {
@@ -32,7 +33,11 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<()> {
-    let options = options::parse(std::env::args_os().skip(1))?;
+    let options = match options::parse(std::env::args_os().skip(1))? {
+        Asked::Serve(options) => options,
+        Asked::Help => return tell(options::HELP),
+        Asked::Version => return tell(concat!("hot-spawn ", env!("CARGO_PKG_VERSION"), "\n")),
+    };
     // Before anything else is opened: hosts get their descriptors under these numbers.
     let _low = sys::occupy_low_descriptors().context("cannot open /dev/null")?;
     let signals = sys::Signals::take().context("cannot take over signals")?;
@@ -47,6 +52,11 @@ fn run() -> anyhow::Result<()> {
     // Whoever started us waits for this line; nobody may be there to read it.
     writeln!(std::io::stdout(), "ready socket={}", options.socket.display()).unwrap_or_default();
     server::Server::new(options, door, signals).run()
+}
+
+/// Answers what was asked of the program itself.
+fn tell(text: &str) -> anyhow::Result<()> {
+    std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
 }
 
 /// One sentence for the operator on stderr, which may be closed or full: hosts are worth more than a log line.

@@ -6,7 +6,18 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-/// What the command line says.
+/// What the command line asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// To serve.
+    Serve(Options),
+    /// To be told what this program is: [`HELP`].
+    Help,
+    /// To be told its version.
+    Version,
+}
+
+/// How to serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Options {
     /// Where `hotd` connects.
@@ -22,12 +33,34 @@ pub(crate) struct Options {
 const USAGE: &str =
     "usage: hot-spawn --socket PATH [--dev] [--dev-grace-ms N] [--stop-grace-ms N] [--host-binary PATH]";
 
+/// What this program is and takes.
+pub(crate) const HELP: &str = "\
+The parent of all hosts on a node: starts them when hotd asks, and keeps them while hotd is restarted.
+
+It is started before hotd, by your service manager or by hand; `hotd --dev` starts one of its own. hotd connects to it as
+`[spawn] socket` in its config says. Ended by SIGTERM or SIGINT, it ends all hosts.
+
+Usage: hot-spawn --socket PATH [OPTIONS]
+
+Options:
+      --socket PATH        Where hotd connects, e.g. /run/hot/spawn.sock; made with mode 0600
+      --host-binary PATH   What is executed as a host [default: hot-host beside this program]
+      --stop-grace-ms N    Time between TERM and KILL for hosts when this program is ended [default: 5000]
+      --dev                End, with all hosts, some time after hotd went away
+      --dev-grace-ms N     With --dev: how long it waits for the next hotd [default: 30000]
+  -h, --help               Print help
+  -V, --version            Print version
+
+Example:
+  hot-spawn --socket /run/hot/spawn.sock
+";
+
 /// How long a dev node's hosts wait for the next `hotd`: enough to build it anew and start it again.
 const DEV_GRACE: Duration = Duration::from_secs(30);
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// Reads the arguments behind the program's name.
-pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Options> {
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Asked> {
     let mut arguments = arguments.into_iter();
     let mut socket = None;
     let mut host_binary = None;
@@ -41,6 +74,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Re
             Some("--socket") => socket = Some(PathBuf::from(value()?)),
             Some("--host-binary") => host_binary = Some(PathBuf::from(value()?)),
             Some("--dev") => dev = true,
+            Some("-h" | "--help") => return Ok(Asked::Help),
+            Some("-V" | "--version") => return Ok(Asked::Version),
             Some("--dev-grace-ms") => dev_grace = milliseconds(&value()?)?,
             Some("--stop-grace-ms") => stop_grace = milliseconds(&value()?)?,
             _ => bail!("unknown argument {}; {USAGE}", argument.display()),
@@ -51,7 +86,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Re
         Some(path) => path,
         None => beside_ourselves("hot-host")?,
     };
-    Ok(Options { socket, host_binary, alone_for: dev.then_some(dev_grace), stop_grace })
+    Ok(Asked::Serve(Options { socket, host_binary, alone_for: dev.then_some(dev_grace), stop_grace }))
 }
 
 fn milliseconds(text: &OsString) -> anyhow::Result<Duration> {
@@ -70,8 +105,31 @@ fn beside_ourselves(name: &str) -> anyhow::Result<PathBuf> {
 mod tests {
     use super::*;
 
-    fn parse_all(arguments: &[&str]) -> anyhow::Result<Options> {
+    fn asked(arguments: &[&str]) -> anyhow::Result<Asked> {
         parse(arguments.iter().map(OsString::from))
+    }
+
+    fn parse_all(arguments: &[&str]) -> anyhow::Result<Options> {
+        match asked(arguments)? {
+            Asked::Serve(options) => Ok(options),
+            other => bail!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn help_has_every_option() {
+        for (argument, expected) in [
+            ("-h", Asked::Help),
+            ("--help", Asked::Help),
+            ("-V", Asked::Version),
+            ("--version", Asked::Version),
+        ] {
+            assert_eq!(asked(&["--dev", argument]).unwrap(), expected, "{argument}");
+        }
+        let options = USAGE.split([' ', '[', ']']).filter(|word| word.starts_with("--"));
+        for option in options {
+            assert!(HELP.contains(&format!("      {option} ")), "{option}");
+        }
     }
 
     #[test]
