@@ -20,7 +20,8 @@ use crate::output::{Tone, paint};
 
 /// Begin a module: a folder NAME that builds, passes its own test and can be pushed
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  hotctl new greeter\n  hotctl new greeter --lang cpp")]
+#[command(after_help = "Examples:\n  hotctl new greeter\n  hotctl new greeter --lang cpp\n  \
+                        hotctl new greeter --sdk ~/hot/module    # where hotctl is neither installed nor in its checkout")]
 pub(crate) struct Args {
     /// The module's name, and the folder's: a-z, 0-9 and -, a letter first
     name: ModuleName,

@@ -19,8 +19,9 @@ pub(super) enum SdkError {
     Named(PathBuf),
     /// Nothing was named and nothing found.
     #[error(
-        "the crate hot-module was not found beside hotctl; name it with --sdk DIR (`module` of a checkout), or run \
-         `make install`, which puts it there; C and C++ need none"
+        "the crate hot-module was not found beside hotctl; name it, e.g. `hotctl new NAME --sdk ~/hot/module` with a \
+         checkout of Hot in ~/hot, or run `make install` there, which puts it beside hotctl; with --lang c or cpp none is \
+         needed"
     )]
     NotFound,
     /// A path that TOML can't hold.
