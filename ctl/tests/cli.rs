@@ -132,6 +132,9 @@ fn completions_are_for_three_shells() {
         assert_eq!(code, Some(0), "{shell}");
         assert!(out.contains(mark) && out.contains("rollback"), "{shell}");
     }
+    let (code, out, err) = parts(&run(&["completions", "bash", "-o", "json"]));
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert!(err.contains("leave -o json out"), "{err}");
 }
 
 #[test]

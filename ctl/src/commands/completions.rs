@@ -18,6 +18,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
+    if context.out.json() {
+        return Err(Failure::usage("completions are a script for a shell and no JSON; leave -o json out"));
+    }
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "hotctl", &mut script);
     context.out.text(&String::from_utf8_lossy(&script))?;
