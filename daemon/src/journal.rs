@@ -8,7 +8,7 @@ use hot_rollout::{Cause, Command, Note, NoteKind, Reason, RolloutId};
 use tokio::sync::{Mutex, broadcast};
 
 use crate::driver::Record;
-use crate::store::{Event, Sequenced, Store};
+use crate::store::{Event, EventQuery, Sequenced, Store};
 
 /// Events that a follower may lag behind before it is cut off; it can read the rest from the store.
 const BACKLOG: usize = 256;
@@ -69,6 +69,19 @@ impl Journal {
             Ok(seq) => drop(self.told.send(Sequenced { seq, event })),
             Err(error) => {
                 tracing::error!(error = %crate::describe(&error), "an event is only in this log")
+            }
+        }
+    }
+
+    /// The latest event of these kinds, also from before this start. None where the history can't be read.
+    pub async fn latest(&self, kinds: &'static [&'static str]) -> Option<Event> {
+        let (store, query) =
+            (self.store.clone(), EventQuery { kinds, limit: 1, newest: true, ..EventQuery::default() });
+        match crate::blocking(move || store.events(&query)).await {
+            Ok(mut found) => found.pop().map(|found| found.event),
+            Err(error) => {
+                tracing::debug!(error = %crate::describe(&error), "what was told last is not known");
+                None
             }
         }
     }

@@ -80,7 +80,8 @@ impl Events {
     ) -> Result<Vec<Sequenced>, Status> {
         let store = self.0.ledger.store().clone();
         let newest = after == 0;
-        let query = EventQuery { after: (!newest).then_some(after), module, rollout: None, limit, newest };
+        let after = (!newest).then_some(after);
+        let query = EventQuery { after, module, limit, newest, ..EventQuery::default() };
         crate::blocking(move || store.events(&query)).await.map_err(|error| internal(&error))
     }
 

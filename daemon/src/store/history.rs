@@ -34,6 +34,8 @@ pub struct EventQuery {
     pub module: Option<ModuleName>,
     /// Only those of this rollout.
     pub rollout: Option<RolloutId>,
+    /// Only those of these kinds; empty: of every kind.
+    pub kinds: &'static [&'static str],
     /// At most this many.
     pub limit: usize,
     /// The newest of them rather than the oldest. They come oldest first either way.
@@ -238,7 +240,8 @@ impl History {
                     let seq = u64::from_be_bytes(key.as_ref().try_into().ok()?);
                     let event: Event = read(&value)?;
                     let is_wanted = query.module.as_ref().is_none_or(|m| event.module.as_ref() == Some(m))
-                        && query.rollout.as_ref().is_none_or(|r| event.rollout.as_ref() == Some(r));
+                        && query.rollout.as_ref().is_none_or(|r| event.rollout.as_ref() == Some(r))
+                        && (query.kinds.is_empty() || query.kinds.contains(&event.kind.as_str()));
                     is_wanted.then_some(Ok(Sequenced { seq, event }))
                 }
                 Err(error) => Some(Err(error)),

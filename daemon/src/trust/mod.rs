@@ -32,6 +32,9 @@ use self::seen::{SETTLE, Seen, stamps};
 use crate::config::{self, TrustError};
 use crate::journal::{Entry, Journal};
 
+/// The stable word for that both files count again.
+const RESTORED: &str = "trust.restored";
+
 /// Between two looks at the files while nobody asks.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -165,15 +168,19 @@ impl TrustFiles {
     pub async fn watch(self, journal: Journal, stopped: CancellationToken) {
         let mut changes = self.frozen.subscribe();
         let mut told: Option<Arc<Frozen>> = None;
+        // What was frozen when the last hotd ended, and is not now, was mended in between.
+        let last = journal.latest(&[Frozen::CODE, RESTORED]).await;
+        let mut mended = last.is_some_and(|event| event.kind == Frozen::CODE);
         loop {
             self.look_in_turn().await;
             let files = self.clone();
             crate::blocking(move || files.keep()).await;
             let now = changes.borrow_and_update().clone();
-            if now != told {
+            if now != told || mended && now.is_none() {
                 journal.write(entry(now.as_deref())).await;
                 told = now;
             }
+            mended = false;
             tokio::select! {
                 () = stopped.cancelled() => return,
                 () = tokio::time::sleep(LOOK) => {}
@@ -256,7 +263,7 @@ fn entry(frozen: Option<&Frozen>) -> Entry {
         Some(frozen) => {
             (Frozen::CODE, format!("a file of trust can't be taken over: {frozen}. {}", Frozen::ADVICE))
         }
-        None => ("trust.restored", "the files of trust count again as they are".to_owned()),
+        None => (RESTORED, "the files of trust count again as they are".to_owned()),
     };
     Entry { kind, text, ..Entry::default() }
 }

@@ -273,3 +273,26 @@ async fn what_begins_and_ends_is_told_once() {
     watching.await.unwrap();
     assert!(told.try_recv().is_err(), "and nothing else");
 }
+
+#[tokio::test]
+async fn a_mistake_that_was_mended_between_two_starts_is_told_at_the_second() {
+    let edited = Edited::new(&line("ada"));
+    edited.files.keep();
+    let (store, _) = crate::store::Store::open(&edited.dir.path().join("store"), Default::default()).unwrap();
+    let journal = Journal::new(store);
+    let mut told = journal.follow();
+    let mut run = async |files: TrustFiles| {
+        let stopped = CancellationToken::new();
+        let watching = tokio::spawn(files.watch(journal.clone(), stopped.clone()));
+        let first = tokio::time::timeout(LOOK * 2, told.recv()).await;
+        stopped.cancel();
+        watching.await.unwrap();
+        first.ok().map(|told| told.unwrap().event.kind)
+    };
+    assert_eq!(run(edited.again().unwrap()).await, None, "nothing was wrong");
+    edited.replace("ada no key\n");
+    assert_eq!(run(edited.again().unwrap()).await.as_deref(), Some("trust.frozen"));
+    edited.replace(&line("ada"));
+    assert_eq!(run(edited.again().unwrap()).await.as_deref(), Some("trust.restored"));
+    assert_eq!(run(edited.again().unwrap()).await, None, "it is told once");
+}
