@@ -40,11 +40,16 @@ pub(crate) fn change(before: Option<&Rollout>, now: &Rollout) -> Option<String> 
         line.push_str("; ");
         line.push_str(&words::clean(&now.waiting_on));
     }
+    let told = before.map(unserved).is_some_and(|before| !before.is_empty());
+    if !told {
+        line.push_str(&unserved(now));
+    }
     Some(line)
 }
 
-/// What makes one change differ from the last. Numbers in sentences count down and are left out.
-fn key(rollout: &Rollout) -> (i32, i32, u32, u32, i32, String, String) {
+/// What makes one change differ from the last. Numbers in sentences count down and are left out, and so is what is tried to
+/// have stable serve again.
+fn key(rollout: &Rollout) -> (i32, i32, u32, u32, i32, String, String, Vec<bool>) {
     let still = |text: &str| text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
     (
         rollout.phase,
@@ -54,6 +59,7 @@ fn key(rollout: &Rollout) -> (i32, i32, u32, u32, i32, String, String) {
         rollout.outcome,
         still(&rollout.reason),
         still(&rollout.waiting_on),
+        rollout.modules.iter().map(|module| module.unserved.is_empty()).collect(),
     )
 }
 
@@ -92,6 +98,9 @@ pub(crate) fn block(rollout: &Rollout, width: usize, colour: bool) -> Vec<String
     }
     if !rollout.waiting_on.is_empty() {
         lines.push((format!("  {}", words::clean(&rollout.waiting_on)), Tone::Warn));
+    }
+    for module in rollout.modules.iter().filter(|module| !module.unserved.is_empty()) {
+        lines.push((words::clean(&format!("  {}: {}", module.module, module.unserved)), Tone::Bad));
     }
     lines.into_iter().map(|(line, tone)| paint(&cut(&line, width), tone, colour)).collect()
 }
@@ -148,7 +157,11 @@ pub(crate) fn ending(rollout: &Rollout) -> (String, Tone) {
         Outcome::Done => {
             let releases = rollout.modules.iter().filter_map(|module| module.candidate.as_ref());
             let numbers: Vec<String> = releases.map(|release| release.release.to_string()).collect();
-            (format!("{title} (release {}) is stable", numbers.join(", ")), Tone::Good)
+            let (serves, tone) = match unserved(rollout) {
+                all if all.is_empty() => (all, Tone::Good),
+                not => (not, Tone::Warn),
+            };
+            (format!("{title} (release {}) is stable{serves}", numbers.join(", ")), tone)
         }
         Outcome::Failed => (
             format!("{title} failed{why}; it was the first release, so there is nothing to go back to"),
@@ -167,16 +180,22 @@ pub(crate) fn ending(rollout: &Rollout) -> (String, Tone) {
     }
 }
 
-/// `; greeter 1.0.0 (release 1) serves`, for each module that has a stable release.
+/// `; greeter 1.0.0 (release 1) serves`, for each module that has a stable release; of one that does not serve, why.
 fn serving(rollout: &Rollout) -> String {
-    let stable =
-        rollout.modules.iter().filter_map(|module| module.stable.as_ref().map(|stable| (module, stable)));
-    let parts: Vec<String> = stable
-        .map(|(module, stable)| {
-            words::clean(&format!("{} {} (release {})", module.module, stable.version, stable.release))
-        })
-        .collect();
-    if parts.is_empty() { String::new() } else { format!("; {} serves", parts.join(", ")) }
+    let serve = rollout.modules.iter().filter(|module| module.unserved.is_empty());
+    let named = serve.filter_map(|module| {
+        let stable = module.stable.as_ref()?;
+        Some(words::clean(&format!("{} {} (release {})", module.module, stable.version, stable.release)))
+    });
+    let named: Vec<String> = named.collect();
+    let serves = if named.is_empty() { String::new() } else { format!("; {} serves", named.join(", ")) };
+    serves + &unserved(rollout)
+}
+
+/// `; greeter: stable release 1 has no instance that serves: ...`, for each module of which that is so.
+fn unserved(rollout: &Rollout) -> String {
+    let unserved = rollout.modules.iter().filter(|module| !module.unserved.is_empty());
+    unserved.map(|module| words::clean(&format!("; {}: {}", module.module, module.unserved))).collect()
 }
 
 #[cfg(test)]
@@ -200,6 +219,7 @@ pub(crate) mod examples {
                 candidate: Some(release(2, "1.1.0", "b")),
                 stable_figures: Some(Figures { requests: 1080, errors: 1, p50_ms: 0.5, p99_ms: 1.1 }),
                 candidate_figures: Some(Figures { requests: 120, errors: 0, p50_ms: 0.5, p99_ms: 1.25 }),
+                unserved: String::new(),
             }],
             phase: Phase::Baking.into(),
             step: 0,
@@ -324,6 +344,33 @@ mod tests {
             "greeter 1.1.0 was superseded by rollout r-8"
         );
         assert_eq!(told(Outcome::Superseded, ""), "greeter 1.1.0 was superseded by a later rollout");
+    }
+
+    #[test]
+    fn nothing_is_said_to_serve_that_does_not() {
+        let before = examples::baking();
+        let mut rollout = before.clone();
+        rollout.modules[0].unserved = "stable release 1 has no instance that serves: it is gone".to_owned();
+        let why = "greeter: stable release 1 has no instance that serves: it is gone";
+        let line = change(Some(&before), &rollout).expect("a change");
+        assert_eq!(line, format!("greeter 1.1.0: baking at 10%, step 1 of 3, for 30s; {why}"));
+        assert_eq!(block(&rollout, 100, false).last(), Some(&format!("  {why}")));
+        let mut later = rollout.clone();
+        later.modules[0].unserved.push_str("; the next one is starting");
+        assert_eq!(change(Some(&rollout), &later), None);
+        later.set_phase(Phase::Promoting);
+        assert_eq!(
+            change(Some(&rollout), &later).as_deref(),
+            Some("greeter 1.1.0: promoting"),
+            "it was told"
+        );
+        let mut told = |outcome| {
+            rollout.set_outcome(outcome);
+            ending(&rollout)
+        };
+        assert_eq!(told(Outcome::Aborted).0, format!("greeter 1.1.0 was aborted; {why}"));
+        assert_eq!(told(Outcome::RolledBack).0, format!("greeter 1.1.0 was taken back; {why}"));
+        assert_eq!(told(Outcome::Done), (format!("greeter 1.1.0 (release 2) is stable; {why}"), Tone::Warn));
     }
 
     #[test]

@@ -34,5 +34,8 @@ pub use modules::{Module, built, example, has_cpp, panics, target};
 pub use node::{Events, Node, NodeOptions, Refusal, WAIT};
 pub use process::Process;
 pub use service::Service;
-pub use status::{Ended, Event, Instance, ModuleNode, ModuleStatus, Release, Rollback, Rollout, Status};
+pub use status::{
+    Ended, Event, Instance, ModuleNode, ModuleStatus, Problem, Release, Rollback, Rollout, RolloutModule,
+    Status,
+};
 pub use store::{Artifact, Stencil, sha256};

@@ -124,6 +124,23 @@ impl Service {
         self.boot()
     }
 
+    /// `kill -9` of `hot-spawn` alone.
+    ///
+    /// # Errors
+    /// When it does not end within [`WAIT`].
+    pub fn lose_spawn(&mut self) -> Result<()> {
+        self.spawn.kill().map(drop)
+    }
+
+    /// Starts `hot-spawn` again after [`Service::lose_spawn`].
+    ///
+    /// # Errors
+    /// When it is not there within [`WAIT`].
+    pub fn start_spawn(&mut self) -> Result<()> {
+        self.spawn = start_spawn(&self.binaries, self.folder.path())?;
+        Ok(())
+    }
+
     /// Where its gateway listens. The same as long as `hot-spawn` runs.
     pub fn http(&self) -> SocketAddr {
         self.http

@@ -7,9 +7,27 @@ use serde::Deserialize;
 pub struct Status {
     /// Every module, by name.
     pub modules: Vec<ModuleStatus>,
+    /// What is wrong with nodes.
+    pub problems: Vec<Problem>,
+}
+
+/// What is wrong with a node.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Problem {
+    /// Stable dotted word.
+    pub code: String,
+    /// What is wrong and what to do.
+    pub text: String,
+    /// Since when, RFC 3339.
+    pub since: Option<String>,
 }
 
 impl Status {
+    /// The problem of this code.
+    pub fn problem(&self, code: &str) -> Option<&Problem> {
+        self.problems.iter().find(|problem| problem.code == code)
+    }
+
     /// The module of this name.
     pub fn module(&self, name: &str) -> Option<&ModuleStatus> {
         self.modules.iter().find(|module| module.name == name)
@@ -141,6 +159,17 @@ pub struct Rollout {
     pub reason: String,
     /// How it ended; none while it runs.
     pub outcome: Option<String>,
+    /// The modules that it moves.
+    pub modules: Vec<RolloutModule>,
+}
+
+/// A module that a rollout moves.
+#[derive(Clone, Debug, Deserialize)]
+pub struct RolloutModule {
+    /// Its name.
+    pub name: String,
+    /// Why its stable release has no instance that serves; empty: it serves, or there is none.
+    pub unserved: String,
 }
 
 /// What `rollback -o json` and `abort -o json` print.
@@ -152,6 +181,8 @@ pub struct Rollback {
     pub from: Option<Release>,
     /// The release that traffic went to.
     pub to: Option<Release>,
+    /// The rollout that it aborted or that moves the module back.
+    pub rollout: Option<Rollout>,
     /// From the command's arrival to the new weights, microseconds, by the node's clock.
     pub flip_us: Option<u64>,
     /// From the command's arrival to the last pick of the release that was left, microseconds; none when none came after.

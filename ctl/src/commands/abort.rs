@@ -8,12 +8,13 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::RollbackJson;
 use crate::node::{Wait, ask_after};
-use crate::output::{Tone, paint};
+use crate::output::paint;
 use crate::progress;
 
 /// Take the candidate of a running rollout back, at once
 ///
-/// Stable serves everything when this returns. Again while it goes back is no error; when it is over it is: `no_rollout`.
+/// Stable serves everything when this returns with 0; with 5 it has no instance that does, and the text says why. Again
+/// while it goes back is no error; when it is over it is: `no_rollout`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  hotctl abort greeter --message 'wrong branch'")]
 pub(crate) struct Args {
@@ -26,18 +27,25 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     let module = args.aim.module.clone();
     let request = AbortRequest { rollout: args.aim.rollout(), message: args.aim.message };
     let answer = ask_after(Wait::WayBack, client.rollouts().abort(request)).await?;
+    let unserved = rollback::unserved(answer.rollout.as_ref(), &module);
     if context.out.json() {
         context.out.object(&RollbackJson::of_abort(&module, answer))?;
     } else {
         let rollout = answer.rollout.unwrap_or_default();
         let mut text = format!("{}: aborted", progress::title(&rollout));
-        if let Some(moved) = rollout.modules.iter().find(|moved| moved.module == module)
-            && let Some(stable) = &moved.stable
-        {
-            text.push_str(&format!("; {} serves", progress::named(stable)));
+        let moved = rollout.modules.iter().find(|moved| moved.module == module);
+        if let Some(why) = &unserved {
+            text.push_str(&format!("; {why}"));
+        } else if let Some(stable) = moved.and_then(|moved| moved.stable.as_ref()) {
+            text.push_str(&format!(
+                "; {} serves{}",
+                progress::named(stable),
+                rollback::timing(answer.timing)
+            ));
+        } else {
+            text.push_str(&rollback::timing(answer.timing));
         }
-        text.push_str(&rollback::timing(answer.timing));
-        context.out.text(&paint(&text, Tone::Good, context.out.colour()))?;
+        context.out.text(&paint(&text, rollback::tone(unserved.as_ref()), context.out.colour()))?;
     }
-    Ok(Exit::Success)
+    Ok(rollback::exit(unserved.as_ref()))
 }

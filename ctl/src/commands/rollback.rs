@@ -1,6 +1,6 @@
 //! `hotctl rollback`.
 
-use hot_proto::v1::{RollbackRequest, RollbackResponse, RollbackTiming, rollback_request};
+use hot_proto::v1::{RollbackRequest, RollbackResponse, RollbackTiming, Rollout, rollback_request};
 
 use super::Context;
 use super::steer::Aim;
@@ -14,7 +14,7 @@ use crate::{progress, words};
 /// Go back to the release before, at once
 ///
 /// Aborts a running rollout; else returns to the preceding stable release, or to the one that --to names. Traffic has
-/// moved when this returns.
+/// moved when this returns with 0; with 5 that release has no instance that serves, and the text says why.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  hotctl rollback greeter\n  hotctl rollback greeter --to 3        # a release\n  \
@@ -60,21 +60,38 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     let request =
         RollbackRequest { module: module.clone(), to, message: args.aim.message, request_id: String::new() };
     let answer = ask_after(Wait::WayBack, client.rollouts().rollback(request)).await?;
+    let unserved = unserved(answer.rollout.as_ref(), &module);
     if context.out.json() {
         context.out.object(&RollbackJson::of_rollback(&module, answer))?;
     } else {
-        let text = sentence(&module, &answer);
-        context.out.text(&paint(&text, Tone::Good, context.out.colour()))?;
+        let text = sentence(&module, &answer, unserved.as_deref());
+        context.out.text(&paint(&text, tone(unserved.as_ref()), context.out.colour()))?;
     }
-    Ok(Exit::Success)
+    Ok(exit(unserved.as_ref()))
 }
 
-/// `greeter: 1.1.0 (2) -> 1.0.0 (1), traffic moved in 75 us`.
-fn sentence(module: &str, answer: &RollbackResponse) -> String {
+/// Why the stable release of `module` does not serve, of which the node says so.
+pub(crate) fn unserved(rollout: Option<&Rollout>, module: &str) -> Option<String> {
+    let moved = rollout?.modules.iter().find(|moved| moved.module == module)?;
+    (!moved.unserved.is_empty()).then(|| words::clean(&moved.unserved))
+}
+
+/// How going back ended: what was left has no traffic any more, and yet it is not done while nothing serves instead.
+pub(crate) fn exit(unserved: Option<&String>) -> Exit {
+    if unserved.is_some() { Exit::Unfinished } else { Exit::Success }
+}
+
+pub(crate) fn tone(unserved: Option<&String>) -> Tone {
+    if unserved.is_some() { Tone::Bad } else { Tone::Good }
+}
+
+/// `greeter: 1.1.0 (2) -> 1.0.0 (1), traffic moved in 75 us`, or why nothing serves there.
+fn sentence(module: &str, answer: &RollbackResponse, unserved: Option<&str>) -> String {
     let named = |release: &Option<_>| release.as_ref().map_or_else(|| "?".to_owned(), progress::named);
     let how = if answer.aborted { " (the running rollout was aborted)" } else { "" };
     let module = words::clean(module);
-    format!("{module}: {} -> {}{how}{}", named(&answer.from), named(&answer.to), timing(answer.timing))
+    let end = unserved.map_or_else(|| timing(answer.timing), |why| format!("; {why}"));
+    format!("{module}: {} -> {}{how}{end}", named(&answer.from), named(&answer.to))
 }
 
 /// `, traffic moved in 75 us`, by the node's clock; nothing when the node did not say.
@@ -113,14 +130,25 @@ mod tests {
             ..RollbackResponse::default()
         };
         assert_eq!(
-            sentence("greeter", &answer),
+            sentence("greeter", &answer, None),
             "greeter: 1.1.0 (2) -> 1.0.0 (1), traffic moved in 1.234 ms"
         );
         answer.aborted = true;
         answer.timing = None;
         assert_eq!(
-            sentence("greeter", &answer),
+            sentence("greeter", &answer, None),
             "greeter: 1.1.0 (2) -> 1.0.0 (1) (the running rollout was aborted)"
+        );
+        let mut rollout = progress::examples::baking();
+        assert_eq!(unserved(Some(&rollout), "greeter"), None);
+        rollout.modules[0].unserved = "stable release 1 has no instance that serves".to_owned();
+        let why = unserved(Some(&rollout), "greeter");
+        assert_eq!((exit(why.as_ref()), exit(None)), (Exit::Unfinished, Exit::Success));
+        answer.timing = Some(RollbackTiming::default());
+        assert_eq!(
+            sentence("greeter", &answer, why.as_deref()),
+            "greeter: 1.1.0 (2) -> 1.0.0 (1) (the running rollout was aborted); stable release 1 has no instance that \
+             serves"
         );
     }
 }

@@ -42,6 +42,8 @@ struct RolloutModuleJson {
     candidate: Option<ReleaseJson>,
     stable_figures: Option<FiguresJson>,
     candidate_figures: Option<FiguresJson>,
+    /// Why stable has no instance that serves; empty: it serves, or there is none.
+    unserved: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -79,6 +81,7 @@ impl From<v1::RolloutModule> for RolloutModuleJson {
             candidate: module.candidate.map(ReleaseJson::from),
             stable_figures: module.stable_figures.map(FiguresJson::from),
             candidate_figures: module.candidate_figures.map(FiguresJson::from),
+            unserved: module.unserved,
         }
     }
 }

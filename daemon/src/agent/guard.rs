@@ -14,16 +14,20 @@ impl Agent {
     pub async fn run(self, stopped: tokio_util::sync::CancellationToken) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut absence = self.shared.parts.supervisor.absence();
         loop {
             tokio::select! {
                 () = stopped.cancelled() => return,
                 _ = ticks.tick() => self.tick(),
+                // What waits for hot-spawn is started as soon as it is there. The sender is here.
+                Ok(()) = absence.changed() => self.tick(),
             }
         }
     }
 
     fn tick(&self) {
         let trust = self.shared.parts.trust.latest();
+        let spawn = self.absence().is_none();
         let mut slots = self.lock();
         let modules: Vec<Module> = slots.keys().cloned().collect();
         let unkept = slots.iter().filter(|(_, slot)| slot.unkept).map(|(module, _)| module.clone()).collect();
@@ -37,7 +41,7 @@ impl Agent {
             if standby_over {
                 self.keep_later(&module);
             }
-            if slot.resting.is_over(now) || standby_over {
+            if slot.resting.is_over(now, spawn) || standby_over {
                 self.reconcile(&mut slots, &module);
             }
             if let Some(slot) = slots.get_mut(&module) {

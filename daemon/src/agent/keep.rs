@@ -1,6 +1,6 @@
 //! What the node obeys, written to its own file: before it takes effect, or after where it goes toward stable.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use hot_rollout::{Assignment, Direction, Module};
 
@@ -15,7 +15,14 @@ impl Agent {
         let _in_order = self.shared.keeping.lock().await;
         let obeyed = self.lock().get_mut(module).and_then(Slot::begin_keeping);
         let Some(obeyed) = obeyed else { return Ok(()) };
-        self.write(obeyed, direction).await
+        let written = self.write(obeyed, direction).await;
+        if let Err(error) = &written
+            && let Some(slot) = self.lock().get_mut(module)
+        {
+            slot.not_kept(crate::store::failed(error).0, SystemTime::now());
+        }
+        self.shared.note_change();
+        written
     }
 
     /// As [`Agent::keep`], by and by: what is in effect already. Where it can't be written, the clock tries again.

@@ -13,7 +13,7 @@ use super::slot::{Run, RunState, Slot};
 use super::{Agent, DRAIN};
 use crate::gateway::AttachError;
 use crate::ledger::{LedgerError, Runnable};
-use crate::supervisor::{Adopted, End, Instance, InstanceId, Spec, State};
+use crate::supervisor::{Adopted, End, Instance, InstanceId, Spec, StartError, State};
 
 /// How long a host may take to stop after it has drained.
 const GRACE: Duration = Duration::from_secs(5);
@@ -32,9 +32,12 @@ impl Agent {
     ) -> Result<(), Cause> {
         let id = self.mint();
         let runnable = self.shared.parts.ledger.runnable(module, release).map_err(|error| {
+            let cause = Cause::Refused { text: crate::describe(&error) };
+            slot.unlaunched.insert(release, cause.to_string());
             slot.resting.rest(release, None, Instant::now(), rand::random());
-            Cause::Refused { text: crate::describe(&error) }
+            cause
         })?;
+        slot.unlaunched.remove(&release);
         let started = SystemTime::now();
         slot.runs.push(Run {
             id,
@@ -108,6 +111,7 @@ impl Agent {
         };
         match started {
             Ok(instance) => self.follow(module, id, instance).await,
+            Err(StartError::NoSpawn { .. }) => self.not_started(&module, id),
             // No code of the module ran: its digest is not held against it.
             Err(error) => self.ended(&module, id, Some(Cause::Refused { text: crate::describe(&error) })),
         }
@@ -176,6 +180,7 @@ impl Agent {
                         instance.stop(GRACE).await;
                     }
                 }
+                State::Ended(End::Lost { .. }) => return self.lost(&module, id),
                 // It was stopped because it can't be reached: without a cause it would be started again at once.
                 State::Ended(end) => return self.ended(&module, id, cause_of(end).or(unreachable)),
             }

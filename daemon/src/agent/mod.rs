@@ -9,13 +9,14 @@
 //!
 //! Rooms that decide and do nothing: `orders` what the node obeys, `plan` what is next, `resting` when to try again.
 //! `slot` is what they look at, one for each module. Rooms that do: `reconcile` a step of the plan, `launch` one
-//! instance from its artifact to its end, `restart`, `prepare`; `guard` has the clock, `review` looks after signers,
+//! instance from its artifact to its end, `lost` one that ended with hot-spawn, `restart`, `prepare`; `guard` has the clock, `review` looks after signers,
 //! `figures` counts, `keep` writes down what the node obeys, and `report` tells the driver.
 
 mod figures;
 mod guard;
 mod keep;
 mod launch;
+mod lost;
 mod orders;
 mod plan;
 mod prepare;
@@ -36,7 +37,7 @@ use hot_rollout::{Assignment, Direction, Event, Module, Node, ReleaseNumber, Rev
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
-pub(crate) use self::slot::{Run, RunState, Slot};
+pub(crate) use self::slot::{Run, RunState, Slot, Unwritten};
 use crate::gateway::Gateway;
 use crate::journal::Journal;
 use crate::ledger::{Ledger, LedgerError, Obeyed};
@@ -241,6 +242,11 @@ impl Agent {
         let now = Instant::now();
         let text = |(module, slot): (&Module, &Slot)| Some(format!("{module}: {}", slot.unserved(now)?));
         self.slots(|slots| slots.iter().filter_map(text).collect())
+    }
+
+    /// Why the stable release of this module does not serve by itself.
+    pub(crate) fn unserved_of(&self, module: &Module) -> Option<String> {
+        self.slots(|slots| slots.get(module)?.unserved(Instant::now()))
     }
 
     /// Reads what runs.

@@ -136,12 +136,12 @@ impl Slot {
     }
 }
 
-impl From<hot_rollout::Role> for crate::gateway::Role {
-    fn from(role: hot_rollout::Role) -> Self {
+impl From<Role> for crate::gateway::Role {
+    fn from(role: Role) -> Self {
         match role {
-            hot_rollout::Role::Stable => Self::Stable,
-            hot_rollout::Role::Candidate => Self::Candidate,
-            hot_rollout::Role::Standby => Self::Standby,
+            Role::Stable => Self::Stable,
+            Role::Candidate => Self::Candidate,
+            Role::Standby => Self::Standby,
         }
     }
 }

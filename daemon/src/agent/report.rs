@@ -28,6 +28,16 @@ impl Agent {
                 self.shared.report(self.shared.instance_event(module, run.release, state));
             }
         }
+        let lost: Vec<ReleaseNumber> =
+            slot.resting.lost().filter(|lost| wanted.iter().any(|(release, ..)| release == lost)).collect();
+        if !lost.is_empty() {
+            // Each time anew: as long as hot-spawn is gone, no time runs in which they should be ready. And with them gone
+            // the assignment is not true, whatever was said before.
+            for release in lost {
+                self.shared.report(self.shared.instance_event(module, release, InstanceState::Ended));
+            }
+            return;
+        }
         let tries = assignment.candidate.is_some();
         let Some(revision) = self.report_applied(module, slot).filter(|_| tries) else { return };
         let (candidate, stable) = self.figures(slot);

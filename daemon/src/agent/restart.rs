@@ -31,7 +31,7 @@ impl Agent {
                 match state {
                     None => {}
                     Some(Ok(())) => return Ok(1),
-                    Some(Err(reason)) => return Err(RestartError::Failed(reason)),
+                    Some(Err(reason)) => return Err(self.not_replaced(module, reason)),
                 }
                 if changes.changed().await.is_err() {
                     return Err(RestartError::NotRunning(module.clone()));
@@ -40,11 +40,17 @@ impl Agent {
         };
         let deadline = self.shared.parts.bounds.start_deadline + TICK;
         tokio::time::timeout(deadline, replaced).await.unwrap_or_else(|_elapsed| {
-            Err(RestartError::Failed(format!(
-                "the new instance was not ready within {} s",
-                deadline.as_secs()
-            )))
+            let reason = format!("was not ready within {} s", deadline.as_secs());
+            Err(self.not_replaced(module, reason))
         })
+    }
+
+    fn not_replaced(&self, module: &Module, reason: String) -> RestartError {
+        if self.slots(|slots| slots.get(module).is_some_and(Slot::is_ready)) {
+            RestartError::Failed(reason)
+        } else {
+            RestartError::NothingServes(reason)
+        }
     }
 }
 
@@ -54,9 +60,12 @@ pub(crate) enum RestartError {
     /// There is nothing to replace.
     #[error("{0} has no stable release on this node")]
     NotRunning(Module),
-    /// The new instance did not come up.
+    /// The new instance did not come up, and there is an old one.
     #[error("the new instance failed, and the old one goes on serving: it {0}")]
     Failed(String),
+    /// The new instance did not come up, and there was no old one.
+    #[error("the new instance failed, and no other one serves: it {0}")]
+    NothingServes(String),
 }
 
 /// How far the replacement of `old` is; `None`: it is under way.

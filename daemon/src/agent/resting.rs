@@ -1,6 +1,7 @@
-//! Releases that ended by themselves and wait to be started again: rules alone, the time and the dice are arguments.
+//! Releases that ended by themselves, or with hot-spawn, and wait to be started again: rules alone, the time and the dice
+//! are arguments.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use hot_rollout::ReleaseNumber;
@@ -9,7 +10,12 @@ use crate::supervisor::Backoff;
 
 /// The releases of one module that rest.
 #[derive(Debug, Default)]
-pub(super) struct Resting(BTreeMap<ReleaseNumber, Rest>);
+pub(super) struct Resting {
+    rests: BTreeMap<ReleaseNumber, Rest>,
+    /// Those that hot-spawn took along, or could not be asked for. Nothing that they did ended them, so they wait for it
+    /// and for no time.
+    lost: BTreeSet<ReleaseNumber>,
+}
 
 #[derive(Debug)]
 struct Rest {
@@ -31,7 +37,7 @@ impl Resting {
         now: Instant,
         jitter: f64,
     ) {
-        let rest = self.0.entry(release).or_insert_with(|| Rest {
+        let rest = self.rests.entry(release).or_insert_with(|| Rest {
             until: now,
             length: Duration::ZERO,
             due: false,
@@ -45,10 +51,18 @@ impl Resting {
         rest.until = now + rest.length;
     }
 
-    /// Some release is to be started again that was not before.
-    pub(super) fn is_over(&mut self, now: Instant) -> bool {
-        let mut over = false;
-        for rest in self.0.values_mut().filter(|rest| !rest.due && rest.until <= now) {
+    /// Not started again before hot-spawn is there.
+    pub(super) fn wait_for_spawn(&mut self, release: ReleaseNumber) {
+        self.lost.insert(release);
+    }
+
+    /// Some release is to be started again that was not before. `spawn`: hot-spawn is there.
+    pub(super) fn is_over(&mut self, now: Instant, spawn: bool) -> bool {
+        let mut over = spawn && !self.lost.is_empty();
+        if spawn {
+            self.lost.clear();
+        }
+        for rest in self.rests.values_mut().filter(|rest| !rest.due && rest.until <= now) {
             rest.due = true;
             over = true;
         }
@@ -57,18 +71,26 @@ impl Resting {
 
     /// Those that rest now.
     pub(super) fn releases(&self) -> impl Iterator<Item = ReleaseNumber> + '_ {
-        self.0.iter().filter(|(_, rest)| !rest.due).map(|(release, _)| *release)
+        let rests = self.rests.iter().filter(|(_, rest)| !rest.due).map(|(release, _)| *release);
+        rests.chain(self.lost())
+    }
+
+    /// Those that wait for hot-spawn.
+    pub(super) fn lost(&self) -> impl Iterator<Item = ReleaseNumber> + '_ {
+        self.lost.iter().copied()
     }
 
     /// How long `release` still rests.
     pub(super) fn left(&self, release: ReleaseNumber, now: Instant) -> Option<Duration> {
-        let rest = self.0.get(&release).filter(|rest| !rest.due)?;
+        let rest = self.rests.get(&release).filter(|rest| !rest.due)?;
         Some(rest.until.saturating_duration_since(now))
     }
 
     /// Forgets all but those that were wanted and still are: a release that is wanted anew gets its chance at once.
     pub(super) fn keep(&mut self, was: &[ReleaseNumber], wanted: &[ReleaseNumber]) {
-        self.0.retain(|release, _| was.contains(release) && wanted.contains(release));
+        let still = |release: &ReleaseNumber| was.contains(release) && wanted.contains(release);
+        self.rests.retain(|release, _| still(release));
+        self.lost.retain(still);
     }
 }
 
@@ -88,15 +110,34 @@ mod tests {
         for _ in 0..20 {
             rests.rest(R1, Some(Duration::from_millis(1)), now, 1.0);
         }
-        assert_eq!(rests.0[&R1].length, Duration::from_secs(30));
-        assert!(!rests.is_over(now + Duration::from_secs(29)));
+        assert_eq!(rests.rests[&R1].length, Duration::from_secs(30));
+        assert!(!rests.is_over(now + Duration::from_secs(29), true));
         assert_eq!(resting(&rests), [R1]);
-        assert!(rests.is_over(now + Duration::from_secs(30)));
-        assert!(!rests.is_over(now + Duration::from_secs(30)), "it is due once");
+        assert!(rests.is_over(now + Duration::from_secs(30), true));
+        assert!(!rests.is_over(now + Duration::from_secs(30), true), "it is due once");
         assert_eq!(resting(&rests), []);
         rests.rest(R1, Some(Duration::from_secs(60)), now, 1.0);
-        assert_eq!(rests.0[&R1].length, Duration::from_millis(250));
+        assert_eq!(rests.rests[&R1].length, Duration::from_millis(250));
         assert_eq!(resting(&rests), [R1]);
+    }
+
+    #[test]
+    fn what_hot_spawn_took_along_waits_for_it_and_for_no_time() {
+        let (mut rests, now) = (Resting::default(), Instant::now());
+        rests.wait_for_spawn(R1);
+        assert!(!rests.is_over(now + Duration::from_secs(3600), false));
+        assert_eq!((resting(&rests), rests.left(R1, now)), (vec![R1], None));
+        assert!(rests.is_over(now, true));
+        assert!(!rests.is_over(now, true), "it is due once");
+        assert_eq!(resting(&rests), []);
+        // One that rests because it crashed does so to the end.
+        rests.rest(R1, None, now, 1.0);
+        rests.wait_for_spawn(R1);
+        assert!(rests.is_over(now, true));
+        assert_eq!(resting(&rests), [R1]);
+        rests.wait_for_spawn(R1);
+        rests.keep(&[], &[R1]);
+        assert_eq!(resting(&rests), [], "it is wanted anew");
     }
 
     #[test]

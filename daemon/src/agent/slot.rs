@@ -70,9 +70,22 @@ pub(crate) struct Slot {
     pub runs: Vec<Run>,
     pub(super) former: VecDeque<Run>,
     pub(super) resting: Resting,
+    /// How releases failed of which there was not even an instance: they could not be looked up.
+    pub(super) unlaunched: BTreeMap<ReleaseNumber, String>,
     pub(super) baseline: Option<Baseline>,
     /// What it obeys is not on disk as it is.
     pub(super) unkept: bool,
+    /// Why that is so, once it could not be written.
+    pub(crate) unwritten: Option<Unwritten>,
+}
+
+/// What is in effect could not be written down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unwritten {
+    /// Since when.
+    pub since: SystemTime,
+    /// What the last try came to.
+    pub why: String,
 }
 
 impl Slot {
@@ -106,7 +119,14 @@ impl Slot {
     pub(super) fn kept(&mut self, written: &Obeyed) {
         if self.orders.obeyed().as_ref() == Some(written) {
             self.unkept = false;
+            self.unwritten = None;
         }
+    }
+
+    /// What [`Slot::begin_keeping`] gave could not be written, at this moment.
+    pub(super) fn not_kept(&mut self, why: String, now: SystemTime) {
+        let since = self.unwritten.as_ref().map_or(now, |unwritten| unwritten.since);
+        self.unwritten = self.unkept.then_some(Unwritten { since, why });
     }
 
     /// Forgets the assignment and all that was known of it; what runs is still to be stopped.
@@ -125,6 +145,8 @@ impl Slot {
     fn stages(&self) -> BTreeMap<ReleaseNumber, Stage> {
         let mut stages: BTreeMap<ReleaseNumber, Stage> =
             self.resting.releases().map(|release| (release, Stage::Resting)).collect();
+        // Nothing that they did: they start as soon as hot-spawn is there.
+        stages.extend(self.resting.lost().map(|release| (release, Stage::Starting)));
         for run in &self.runs {
             let stage = match run.state {
                 RunState::Starting => Stage::Starting,
@@ -179,17 +201,28 @@ impl Slot {
     pub(crate) fn unserved(&self, now: Instant) -> Option<String> {
         let stable = self.orders.stable().filter(|_| !self.is_ready())?;
         let mut text = format!("stable release {stable} has no instance that serves");
-        if let Some(run) = self.failed_last(stable) {
+        if let Some(how) = self.unlaunched.get(&stable) {
+            text = format!("{text}: it {how}");
+        } else if let Some(run) = self.failed_last(stable) {
             text = format!("{text}: the last one {}", run.reason);
         }
         let stands_in = self.serving.iter().find(|(release, _, weight)| {
             let serves = |run: &Run| run.state == RunState::Ready && *weight > Weight::ZERO;
             *release != stable && self.run_of(*release).is_some_and(serves)
         });
-        if let Some((release, ..)) = stands_in {
-            text = format!("{text}; release {release} serves until then");
+        match stands_in {
+            Some((release, _, Weight::WHOLE)) => {
+                text = format!("{text}; release {release} serves until then");
+            }
+            Some((release, _, weight)) => {
+                text = format!("{text}; release {release} serves no more than its {weight} of the traffic");
+            }
+            None => {}
         }
         Some(match (self.run_of(stable), self.resting.left(stable, now)) {
+            _ if self.resting.lost().any(|lost| lost == stable) => {
+                format!("{text}; the next one starts when hot-spawn is there again")
+            }
             (Some(_), _) => format!("{text}; the next one is starting"),
             (None, Some(left)) => format!("{text}; the next one starts in {:.1} s", left.as_secs_f64()),
             (None, None) => text,
@@ -326,7 +359,7 @@ mod tests {
         assert_eq!(slot.plan().unwrap().start, [R1]);
         slot.resting.rest(R1, None, now, 0.5);
         assert_eq!(slot.plan().unwrap().start, []);
-        assert!(slot.resting.is_over(now + Duration::from_secs(1)));
+        assert!(slot.resting.is_over(now + Duration::from_secs(1), true));
         assert_eq!(slot.plan().unwrap().start, [R1]);
     }
 
@@ -349,21 +382,49 @@ mod tests {
         slot.serving = vec![(R2, Role::Stable, Weight::WHOLE), (R1, Role::Standby, Weight::ZERO)];
         let text = slot.unserved(now).unwrap();
         assert!(text.ends_with("; release 2 serves until then; the next one is starting"), "{text}");
+        slot.serving =
+            vec![(R1, Role::Stable, Weight::percent(90)), (R2, Role::Candidate, Weight::percent(10))];
+        let text = slot.unserved(now).unwrap();
+        assert!(text.contains("; release 2 serves no more than its 10% of the traffic; the next"), "{text}");
+        slot.serving = vec![(R2, Role::Stable, Weight::WHOLE), (R1, Role::Standby, Weight::ZERO)];
         slot.runs[0].state = RunState::Ready;
         assert_eq!(slot.unserved(now), None);
+        slot.runs.clear();
+        slot.runs.push(run(3, R2, RunState::Ready));
+        slot.unlaunched.insert(R1, "was refused: its artifact is gone".to_owned());
+        let text = slot.unserved(now).unwrap();
+        assert!(text.contains("serves: it was refused: its artifact is gone; release 2"), "{text}");
+    }
+
+    #[test]
+    fn a_stable_that_went_with_hot_spawn_waits_for_it() {
+        let (mut slot, now) = (slot(stable(5, 1)), Instant::now());
+        slot.runs.push(run(1, R1, RunState::Ready));
+        slot.runs[0].reason = "was lost with hot-spawn".to_owned();
+        slot.bury(InstanceId(1));
+        slot.resting.wait_for_spawn(R1);
+        assert_eq!(
+            slot.unserved(now).unwrap(),
+            "stable release 1 has no instance that serves: the last one was lost with hot-spawn; the next one starts when \
+             hot-spawn is there again"
+        );
     }
 
     #[test]
     fn only_what_is_current_is_kept() {
         let mut slot = slot(stable(5, 1));
         let written = slot.begin_keeping().unwrap();
-        assert!(slot.unkept, "it is only to be written");
+        assert!(slot.unkept && slot.unwritten.is_none(), "it is only to be written");
+        let then = SystemTime::UNIX_EPOCH;
+        slot.not_kept("the disk is full".to_owned(), then);
+        slot.not_kept("the disk failed".to_owned(), SystemTime::now());
+        assert_eq!(slot.unwritten, Some(Unwritten { since: then, why: "the disk failed".to_owned() }));
         assert!(slot.accept(stable(6, 2), Instant::now()));
         slot.kept(&written);
-        assert!(slot.unkept, "what was written is not what counts");
+        assert!(slot.unkept && slot.unwritten.is_some(), "what was written is not what counts");
         let written = slot.begin_keeping().unwrap();
         slot.kept(&written);
-        assert!(!slot.unkept);
+        assert!(!slot.unkept && slot.unwritten.is_none());
         slot.orders.assignment = None;
         assert!(slot.begin_keeping().is_none() && !slot.unkept, "there is nothing to write");
     }

@@ -13,7 +13,7 @@ use super::overtaken::overtaken;
 use super::record::{Meta, Record, RecordError};
 use super::undone::Undone;
 use super::views::Views;
-use super::{Ask, Order, Parts, Refusal, at, now};
+use super::{Ask, Held, Order, Parts, Refusal, at, now};
 use crate::journal::Entry;
 
 /// Bytes of all that callers said about one rollout.
@@ -31,11 +31,16 @@ pub(super) struct Actor {
     /// What could not be done yet, of rollouts where there is something.
     pub(super) undone: BTreeMap<RolloutId, Undone>,
     views: watch::Sender<Arc<Views>>,
+    held: watch::Sender<BTreeMap<RolloutId, Held>>,
 }
 
 impl Actor {
-    pub(super) fn new(parts: Parts, views: watch::Sender<Arc<Views>>) -> Self {
-        Self { parts, running: BTreeMap::new(), waiting: Vec::new(), undone: BTreeMap::new(), views }
+    pub(super) fn new(
+        parts: Parts,
+        views: watch::Sender<Arc<Views>>,
+        held: watch::Sender<BTreeMap<RolloutId, Held>>,
+    ) -> Self {
+        Self { parts, running: BTreeMap::new(), waiting: Vec::new(), undone: BTreeMap::new(), views, held }
     }
 
     /// Takes up the rollouts that ran when the last `hotd` ended.
@@ -111,6 +116,7 @@ impl Actor {
                 Some(event) = reports.recv() => self.report(event).await,
             }
             self.begin_waiting().await;
+            self.show_held();
         }
     }
 
@@ -179,6 +185,16 @@ impl Actor {
                 true
             }
             None => false,
+        });
+    }
+
+    fn show_held(&self) {
+        let held = |(id, undone): (&RolloutId, &Undone)| Some((id.clone(), undone.failing.held()?));
+        let held: BTreeMap<RolloutId, Held> = self.undone.iter().filter_map(held).collect();
+        self.held.send_if_modified(|known| {
+            let news = *known != held;
+            *known = held;
+            news
         });
     }
 

@@ -200,7 +200,7 @@ impl Actor {
         let (machine, actions) = Rollout::start(spec, now());
         let record = Record { meta, machine };
         // Nothing of it goes toward stable, so one that can't be written never was.
-        write(&self.parts.ledger, &record, Direction::Onward).await?;
+        write(&self.parts.ledger, &record, Direction::Onward).await.map_err(|error| stored(&error))?;
         let undone = self.undone.entry(id.clone()).or_default();
         undone.want(actions);
         undone.saved();
@@ -213,6 +213,9 @@ impl Actor {
     /// is not known, nothing tries it.
     fn admit(&self, admitted: Result<(), Arc<Frozen>>, pushes: &[Push]) -> Result<(), Refusal> {
         admitted.map_err(Refusal::Frozen)?;
+        if let Some(absence) = self.parts.agent.absence() {
+            return Err(Refusal::NoSpawn(absence));
+        }
         check(&self.parts.ledger, &self.tried(), pushes)
     }
 

@@ -10,6 +10,7 @@
 mod actor;
 mod begin;
 mod check;
+mod failing;
 mod overtaken;
 mod perform;
 mod plan;
@@ -18,6 +19,7 @@ mod refusal;
 mod undone;
 mod views;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +29,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::actor::Actor;
+pub(crate) use self::failing::Held;
 pub(crate) use self::plan::{Planned, Thought};
 pub(crate) use self::record::{Record, View};
 pub(crate) use self::refusal::Refusal;
@@ -67,6 +70,7 @@ pub struct Parts {
 pub struct Driver {
     asks: mpsc::Sender<Ask>,
     views: watch::Receiver<Arc<Views>>,
+    held: watch::Receiver<BTreeMap<RolloutId, Held>>,
     parts: Parts,
 }
 
@@ -137,15 +141,21 @@ impl Driver {
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let (asks, receiver) = mpsc::channel(WAITING_CALLS);
         let (sender, views) = watch::channel(Arc::default());
-        let mut actor = Actor::new(parts.clone(), sender);
+        let (holding, held) = watch::channel(BTreeMap::new());
+        let mut actor = Actor::new(parts.clone(), sender, holding);
         actor.recover().await;
         let task = tokio::spawn(actor.run(receiver, reports, stopped));
-        (Self { asks, views, parts }, task)
+        (Self { asks, views, held, parts }, task)
     }
 
     /// The rollouts that run and those that ended last; changes when they do.
     pub(crate) fn views(&self) -> watch::Receiver<Arc<Views>> {
         self.views.clone()
+    }
+
+    /// The rollouts that want something which can't be done yet.
+    pub(crate) fn held(&self) -> BTreeMap<RolloutId, Held> {
+        self.held.borrow().clone()
     }
 
     /// One rollout, from memory or from the ledger.
@@ -286,7 +296,8 @@ impl Driver {
                 | Outcome::RolledBack { reason, .. }
                 | Outcome::Superseded { reason },
             ) => {
-                let why = reason.to_string();
+                let unserved = self.parts.agent.unserved_of(&Module(module.to_string()));
+                let why = unserved.map_or_else(|| reason.to_string(), |now| format!("{reason}; {now}"));
                 Err(Refusal::NotGoneBack { module: module.clone(), to: done.to, why })
             }
             Some(Outcome::Done | Outcome::Incomplete { .. }) | None => Ok(done),

@@ -3,21 +3,25 @@
 use hot_rollout::{Action, Direction, Kind, Module, Outcome, Phase, ReleaseNumber, Rollout, RolloutId};
 
 use super::actor::Actor;
+use super::failing::name;
 use super::record::Record;
-use super::{Refusal, now, stored};
+use super::{Refusal, now};
 use crate::journal::Entry;
 use crate::ledger::{Ledger, LedgerError};
 
 /// Why an action could not be done.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(super) enum Failure {
     /// The ledger says no.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// A rollout can't be written.
-    #[error(transparent)]
-    Record(#[from] Refusal),
+    /// A rollout has no form in which it could be written.
+    #[error("a rollout can't be written")]
+    Form(#[from] serde_json::Error),
 }
+
+/// What of a rollout fails where its snapshot can't be written: all that it wants waits for that.
+const SNAPSHOT: &str = "writing its state";
 
 impl Actor {
     /// Actions toward stable, then the snapshot, then the rest. A snapshot that can't be written holds the rest back
@@ -31,11 +35,7 @@ impl Actor {
             return Ok(());
         }
         self.undone.entry(id.clone()).or_default().want(actions);
-        let done = self.catch_up(id).await;
-        if let Err(error) = &done {
-            tracing::error!(rollout = %id, %error, "the rollout holds: its state can't be written");
-        }
-        done
+        self.catch_up(id).await
     }
 
     /// Does what is undone of a rollout, as far as it can be done now.
@@ -48,7 +48,8 @@ impl Actor {
         if let Some(urgent) = undone.filter(|undone| undone.is_unsaved()).map(|undone| undone.is_urgent()) {
             let saved = self.save(id, urgent).await;
             self.show();
-            saved?;
+            self.tell(id, SNAPSHOT, saved.as_ref().err());
+            saved.map_err(|error| refusal(&error))?;
         }
         let rest = self.undone.get_mut(id).map(|undone| {
             undone.saved();
@@ -62,8 +63,23 @@ impl Actor {
         Ok(())
     }
 
+    /// Logs what a try of `what` came to, if that is news.
+    fn tell(&mut self, id: &RolloutId, what: &str, error: Option<&Failure>) {
+        let Some(undone) = self.undone.get_mut(id) else { return };
+        let Some(error) = error else {
+            if let Some(tries) = undone.failing.done(what) {
+                tracing::info!(rollout = %id, what, tries, "what the rollout wants is done now");
+            }
+            return;
+        };
+        let error = crate::describe(error);
+        if undone.failing.failed(what, &error, now()) {
+            tracing::error!(rollout = %id, what, %error, "what the rollout wants is not done yet");
+        }
+    }
+
     /// Puts the snapshot on disk.
-    async fn save(&mut self, id: &RolloutId, urgent: bool) -> Result<(), Refusal> {
+    async fn save(&mut self, id: &RolloutId, urgent: bool) -> Result<(), Failure> {
         let Some(record) = self.running.get_mut(id) else { return Ok(()) };
         record.meta.updated = now();
         let direction =
@@ -73,7 +89,8 @@ impl Actor {
 
     /// Does one action; what can't be done now is tried again. The end waits until all else is done.
     async fn act(&mut self, id: &RolloutId, action: Action) {
-        let failed = match &action {
+        let what = name(&action);
+        let done = match &action {
             Action::Prepare { node, modules } => {
                 self.parts.cluster.prepare(node, modules);
                 Ok(())
@@ -107,12 +124,12 @@ impl Actor {
                 self.undone.entry(id.clone()).or_default().put_back(action);
                 return;
             }
-            Action::Finished(outcome) => self.finish(id, outcome).await.map_err(Failure::from),
+            Action::Finished(outcome) => self.finish(id, outcome).await,
         };
-        if let Err(error) = failed {
-            tracing::error!(rollout = %id, error = %crate::describe(&error), "what the rollout wants is not done yet");
+        if done.is_err() {
             self.undone.entry(id.clone()).or_default().put_back(action);
         }
+        self.tell(id, &what, done.as_ref().err());
     }
 
     async fn set_stable(
@@ -126,18 +143,16 @@ impl Actor {
     }
 
     /// Writes down how a rollout ended. One that is over becomes history; an incomplete one goes on.
-    async fn finish(&mut self, id: &RolloutId, outcome: &Outcome) -> Result<(), Refusal> {
+    async fn finish(&mut self, id: &RolloutId, outcome: &Outcome) -> Result<(), Failure> {
         let Some(mut record) = self.running.get(id).cloned() else { return Ok(()) };
         record.meta.outcome = Some(outcome.clone());
         record.meta.ended = Some(now());
         let over = record.machine.phase().is_final();
         if over {
-            let value = record.encode().map_err(|error| stored(&error))?;
+            let value = record.encode()?;
             let (ledger, name, request) =
                 (self.parts.ledger.clone(), id.clone(), record.meta.request.clone());
-            crate::blocking(move || ledger.end_rollout(&name, &request, value))
-                .await
-                .map_err(|error| stored(&error))?;
+            crate::blocking(move || ledger.end_rollout(&name, &request, value)).await?;
         } else {
             write(&self.parts.ledger, &record, Direction::Onward).await?;
         }
@@ -152,12 +167,16 @@ impl Actor {
 }
 
 /// Puts a rollout's snapshot on disk.
-pub(super) async fn write(ledger: &Ledger, record: &Record, direction: Direction) -> Result<(), Refusal> {
-    let value = record.encode().map_err(|error| stored(&error))?;
+pub(super) async fn write(ledger: &Ledger, record: &Record, direction: Direction) -> Result<(), Failure> {
+    let value = record.encode()?;
     let (ledger, name, request) = (ledger.clone(), record.id().clone(), record.meta.request.clone());
-    crate::blocking(move || ledger.put_rollout(&name, &request, value, direction))
-        .await
-        .map_err(|error| stored(&error))
+    Ok(crate::blocking(move || ledger.put_rollout(&name, &request, value, direction)).await?)
+}
+
+/// What a caller hears of what is in the log already.
+fn refusal(error: &Failure) -> Refusal {
+    let (why, full) = crate::store::failed(error);
+    Refusal::Store { why, full }
 }
 
 /// All that such a rollout still writes is toward stable.

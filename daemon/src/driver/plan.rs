@@ -53,6 +53,7 @@ impl Driver {
         let views = self.views.borrow().clone();
         let nodes = self.parts.cluster.nodes();
         let mut plan = Plan::default();
+        plan.refusals.extend(self.parts.agent.absence().map(Refusal::NoSpawn));
         for thought in thoughts {
             let record = self.parts.ledger.module(&thought.module);
             let record = record.as_deref().cloned().unwrap_or_default();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hot_artifact::{ModuleName, Sha256, Version};
 use hot_rollout::{ReleaseNumber, RolloutId};
 
+use crate::supervisor::Absence;
 use crate::trust::Frozen;
 
 /// Why a call to the driver changed nothing.
@@ -31,6 +32,9 @@ pub(crate) enum Refusal {
     /// Who may sign is not known now.
     #[error("{0}")]
     Frozen(Arc<Frozen>),
+    /// Nothing can be started now.
+    #[error("hot-spawn is lost on this node, and nothing can be started without it: {}", .0.text)]
+    NoSpawn(Arc<Absence>),
     /// The same request name was used for something else.
     #[error("request id {0} was used for another rollout")]
     RequestReused(String),

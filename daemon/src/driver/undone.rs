@@ -6,6 +6,8 @@ use std::collections::VecDeque;
 
 use hot_rollout::Action;
 
+use super::failing::Failing;
+
 /// What is not done yet of one rollout.
 #[derive(Debug, Default)]
 pub(super) struct Undone {
@@ -15,6 +17,8 @@ pub(super) struct Undone {
     unsaved: bool,
     /// Something toward stable was among what that snapshot wants.
     urgent: bool,
+    /// What was tried already.
+    pub(super) failing: Failing,
 }
 
 impl Undone {

@@ -17,7 +17,7 @@ pub(super) fn timestamp(millis: u64) -> Timestamp {
     at.into()
 }
 
-fn time(time: Time) -> Option<Timestamp> {
+pub(super) fn time(time: Time) -> Option<Timestamp> {
     Some(timestamp(time.0))
 }
 
@@ -109,6 +109,7 @@ pub(super) fn rollout(ledger: &Ledger, view: &View) -> v1::Rollout {
                     candidate: Some(release(ledger, module, releases.candidate)),
                     stable_figures: status.map(|status| figures(&status.stable_figures)),
                     candidate_figures: status.map(|status| figures(&status.candidate_figures)),
+                    unserved: String::new(),
                 }
             })
             .collect(),

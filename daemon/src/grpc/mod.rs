@@ -15,20 +15,19 @@ mod modules;
 mod nodes;
 mod plan;
 mod policy;
+mod problems;
 mod refusal;
 mod rollouts;
 pub(crate) mod status;
 
 use std::time::{Duration, SystemTime};
 
-use hot_proto::v1;
 use hot_proto::v1::artifact_service_server::ArtifactServiceServer;
 use hot_proto::v1::event_service_server::EventServiceServer;
 use hot_proto::v1::module_service_server::ModuleServiceServer;
 use hot_proto::v1::node_service_server::NodeServiceServer;
 use hot_proto::v1::plan_service_server::PlanServiceServer;
 use hot_proto::v1::rollout_service_server::RolloutServiceServer;
-use hot_rollout::{Module, ReleaseNumber};
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::service::{InterceptorLayer, Routes};
@@ -37,11 +36,11 @@ use tonic::transport::Server;
 use self::auth::Gate;
 use self::listen::Doors;
 pub(crate) use self::status::disk;
-use crate::agent::{Agent, Slot};
+use crate::agent::Agent;
 use crate::driver::Driver;
 use crate::journal::Journal;
 use crate::ledger::Ledger;
-use crate::trust::{Frozen, TrustFiles};
+use crate::trust::TrustFiles;
 
 /// Largest message that a caller may send: an upload's chunk and its frame.
 const MAX_REQUEST: usize = hot_proto::MAX_CHUNK + 64 * 1024;
@@ -94,41 +93,6 @@ pub struct Api {
     pub journal: Journal,
     /// The node is shutting down: streams end.
     pub stopped: CancellationToken,
-}
-
-impl Api {
-    /// What is wrong with this node now.
-    fn problems(&self) -> Vec<v1::NodeProblem> {
-        let frozen = self.trust.frozen().map(|frozen| v1::NodeProblem {
-            node: self.about.node.clone(),
-            code: Frozen::CODE.to_owned(),
-            text: format!("{frozen}. {}", Frozen::ADVICE),
-            since: Some(frozen.since.into()),
-        });
-        frozen.into_iter().chain(self.unsigned_stables()).collect()
-    }
-
-    /// Stable releases that serve, and will not start again: their signers count no more.
-    fn unsigned_stables(&self) -> Vec<v1::NodeProblem> {
-        let trust = self.trust.latest();
-        let stables: Vec<(Module, ReleaseNumber)> = self.agent.slots(|slots| {
-            let stable = |(module, slot): (&Module, &Slot)| Some((module.clone(), slot.orders.stable()?));
-            slots.iter().filter_map(stable).collect()
-        });
-        let problem = |(module, release): (Module, ReleaseNumber)| {
-            let error = self.ledger.still_signed(&module, release, &trust).err()?;
-            Some(v1::NodeProblem {
-                node: self.about.node.clone(),
-                code: "trust.stable".to_owned(),
-                text: format!(
-                    "release {release} of {module} serves and will not start again: {error}. Push it again by a key that \
-                     counts, or another version, before this one has to start"
-                ),
-                since: None,
-            })
-        };
-        stables.into_iter().filter_map(problem).collect()
-    }
 }
 
 /// Serves until the token is cancelled, then lets calls under way end for a short time.

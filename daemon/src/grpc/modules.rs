@@ -219,7 +219,11 @@ impl Modules {
                 .unwrap_or_default(),
             waiting_on: unserved
                 .into_iter()
-                .chain(running.and_then(|view| view.status.waiting_on.as_ref()).map(ToString::to_string))
+                .chain(running.map(|view| {
+                    let waiting_on = view.status.waiting_on.as_ref();
+                    self.0.waiting_on(waiting_on.map(ToString::to_string).unwrap_or_default())
+                }))
+                .filter(|text| !text.is_empty())
                 .collect::<Vec<_>>()
                 .join("; "),
             rollout: rollout.map(|view| view.status.id.to_string()).unwrap_or_default(),

@@ -4,6 +4,7 @@ use hot_artifact::VerifyError;
 use hot_proto::v1;
 use tonic::{Code, Status};
 
+use super::problems;
 use super::status::{Refused, disk_full, internal, not_found, refused};
 use crate::driver::Refusal;
 use crate::store::{CommitError, SignAgainError, UploadError};
@@ -18,6 +19,9 @@ pub(super) fn driver_refused(refusal: Refusal) -> Status {
             return not_found("version", sentence, "Push its file; `hotctl versions` lists what is stored.");
         }
         Refusal::Frozen(frozen) => return trust_frozen(frozen),
+        Refusal::NoSpawn(absence) => {
+            (Code::FailedPrecondition, problems::SPAWN_LOST, "", problems::spawn_advice(absence))
+        }
         Refusal::NoRollout(_) | Refusal::NothingRuns(_) => {
             (Code::FailedPrecondition, "no_rollout", "rollout", "`hotctl history` shows what was.")
         }

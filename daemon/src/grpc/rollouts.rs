@@ -193,7 +193,15 @@ impl Rollouts {
     async fn show(&self, id: &RolloutId) -> Result<v1::Rollout, Status> {
         let view = self.0.driver.view(id).await.map_err(driver_refused)?;
         let ledger = self.0.ledger.clone();
-        Ok(crate::blocking(move || convert::rollout(&ledger, &view)).await)
+        let mut rollout = crate::blocking(move || convert::rollout(&ledger, &view)).await;
+        for module in &mut rollout.modules {
+            let unserved = self.0.agent.unserved_of(&Module(module.module.clone()));
+            module.unserved = unserved.unwrap_or_default();
+        }
+        if rollout.outcome() == v1::Outcome::Unspecified {
+            rollout.waiting_on = self.0.waiting_on(rollout.waiting_on);
+        }
+        Ok(rollout)
     }
 
     /// The rollout that is asked about: NOT_FOUND where a command would say that nothing runs.

@@ -3,8 +3,6 @@
 //! Every status has a sentence for people as its message and a [`hot_proto::v1::ErrorDetail`] for programs. A sentence
 //! says what was found, what was expected and the next thing to do.
 
-use std::io::ErrorKind;
-
 use hot_proto::status::with_detail;
 use hot_proto::v1::ErrorDetail;
 use tonic::{Code, Status};
@@ -96,27 +94,16 @@ pub(crate) fn disk_full(found: String) -> Status {
     })
 }
 
-/// What went wrong with the store, as a sentence without the places of its files, and whether the disk is full. The
-/// whole is logged.
+/// [`crate::store::failed`], with the whole in the log.
 pub(crate) fn disk(error: &(dyn std::error::Error + 'static)) -> (String, bool) {
     tracing::error!(error = %crate::describe(error), "the store failed");
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return match io.kind() {
-                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-                    ("the disk of this node is full".to_owned(), true)
-                }
-                kind => (format!("the disk of this node failed: {kind}"), false),
-            };
-        }
-        cause = error.source();
-    }
-    (crate::describe(error), false)
+    crate::store::failed(error)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
+
     use super::*;
 
     #[test]

@@ -11,6 +11,7 @@ mod artifacts;
 mod counters;
 mod disk;
 mod envelope;
+mod failed;
 mod files;
 mod folder;
 mod history;
@@ -33,6 +34,7 @@ use std::time::{Duration, SystemTime};
 use hot_artifact::{ModuleName, Sha256, Version};
 
 pub use self::artifacts::{ArtifactError, CommitError, Committed, Protected, RemoveError, SignAgainError};
+pub(crate) use self::failed::failed;
 pub use self::files::{ConfigError, MAX_CONFIG, ReleaseError, RolloutError, UpdateError};
 pub use self::folder::FolderError;
 pub(crate) use self::folder::prepare as prepare_folder;

@@ -8,7 +8,8 @@
 //! the data streams that it attaches: the gateway and the host speak there.
 //!
 //! Rooms: `spawn_link` holds the connection to hot-spawn and `address` finds or starts it; `instance` follows one host
-//! over `host_link`, judges its answers with `health`, gathers its `metrics`, and keeps its `output`; `packet` is the socket under both links.
+//! over `host_link`, judges its answers with `health`, gathers its `metrics`, and keeps its `output`; `presence` says
+//! whether hot-spawn is there, and `packet` is the socket under both links.
 
 mod address;
 mod backoff;
@@ -18,16 +19,18 @@ mod instance;
 mod metrics;
 mod output;
 mod packet;
+mod presence;
 mod spawn_link;
 mod spec;
 mod state;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use hot_artifact::Verified;
 use thiserror::Error;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 pub use address::{ReachError, SpawnAddress};
 pub use backoff::Backoff;
@@ -35,11 +38,12 @@ pub use host_link::HostLinkError;
 pub use instance::{AttachError, Instance};
 pub use metrics::MetricsError;
 pub use output::Line;
-pub use spawn_link::{LinkError, Presence};
+pub use presence::{Absence, Presence};
+pub use spawn_link::LinkError;
 pub use spec::{InstanceId, LabelError, MAX_CONFIG, Spec};
 pub use state::{End, State};
 
-use spawn_link::{Found, SpawnLink};
+use spawn_link::{Found, SpawnError, SpawnLink};
 
 /// The handle. When the last one and the last instance's task are gone, so is the connection; the hosts live on.
 #[derive(Debug, Clone)]
@@ -79,6 +83,12 @@ pub enum StartError {
         instance: InstanceId,
         /// What the system says.
         source: io::Error,
+    },
+    /// hot-spawn is gone, which says nothing about the module.
+    #[error("instance {instance} was not started: hot-spawn is not there")]
+    NoSpawn {
+        /// The instance.
+        instance: InstanceId,
     },
     /// hot-spawn did not start it.
     #[error("instance {instance} was not started: {text}")]
@@ -129,7 +139,13 @@ impl Supervisor {
     /// Each time that hot-spawn is lost or there again, from now on.
     #[must_use]
     pub fn presence(&self) -> broadcast::Receiver<Presence> {
-        self.spawn.presence()
+        self.spawn.presence().changes()
+    }
+
+    /// Whether hot-spawn is gone now; changes when that does.
+    #[must_use]
+    pub fn absence(&self) -> watch::Receiver<Option<Arc<Absence>>> {
+        self.spawn.presence().now()
     }
 
     /// Starts an instance. Returns once its process runs; [`Instance::state`] tells the rest.
@@ -137,11 +153,15 @@ impl Supervisor {
         let instance = spec.instance;
         let label = spec.to_label().map_err(|source| StartError::Label { instance, source })?;
         let artifact = artifact.try_clone_fd().map_err(|source| StartError::Artifact { instance, source })?;
-        let process = self
-            .spawn
-            .spawn(instance.0, label, spec.limits, artifact)
-            .await
-            .map_err(|error| StartError::Refused { instance, text: crate::describe(&error) })?;
+        let process =
+            self.spawn.spawn(instance.0, label, spec.limits, artifact).await.map_err(
+                |error| match error {
+                    SpawnError::NoLink => StartError::NoSpawn { instance },
+                    SpawnError::Silent | SpawnError::Failed(_) => {
+                        StartError::Refused { instance, text: crate::describe(&error) }
+                    }
+                },
+            )?;
         match Instance::follow(spec, process, self.spawn.clone(), false, b"") {
             Ok(instance) => Ok(instance),
             Err(source) => {

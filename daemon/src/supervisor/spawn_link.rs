@@ -8,17 +8,21 @@ use std::time::Duration;
 use hot_wire::spawn::{Ending, FromSpawn, HostState, Limits, ToSpawn};
 use hot_wire::{MessageError, PROTOCOL, TooLarge};
 use thiserror::Error;
-use tokio::sync::{broadcast, mpsc, oneshot};
-use tokio::time::{sleep, timeout};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::address::{self, ReachError, SpawnAddress};
 use super::backoff::Backoff;
 use super::packet::PacketSocket;
+use super::presence::Presences;
 
 /// hot-spawn is on this machine and answers at once, or something is very wrong.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// How long it may take to end with its hosts, which get a TERM first.
 const END_WITHIN: Duration = Duration::from_secs(10);
+/// A connection that held for so long was a good one: after it, the next one is tried for soon. One that hot-spawn gives up
+/// each time that something is started is not: its hosts are started anew at once, which must not go on without a pause.
+const GOOD: Duration = Duration::from_secs(10);
 /// Demands that wait while the connection is busy.
 const QUEUE: usize = 256;
 
@@ -57,23 +61,6 @@ pub enum LinkError {
     /// A demand is too large.
     #[error("a demand to hot-spawn is too large")]
     TooLarge(#[from] TooLarge),
-}
-
-/// Losses of hot-spawn that whoever listens may lag behind.
-const PRESENCE_LAG: usize = 16;
-
-/// Whether hot-spawn is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Presence {
-    /// It was lost, and so many hosts with it.
-    Lost {
-        /// Hosts that ran.
-        hosts: usize,
-        /// What happened.
-        text: String,
-    },
-    /// It is there again, with none of those hosts.
-    Back,
 }
 
 /// How a host ended, or that nobody will hear of it.
@@ -129,7 +116,7 @@ type SpawnAnswer = oneshot::Sender<Result<Process, SpawnError>>;
 #[derive(Debug, Clone)]
 pub(super) struct SpawnLink {
     demands: mpsc::Sender<Demand>,
-    presence: broadcast::Sender<Presence>,
+    presence: Presences,
 }
 
 impl SpawnLink {
@@ -138,14 +125,14 @@ impl SpawnLink {
         let mut link = Link::open(&address).await?;
         let found = timeout(ANSWER_WITHIN, link.list()).await.map_err(|_elapsed| LinkError::Silent)??;
         let (demands, asked) = mpsc::channel(QUEUE);
-        let presence = broadcast::Sender::new(PRESENCE_LAG);
+        let presence = Presences::new();
         tokio::spawn(hold(address, link, asked, presence.clone()));
         Ok((Self { demands, presence }, found))
     }
 
-    /// Each loss and each return from now on.
-    pub(super) fn presence(&self) -> broadcast::Receiver<Presence> {
-        self.presence.subscribe()
+    /// Whether hot-spawn is there.
+    pub(super) fn presence(&self) -> &Presences {
+        &self.presence
     }
 
     /// Starts a host. Dropped before it is done, a host that was started all the same is killed.
@@ -206,28 +193,29 @@ impl SpawnLink {
 }
 
 /// Serves demands over `link`, and over its successors once it is lost.
-async fn hold(
-    address: SpawnAddress,
-    mut link: Link,
-    mut asked: mpsc::Receiver<Demand>,
-    presence: broadcast::Sender<Presence>,
-) {
+async fn hold(address: SpawnAddress, mut link: Link, mut asked: mpsc::Receiver<Demand>, presence: Presences) {
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     loop {
+        let begun = Instant::now();
         let error = match link.serve(&mut asked).await {
             Ok(()) => return,
             Err(error) => error,
         };
         let text = crate::describe(&error);
         tracing::error!(hosts = link.ends.len(), "hot-spawn is lost, and its hosts with it: {text}");
+        let for_good = matches!(error, LinkError::Replaced);
+        // Before anybody hears that a host is lost: whoever does knows why.
+        presence.lost(link.ends.len(), &text, for_good);
         let lost = link.lose(&text);
-        // Nobody may be listening.
-        presence.send(Presence::Lost { hosts: lost.len(), text }).unwrap_or_default();
-        if matches!(error, LinkError::Replaced) {
+        if for_good {
             return;
         }
-        match reconnect(&address, &mut asked, &lost).await {
+        if begun.elapsed() > GOOD {
+            backoff.reset();
+        }
+        match reconnect(&address, &mut asked, &lost, &mut backoff).await {
             Some(again) => {
-                presence.send(Presence::Back).unwrap_or_default();
+                presence.back();
                 link = again;
             }
             None => return,
@@ -237,8 +225,12 @@ async fn hold(
 
 /// Tries until it connects; `None`: nobody needs it any more. Hosts that are given up as lost and run nevertheless are
 /// killed, since their instances have ended for everyone else.
-async fn reconnect(address: &SpawnAddress, asked: &mut mpsc::Receiver<Demand>, lost: &[u64]) -> Option<Link> {
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+async fn reconnect(
+    address: &SpawnAddress,
+    asked: &mut mpsc::Receiver<Demand>,
+    lost: &[u64],
+    backoff: &mut Backoff,
+) -> Option<Link> {
     loop {
         let pause = sleep(backoff.next(rand::random()));
         tokio::pin!(pause);

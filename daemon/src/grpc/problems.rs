@@ -1,0 +1,114 @@
+//! What is wrong with this node now and a person has to mend, as `status` and `nodes` show it.
+
+use hot_proto::v1;
+use hot_rollout::{Module, ReleaseNumber};
+use prost_types::Timestamp;
+
+use super::{Api, convert};
+use crate::agent::{Slot, Unwritten};
+use crate::supervisor::Absence;
+use crate::trust::Frozen;
+
+/// The stable word of a node without hot-spawn, and of what is refused for that.
+pub(super) const SPAWN_LOST: &str = "spawn.lost";
+
+/// The stable word of a node that can't write down what is in effect.
+const UNWRITTEN: &str = "store.unwritten";
+
+const MEND_DISK: &str = "Free some space on the disk of hotd's data folder, or mend it";
+
+/// What to do about it.
+pub(super) const fn spawn_advice(absence: &Absence) -> &'static str {
+    if absence.for_good {
+        "Another hotd uses hot-spawn now: end one of the two, and start this one anew."
+    } else {
+        "See that hot-spawn runs on this node: hotd looks for it all the time, and starts what is to run as soon as it is \
+         there."
+    }
+}
+
+impl Api {
+    /// All of it.
+    pub(super) fn problems(&self) -> Vec<v1::NodeProblem> {
+        let frozen = self.trust.frozen().map(|frozen| {
+            self.problem(Frozen::CODE, format!("{frozen}. {}", Frozen::ADVICE), Some(frozen.since))
+        });
+        let absence = self.agent.absence().map(|absence| {
+            let text = format!(
+                "hot-spawn is lost, and with it every host: no module serves, and nothing can be started: {}. {}",
+                absence.text,
+                spawn_advice(&absence)
+            );
+            self.problem(SPAWN_LOST, text, Some(absence.since))
+        });
+        let mut problems: Vec<v1::NodeProblem> = absence.into_iter().chain(frozen).collect();
+        problems.extend(self.unwritten());
+        problems.extend(self.unsigned_stables());
+        problems
+    }
+
+    /// What a rollout that runs waits for: hot-spawn before all else.
+    pub(super) fn waiting_on(&self, otherwise: String) -> String {
+        if self.agent.absence().is_none() {
+            return otherwise;
+        }
+        let first = "waiting for hot-spawn, which is lost, and every host with it";
+        if otherwise.is_empty() { first.to_owned() } else { format!("{first}; {otherwise}") }
+    }
+
+    /// What is in effect and could not be written down.
+    fn unwritten(&self) -> Vec<v1::NodeProblem> {
+        let unwritten = |(module, slot): (&Module, &Slot)| Some((module.clone(), slot.unwritten.clone()?));
+        let found: Vec<(Module, Unwritten)> =
+            self.agent.slots(|slots| slots.iter().filter_map(unwritten).collect());
+        let problem = |(module, Unwritten { since, why }): (Module, Unwritten)| {
+            let text = format!(
+                "what this node runs of {module} has changed, and that can't be written down: {why}. It is in effect and \
+                 tried again all the time; a restart of hotd before it is written brings back what was before, as a \
+                 candidate that was taken back. {MEND_DISK}"
+            );
+            self.problem(UNWRITTEN, text, Some(since))
+        };
+        let held = self.driver.held().into_iter().map(|(id, held)| {
+            let text = format!(
+                "rollout {id} holds: what it wants can't be written down: {}. It is tried again each second, and goes on \
+                 when it is written. {MEND_DISK}",
+                held.why
+            );
+            self.problem(UNWRITTEN, text, convert::time(held.since))
+        });
+        found.into_iter().map(problem).chain(held).collect()
+    }
+
+    /// Stable releases that will not start again: their signers count no more.
+    fn unsigned_stables(&self) -> Vec<v1::NodeProblem> {
+        let trust = self.trust.latest();
+        let stables: Vec<(Module, ReleaseNumber, bool)> = self.agent.slots(|slots| {
+            let stable = |(module, slot): (&Module, &Slot)| {
+                Some((module.clone(), slot.orders.stable()?, slot.is_ready()))
+            };
+            slots.iter().filter_map(stable).collect()
+        });
+        let problem = |(module, release, serves): (Module, ReleaseNumber, bool)| {
+            let error = self.ledger.still_signed(&module, release, &trust).err()?;
+            let text = if serves {
+                format!(
+                    "release {release} of {module} serves and will not start again: {error}. Push a release by a key that \
+                     counts, before this one has to start"
+                )
+            } else {
+                format!(
+                    "release {release} of {module} does not serve and will not start: {error}. Push a release by a key \
+                     that counts"
+                )
+            };
+            Some(self.problem("trust.stable", text, None::<Timestamp>))
+        };
+        stables.into_iter().filter_map(problem).collect()
+    }
+
+    fn problem(&self, code: &str, text: String, since: Option<impl Into<Timestamp>>) -> v1::NodeProblem {
+        let node = self.about.node.clone();
+        v1::NodeProblem { node, code: code.to_owned(), text, since: since.map(Into::into) }
+    }
+}

@@ -1,0 +1,49 @@
+//! What is in effect and can't be written down: the node says so for as long as that is so, and logs it once.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use hot_tests::{Module, Node, WAIT, get};
+
+#[test]
+fn a_way_back_that_is_not_on_disk_is_a_problem_of_the_node_until_it_is() -> Result<()> {
+    let mut node = Node::start()?;
+    node.push(&Module::new("good").build()?, &[])?.expect(0)?;
+    node.kill_all()?;
+    // As on a disk that was full at the start: there is no space in reserve for the way back.
+    let reserve = node.data_dir().join("reserve");
+    fs::remove_file(&reserve).context("the reserve")?;
+    fs::create_dir(&reserve)?;
+    node.start_again()?;
+    let candidate = Module::new("good").version("1.1.0").build()?;
+    node.push(&candidate, &["--canary", "10%", "--bake", "10m", "--detach"])?.expect(0)?;
+    node.wait_module("probe", WAIT, |module| module.phase == "baking")?;
+    assert!(node.status()?.problem("store.unwritten").is_none());
+
+    let (modules, away) = (node.data_dir().join("modules"), node.scratch().join("away"));
+    fs::rename(&modules, &away)?;
+    node.hotctl(&["abort", "probe"])?;
+    assert_eq!(get(node.http(), "/probe")?.body().as_ref(), b"probe 1.0.0\n", "and yet in effect");
+    let mut problems = Vec::new();
+    for _ in 0..200 {
+        problems = node.status()?.problems;
+        if problems.iter().any(|problem| problem.text.contains("what this node runs of probe has changed")) {
+            break;
+        }
+    }
+    let found = problems.iter().find(|problem| problem.text.contains("what this node runs of probe"));
+    let found = found.with_context(|| format!("the node's problem in {problems:?}"))?;
+    assert_eq!(found.code, "store.unwritten");
+    assert!(found.text.contains("the disk of this node failed") && found.since.is_some(), "{found:?}");
+    let nodes = node.hotctl(&["nodes"])?.expect(0)?.stdout;
+    assert!(nodes.contains("store.unwritten"), "{nodes}");
+
+    fs::rename(&away, &modules)?;
+    node.wait_module("probe", WAIT, |module| module.phase == "rolled_back")?;
+    let written = (0..200).find_map(|_| match node.status() {
+        Ok(status) if status.problem("store.unwritten").is_some() => None,
+        done => Some(done),
+    });
+    written.context("the problem stays although all is written")??;
+    node.stop()
+}
