@@ -13,8 +13,8 @@ use crate::units::{Millis, Share, Weight};
 ///   changes nothing.
 /// - An instance gets traffic only once it is ready. Until the stable release of an assignment is ready, what served
 ///   before goes on serving: an assignment never leaves a gap.
-/// - For every revision it reports `Applied` when the gateway picks by [`Assignment::weights`]: all that has weight is
-///   ready and has it.
+/// - For every revision it reports `Applied` when the gateway picks by [`Assignment::weights`]: a candidate
+///   that has weight is ready, and so is stable, or it failed and is tried again by and by.
 /// - What it took back for a broken limit stays back: it does not obey another assignment of the same rollout with that
 ///   candidate, but reports `TookBack` once more. What only expired may be given to it again.
 /// - It asks [`crate::guard::judge`] and moves toward stable by itself, to [`Assignment::without_candidate`]; never

@@ -1,12 +1,13 @@
 //! From what the gateway counted to what a judgement compares.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use hot_rollout::{Figures, Latency, Role};
 
 use super::Agent;
 use super::slot::{Baseline, Slot};
+use crate::clock;
 use crate::gateway::Counters;
 use crate::supervisor::InstanceId;
 
@@ -37,7 +38,7 @@ impl Agent {
     pub(super) fn count_anew(&self, slot: &mut Slot) {
         let counters: BTreeMap<InstanceId, Counters> =
             slot.instances().map(|run| (run.id, self.shared.parts.gateway.counters(run.id))).collect();
-        slot.baseline = Some(Baseline { since: SystemTime::now(), begun: Instant::now(), counters });
+        slot.baseline = Some(Baseline { since: clock::now(), begun: Instant::now(), counters });
     }
 }
 

@@ -1,12 +1,11 @@
 //! What the agent says to the driver. Events state what is so, so saying one twice is saying it once, and one that is
 //! lost is said again at the next tick.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use hot_rollout::{Cause, Event, InstanceState, Module, ReleaseNumber, Revision, Sample, Time};
 
 use super::slot::{RunState, Slot};
 use super::{Agent, Shared};
+use crate::clock;
 use crate::journal::Entry;
 use crate::ledger::TookBack;
 
@@ -41,13 +40,13 @@ impl Agent {
         let tries = assignment.candidate.is_some();
         let Some(revision) = self.report_applied(module, slot).filter(|_| tries) else { return };
         let (candidate, stable) = self.figures(slot);
-        let since = slot.baseline.as_ref().map_or(UNIX_EPOCH, |baseline| baseline.since);
+        let since = slot.baseline.as_ref().map_or(Time(0), |baseline| baseline.since);
         self.shared.report(Event::Sample(Sample {
             node: self.shared.parts.node.clone(),
             module: module.clone(),
             revision,
-            since: time(since),
-            until: time(SystemTime::now()),
+            since,
+            until: clock::now(),
             candidate,
             stable,
         }));
@@ -98,9 +97,4 @@ impl Shared {
     pub(super) fn took_back(&self, module: &Module, revision: Revision, cause: Cause) -> Event {
         Event::TookBack { node: self.parts.node.clone(), module: module.clone(), revision, cause }
     }
-}
-
-fn time(at: SystemTime) -> Time {
-    let since_epoch = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Time(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
 }

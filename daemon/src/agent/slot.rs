@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Instant, SystemTime};
 
 use hot_artifact::{Sha256, Version};
-use hot_rollout::{Assignment, ReleaseNumber, Role, Weight};
+use hot_rollout::{Assignment, ReleaseNumber, Role, Time, Weight};
 
 use super::Flip;
 use super::orders::Orders;
@@ -55,7 +55,7 @@ pub(crate) struct Run {
 /// What the candidate and stable had counted when counting for a sample began.
 #[derive(Debug)]
 pub(super) struct Baseline {
-    pub since: SystemTime,
+    pub since: Time,
     /// The same moment, for measuring.
     pub begun: Instant,
     pub counters: BTreeMap<InstanceId, Counters>,

@@ -13,7 +13,8 @@ use super::overtaken::overtaken;
 use super::record::{Meta, Record, RecordError};
 use super::undone::Undone;
 use super::views::Views;
-use super::{Ask, Held, Order, Parts, Refusal, at, now};
+use super::{Ask, Held, Order, Parts, Refusal};
+use crate::clock::{self, at, now};
 use crate::journal::Entry;
 
 /// Bytes of all that callers said about one rollout.
@@ -58,6 +59,9 @@ impl Actor {
                 // It stays as it is: its candidate ends by its expiry, and a newer hotd can take it on.
                 Err(error) => self.leave_alone(&id, &error).await,
             }
+        }
+        for record in self.running.values() {
+            clock::not_before(record.machine.now());
         }
         let overtaken = overtaken(&self.running, &self.parts.ledger);
         let ids: Vec<RolloutId> = self.running.keys().cloned().collect();

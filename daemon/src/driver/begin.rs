@@ -12,7 +12,8 @@ use super::actor::{Actor, not_durable};
 use super::check::{Tried, check, digest_of, way_back};
 use super::perform::write;
 use super::record::{Meta, Record};
-use super::{NewRollout, Push, Refusal, To, now, stored};
+use super::{NewRollout, Push, Refusal, To, stored};
+use crate::clock::{self, now};
 use crate::ledger::Ledger;
 use crate::store::NewRelease;
 use crate::trust::Frozen;
@@ -197,6 +198,7 @@ impl Actor {
         }
         let spec = self.spec(id.clone(), &new.by, moves, new.policy.clone());
         let meta = Meta::new(new.request.clone(), new.asked(), new.message);
+        self.set_clock();
         let (machine, actions) = Rollout::start(spec, now());
         let record = Record { meta, machine };
         // Nothing of it goes toward stable, so one that can't be written never was.
@@ -231,11 +233,19 @@ impl Actor {
         let moves =
             BTreeMap::from([(Module(module.to_string()), Move { stable: Some(from), candidate: to })]);
         let spec = self.spec(id.clone(), &by, moves, self.parts.policy.clone());
+        self.set_clock();
         let (machine, actions) = Rollout::rollback(spec, now());
         let meta = Meta::new(request, asked, message);
         self.running.insert(id.clone(), Record { meta, machine });
         self.perform(&id, actions).await.map_err(|error| not_durable(&id, error))?;
         Ok((id, from, to))
+    }
+
+    /// Goes by the machine's clock again, where no rollout could be confused by that.
+    fn set_clock(&self) {
+        if self.running.is_empty() {
+            clock::set();
+        }
     }
 
     fn spec(

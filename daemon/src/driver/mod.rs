@@ -21,10 +21,10 @@ mod views;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hot_artifact::{ModuleName, Sha256, Version};
-use hot_rollout::{Command, Event, Module, Node, Outcome, Policy, ReleaseNumber, RolloutId, Time};
+use hot_rollout::{Command, Event, Module, Node, Outcome, Policy, ReleaseNumber, RolloutId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -393,15 +393,4 @@ impl Driver {
         }
         answer.await.unwrap_or(Err(Refusal::ShuttingDown))
     }
-}
-
-/// The driver's clock.
-fn now() -> Time {
-    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Time(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
-}
-
-/// When `time` will be, on the clock that timers use.
-fn at(time: Time) -> Instant {
-    Instant::now() + time.since(now()).into()
 }

@@ -2,10 +2,11 @@
 
 use hot_rollout::{Action, Direction, Kind, Module, Outcome, Phase, ReleaseNumber, Rollout, RolloutId};
 
+use super::Refusal;
 use super::actor::Actor;
 use super::failing::name;
 use super::record::Record;
-use super::{Refusal, now};
+use crate::clock::now;
 use crate::journal::Entry;
 use crate::ledger::{Ledger, LedgerError};
 

@@ -8,7 +8,8 @@ use hot_rollout::placement::place;
 use hot_rollout::{Module, Move, Node, Policy, ReleaseNumber, Revision, Rollout, RolloutId, Step, Weight};
 
 use super::check::{Tried, conflicts, may_run};
-use super::{Driver, Refusal, Views, now};
+use super::{Driver, Refusal, Views};
+use crate::clock::now;
 use crate::ledger::Ledger;
 use crate::store::ModuleRecord;
 

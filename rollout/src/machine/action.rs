@@ -165,7 +165,7 @@ pub enum Outcome {
         /// Which.
         nodes: Vec<Node>,
     },
-    /// Stable serves again.
+    /// Stable has all the traffic again.
     RolledBack {
         /// Why.
         reason: Reason,

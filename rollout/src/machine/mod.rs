@@ -209,9 +209,10 @@ impl Rollout {
     pub fn resume(&mut self, now: Time) -> Vec<Action> {
         let unwatched = now.since(self.now);
         self.now = self.now.max(now);
-        let mut out = Vec::new();
-        if let Some(outcome) = self.outcome().filter(|_| self.phase.is_final()) {
-            return vec![Action::Finished(outcome)];
+        // How it ended, or stands, may have been lost with the process, and somebody waits for it.
+        let mut out: Vec<Action> = self.outcome().map(Action::Finished).into_iter().collect();
+        if self.phase.is_final() {
+            return out;
         }
         self.revision = self.revision.after(LEAP);
         self.forgive(unwatched);
@@ -262,6 +263,12 @@ impl Rollout {
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// The latest time that it was told.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.now
     }
 
     /// Where it stands. A pause is not in it: see [`Self::paused`].

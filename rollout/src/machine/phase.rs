@@ -40,7 +40,7 @@ pub enum Phase {
         /// Since when.
         since: Time,
     },
-    /// Stable serves again.
+    /// Stable has all the traffic again.
     RolledBack {
         /// Why.
         reason: Reason,

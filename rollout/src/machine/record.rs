@@ -184,8 +184,11 @@ impl Rollout {
             Phase::Promoting { .. } => self.carries(module, node),
             // The preceding stable must at least start; once it does, it is stable and kept alive as such.
             Phase::RollingBack { .. } => !was_ready && !self.returning(),
+            // As long as it serves nowhere: later it is only one node that cannot follow.
+            Phase::Incomplete => {
+                self.kind == Kind::Rollback && self.not_in_line(|_| true).len() == self.nodes.len()
+            }
             Phase::Preparing
-            | Phase::Incomplete
             | Phase::Done
             | Phase::RolledBack { .. }
             | Phase::Failed { .. }

@@ -1,0 +1,85 @@
+//! The clock of rollouts: the time of day as it goes on from the moment at which it was read, whatever is done to the
+//! machine's clock meanwhile.
+//!
+//! Rollouts measure bakes, renewals and deadlines by it, nodes what they count. Set back by a minute in the midst of
+//! one, the time of day would leave a candidate unrenewed; set forward, it would pass a step that nobody watched.
+
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use hot_rollout::{Millis, Time};
+
+/// When the time of day was read, on both clocks.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    time: Time,
+    at: Instant,
+}
+
+static CLOCK: LazyLock<Mutex<Clock>> = LazyLock::new(|| Mutex::new(Clock::read(Instant::now())));
+
+/// What time it is.
+pub(crate) fn now() -> Time {
+    clock().now(Instant::now())
+}
+
+/// Reads the time of day anew, as may be done while no rollout runs: a machine may learn the time only after its start.
+pub(crate) fn set() {
+    *clock() = Clock::read(Instant::now());
+}
+
+/// It is at least `time`, as something that was written down says.
+pub(crate) fn not_before(time: Time) {
+    let (mut clock, at) = (clock(), Instant::now());
+    *clock = clock.not_before(time, at);
+}
+
+/// When `time` will be, on the clock that timers use.
+pub(crate) fn at(time: Time) -> Instant {
+    Instant::now() + time.since(now()).into()
+}
+
+fn clock() -> MutexGuard<'static, Clock> {
+    CLOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Clock {
+    fn read(at: Instant) -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { time: Time(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)), at }
+    }
+
+    fn now(self, at: Instant) -> Time {
+        self.time.plus(Millis::from(at.saturating_duration_since(self.at)))
+    }
+
+    fn not_before(self, time: Time, at: Instant) -> Self {
+        if self.now(at) < time { Self { time, at } } else { self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn it_goes_on_from_when_it_was_read_and_never_back() {
+        let begun = Instant::now();
+        let clock = Clock { time: Time(1_000), at: begun };
+        assert_eq!(clock.now(begun + Duration::from_secs(3)), Time(4_000));
+        let later = clock.not_before(Time(9_000), begun + Duration::from_secs(1));
+        assert_eq!(later.now(begun + Duration::from_secs(2)), Time(10_000));
+        let same = clock.not_before(Time(500), begun + Duration::from_secs(1));
+        assert_eq!(same.now(begun + Duration::from_secs(1)), Time(2_000));
+    }
+
+    #[test]
+    fn it_is_the_time_of_day() {
+        let before = Clock::read(Instant::now()).time;
+        assert!(now() >= before);
+        let (soon, here) = (at(now().plus(Millis::seconds(60))), Instant::now());
+        assert!(soon > here + Duration::from_secs(50) && soon < here + Duration::from_secs(70));
+    }
+}
