@@ -13,7 +13,6 @@ use thiserror::Error;
 use super::conn::Busy;
 use super::entry::Failure;
 use super::exchange::{BodySender, Exchange, Over, Piece};
-use super::forward;
 use super::limits::Permit;
 
 /// A response's body.
@@ -83,10 +82,7 @@ impl Stream {
                 self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
                 Ok(Frame::data(data))
             }
-            Ok(Piece::Trailers(fields)) => match forward::trailers(&fields) {
-                Ok(trailers) => Ok(Frame::trailers(trailers)),
-                Err(forward::Invalid) => Err(CutOff(Failure::Malformed)),
-            },
+            Ok(Piece::Trailers(trailers)) => Ok(Frame::trailers(trailers)),
             Err(failure) => Err(CutOff(failure)),
         }))
     }

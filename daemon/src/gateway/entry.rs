@@ -2,20 +2,16 @@
 //!
 //! Pure: what time it is, and what the host says, is told by whoever has it. Who takes and sends is `exchange`.
 
-use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use hot_wire::data::{AbortCode, CancelReason, Fields, FromHost, ReceiveCredit, Response, SendCredit};
+use hot_wire::data::{AbortCode, CancelReason, FromHost, ReceiveCredit, Response, SendCredit};
+use http::HeaderMap;
 
 use super::counters::{Account, Age, Outcome};
 use super::forward::{self, Head};
+use super::pieces::Pieces;
 use super::retry::Progress;
-
-/// Pieces of a response that are shorter are copied when they have to wait: a share would keep the whole buffer that
-/// was read, up to 256 KiB, for as long as a slow client likes.
-const COPIED_BELOW: usize = 16 * 1024;
 
 /// Why an exchange did not end with a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +54,8 @@ pub(super) struct Entry {
     /// The response's Content-Length, and the bytes of its body that came.
     announced: Option<u64>,
     received: u64,
-    pub(super) pieces: VecDeque<Bytes>,
-    pub(super) trailers: Option<Fields>,
+    pub(super) pieces: Pieces,
+    pub(super) trailers: Option<HeaderMap>,
     /// Nothing more comes from the host.
     pub(super) ended: bool,
     pub(super) failure: Option<Failure>,
@@ -101,7 +97,7 @@ impl Entry {
             bodiless: start.bodiless,
             announced: None,
             received: 0,
-            pieces: VecDeque::new(),
+            pieces: Pieces::default(),
             trailers: None,
             ended: false,
             failure: None,
@@ -124,15 +120,17 @@ impl Entry {
                     return Err(Violation("a body without a response"));
                 }
                 self.count(data.len())?;
-                self.piece(data);
+                self.pieces.push(data);
                 self.ended = end;
             }
             FromHost::Trailers(fields) => {
                 if !self.answered {
                     return Err(Violation("trailers without a response"));
                 }
-                self.trailers = Some(fields);
                 self.ended = true;
+                // Copied: they may have to wait for as long as a slow client likes.
+                self.trailers = forward::trailers(&fields).ok();
+                valid = self.trailers.is_some();
             }
             FromHost::Window(credit) => {
                 self.send.grant(credit).map_err(|_beyond| Violation("more credit than a counter holds"))?;
@@ -173,7 +171,7 @@ impl Entry {
         self.status = head.status.as_u16();
         self.announced = head.announced;
         if !self.ended {
-            self.piece(std::mem::take(&mut head.body));
+            self.pieces.push(std::mem::take(&mut head.body));
         }
         self.head = Some(head);
         Ok(true)
@@ -182,13 +180,6 @@ impl Entry {
     fn count(&mut self, len: usize) -> Result<(), Violation> {
         self.received += len as u64;
         self.receive.received(len).map_err(|_beyond| Violation("more body than its credit"))
-    }
-
-    fn piece(&mut self, data: Bytes) {
-        if !data.is_empty() {
-            let copied = data.len() < COPIED_BELOW;
-            self.pieces.push_back(if copied { Bytes::copy_from_slice(&data) } else { data });
-        }
     }
 
     /// The response is longer than its Content-Length says, or ended before it. One without a body may announce the

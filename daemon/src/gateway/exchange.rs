@@ -9,9 +9,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use hot_wire::data::{
-    self, CancelReason, Decoder, Fields, Frame, FromGateway, HeadError, Request, RequestHead,
-};
+use hot_wire::data::{self, CancelReason, Decoder, Frame, FromGateway, HeadError, Request, RequestHead};
+use http::HeaderMap;
 
 use super::counters::Outcome;
 use super::entry::{Entry, Failure};
@@ -24,7 +23,7 @@ pub(super) enum Piece {
     /// Some of the body.
     Data(Bytes),
     /// The end.
-    Trailers(Fields),
+    Trailers(HeaderMap),
 }
 
 /// The owner of an exchange.
@@ -56,7 +55,7 @@ impl Exchange {
     pub(super) fn poll_piece(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, Failure>>> {
         let mut credit = None;
         let piece = self.link.with(self.id, |entry| {
-            if let Some(data) = entry.pieces.pop_front() {
+            if let Some(data) = entry.pieces.pop() {
                 let consumed = entry.receive.consumed(data.len());
                 credit = consumed.filter(|_| entry.is_open());
                 return Poll::Ready(Some(Ok(Piece::Data(data))));
@@ -200,7 +199,7 @@ impl BodySender {
     }
 
     /// Says that the body is whole, with trailers if there are some.
-    pub(super) fn finish(&self, trailers: Option<&http::HeaderMap>) {
+    pub(super) fn finish(&self, trailers: Option<&HeaderMap>) {
         let open = self.link.find(self.id, |entry| {
             entry.request_ended = true;
             entry.client_owes = None;

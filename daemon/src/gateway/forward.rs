@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use hot_wire::data::{Fields, Response};
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue,
+};
 use http::request::Parts;
 use http::{Response as Answer, StatusCode};
 
@@ -155,17 +157,22 @@ pub(super) fn head(response: Response) -> Result<Head, Invalid> {
     if status.is_informational() {
         return Err(Invalid);
     }
-    let (headers, announced) = headers(&response.fields)?;
+    let fields = &response.fields;
+    let shared = |value: &[u8]| HeaderValue::from_maybe_shared(fields.share(value));
+    let (headers, announced) = headers(fields, shared)?;
     Ok(Head { status, headers, announced, body: response.body, end: response.end })
 }
 
-/// The trailers of a host's response.
+/// The trailers of a host's response, copied out of the buffer that was read.
 pub(super) fn trailers(fields: &Fields) -> Result<HeaderMap, Invalid> {
-    headers(fields).map(|(headers, _)| headers)
+    headers(fields, HeaderValue::from_bytes).map(|(headers, _)| headers)
 }
 
 /// Fields as headers, without those that this side says itself: how long a response is and how it is framed.
-fn headers(fields: &Fields) -> Result<(HeaderMap, Option<u64>), Invalid> {
+fn headers(
+    fields: &Fields,
+    to_value: impl Fn(&[u8]) -> Result<HeaderValue, InvalidHeaderValue>,
+) -> Result<(HeaderMap, Option<u64>), Invalid> {
     let mut headers = HeaderMap::with_capacity(fields.len());
     let mut announced = None;
     for (name, value) in fields {
@@ -178,7 +185,7 @@ fn headers(fields: &Fields) -> Result<(HeaderMap, Option<u64>), Invalid> {
             }
             announced = length;
         } else if !is_hop_by_hop(name.as_str()) {
-            let value = HeaderValue::from_maybe_shared(fields.share(value)).map_err(|_invalid| Invalid)?;
+            let value = to_value(value).map_err(|_invalid| Invalid)?;
             headers.append(name, value);
         }
     }

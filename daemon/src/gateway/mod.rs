@@ -21,6 +21,7 @@ mod forward;
 pub mod fuzzing;
 mod limits;
 mod link;
+mod pieces;
 mod place;
 mod retry;
 mod routes;

@@ -35,6 +35,10 @@ const SWEEP_EVERY: Duration = Duration::from_millis(50);
 /// The pause after a failed accept: without descriptors left it fails again at once, and would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What is read ahead of a connection, and from which on nothing more is taken for it to write. Twice the largest head:
+/// one that is within its bound is whole before this is full.
+const CONNECTION_BUFFER: usize = 128 * 1024;
+
 /// What other threads share with a gateway thread.
 #[derive(Debug)]
 pub(super) struct Seat {
@@ -268,6 +272,7 @@ impl Thread {
         let io = ClientIo::new(socket, Rc::clone(&client));
         let connection = http1::Builder::new()
             .max_header_size(self.config.max_header_bytes)
+            .max_buf_size(CONNECTION_BUFFER)
             // The time-outs are ours: hyper's would set a timer per request.
             .header_read_timeout(None)
             .serve_connection(io, service);

@@ -170,8 +170,14 @@ fn a_response_that_is_no_http_is_a_502_and_the_instances_error() {
     client.write("GET /x HTTP/1.1\r\nhost: test\r\n\r\n");
     inbox.request().1.respond(503, &[], b"not now", true);
     assert_eq!(client.response(false).text(), "not now");
+    client.write("GET /x HTTP/1.1\r\nhost: test\r\n\r\n");
+    let (_, reply) = inbox.request();
+    reply.respond(200, &[], b"all", false);
+    reply.trailers(&[("bad name", "x")]);
+    let response = client.response(false);
+    assert!(response.cut_off && response.text() == "all", "{response:?}");
     let counters = rig.gateway.counters(B);
-    assert_eq!(counters.errors, 6);
+    assert_eq!((counters.errors, counters.finished), (7, 1));
     assert_eq!(rig.gateway.counters(A).picked, 0);
 }
 
