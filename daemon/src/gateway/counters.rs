@@ -26,7 +26,7 @@ pub struct Counters {
     pub finished: u64,
     /// Requests that ended as its error: a status of 500 and above (also in `finished`), or aborted.
     pub errors: u64,
-    /// Requests that it began and gave up, or answered with what is no HTTP.
+    /// Requests that it began and gave up, refused though it was not told to stop, or answered with what is no HTTP.
     pub aborted: u64,
     /// Requests that were not answered by their deadline, for no fault of the client's.
     pub timeouts: u64,
@@ -105,7 +105,7 @@ pub(super) struct Account {
 pub(super) enum Outcome {
     /// Answered to the end with this status.
     Finished { status: u16, took: Duration },
-    /// Given up by the module, or answered with what is no HTTP.
+    /// Given up by the module, refused without need, or answered with what is no HTTP.
     Aborted,
     /// Not answered by the deadline.
     TimedOut,

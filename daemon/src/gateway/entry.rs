@@ -18,7 +18,7 @@ use super::retry::Progress;
 pub(super) enum Failure {
     /// The link broke, after this much.
     Lost(Progress),
-    /// The host takes no more exchanges and the module has not seen this one.
+    /// The host did not take it. What that means, for the numbers too, depends on whether it was told to stop.
     Refused,
     /// The module gave it up.
     Aborted,
@@ -110,7 +110,7 @@ impl Entry {
         }
     }
 
-    /// Takes what the host said. Answers how the exchange ended for the numbers, if it did.
+    /// Takes what the host said. Answers how the exchange ended for the numbers, if it did and that is known.
     pub(super) fn receive(&mut self, message: FromHost, now: Instant) -> Result<Option<Outcome>, Violation> {
         let mut valid = true;
         match message {
@@ -141,7 +141,7 @@ impl Entry {
                 let refused = code == AbortCode::Refused && !self.answered;
                 self.ended = true;
                 self.fail(if refused { Failure::Refused } else { Failure::Aborted });
-                return Ok(Some(if refused { Outcome::Cancelled } else { Outcome::Aborted }));
+                return Ok((!refused).then_some(Outcome::Aborted));
             }
         }
         if !valid || self.has_wrong_length() {

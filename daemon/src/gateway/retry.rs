@@ -1,8 +1,9 @@
 //! What users see of a dying host: which requests are sent again, where, and how many. Pure: the caller says what
 //! happened and does what is answered.
 //!
-//! A request of which no byte was written to a host was not handed over: it is placed anew, whatever its method, as
-//! long as none of its body was taken from the client. One that was handed over may have been executed, so only
+//! A request of which no byte was written to a host was not handed over, nor was one that a host refused because it was
+//! told to stop: it is placed anew, whatever its method, as long as none of its body was taken from the client. Any other
+//! refusal is the host's word alone, and no more than its death. One that was handed over may have been executed, so only
 //! GET, HEAD and OPTIONS are sent again: once, to stable, while the budget lasts, and only if they had no body and no
 //! byte of the response has come.
 

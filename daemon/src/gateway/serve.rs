@@ -6,7 +6,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
-use hot_wire::data::RequestHead;
+use hot_wire::data::{CancelReason, RequestHead};
 use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 
 use super::body::{self, ResponseBody, Stream, Upload, UploadEnd};
 use super::conn::{Busy, Client};
+use super::counters::Outcome;
 use super::entry::{Failure, Start};
 use super::exchange::{Exchange, Kept};
 use super::forward::{self, Head, RequestFields};
@@ -218,10 +219,7 @@ impl Serving {
                 drop(exchange);
                 Tried::Answer(too_large(&self.thread, upload.into_body()))
             }
-            (Err(failure), upload) => {
-                drop(exchange);
-                self.after(failure, &placed, upload)
-            }
+            (Err(failure), upload) => self.after(failure, exchange, &placed, upload),
         }
     }
 
@@ -277,11 +275,21 @@ impl Serving {
     }
 
     /// What follows a failure.
-    fn after(&mut self, failure: Failure, placed: &Placed, upload: Option<Upload>) -> Tried {
+    fn after(
+        &mut self,
+        failure: Failure,
+        exchange: Exchange,
+        placed: &Placed,
+        upload: Option<Upload>,
+    ) -> Tried {
         let module = &placed.module.table.module;
         let (status, text) = match failure {
-            Failure::Lost(progress) => return self.after_loss(progress, placed, upload),
-            Failure::Refused => return self.after_loss(Progress::Unsent, placed, upload),
+            Failure::Lost(progress) => {
+                drop(exchange);
+                let lost = Some(placed.link.instance());
+                return self.after_loss(progress, placed, lost, upload);
+            }
+            Failure::Refused => return self.after_refusal(exchange, placed, upload),
             Failure::Aborted => (StatusCode::INTERNAL_SERVER_ERROR, "failed while it handled the request"),
             Failure::Malformed => return Tried::Answer(bad_response(placed)),
             Failure::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "did not answer within its deadline"),
@@ -293,18 +301,38 @@ impl Serving {
         Tried::Answer(say(status, &format!("module {module} {text}")))
     }
 
-    fn after_loss(&mut self, progress: Progress, placed: &Placed, upload: Option<Upload>) -> Tried {
+    /// What follows a refusal. That of an instance which is told to stop is as expected, and its module has not seen the
+    /// request. Any other is the instance's error, and nobody knows what it did before.
+    fn after_refusal(&mut self, exchange: Exchange, placed: &Placed, upload: Option<Upload>) -> Tried {
+        if !self.thread.has(placed.link.instance()) {
+            drop(exchange);
+            return self.after_loss(Progress::Unsent, placed, None, upload);
+        }
+        exchange.end(Outcome::Aborted, CancelReason::ClientGone);
+        // Where it is stable that refused, nobody else could take it.
+        self.after_loss(Progress::Sent, placed, None, upload)
+    }
+
+    /// `lost`: the instance that is gone.
+    fn after_loss(
+        &mut self,
+        progress: Progress,
+        placed: &Placed,
+        lost: Option<InstanceId>,
+        upload: Option<Upload>,
+    ) -> Tried {
         match after_loss(self.attempt, progress) {
             Next::Place if self.placements < MOST_PLACEMENTS => Tried::Again(upload.map(Upload::into_body)),
             Next::Retry if placed.permit.gate().take_retry() => {
                 self.attempt.retried = true;
                 self.for_stable = true;
-                self.lost_with = Some(placed.link.instance());
+                self.lost_with = lost;
                 Tried::Again(None)
             }
             Next::Place | Next::Retry | Next::Fail => {
                 let module = &placed.module.table.module;
-                let text = format!("module {module} was lost while it handled the request");
+                let what = if lost.is_some() { "was lost while it handled" } else { "refused" };
+                let text = format!("module {module} {what} the request");
                 Tried::Answer(say(StatusCode::BAD_GATEWAY, &text))
             }
         }

@@ -108,6 +108,15 @@ impl Thread {
         })
     }
 
+    /// Whether an instance is in the table, with a share or without. It is taken out before it is told to stop.
+    pub(super) fn has(&self, instance: InstanceId) -> bool {
+        let table = self.seat.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.as_ref().is_some_and(|routes| {
+            let mut backends = routes.modules.iter().flat_map(|module| &module.table.backends);
+            backends.any(|backend| backend.instance == instance)
+        })
+    }
+
     /// Runs something beside the requests.
     #[expect(
         clippy::unused_self,

@@ -117,21 +117,57 @@ fn what_a_stopping_host_refuses_goes_elsewhere_whatever_its_method() {
     let rig = Rig::new(1);
     let (_stable, links) = Host::answering(1, "stable");
     rig.attach(A, links);
+    let (_host, links, inbox) = Host::watched(1);
+    rig.attach(B, links);
+    rig.serve(vec![stable(A, 0), candidate(B, 10_000)]);
+    let mut clients: Vec<_> = (0..5).map(|_| rig.client()).collect();
+    let replies: Vec<_> = clients
+        .iter_mut()
+        .map(|client| {
+            client.write("DELETE /x HTTP/1.1\r\nhost: test\r\n\r\n");
+            inbox.request().1
+        })
+        .collect();
+    // It leaves the table before it is told to stop.
+    rig.serve(vec![stable(A, 10_000)]);
+    for reply in replies {
+        reply.abort(AbortCode::Refused);
+    }
+    for client in &mut clients {
+        assert_eq!(client.response(false).text(), "stable");
+    }
+    let refused = rig.gateway.counters(B);
+    assert_eq!((refused.errors, refused.lost), (0, 0));
+    assert_eq!((refused.cancelled, refused.picked), (5, 5));
+}
+
+/// It may have executed them all the same, and the verdict must see it.
+#[test]
+fn what_a_host_refuses_that_was_not_told_to_stop_is_its_error_and_only_safe_requests_go_elsewhere() {
+    let rig = Rig::new(1);
+    let (_stable, links) = Host::answering(1, "stable");
+    rig.attach(A, links);
     let (_host, links) = Host::start(1, |came| {
         if matches!(came.message, FromGateway::Request(_)) {
             came.reply.abort(AbortCode::Refused);
         }
     });
     rig.attach(B, links);
-    rig.serve(vec![stable(A, 5_000), candidate(B, 5_000)]);
+    rig.serve(vec![stable(A, 0), candidate(B, 10_000)]);
     let mut client = rig.client();
-    for _ in 0..20 {
+    for _ in 0..5 {
+        assert_eq!(client.get("/x").text(), "stable");
         client.write("DELETE /x HTTP/1.1\r\nhost: test\r\n\r\n");
-        assert_eq!(client.response(false).text(), "stable");
+        let response = client.response(false);
+        assert_eq!((response.status, response.text()), (502, "module greeter refused the request\n"));
     }
     let refused = rig.gateway.counters(B);
-    assert_eq!((refused.errors, refused.lost), (0, 0));
-    assert_eq!(refused.cancelled, refused.picked);
+    assert_eq!((refused.picked, refused.errors, refused.aborted, refused.cancelled), (10, 10, 10, 0));
+    assert_eq!(rig.gateway.counters(A).picked, 5);
+    // Where it is stable that refuses, a safe request is tried there once more, and that is all.
+    rig.serve(vec![stable(B, 10_000)]);
+    assert_eq!(client.get("/x").status, 502);
+    assert_eq!(rig.gateway.counters(B).errors, 12);
 }
 
 #[test]
