@@ -94,11 +94,16 @@ fn answered_here(thread: &Rc<Thread>, parts: &Parts) -> Option<Answer> {
     if parts.method == Method::CONNECT {
         return Some(say(StatusCode::METHOD_NOT_ALLOWED, "this gateway is no proxy: CONNECT is not served"));
     }
-    if parts.version == Version::HTTP_11
-        && parts.uri.authority().is_none()
-        && !parts.headers.contains_key(HOST)
-    {
+    // RFC 9112, section 3.2. Two would let what is in front of this and a module see two different hosts.
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    if hosts.next().is_none() && parts.version == Version::HTTP_11 && parts.uri.authority().is_none() {
         return Some(say(StatusCode::BAD_REQUEST, "the request has no Host header, which HTTP/1.1 asks for"));
+    }
+    if hosts.next().is_some() {
+        return Some(say(
+            StatusCode::BAD_REQUEST,
+            "the request has more than one Host header; one is allowed",
+        ));
     }
     let own = path.strip_prefix(RESERVED_PREFIX).filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
     Some(match own {

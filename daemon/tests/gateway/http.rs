@@ -119,6 +119,11 @@ fn what_is_no_request_for_a_gateway_is_refused_in_a_sentence() {
     let (rig, _host, _inbox) = rig(Sources::None);
     for (request, status) in [
         ("GET /x HTTP/1.1\r\n\r\n", 400),
+        ("GET /x HTTP/1.1\r\nhost: a.example\r\nhost: b.example\r\n\r\n", 400),
+        ("GET /x HTTP/1.1\r\nhost: a.example\r\nhost: a.example\r\n\r\n", 400),
+        ("GET /x HTTP/1.0\r\nhost: a.example\r\nhost: b.example\r\n\r\n", 400),
+        ("GET http://a.example/x HTTP/1.1\r\nhost: a.example\r\nhost: b.example\r\n\r\n", 400),
+        ("GET /-/live HTTP/1.1\r\nhost: a.example\r\nhost: b.example\r\n\r\n", 400),
         ("CONNECT example.org:443 HTTP/1.1\r\nhost: example.org\r\n\r\n", 405),
         ("nonsense\r\n\r\n", 400),
     ] {
