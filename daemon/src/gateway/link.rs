@@ -269,7 +269,8 @@ impl Link {
         let newest = state.generation;
         let Some(entry) = state.entry(frame.exchange) else {
             // Frames may cross the cancellation of their exchange; those for one that never was are forged.
-            let known = slot_of(frame.exchange) < state.slots && generation_of(frame.exchange) <= newest;
+            let known =
+                slot_of(frame.exchange) < state.slots && was_given(generation_of(frame.exchange), newest);
             return if known { Ok(()) } else { Err(Violation("a frame for an exchange that never was")) };
         };
         if entry.is_open()
@@ -304,6 +305,11 @@ fn slot_of(id: u64) -> usize {
 
 fn generation_of(id: u64) -> u32 {
     u32::try_from(id >> 32).unwrap_or(u32::MAX)
+}
+
+/// Whether a generation is at or before the newest. They wrap, so the half of all behind it counts as before.
+fn was_given(generation: u32, newest: u32) -> bool {
+    newest.wrapping_sub(generation) <= u32::MAX / 2
 }
 
 /// Moves the bytes of a link until it ends, and says why it did.
@@ -406,5 +412,42 @@ impl Link {
         // Nobody needs to wake the task meanwhile.
         state.woken |= gathers;
         gathers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::counters::Recorders;
+
+    #[test]
+    fn late_frames_are_told_from_forged_ones_where_the_generations_wrap() {
+        let link = Link::new(InstanceId(1), Recorders::new(1).of_thread(0));
+        link.state.borrow_mut().generation = u32::MAX - 1;
+        let send = || {
+            let now = Instant::now();
+            let start = Start {
+                started: now,
+                deadline: now + Duration::from_secs(60),
+                counted: true,
+                request_ended: true,
+                bodiless: false,
+            };
+            let head = RequestHead { method: b"GET", target: b"/", peer: b"", deadline_ms: 0 };
+            let (exchange, _) = link.send(start, &head, [], &Arc::default()).expect("the head is small");
+            exchange
+        };
+        drop(send());
+        let late = u64::from(u32::MAX) << 32;
+        drop(send());
+        assert_eq!(link.state.borrow().generation, 0);
+        let receive = |exchange| {
+            let message = FromHost::Body { data: bytes::Bytes::new(), end: true };
+            link.receive(Frame { exchange, message }, Instant::now()).is_ok()
+        };
+        assert!(receive(late), "it crossed its cancellation");
+        assert!(receive(0));
+        assert!(!receive(1 << 32), "none of this generation was sent yet");
+        assert!(!receive(late | 7), "none was sent in this slot");
     }
 }
