@@ -13,7 +13,6 @@ use thiserror::Error;
 use super::conn::Busy;
 use super::entry::Failure;
 use super::exchange::{BodySender, Exchange, Over, Piece};
-use super::limits::Permit;
 
 /// A response's body.
 #[derive(Debug)]
@@ -36,14 +35,13 @@ pub(super) struct Stream {
     exchange: Exchange,
     /// Bytes that are left, if the response announced how many there are.
     left: Option<u64>,
-    /// The module's and the connection's accounts, until all is through.
-    _permit: Permit,
+    /// The connection's account, until all is through.
     _busy: Busy,
 }
 
 impl Stream {
-    pub(super) fn new(exchange: Exchange, length: Option<u64>, permit: Permit, busy: Busy) -> Self {
-        Self { exchange, left: length, _permit: permit, _busy: busy }
+    pub(super) fn new(exchange: Exchange, length: Option<u64>, busy: Busy) -> Self {
+        Self { exchange, left: length, _busy: busy }
     }
 }
 

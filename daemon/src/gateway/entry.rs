@@ -10,6 +10,7 @@ use http::HeaderMap;
 
 use super::counters::{Account, Age, Outcome};
 use super::forward::{self, Head};
+use super::limits::Permit;
 use super::pieces::Pieces;
 use super::retry::Progress;
 
@@ -58,6 +59,8 @@ pub(super) struct Entry {
     pub(super) trailers: Option<HeaderMap>,
     /// Nothing more comes from the host.
     pub(super) ended: bool,
+    /// The request's place among those of the module, once its response has begun.
+    place: Option<Permit>,
     pub(super) failure: Option<Failure>,
     pub(super) receive: ReceiveCredit,
     pub(super) send: SendCredit,
@@ -100,6 +103,7 @@ impl Entry {
             pieces: Pieces::default(),
             trailers: None,
             ended: false,
+            place: None,
             failure: None,
             receive: ReceiveCredit::default(),
             send: SendCredit::default(),
@@ -154,6 +158,7 @@ impl Entry {
         if !self.ended {
             return Ok(None);
         }
+        self.place = None;
         self.wake_sender();
         let took = now.saturating_duration_since(self.started);
         Ok(Some(Outcome::Finished { status: self.status, took }))
@@ -199,10 +204,16 @@ impl Entry {
     /// Ends it with a failure, unless it has one or is whole.
     pub(super) fn fail(&mut self, failure: Failure) {
         self.failure.get_or_insert(failure);
+        self.place = None;
         if let Some(reader) = &self.reader {
             reader.wake_by_ref();
         }
         self.wake_sender();
+    }
+
+    /// Keeps the request's place until the host has ended its part: a client that reads slowly takes none from others.
+    pub(super) fn keep(&mut self, place: Permit) {
+        self.place = Some(place).filter(|_| self.is_open());
     }
 
     /// Under way: neither whole nor failed.

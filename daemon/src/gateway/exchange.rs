@@ -15,6 +15,7 @@ use http::HeaderMap;
 use super::counters::Outcome;
 use super::entry::{Entry, Failure};
 use super::forward::Head;
+use super::limits::Permit;
 use super::link::Link;
 
 /// A piece of a response.
@@ -49,6 +50,11 @@ impl Exchange {
                 None => wait(&mut entry.reader, cx),
             }
         })
+    }
+
+    /// Keeps the request's place among those of the module for as long as the host is at it.
+    pub(super) fn keep(&self, place: Permit) {
+        self.link.with(self.id, |entry| entry.keep(place));
     }
 
     /// The next piece of the body, `None` at its end. Taking one gives the host credit for another.

@@ -275,7 +275,8 @@ impl Serving {
             return head.whole();
         }
         let Some(busy) = self.busy.take() else { unreachable!("a request is answered once") };
-        let body = Stream::new(exchange, head.announced, placed.permit, busy);
+        exchange.keep(placed.permit);
+        let body = Stream::new(exchange, head.announced, busy);
         head.with_body(ResponseBody::Stream(body))
     }
 

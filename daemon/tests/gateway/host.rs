@@ -6,6 +6,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use hot_wire::data::{self, AbortCode, CancelReason, Decoder, FromGateway};
@@ -163,6 +164,11 @@ pub(crate) struct Inbox {
 impl Inbox {
     pub(crate) fn next(&self) -> Came {
         self.frames.recv_timeout(PATIENCE).expect("the gateway sends a frame")
+    }
+
+    /// The next frame, if one comes in this time.
+    pub(crate) fn within(&self, time: Duration) -> Option<Came> {
+        self.frames.recv_timeout(time).ok()
     }
 
     /// The next request.

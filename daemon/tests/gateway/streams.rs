@@ -3,12 +3,13 @@
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use hot_wire::data::{FromGateway, INITIAL_WINDOW, SendCredit};
-use hotd::gateway::GatewayConfig;
+use hotd::gateway::{GatewayConfig, ModuleTable, Table};
 
 use crate::host::{Came, Host, Inbox};
-use crate::rig::{A, Rig, stable};
+use crate::rig::{A, Rig, module, stable};
 
 const PIECE: usize = 50_000;
 
@@ -61,7 +62,7 @@ fn a_slow_reader_stops_the_sender_and_loses_nothing() {
     // too early, and that the rest comes is checked below.
     let (mut last, mut same) = (0, 0);
     while same < 100 {
-        std::thread::sleep(std::time::Duration::from_millis(2));
+        std::thread::sleep(Duration::from_millis(2));
         let now = sent.load(Ordering::SeqCst);
         same = if now == last { same + 1 } else { 0 };
         last = now;
@@ -72,6 +73,45 @@ fn a_slow_reader_stops_the_sender_and_loses_nothing() {
     assert!(!response.cut_off);
     assert!(response.body == pattern(0, TOTAL), "the body differs");
     assert_eq!(rig.counters_when(A, |counters| counters.in_flight == 0).finished, 1);
+}
+
+/// What is left then is between the gateway and the client: it must not keep others from the module.
+#[test]
+fn a_slow_reader_gives_its_place_back_once_the_host_is_done() {
+    let (rig, _host, inbox) = rig();
+    let one = ModuleTable { max_in_flight: 1, ..module(vec![stable(A, 10_000)]) };
+    rig.gateway.publish(Table { modules: vec![one] });
+    let mut slow = rig.client();
+    slow.write("GET /x HTTP/1.1\r\nhost: test\r\n\r\n");
+    let (_, reply) = inbox.request();
+    reply.respond(200, &[], b"", false);
+    let mut credit = SendCredit::default();
+    let mut sent = 0;
+    loop {
+        let len = credit.take(PIECE);
+        if len > 0 {
+            reply.body(&pattern(sent, len), false);
+            sent += len;
+            continue;
+        }
+        // Stopped too early, all of it might be with the client: that would be no test, and no error either.
+        let Some(came) = inbox.within(Duration::from_millis(200)) else { break };
+        let FromGateway::Window(more) = came.message else { panic!("no credit") };
+        credit.grant(more).expect("the gateway grants what was consumed");
+    }
+    reply.body(b"", true);
+    let mut second = rig.client();
+    second.write("GET /x HTTP/1.1\r\nhost: test\r\n\r\n");
+    let reply = loop {
+        let came = inbox.next();
+        if let FromGateway::Request(_) = came.message {
+            break came.reply;
+        }
+    };
+    reply.respond(200, &[], b"second", true);
+    assert_eq!(second.response(false).text(), "second");
+    let response = slow.response(false);
+    assert!(!response.cut_off && response.body == pattern(0, sent), "{} of {sent}", response.body.len());
 }
 
 /// The host grants nothing: the gateway sends one window and stops reading from the client.
