@@ -153,6 +153,44 @@ fn after_a_kill_of_everything_the_same_releases_serve() -> Result<()> {
     node.stop()
 }
 
+/// Of two modules one is there again before the other. The requests of that one wait or are told to try again, and
+/// none is told that there is no such route.
+#[test]
+fn no_route_is_unknown_while_a_node_of_two_modules_comes_back() -> Result<()> {
+    let mut node = Node::start()?;
+    for name in ["one", "two"] {
+        node.push(&Module::new("good").name(name).build()?, &[])?.expect(0)?;
+    }
+    let loads: Vec<Load> = ["/one", "/two"]
+        .into_iter()
+        .map(|path| Load::start(LoadOptions::closed(node.http(), path, 8)))
+        .collect::<Result<_>>()?;
+    for everything in [false, true, false, true] {
+        if everything {
+            node.kill_all()?;
+        } else {
+            node.kill_daemon()?;
+        }
+        node.start_again()?;
+        for name in ["one", "two"] {
+            node.wait_module(name, WAIT, |module| {
+                module.instances().any(|instance| instance.state == "ready")
+            })?;
+        }
+        for load in &loads {
+            let after = load.begin_window();
+            load.wait_requests(after, 200, WAIT)?;
+            let after = load.end_window(after)?;
+            assert_eq!((after.failed(), after.of("1.0.0")), (0, after.requests), "{after}");
+        }
+    }
+    for load in loads {
+        let all = load.stop()?;
+        assert_eq!(all.statuses.get(&404), None, "{all}");
+    }
+    node.stop()
+}
+
 /// What `versions -o json` prints, as far as the kills look at it.
 #[derive(Debug, Deserialize)]
 struct Versions {
