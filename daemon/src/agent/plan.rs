@@ -1,7 +1,7 @@
 //! From an assignment and what runs to what is next: pure, one module at a time.
 //!
-//! An assignment never leaves a gap: what served goes on serving until all that is to have traffic is ready. The one
-//! exception is the candidate: it gets traffic only when it is ready, and stable serves alone until then.
+//! An assignment never leaves a gap: what served as stable stands in, with stable's weight, until the new stable is ready.
+//! A candidate gets its own weight when it is ready, and not before.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,8 +32,9 @@ pub(crate) struct Plan {
     pub serve: Vec<Serving>,
     /// Releases to drain and stop.
     pub stop: Vec<ReleaseNumber>,
-    /// The assignment is true: all that has weight has it, and is ready or is a stable that failed. That one is tried
-    /// again by and by; whoever waits for it would wait for what may never come.
+    /// The assignment is true: all that has weight has it, and is ready or is a stable that failed, whether or not
+    /// something stands in for it. That one is tried again by and by; whoever waits for it would wait for what may never
+    /// come.
     pub applied: bool,
 }
 
@@ -45,26 +46,15 @@ pub(crate) fn plan(
 ) -> Plan {
     let wanted: Vec<Serving> = wanted.weights();
     let ready = |release: &ReleaseNumber| stages.get(release) == Some(&Stage::Ready);
-    let unready_weight = |serving: &[Serving]| {
-        serving.iter().filter(|(release, _, weight)| *weight > Weight::ZERO && !ready(release)).count()
-    };
-    let serve = if unready_weight(&wanted) == 0 {
-        wanted.clone()
-    } else {
-        let without_candidate = all_to_stable(&wanted, ready);
-        let stable_ready =
-            without_candidate.iter().any(|(release, role, _)| *role == Role::Stable && ready(release));
-        if stable_ready {
-            without_candidate
-        } else {
-            what_served(serving, &wanted, ready).unwrap_or(without_candidate)
-        }
-    };
     let failed = |release: &ReleaseNumber| stages.get(release) == Some(&Stage::Resting);
-    let applied = serve == wanted
+    let shares = without_unready_candidate(&wanted, ready);
+    let stable_is_ready = wanted.iter().all(|(release, role, _)| *role != Role::Stable || ready(release));
+    let stands_in = if stable_is_ready { None } else { former_stable(serving, &wanted, ready) };
+    let applied = shares == wanted
         && wanted.iter().all(|(release, role, weight)| {
             *weight == Weight::ZERO || ready(release) || (*role == Role::Stable && failed(release))
         });
+    let serve = stands_in.map_or_else(|| shares.clone(), |former| with_stand_in(former, &shares));
     let kept: BTreeSet<ReleaseNumber> = wanted
         .iter()
         .map(|(release, ..)| *release)
@@ -86,8 +76,8 @@ pub(crate) fn plan(
     }
 }
 
-/// The same releases with a candidate that is not ready at weight 0 and stable at the whole.
-fn all_to_stable(wanted: &[Serving], ready: impl Fn(&ReleaseNumber) -> bool) -> Vec<Serving> {
+/// The same releases; a candidate that is not ready has no weight, and stable the whole.
+fn without_unready_candidate(wanted: &[Serving], ready: impl Fn(&ReleaseNumber) -> bool) -> Vec<Serving> {
     let candidate_ready = wanted
         .iter()
         .all(|(release, role, weight)| *role != Role::Candidate || *weight == Weight::ZERO || ready(release));
@@ -101,21 +91,28 @@ fn all_to_stable(wanted: &[Serving], ready: impl Fn(&ReleaseNumber) -> bool) -> 
         .collect()
 }
 
-/// What served as stable, where it is still ready, with all traffic, and the wanted releases beside it without any. A
-/// candidate that is no longer wanted keeps none, even if it had all of it: requests wait for stable instead.
-fn what_served(
+/// What served as stable, where it is still ready and is not what is tried now: it stands in for stable, which is not. A
+/// candidate that is no longer wanted never does, even if it had all traffic: requests wait for stable instead.
+fn former_stable(
     serving: &[Serving],
     wanted: &[Serving],
     ready: impl Fn(&ReleaseNumber) -> bool,
-) -> Option<Vec<Serving>> {
-    let former = serving
-        .iter()
-        .find(|(release, role, weight)| *role == Role::Stable && *weight > Weight::ZERO && ready(release))?;
-    let mut kept = vec![(former.0, Role::Stable, Weight::WHOLE)];
-    kept.extend(wanted.iter().filter(|(release, ..)| *release != former.0).map(|(release, role, _)| {
-        (*release, if *role == Role::Stable { Role::Standby } else { *role }, Weight::ZERO)
-    }));
-    Some(kept)
+) -> Option<ReleaseNumber> {
+    let tried =
+        |release| wanted.iter().any(|(wanted, role, _)| *wanted == release && *role == Role::Candidate);
+    let former = |(release, role, _): &&Serving| *role == Role::Stable && ready(release) && !tried(*release);
+    serving.iter().find(former).map(|(release, ..)| *release)
+}
+
+/// `former` has stable's weight. The candidate keeps its own, so that a push which is to mend stable gets on.
+fn with_stand_in(former: ReleaseNumber, shares: &[Serving]) -> Vec<Serving> {
+    let others = shares.iter().filter(|(release, ..)| *release != former).map(|share| match *share {
+        (release, Role::Stable, _) => (release, Role::Standby, Weight::ZERO),
+        other => other,
+    });
+    let stable = shares.iter().find(|(_, role, _)| *role == Role::Stable);
+    let weight = stable.map_or(Weight::ZERO, |(_, _, weight)| *weight);
+    std::iter::once((former, Role::Stable, weight)).chain(others).collect()
 }
 
 #[cfg(test)]
@@ -202,11 +199,13 @@ mod tests {
             let back = plan(&alone, &stages(&[(1, stage), (2, Stage::Ready)]), &before);
             assert_eq!((shares(&back), back.stop, back.applied), (vec![(1, 10_000)], vec![R2], applied));
         }
-        // As long as what served before stands in, it is not true yet.
+        // Nor if what served before stands in for it.
         let rollback = wanted(Some(1), None, Some(2));
         let before = [(R2, Role::Stable, Weight::WHOLE)];
-        let stands_in = plan(&rollback, &stages(&[(1, Stage::Resting), (2, Stage::Ready)]), &before);
-        assert_eq!((shares(&stands_in), stands_in.applied), (vec![(2, 10_000), (1, 0)], false));
+        for (stage, applied) in [(Stage::Starting, false), (Stage::Resting, true)] {
+            let stands_in = plan(&rollback, &stages(&[(1, stage), (2, Stage::Ready)]), &before);
+            assert_eq!((shares(&stands_in), stands_in.applied), (vec![(2, 10_000), (1, 0)], applied));
+        }
         // A candidate is never taken for one that failed: it has weight only while it is ready.
         let tried = wanted(Some(1), Some((2, 10)), None);
         assert!(!plan(&tried, &stages(&[(1, Stage::Ready), (2, Stage::Resting)]), &before).applied);
@@ -222,6 +221,29 @@ mod tests {
         let warm = plan(&wanted, &stages(&[(1, Stage::Ready), (2, Stage::Ready)]), &cold.serve);
         assert_eq!((shares(&warm), warm.applied), (vec![(1, 10_000), (2, 0)], true));
         assert!(warm.stop.is_empty());
+    }
+
+    /// A rollback to 1 had begun and could not be finished: 2 stands in. A push of 3 is to mend that.
+    #[test]
+    fn what_stands_in_for_a_stable_that_failed_leaves_a_candidate_its_share() {
+        let before = [(R2, Role::Stable, Weight::WHOLE), (R1, Role::Standby, Weight::ZERO)];
+        let down = [(1, Stage::Resting), (2, Stage::Ready)];
+        let with = |stage| stages(&[down[0], down[1], (3, stage)]);
+        let starting = plan(&wanted(Some(1), Some((3, 10)), None), &with(Stage::Starting), &before);
+        assert_eq!((shares(&starting), starting.applied), (vec![(2, 10_000), (1, 0), (3, 0)], false));
+        let tried = plan(&wanted(Some(1), Some((3, 10)), None), &with(Stage::Ready), &starting.serve);
+        assert_eq!((shares(&tried), tried.applied), (vec![(2, 9_000), (1, 0), (3, 1_000)], true));
+        let all = plan(&wanted(Some(1), Some((3, 100)), None), &with(Stage::Ready), &tried.serve);
+        assert_eq!((shares(&all), all.applied), (vec![(2, 0), (1, 0), (3, 10_000)], true));
+        assert!(all.stop.is_empty(), "taken back now, it has somewhere to go");
+        let back = plan(&wanted(Some(1), None, None), &with(Stage::Ready), &all.serve);
+        assert_eq!((shares(&back), back.stop), (vec![(2, 10_000), (1, 0)], vec![ReleaseNumber(3)]));
+        let promoted = plan(&wanted(Some(3), None, Some(1)), &with(Stage::Ready), &all.serve);
+        assert_eq!((shares(&promoted), promoted.stop), (vec![(3, 10_000), (1, 0)], vec![R2]));
+        // As soon as stable is ready, it serves by itself.
+        let mended = stages(&[(1, Stage::Ready), (2, Stage::Ready), (3, Stage::Ready)]);
+        let mended = plan(&wanted(Some(1), Some((3, 10)), None), &mended, &tried.serve);
+        assert_eq!((shares(&mended), mended.stop), (vec![(1, 9_000), (3, 1_000)], vec![R2]));
     }
 
     #[test]
@@ -292,7 +314,15 @@ mod tests {
                 }
                 prop_assert!(next.start.iter().all(|release| !stages.contains_key(release)));
                 if next.applied {
-                    prop_assert_eq!(&next.serve, &roles);
+                    let share = |of: &[Serving], role: Role| -> Vec<Weight> {
+                        of.iter().filter(|(_, its, _)| *its == role).map(|(.., weight)| *weight).collect()
+                    };
+                    for role in [Role::Stable, Role::Candidate] {
+                        prop_assert_eq!(share(&next.serve, role), share(&roles, role));
+                    }
+                    let failed = wanted.stable.is_some_and(|stable| stages.get(&stable) == Some(&Stage::Resting));
+                    let is_idle = share(&roles, Role::Stable) == [Weight::ZERO];
+                    prop_assert!(next.serve == roles || failed || is_idle);
                 }
                 serving = next.serve;
             }

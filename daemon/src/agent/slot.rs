@@ -211,7 +211,7 @@ impl Slot {
             *release != stable && self.run_of(*release).is_some_and(serves)
         });
         match stands_in {
-            Some((release, _, Weight::WHOLE)) => {
+            Some((release, Role::Stable, _) | (release, _, Weight::WHOLE)) => {
                 text = format!("{text}; release {release} serves until then");
             }
             Some((release, _, weight)) => {
@@ -382,6 +382,9 @@ mod tests {
         slot.serving = vec![(R2, Role::Stable, Weight::WHOLE), (R1, Role::Standby, Weight::ZERO)];
         let text = slot.unserved(now).unwrap();
         assert!(text.ends_with("; release 2 serves until then; the next one is starting"), "{text}");
+        slot.serving[0].2 = Weight::percent(90);
+        let text = slot.unserved(now).unwrap();
+        assert!(text.contains("; release 2 serves until then"), "it stands in beside a candidate: {text}");
         slot.serving =
             vec![(R1, Role::Stable, Weight::percent(90)), (R2, Role::Candidate, Weight::percent(10))];
         let text = slot.unserved(now).unwrap();
