@@ -51,7 +51,9 @@ fn a_stable_whose_artifact_is_gone_says_so() -> Result<()> {
     let down =
         node.wait_module("probe", WAIT, |module| module.waiting_on.contains("; the next one starts in"))?;
     assert!(down.waiting_on.starts_with(UNSERVED) && down.waiting_on.contains(&stable.digest), "{down:?}");
+    let asked = Instant::now();
     let restart = node.hotctl(&["restart", "probe"])?.expect(1)?;
+    assert!(asked.elapsed() < Duration::from_secs(15), "it was known at once: {:?}", asked.elapsed());
     assert!(restart.sentence()?.contains("no other one serves"), "{}", restart.stderr);
     node.stop()
 }

@@ -29,7 +29,7 @@ impl Agent {
         module: &Module,
         slot: &mut Slot,
         release: ReleaseNumber,
-    ) -> Result<(), Cause> {
+    ) -> Result<InstanceId, Cause> {
         let id = self.mint();
         let runnable = self.shared.parts.ledger.runnable(module, release).map_err(|error| {
             let cause = Cause::Refused { text: crate::describe(&error) };
@@ -55,7 +55,7 @@ impl Agent {
         let spec = Spec { started: Some(started), ..self.spec(module, slot, id, release, &runnable) };
         let (agent, module) = (self.clone(), module.clone());
         self.shared.tasks.spawn(async move { agent.bring_up(module, id, spec, runnable).await });
-        Ok(())
+        Ok(id)
     }
 
     fn spec(

@@ -283,7 +283,7 @@ fn rank(stage: Stage) -> u8 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use hot_rollout::Revision;
@@ -304,7 +304,7 @@ mod tests {
         }
     }
 
-    fn run(id: u64, release: ReleaseNumber, state: RunState) -> Run {
+    pub(in super::super) fn run(id: u64, release: ReleaseNumber, state: RunState) -> Run {
         Run {
             id: InstanceId(id),
             release,
