@@ -227,6 +227,12 @@ impl Ledger {
         Some(obeyed(record)?.assignment.candidate?.release)
     }
 
+    /// The release that the node obeys as stable of a module, out of memory.
+    #[must_use]
+    pub fn obeyed_stable(record: &ModuleRecord) -> Option<ReleaseNumber> {
+        obeyed(record)?.assignment.stable
+    }
+
     /// The release that serves as stable, out of memory.
     #[must_use]
     pub fn stable(record: &ModuleRecord) -> Option<ReleaseNumber> {

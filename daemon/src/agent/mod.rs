@@ -115,6 +115,8 @@ pub struct Flip {
     pub from_instance: Option<InstanceId>,
     /// Where it went.
     pub to: ReleaseNumber,
+    /// The revision of the assignment by which the node had served what it left.
+    pub revision: Revision,
     /// From when on no request was given to what it left.
     pub at: Instant,
 }
@@ -215,6 +217,21 @@ impl Agent {
         self.keep_later(module);
         self.shared.note_change();
         Some(Flip { at, ..flip })
+    }
+
+    /// Takes a move from stable to its standby back, because whoever ordered it is refused. Not where the node was given
+    /// another word since: that one counts.
+    pub(crate) fn undo(&self, module: &Module, flip: &Flip) {
+        let mut slots = self.lock();
+        let Some(slot) = slots.get_mut(module) else { return };
+        if !slot.undo(flip, Instant::now()) {
+            return;
+        }
+        tracing::warn!(%module, release = %flip.from, "a way back was refused: what served before serves again");
+        self.reconcile(&mut slots, module);
+        drop(slots);
+        self.keep_later(module);
+        self.shared.note_change();
     }
 
     /// The revision of the assignment that this node obeys for `module`.

@@ -103,9 +103,19 @@ impl Slot {
     pub(super) fn turn_back(&mut self, to: Option<ReleaseNumber>, by: &str, now: Instant) -> Option<Flip> {
         let runs = &self.runs;
         let ready = |release| run_of(runs, release).is_some_and(|run| run.state == RunState::Ready);
+        let revision = self.orders.assignment.as_ref()?.revision;
         let (from, to) = self.orders.turn_back(to, by, ready, now)?;
         let from_instance = self.run_of(from).map(|run| run.id);
-        Some(Flip { from, from_instance, to, at: now })
+        Some(Flip { from, from_instance, to, revision, at: now })
+    }
+
+    /// Goes to where a flip to the standby came from, unless another word was given since or it is not there any more.
+    pub(super) fn undo(&mut self, flip: &Flip, now: Instant) -> bool {
+        let as_flipped = |of: &Assignment| {
+            (of.revision, of.stable, of.candidate.as_ref()) == (flip.revision, Some(flip.to), None)
+        };
+        self.orders.assignment.as_ref().is_some_and(as_flipped)
+            && self.turn_back(Some(flip.from), "", now).is_some()
     }
 
     /// What is to be written down now. Until [`Slot::kept`] says so, it is not on disk.
@@ -361,6 +371,26 @@ pub(super) mod tests {
         assert_eq!(slot.plan().unwrap().start, []);
         assert!(slot.resting.is_over(now + Duration::from_secs(1), true));
         assert_eq!(slot.plan().unwrap().start, [R1]);
+    }
+
+    #[test]
+    fn a_flip_is_undone_unless_another_word_was_given_since() {
+        let (mut slot, now) = (slot(stable(5, 2)), Instant::now());
+        let standby =
+            |release| Some(hot_rollout::Standby { release, keep: hot_rollout::Millis::seconds(600) });
+        slot.orders.assignment.as_mut().unwrap().standby = standby(R1);
+        slot.runs = vec![run(10, R1, RunState::Ready), run(11, R2, RunState::Ready)];
+        let before = slot.orders.obeyed();
+        let flip = slot.turn_back(Some(R1), "ada", now).unwrap();
+        assert_eq!(slot.orders.stable(), Some(R1));
+        assert!(slot.undo(&flip, now));
+        assert_eq!(slot.orders.obeyed(), before);
+        assert!(!slot.undo(&flip, now), "it is undone");
+
+        let flip = slot.turn_back(Some(R1), "ada", now).unwrap();
+        assert!(slot.accept(Assignment { standby: standby(R2), ..stable(6, 1) }, now));
+        assert!(!slot.undo(&flip, now), "the rollback has begun");
+        assert_eq!(slot.orders.stable(), Some(R1));
     }
 
     #[test]

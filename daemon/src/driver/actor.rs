@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hot_rollout::{Action, Command, Event, Kind, Module, Note, NoteKind, Phase, Rollout, RolloutId};
+use hot_rollout::{
+    Action, Command, Direction, Event, Kind, Module, Note, NoteKind, Phase, Rollout, RolloutId,
+};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::begin::Waiting;
+use super::half_done::{HalfDone, half_done};
 use super::overtaken::overtaken;
 use super::record::{Meta, Record, RecordError};
 use super::undone::Undone;
@@ -74,6 +77,27 @@ impl Actor {
             // It says so itself, and is tried again.
             drop(self.perform(&id, actions).await);
         }
+        for half in half_done(&self.running, &self.parts.ledger) {
+            self.finish_way_back(half).await;
+        }
+    }
+
+    /// Writes down what is stable since a rollback that moved traffic and had not begun as a rollout.
+    async fn finish_way_back(&self, HalfDone { module, from, to }: HalfDone) {
+        if let Err(error) = self.set_stable(&module, Some(to), Direction::TowardStable).await {
+            let error = crate::describe(&error);
+            tracing::error!(%module, %to, %error, "a release that serves again is not on record as stable");
+            return;
+        }
+        let text = format!(
+            "{module} had gone back from release {from} to {to} when hotd ended, and the rollback was not written down: \
+             release {to} is stable now"
+        );
+        let module = module.to_string();
+        self.parts
+            .journal
+            .write(Entry { kind: "rollback.recovered", module, text, ..Entry::default() })
+            .await;
     }
 
     async fn leave_alone(&self, id: &RolloutId, error: &RecordError) {

@@ -11,6 +11,7 @@ mod actor;
 mod begin;
 mod check;
 mod failing;
+mod half_done;
 mod overtaken;
 mod perform;
 mod plan;
@@ -260,7 +261,13 @@ impl Driver {
                 let done = self.view(&id).await?.way_back(&name);
                 done.ok_or(Refusal::Begun(id))?
             }
-            Err(refusal) => return Err(refusal),
+            Err(refusal) => {
+                // Unless the driver has given its word since, nothing is to have changed.
+                if let Some(flip) = flip {
+                    self.parts.agent.undo(&name, &flip);
+                }
+                return Err(refusal);
+            }
         };
         self.moved(&module, done).await
     }

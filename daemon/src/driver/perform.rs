@@ -133,7 +133,7 @@ impl Actor {
         self.tell(id, &what, done.as_ref().err());
     }
 
-    async fn set_stable(
+    pub(super) async fn set_stable(
         &self,
         module: &Module,
         release: Option<ReleaseNumber>,
