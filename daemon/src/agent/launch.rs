@@ -171,6 +171,11 @@ impl Agent {
             let now = state.borrow_and_update().clone();
             match now {
                 State::Starting | State::Stopping => {}
+                State::Failing(end) => {
+                    if let Some(cause) = cause_of(end) {
+                        self.failing(&module, id, &cause);
+                    }
+                }
                 State::Ready if attached => {}
                 State::Ready => {
                     attached = true;
@@ -236,36 +241,59 @@ impl Agent {
         });
     }
 
+    /// An instance has failed although its process is still there: nothing goes to it any more, and what it had is lost
+    /// as by a crash. One that was told to stop finishes what it has.
+    fn failing(&self, module: &Module, id: InstanceId, cause: &Cause) {
+        let mut slots = self.lock();
+        let Some(slot) = slots.get_mut(module) else { return };
+        let told = |run: &Run| run.id == id && run.state == RunState::Stopping;
+        if slot.runs.iter().any(told) {
+            return;
+        }
+        self.shared.parts.gateway.detach(id);
+        self.fail(&mut slots, module, id, cause);
+        drop(slots);
+        self.shared.note_change();
+    }
+
     /// An instance is gone; `cause` says how unless it was meant to be.
     fn ended(&self, module: &Module, id: InstanceId, cause: Option<Cause>) {
         self.shared.parts.gateway.detach(id);
         let mut slots = self.lock();
         let Some(slot) = slots.get_mut(module) else { return };
         let Some(run) = slot.run_mut(id) else { return };
-        let release = run.release;
-        let meant = run.state == RunState::Stopping;
-        let served = run.ready.map(|ready| ready.elapsed());
-        if let Some(cause) = cause.as_ref().filter(|_| !meant) {
-            run.reason = cause.to_string();
-            let what = format!("instance {id} of {module} {} (release {release})", run.version);
-            self.tell("instance.ended", module, format!("{what} ended: it {cause}"));
-        }
-        slot.bury(id);
-        for forgotten in slot.forget_oldest() {
-            self.shared.parts.gateway.forget(forgotten);
-        }
-        match cause.filter(|_| !meant) {
-            Some(cause) => {
-                slot.resting.rest(release, served, Instant::now(), rand::random());
-                self.blame(&mut slots, module, release, &cause);
-            }
-            None => {
+        let (release, was_told) = (run.release, run.state == RunState::Stopping);
+        let has_failed = run.has_failed();
+        match cause.filter(|_| !was_told) {
+            Some(cause) => self.fail(&mut slots, module, id, &cause),
+            // Then it was said when it failed.
+            None if !has_failed => {
                 self.shared.report(self.shared.instance_event(module, release, InstanceState::Ended));
-                self.reconcile(&mut slots, module);
+            }
+            None => {}
+        }
+        if let Some(slot) = slots.get_mut(module) {
+            slot.bury(id);
+            for forgotten in slot.forget_oldest() {
+                self.shared.parts.gateway.forget(forgotten);
             }
         }
+        self.reconcile(&mut slots, module);
         drop(slots);
         self.shared.note_change();
+    }
+
+    /// Says how an instance failed by itself, lets its release rest, and holds it against it.
+    fn fail(&self, slots: &mut BTreeMap<Module, Slot>, module: &Module, id: InstanceId, cause: &Cause) {
+        let Some(slot) = slots.get_mut(module) else { return };
+        let Some(run) = slot.run_mut(id) else { return };
+        run.state = RunState::Stopping;
+        run.reason = cause.to_string();
+        let (release, served) = (run.release, run.ready.map(|ready| ready.elapsed()));
+        let what = format!("instance {id} of {module} {} (release {release})", run.version);
+        self.tell("instance.ended", module, format!("{what} ended: it {cause}"));
+        slot.resting.rest(release, served, Instant::now(), rand::random());
+        self.blame(slots, module, release, cause);
     }
 
     /// An instance of `release` failed: a candidate is taken back, stable is started again after a rest.

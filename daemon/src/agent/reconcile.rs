@@ -109,9 +109,7 @@ impl Slot {
     /// that its requests wait for the next one instead of being unknown. Of a stable that is not even on record any more
     /// the routes are unknown: it keeps its share of those that the others have.
     fn backends(&self) -> Vec<Backend> {
-        let known = |release| {
-            self.run_of(release).or_else(|| self.former.iter().rev().find(|run| run.release == release))
-        };
+        let known = |release| self.run_of(release).or_else(|| self.ended_last(release));
         let all_routes = || {
             let runs = self.serving.iter().filter_map(|(release, ..)| known(*release));
             let routes: BTreeSet<&String> = runs.flat_map(|run| &run.routes).collect();

@@ -46,10 +46,17 @@ pub(crate) struct Run {
     pub ready: Option<Instant>,
     /// The host, once there is one.
     pub instance: Option<Instance>,
-    /// How it ended, as a sentence; empty: it has not, or it was told to.
+    /// How it ended, or is ending, as a sentence; empty: it has not, or it was told to.
     pub reason: String,
     /// What it printed last, once it has ended.
     pub lines: Vec<Line>,
+}
+
+impl Run {
+    /// Whether it ends by itself: its process may still be there, and nothing goes to it any more.
+    pub(super) fn has_failed(&self) -> bool {
+        self.state == RunState::Stopping && !self.reason.is_empty()
+    }
 }
 
 /// What the candidate and stable had counted when counting for a sample began.
@@ -241,8 +248,14 @@ impl Slot {
 
     /// The last instance of `release` that ended, if it did so by itself.
     pub(super) fn failed_last(&self, release: ReleaseNumber) -> Option<&Run> {
-        let last = self.former.iter().rev().find(|run| run.release == release)?;
+        let last = self.ended_last(release)?;
         (!last.reason.is_empty()).then_some(last)
+    }
+
+    /// The last instance of `release` to which nothing goes any more.
+    pub(super) fn ended_last(&self, release: ReleaseNumber) -> Option<&Run> {
+        let failed = self.runs.iter().filter(|run| run.has_failed());
+        self.former.iter().chain(failed).rev().find(|run| run.release == release)
     }
 
     /// Moves an instance that ended to the few that are remembered.
@@ -285,8 +298,9 @@ fn run_of(runs: &[Run], release: ReleaseNumber) -> Option<&Run> {
 
 fn rank(stage: Stage) -> u8 {
     match stage {
-        Stage::Resting => 0,
-        Stage::Stopping => 1,
+        Stage::Stopping => 0,
+        // Also one that failed, rests, and is not gone yet.
+        Stage::Resting => 1,
         Stage::Starting => 2,
         Stage::Ready => 3,
     }
@@ -364,16 +378,6 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn one_that_rests_is_not_started() {
-        let (mut slot, now) = (slot(stable(5, 1)), Instant::now());
-        assert_eq!(slot.plan().unwrap().start, [R1]);
-        slot.resting.rest(R1, None, now, 0.5);
-        assert_eq!(slot.plan().unwrap().start, []);
-        assert!(slot.resting.is_over(now + Duration::from_secs(1), true));
-        assert_eq!(slot.plan().unwrap().start, [R1]);
-    }
-
-    #[test]
     fn a_flip_is_undone_unless_another_word_was_given_since() {
         let (mut slot, now) = (slot(stable(5, 2)), Instant::now());
         let standby =
@@ -391,6 +395,34 @@ pub(super) mod tests {
         assert!(slot.accept(Assignment { standby: standby(R2), ..stable(6, 1) }, now));
         assert!(!slot.undo(&flip, now), "the rollback has begun");
         assert_eq!(slot.orders.stable(), Some(R1));
+    }
+
+    #[test]
+    fn one_that_rests_is_not_started() {
+        let (mut slot, now) = (slot(stable(5, 1)), Instant::now());
+        assert_eq!(slot.plan().unwrap().start, [R1]);
+        slot.resting.rest(R1, None, now, 0.5);
+        assert_eq!(slot.plan().unwrap().start, []);
+        assert!(slot.resting.is_over(now + Duration::from_secs(1), true));
+        assert_eq!(slot.plan().unwrap().start, [R1]);
+    }
+
+    /// As one that hangs: it is killed, which may take its time.
+    #[test]
+    fn one_that_failed_has_no_traffic_and_rests_although_it_is_not_gone() {
+        let (mut slot, now) = (slot(stable(5, 1)), Instant::now());
+        slot.runs.push(run(1, R1, RunState::Ready));
+        slot.runs[0].state = RunState::Stopping;
+        assert_eq!(slot.ended_last(R1).map(|run| run.id), None, "it was told to, and still has what it had");
+        slot.runs[0].reason = "did not answer".to_owned();
+        slot.resting.rest(R1, None, now, 0.5);
+        assert!(!slot.is_ready() && slot.run_of(R1).is_none());
+        assert_eq!(slot.ended_last(R1).map(|run| run.id), Some(InstanceId(1)));
+        let plan = slot.plan().unwrap();
+        assert_eq!((plan.start, plan.stop, plan.applied), (vec![], vec![], true));
+        assert!(slot.unserved(now).unwrap().contains(": the last one did not answer; the next one"));
+        assert!(slot.resting.is_over(now + Duration::from_secs(1), true));
+        assert_eq!(slot.plan().unwrap().start, [R1], "nor does what is not gone hold the next one up");
     }
 
     #[test]

@@ -25,6 +25,8 @@ use super::state::{End, State, describe};
 
 /// Between TERM and KILL for a host that did not stop when asked.
 const TERM_GRACE: Duration = Duration::from_millis(500);
+/// Between two KILLs for a host that is still there: one may be lost with the connection to hot-spawn.
+const KILL_AGAIN: Duration = Duration::from_secs(1);
 /// How long a host that said that it ends may take to do so.
 const EXIT_GRACE: Duration = Duration::from_secs(2);
 /// How long the rest of the output is waited for once the process is gone; something that it started may hold the pipe.
@@ -285,7 +287,7 @@ impl Life {
                 self.spawn.signal(self.spec.instance.0, Signal::TERM).await;
             }
             Some(Due::Kill) => {
-                self.deadline = None;
+                self.deadline = Some((now + KILL_AGAIN, Due::Kill));
                 self.spawn.signal(self.spec.instance.0, Signal::KILL).await;
             }
             None if self.is_watched() => match self.health.due(now) {
@@ -386,15 +388,15 @@ impl Life {
     /// It ends by itself, or is killed after `grace`.
     fn will_end(&mut self, end: End, grace: Duration) {
         if self.blame.is_none() {
+            let state = if end == End::Stopped { State::Stopping } else { State::Failing(end.clone()) };
             self.blame = Some(end);
-            self.state.send_replace(State::Stopping);
+            self.state.send_replace(state);
         }
         self.deadline = Some((Instant::now() + grace, Due::Kill));
     }
 
     async fn kill(&mut self, end: End) {
-        self.will_end(end, Duration::ZERO);
-        self.deadline = None;
+        self.will_end(end, KILL_AGAIN);
         self.spawn.signal(self.spec.instance.0, Signal::KILL).await;
     }
 

@@ -15,6 +15,8 @@ pub enum State {
     Ready,
     /// It was told to end.
     Stopping,
+    /// It failed, which nobody told it to: it ends by itself or is killed. What that comes to is known.
+    Failing(End),
     /// Its process is gone, with all that it started. Final.
     Ended(End),
 }

@@ -17,6 +17,22 @@ fn signal(pid: u32, signal: Signal) {
     rustix::process::kill_process(Pid::from_raw(pid.try_into().unwrap()).unwrap(), signal).unwrap();
 }
 
+/// A process that is stopped as long as this lives.
+struct Held(u32);
+
+impl Held {
+    fn new(pid: u32) -> Self {
+        signal(pid, Signal::STOP);
+        Self(pid)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        signal(self.0, Signal::CONT);
+    }
+}
+
 fn tail(instance: &Instance) -> Vec<String> {
     instance.output_tail().iter().map(|line| line.text.to_string()).collect()
 }
@@ -93,6 +109,23 @@ fn a_host_that_gives_no_sign_of_life_is_killed() {
     let End::Hung { silent, limit } = hotd.end(&instance) else { panic!("{instance:?}") };
     assert_eq!(limit, Duration::from_secs(2));
     assert!(silent >= limit, "{silent:?}");
+}
+
+/// It is told as failing while its process is still there: hot-spawn, which is to kill it, is held up.
+#[test]
+fn a_host_that_hangs_is_told_before_it_is_gone() {
+    let node = Node::new();
+    let hotd = node.hotd();
+    let instance = hotd.start_with(Spec { health_threshold: 20, ..spec(1) });
+    hotd.ready(&instance);
+    let spawn = Held::new(node.spawn_pid());
+    signal(instance.pid(), Signal::STOP);
+    let state = hotd.wait(&instance, |state| *state != State::Ready);
+    assert!(matches!(state, State::Failing(End::Hung { .. })), "{state:?}");
+    let refused = hotd.runtime.block_on(instance.attach(1));
+    assert!(refused.is_err(), "nothing is to go to it any more");
+    drop(spawn);
+    assert!(matches!(hotd.end(&instance), End::Hung { .. }));
 }
 
 #[test]
