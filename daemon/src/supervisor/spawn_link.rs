@@ -206,14 +206,14 @@ async fn hold(address: SpawnAddress, mut link: Link, mut asked: mpsc::Receiver<D
         let for_good = matches!(error, LinkError::Replaced);
         // Before anybody hears that a host is lost: whoever does knows why.
         presence.lost(link.ends.len(), &text, for_good);
-        let lost = link.lose(&text);
+        link.lose(&text);
         if for_good {
             return;
         }
         if begun.elapsed() > GOOD {
             backoff.reset();
         }
-        match reconnect(&address, &mut asked, &lost, &mut backoff).await {
+        match reconnect(&address, &mut asked, &mut backoff).await {
             Some(again) => {
                 presence.back();
                 link = again;
@@ -223,12 +223,10 @@ async fn hold(address: SpawnAddress, mut link: Link, mut asked: mpsc::Receiver<D
     }
 }
 
-/// Tries until it connects; `None`: nobody needs it any more. Hosts that are given up as lost and run nevertheless are
-/// killed, since their instances have ended for everyone else.
+/// Tries until it connects; `None`: nobody needs it any more.
 async fn reconnect(
     address: &SpawnAddress,
     asked: &mut mpsc::Receiver<Demand>,
-    lost: &[u64],
     backoff: &mut Backoff,
 ) -> Option<Link> {
     loop {
@@ -241,7 +239,7 @@ async fn reconnect(
                 demand = asked.recv() => { demand?; }
             }
         }
-        match reopen(address, lost).await {
+        match reopen(address).await {
             Ok(link) => {
                 tracing::info!("hot-spawn is there again");
                 return Some(link);
@@ -251,11 +249,13 @@ async fn reconnect(
     }
 }
 
-async fn reopen(address: &SpawnAddress, lost: &[u64]) -> Result<Link, LinkError> {
+/// Hosts that run nevertheless are killed: their instances have ended for everyone else, and who waited for one that was
+/// being started has been told that hot-spawn is not there.
+async fn reopen(address: &SpawnAddress) -> Result<Link, LinkError> {
     let mut link = Link::open(address).await?;
     let found = timeout(ANSWER_WITHIN, link.list()).await.map_err(|_elapsed| LinkError::Silent)??;
     for host in found {
-        if lost.contains(&host.id) && host.process.is_ok() {
+        if host.process.is_ok() {
             let signal = rustix::process::Signal::KILL.as_raw();
             link.send(&ToSpawn::Signal { id: host.id, signal }, None).await?;
         }
@@ -448,14 +448,11 @@ impl Link {
         Ok(Process { pid, control, output, end: ended })
     }
 
-    /// Tells everyone that waits that the connection is gone; returns the hosts that were running.
-    fn lose(&mut self, text: &str) -> Vec<u64> {
-        let mut lost = Vec::new();
-        for (id, end) in std::mem::take(&mut self.ends) {
-            lost.push(id);
+    /// Tells everyone whose host ran that the connection is gone. Who waits for something hears it when this is dropped.
+    fn lose(mut self, text: &str) {
+        for (_, end) in std::mem::take(&mut self.ends) {
             end.send(HostEnd::Lost(text.to_owned())).unwrap_or_default();
         }
-        lost
     }
 
     async fn send(&self, message: &ToSpawn, descriptor: Option<&OwnedFd>) -> Result<(), LinkError> {

@@ -7,7 +7,7 @@ mod node;
 use std::time::Duration;
 
 use hot_wire::host::Stage;
-use hotd::supervisor::{End, Instance, Spec, State};
+use hotd::supervisor::{End, Instance, MAX_CONFIG, Spec, State};
 use node::{Node, spec};
 use rustix::process::{Pid, Signal};
 
@@ -267,4 +267,55 @@ fn without_hot_spawn_hosts_are_lost_and_a_new_one_is_started() {
         .unwrap()
     });
     hotd.ready(&again);
+}
+
+/// hot-spawn is held up until its hotd gives the connection up, with starts on their way: what it makes of them afterwards
+/// is nobody's.
+#[test]
+fn what_is_started_after_the_link_was_given_up_is_killed() {
+    let node = Node::new();
+    let hotd = node.hotd();
+    let spawn = node.spawn_pid();
+    let held = Held::new(spawn);
+    // So large that not all of them fit into the socket: then the connection is given up.
+    let starts: Vec<_> = (1..=32)
+        .map(|id| {
+            let (supervisor, spec) =
+                (hotd.supervisor.clone(), Spec { config: vec![b' '; MAX_CONFIG], ..spec(id) });
+            hotd.runtime.spawn(async move { supervisor.start(spec, node::subject()).await })
+        })
+        .collect();
+    for start in starts {
+        let started = hotd.runtime.block_on(start).unwrap();
+        assert!(started.is_err(), "hot-spawn is held up: {started:?}");
+    }
+    let mut absence = hotd.supervisor.absence();
+    let mut wait_absent = |absent: bool| {
+        let changed = absence.wait_for(|absence| absence.is_some() == absent);
+        let changed = hotd.runtime.block_on(async { tokio::time::timeout(GRACE, changed).await });
+        drop(changed.unwrap().unwrap());
+    };
+    wait_absent(true);
+    drop(held);
+    wait_absent(false);
+    let last = hotd.start(99, "");
+    hotd.ready(&last);
+    hotd.runtime.block_on(last.stop(GRACE));
+    let begun = std::time::Instant::now();
+    while !children(node.spawn_pid()).is_empty() {
+        assert!(begun.elapsed() < GRACE, "hosts are left: {:?}", children(node.spawn_pid()));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The processes whose parent is this one.
+fn children(parent: u32) -> Vec<u32> {
+    let is_child = |pid: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // After the name, which may hold anything: the state, then the parent.
+        let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+        after.split_whitespace().nth(1) == Some(&parent.to_string())
+    };
+    let names = std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter_map(|name| name.to_str()?.parse().ok()).filter(is_child).collect()
 }
