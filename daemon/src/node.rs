@@ -32,6 +32,8 @@ use crate::trust::TrustFiles;
 
 /// Between two times at which the store is tidied.
 const TIDY: Duration = Duration::from_secs(5);
+/// How long what is in effect may take to be on disk before the end: many times what a disk takes.
+const KEPT_WITHIN: Duration = Duration::from_secs(5);
 /// How long a dev node waits for its hosts to end.
 const HOSTS_END: Duration = Duration::from_secs(10);
 
@@ -175,6 +177,7 @@ impl Node {
         if cut > 0 {
             tracing::warn!(connections = cut, "some connections were cut off at the drain deadline");
         }
+        self.agent.keep_all(KEPT_WITHIN).await;
         if self.config.mode == Mode::Dev {
             self.agent.stop_hosts(HOSTS_END).await;
             self.supervisor.end_spawn().await;

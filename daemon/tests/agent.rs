@@ -154,6 +154,30 @@ async fn taken_back_without_a_disk(folder: &Path) {
     stopped.cancel();
 }
 
+#[test]
+fn what_was_only_ordered_to_be_written_is_on_disk_before_the_end() {
+    let folder = Folder(tempfile::tempdir().unwrap());
+    // One thread: what the agent does by and by is not begun before the test waits.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let Rooms { agent, ledger, .. } = rooms(folder.0.path()).await;
+        let given = Assignment {
+            module: Module("greeter".to_owned()),
+            revision: Revision(5),
+            rollout: "r1".into(),
+            stable: Some(ReleaseNumber(1)),
+            candidate: Some(candidate()),
+            standby: None,
+        };
+        // The ledger has no such candidate, so it went back as soon as it was to start.
+        agent.obey(given, Direction::Onward).await.unwrap();
+        let took_back = || ledger.obeyed().pop().unwrap().took_back;
+        assert!(took_back().is_none(), "it is written already");
+        agent.keep_all(DEADLINE).await;
+        assert_eq!(took_back().unwrap().revision, Revision(5));
+    });
+}
+
 /// Older than what the agent has, so that it changes nothing but asks for a write.
 fn stable_only(module: &Module) -> Assignment {
     Assignment {

@@ -1,6 +1,6 @@
 //! What the node obeys, written to its own file: before it takes effect, or after where it goes toward stable.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use hot_rollout::{Assignment, Direction, Module};
 
@@ -52,6 +52,30 @@ impl Agent {
                 }
             }
         });
+    }
+
+    /// Writes down what is in effect and not on disk, and waits for what is being written, at most `deadline`: for a node
+    /// that goes down. What was only ordered by [`Agent::keep_later`] is not lost with its task.
+    pub async fn keep_all(&self, deadline: Duration) {
+        let all = async {
+            for module in self.unkept().await {
+                if let Err(error) = self.keep(&module, Direction::TowardStable).await {
+                    tracing::error!(%module, error = %crate::describe(&error), "what is in effect is not on disk");
+                }
+            }
+        };
+        if tokio::time::timeout(deadline, all).await.is_err() {
+            tracing::error!("not all that is in effect could be written down before the end");
+        }
+    }
+
+    /// The modules of which the record says another thing than what is in effect.
+    async fn unkept(&self) -> Vec<Module> {
+        // Nothing is being written: what is on record is on disk.
+        let _in_order = self.shared.keeping.lock().await;
+        let kept = self.shared.parts.ledger.obeyed();
+        let differs = |slot: &Slot| slot.orders.obeyed().is_some_and(|obeyed| !kept.contains(&obeyed));
+        self.slots(|slots| slots.iter().filter(|(_, slot)| differs(slot)).map(|(it, _)| it.clone()).collect())
     }
 
     /// Writes down what the node obeys once it takes `assignment`, then takes it. If it takes the candidate back
