@@ -12,6 +12,7 @@ mod support;
 use hot_wire::data::{self, AbortCode, CancelReason, Frame, FromHost as FromLink, INITIAL_WINDOW};
 use hot_wire::host::{FromHost, HealthReply, Phase, Stage, StartOptions, ToHost};
 use std::os::unix::process::ExitStatusExt;
+use std::time::{Duration, Instant};
 use support::{Host, Link, compile, text};
 
 /// A ready host of the module `paths.c` with one link.
@@ -249,6 +250,35 @@ fn an_exchange_that_never_ends_is_counted() {
         FromHost::Health(HealthReply { seq: 7, phase: Phase::Ready, ok: true, in_flight: 1, .. }) => {}
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_request_after_an_idle_time_has_all_of_its_own() {
+    const DEADLINE: Duration = Duration::from_secs(2);
+    let (host, mut link) = paths();
+    link.deadline_ms = u32::try_from(DEADLINE.as_millis()).unwrap();
+    assert_eq!(link.ask(1, "/plain"), "plain");
+    link.idle(DEADLINE);
+    let left: u128 = link.ask(2, "/left").parse().unwrap();
+    assert!(0 < left && left <= DEADLINE.as_nanos(), "{left} ns left");
+
+    // A body that is waited for, which is so once another handler has had its turn.
+    link.idle(DEADLINE);
+    link.put(3, "/all", &[], b"", false);
+    link.send();
+    assert_eq!(link.ask(4, "/plain"), "plain");
+    link.frames(|out| data::body(out, 3, b"in time", true));
+    link.send();
+    assert_eq!(link.whole(3), (200, "in time".to_owned()));
+
+    link.idle(DEADLINE);
+    let asked = Instant::now();
+    link.get(5, "/keep");
+    assert_eq!(link.ask(6, "/plain"), "plain");
+    host.tell(&ToHost::Health { seq: 1 });
+    let FromHost::Health(health) = host.hear() else { panic!("no health") };
+    assert_eq!(health.in_flight, 1);
+    assert!(u128::from(health.oldest_ms) <= asked.elapsed().as_millis(), "{} ms old", health.oldest_ms);
 }
 
 #[test]

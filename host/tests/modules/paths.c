@@ -148,6 +148,15 @@ static void show(hot_exchange x) {
     host->reply(x, 201, &own, 1, (hot_slice){(const uint8_t *)text, strlen(text)});
 }
 
+/* Nanoseconds until the deadline. */
+static void left(hot_exchange x) {
+    char text[32];
+    uint64_t left = 0;
+    host->time_left(x, &left);
+    sprintf(text, "%llu", (unsigned long long)left);
+    say(x, text);
+}
+
 /* What a call for the exchange that /keep has kept answers. */
 static void poke(hot_exchange x) {
     char text[64];
@@ -183,6 +192,8 @@ static void handle(void *self, hot_exchange x) {
         open_gate(x);
     else if (is(target, "/keep"))
         kept = x;
+    else if (is(target, "/left"))
+        left(x);
     else if (is(target, "/poke"))
         poke(x);
     else if (is(target, "/abort"))

@@ -9,7 +9,7 @@ use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 use std::fs;
-use std::io::{IoSlice, Read, Write};
+use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -250,6 +250,14 @@ impl Link {
     pub(crate) fn ask(&mut self, number: u64, target: &str) -> String {
         self.get(number, target);
         self.whole(number).1
+    }
+
+    /// Lets the link lie idle for that long: nothing may come of it meanwhile.
+    pub(crate) fn idle(&mut self, time: Duration) {
+        self.stream.set_read_timeout(Some(time)).unwrap();
+        let came = self.stream.read(&mut [0; 1]).expect_err("nothing was asked");
+        assert_eq!(came.kind(), ErrorKind::WouldBlock);
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
     }
 
     /// Whether the host has closed the link.

@@ -182,8 +182,7 @@ impl Engine {
                 break None;
             }
             lane.link.flush_some();
-            let now = Instant::now();
-            if let Err(error) = lane.link.receive(|frame| self.frame_came(lane, frame, now)) {
+            if let Err(error) = lane.link.receive(|frame, came| self.frame_came(lane, frame, came)) {
                 break Some(error);
             }
         };
@@ -219,10 +218,15 @@ impl Engine {
     }
 
     /// One frame of a link.
-    fn frame_came(&self, lane: &Arc<Lane>, frame: Frame<FromGateway>, now: Instant) -> Result<(), LinkError> {
+    fn frame_came(
+        &self,
+        lane: &Arc<Lane>,
+        frame: Frame<FromGateway>,
+        came: Instant,
+    ) -> Result<(), LinkError> {
         let number = frame.exchange;
         if let FromGateway::Request(request) = frame.message {
-            return self.request_came(lane, number, request, now);
+            return self.request_came(lane, number, request, came);
         }
         let Some(exchange) = lane.link.find(number) else { return Ok(()) };
         match frame.message {
@@ -243,7 +247,7 @@ impl Engine {
         lane: &Arc<Lane>,
         number: u64,
         request: Request,
-        now: Instant,
+        came: Instant,
     ) -> Result<(), LinkError> {
         let refuse = |text: &str| {
             lane.link.append(|out| data::abort(out, number, AbortCode::Refused, text));
@@ -253,7 +257,7 @@ impl Engine {
             return refuse("the host is stopping");
         }
         let link = &lane.link;
-        let make = |handle| Arc::new(Exchange::new(handle, number, link, request, now));
+        let make = |handle| Arc::new(Exchange::new(handle, number, link, request, came));
         let Some(exchange) = self.table.insert(make) else {
             return refuse("the host has as many open exchanges as it may");
         };

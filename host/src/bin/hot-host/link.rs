@@ -15,6 +15,7 @@ use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use thiserror::Error;
 
 /// Bytes that wait for the socket at which a write of a body waits too. Enough for the socket never to run dry. What is
@@ -91,10 +92,11 @@ impl Link {
         self.number
     }
 
-    /// Waits for bytes, sending meanwhile what waits for the socket, and hands every whole frame to `each`.
+    /// Waits for bytes, sending meanwhile what waits for the socket, and hands every whole frame to `each`, with the time
+    /// at which those bytes were read: one for all, and none of the wait is counted as theirs.
     pub(crate) fn receive(
         &self,
-        mut each: impl FnMut(Frame<FromGateway>) -> Result<(), LinkError>,
+        mut each: impl FnMut(Frame<FromGateway>, Instant) -> Result<(), LinkError>,
     ) -> Result<(), LinkError> {
         let mut decoder = lock(&self.decoder);
         let buffer = decoder.read_buf();
@@ -111,10 +113,11 @@ impl Link {
                 Err(error) => return Err(LinkError::Read(error)),
             }
         };
+        let came = Instant::now();
         // SAFETY: `recv` wrote the first `read` bytes of the spare room, which are no more than it was given.
         unsafe { buffer.advance_mut(read) };
         while let Some(frame) = decoder.next_frame().map_err(LinkError::Frame)? {
-            each(frame)?;
+            each(frame, came)?;
         }
         Ok(())
     }
