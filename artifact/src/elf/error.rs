@@ -71,7 +71,7 @@ pub enum ElfError {
     },
     /// The entry symbol is not among the dynamic symbols.
     NoEntry,
-    /// There is an entry symbol, but not a data object that other code may see.
+    /// There is an entry symbol, but not one data object that all loaders see.
     EntryUnusable {
         /// What it is instead.
         found: String,
@@ -159,8 +159,8 @@ impl ElfError {
                 "elf.entry_unusable",
                 hot_module::ENTRY_SYMBOL,
                 found,
-                "an exported constant object with its own size in it",
-                "declare the module with the SDK's macro and do not hide its symbol",
+                "one exported constant object without a symbol version, with its own size in it",
+                "declare the module with the SDK's macro, and neither hide its symbol nor give it a version",
             ),
         }
     }

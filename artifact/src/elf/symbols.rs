@@ -1,9 +1,10 @@
-//! The entry symbol, looked up through the hash table exactly as `dlsym` will, so that what is found here is what the
-//! host will find.
+//! The entry symbol, looked up through the hash table as `dlsym` will, so that what is found here is what the host will
+//! find. Where a loader has a choice, which it makes by versions of symbols, the file is refused: among several symbols of
+//! that name, and of one that has a version.
 
 use hot_module::ENTRY_SYMBOL;
 use object::elf::{self, GnuHashHeader, HashHeader, Sym64};
-use object::{LittleEndian as LE, U32, U64};
+use object::{LittleEndian as LE, U16, U32, U64};
 use serde::{Deserialize, Serialize};
 
 use super::dynamic::{Dynamic, Hash};
@@ -42,8 +43,10 @@ pub(super) fn entry<R: ReadAt + ?Sized>(image: &Image<'_, R>, dynamic: &Dynamic)
         Hash::Gnu(address) => find_gnu(image, dynamic, address)?,
         Hash::SysV(address) => find_sysv(image, dynamic, address)?,
     };
-    let symbol = found.ok_or(ElfError::NoEntry)?;
-    let unusable = |found: &str| Err(ElfError::EntryUnusable { found: found.to_owned() });
+    let (index, symbol) = found.0.filter(|(_, symbol)| is_defined(symbol)).ok_or(ElfError::NoEntry)?;
+    if is_versioned(image, dynamic, index)? {
+        return unusable("a symbol of a version");
+    }
     match symbol.st_type() {
         elf::STT_OBJECT => {}
         elf::STT_FUNC => return unusable("a function"),
@@ -78,18 +81,47 @@ pub(super) fn entry<R: ReadAt + ?Sized>(image: &Image<'_, R>, dynamic: &Dynamic)
     Ok(Entry { abi, size })
 }
 
-/// The symbol at `index` if it is a defined one with the entry's name.
-fn entry_at<R: ReadAt + ?Sized>(
+fn unusable<T>(found: &str) -> Result<T, ElfError> {
+    Err(ElfError::EntryUnusable { found: found.to_owned() })
+}
+
+fn is_defined(symbol: &Sym64<LE>) -> bool {
+    symbol.st_shndx.get(LE) != elf::SHN_UNDEF
+}
+
+/// Whether a loader takes the symbol at `index` for one of a version, or hides it from who asks for none.
+fn is_versioned<R: ReadAt + ?Sized>(
     image: &Image<'_, R>,
     dynamic: &Dynamic,
     index: u32,
-) -> Result<Option<Sym64<LE>>, ElfError> {
-    let symbols = dynamic.require(elf::DT_SYMTAB, "DT_SYMTAB")?;
-    let symbol: Sym64<LE> =
-        image.value("dynamic symbols", symbols.saturating_add(u64::from(index) * SYMBOL))?;
-    let defined = symbol.st_shndx.get(LE) != elf::SHN_UNDEF;
-    let named = dynamic.strings().is(image, symbol.st_name.get(LE), ENTRY_SYMBOL)?;
-    Ok((defined && named).then_some(symbol))
+) -> Result<bool, ElfError> {
+    let Some(table) = dynamic.get(elf::DT_VERSYM) else { return Ok(false) };
+    let version: U16<LE> = image.value("symbol versions", table.saturating_add(u64::from(index) * 2))?;
+    // 0 and 1 are no versions; the highest bit hides.
+    Ok(version.get(LE) > 1)
+}
+
+/// The symbol of the entry's name in a chain, with its index. There may be one.
+#[derive(Default)]
+struct Found(Option<(u32, Sym64<LE>)>);
+
+impl Found {
+    /// Looks at the symbol at `index`. Also one that is not defined counts: `dlsym` takes it if it has an address.
+    fn look<R: ReadAt + ?Sized>(
+        &mut self,
+        image: &Image<'_, R>,
+        dynamic: &Dynamic,
+        index: u32,
+    ) -> Result<(), ElfError> {
+        let symbols = dynamic.require(elf::DT_SYMTAB, "DT_SYMTAB")?;
+        let symbol: Sym64<LE> =
+            image.value("dynamic symbols", symbols.saturating_add(u64::from(index) * SYMBOL))?;
+        let is_named = dynamic.strings().is(image, symbol.st_name.get(LE), ENTRY_SYMBOL)?;
+        if is_named && self.0.replace((index, symbol)).is_some() {
+            return unusable("several symbols of that name");
+        }
+        Ok(())
+    }
 }
 
 /// See "DT_GNU_HASH" in the LSB, and `do_lookup_x` in glibc: Bloom filter, bucket, chain of hashes whose lowest bit
@@ -98,7 +130,7 @@ fn find_gnu<R: ReadAt + ?Sized>(
     image: &Image<'_, R>,
     dynamic: &Dynamic,
     table: u64,
-) -> Result<Option<Sym64<LE>>, ElfError> {
+) -> Result<Found, ElfError> {
     let header: GnuHashHeader<LE> = image.value(PART, table)?;
     let (buckets, base) = (header.bucket_count.get(LE), header.symbol_base.get(LE));
     let (filters, shift) = (header.bloom_count.get(LE), header.bloom_shift.get(LE));
@@ -114,25 +146,24 @@ fn find_gnu<R: ReadAt + ?Sized>(
     let filter: U64<LE> = image.value(PART, at(filter_start, (hash / 64) & (filters - 1), 8))?;
     let passes = |bit: u32| filter.get(LE) >> (bit % 64) & 1 == 1;
     if !passes(hash) || !passes(hash >> shift) {
-        return Ok(None);
+        return Ok(Found::default());
     }
     let bucket: U32<LE> = image.value(PART, at(bucket_start, hash % buckets, 4))?;
     let first = bucket.get(LE);
     if first == 0 {
-        return Ok(None);
+        return Ok(Found::default());
     }
     if first < base {
         return Err(ElfError::malformed(PART, "a bucket below the first hashed symbol"));
     }
+    let mut found = Found::default();
     for index in first..first.saturating_add(MAX_CHAIN) {
         let link: U32<LE> = image.value(PART, at(chain_start, index - base, 4))?;
-        if link.get(LE) | 1 == hash | 1
-            && let Some(symbol) = entry_at(image, dynamic, index)?
-        {
-            return Ok(Some(symbol));
+        if link.get(LE) | 1 == hash | 1 {
+            found.look(image, dynamic, index)?;
         }
         if link.get(LE) & 1 == 1 {
-            return Ok(None);
+            return Ok(found);
         }
     }
     Err(ElfError::malformed(PART, "a chain without an end"))
@@ -143,7 +174,7 @@ fn find_sysv<R: ReadAt + ?Sized>(
     image: &Image<'_, R>,
     dynamic: &Dynamic,
     table: u64,
-) -> Result<Option<Sym64<LE>>, ElfError> {
+) -> Result<Found, ElfError> {
     let header: HashHeader<LE> = image.value(PART, table)?;
     let (buckets, chains) = (header.bucket_count.get(LE), header.chain_count.get(LE));
     if buckets == 0 {
@@ -154,16 +185,15 @@ fn find_sysv<R: ReadAt + ?Sized>(
         image.value::<U32<LE>>(PART, start.saturating_add(index * 4)).map(|word| word.get(LE))
     };
     let mut index = word(u64::from(elf::hash(ENTRY_SYMBOL.as_bytes()) % buckets))?;
+    let mut found = Found::default();
     for _ in 0..MAX_CHAIN {
         if index == 0 {
-            return Ok(None);
+            return Ok(found);
         }
         if index >= chains {
             return Err(ElfError::malformed(PART, "a link to a symbol that is not there"));
         }
-        if let Some(symbol) = entry_at(image, dynamic, index)? {
-            return Ok(Some(symbol));
-        }
+        found.look(image, dynamic, index)?;
         index = word(u64::from(buckets) + u64::from(index))?;
     }
     Err(ElfError::malformed(PART, "a chain without an end"))

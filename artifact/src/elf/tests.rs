@@ -127,6 +127,9 @@ fn what_is_no_module_is_refused_by_name() {
     let main = source("probe", "") + "int main(void) { return 0; }\n";
     let object = |parts: &[&str]| compile(&parts.concat(), &SHARED);
     let hidden = "__attribute__((visibility(\"hidden\"))) const int hot_module[4] = {0, 16};\n";
+    let versioned = |style: &str| {
+        compile(&[NOTE, ENTRY].concat(), &[&SHARED[..], &[&format!("-Wl,--default-symver,{style}")]].concat())
+    };
     let cases = [
         ("good", object(&[NOTE, ENTRY]), "ok"),
         ("a program", compile(&main, &["-pie", "-fPIE", "-rdynamic"]), "elf.not_shared"),
@@ -151,6 +154,8 @@ fn what_is_no_module_is_refused_by_name() {
         ("no size in it", object(&[NOTE, "const int hot_module[4] = {0};"]), "elf.entry_unusable"),
         ("smaller than it says", object(&[NOTE, "const int hot_module[4] = {0, 17};"]), "elf.entry_unusable"),
         ("no content", object(&[NOTE, "int hot_module[4];"]), "elf.entry_unusable"),
+        ("of a version", versioned("--hash-style=gnu"), "elf.entry_unusable"),
+        ("of a version, old hash", versioned("--hash-style=sysv"), "elf.entry_unusable"),
     ];
     for (name, bytes, expected) in cases {
         assert_eq!(code(&bytes), expected, "{name}");

@@ -46,6 +46,14 @@ fn table(words: &[u32]) -> Vec<u8> {
     with(|elf| elf.entry = words.iter().flat_map(|word| word.to_le_bytes()).collect())
 }
 
+/// A file with an entry symbol of each of these versions.
+fn versions(versions: &[u16]) -> Vec<u8> {
+    with(|elf| {
+        elf.entries = versions.len() as u64;
+        elf.entry_versions = versions.to_vec();
+    })
+}
+
 /// Name, file, code.
 type Case = (&'static str, Vec<u8>, &'static str);
 
@@ -210,6 +218,14 @@ fn entry_symbol() {
         ("says that it has nothing", table(&[0, 0, 0, 0]), "elf.entry_unusable"),
         ("larger than it says", table(&[0, 16, 0, 0, 0, 0]), "ok"),
         ("another ABI than the metadata", table(&[5, 16, 0, 0]), "compat.entry_abi"),
+        ("two of that name", with(|elf| elf.entries = 2), "elf.entry_unusable"),
+        ("two of that name, one of a version", versions(&[0x8002, 1]), "elf.entry_unusable"),
+        ("without a word on its version", versions(&[0]), "ok"),
+        ("without a version", versions(&[1]), "ok"),
+        ("without a version, and hidden", versions(&[0x8001]), "elf.entry_unusable"),
+        ("of a version", versions(&[2]), "elf.entry_unusable"),
+        ("of a version, and hidden", versions(&[0x8002]), "elf.entry_unusable"),
+        ("versions outside of what is loaded", entry(0x6fff_fff0, 1 << 40), "elf.malformed"),
     ]);
     let mut file = Elf::default().build();
     let at = file.windows(10).position(|bytes| bytes == b"hot_module").unwrap();

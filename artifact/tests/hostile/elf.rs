@@ -18,6 +18,10 @@ pub(crate) struct Elf {
     pub(crate) entry: Vec<u8>,
     /// Type (4 bits) of the entry symbol.
     pub(crate) entry_type: u8,
+    /// How many symbols have the entry's name.
+    pub(crate) entries: u64,
+    /// The version of each of them; none: there is no table of versions.
+    pub(crate) entry_versions: Vec<u16>,
     /// Flags of `PT_GNU_STACK`; `None`: there is none.
     pub(crate) stack: Option<u32>,
     /// Flags of the one loadable segment.
@@ -38,6 +42,8 @@ impl Default for Elf {
             notes: vec![METADATA.to_owned()],
             entry: [0, 16, 0, 0_u32].iter().flat_map(|word| word.to_le_bytes()).collect(),
             entry_type: 1,
+            entries: 1,
+            entry_versions: Vec::new(),
             stack: Some(6),
             flags: 4,
             segments: Vec::new(),
@@ -81,17 +87,24 @@ impl Elf {
         let mut out = Output { bytes: vec![0; 64 + 56 * (headers - 1)], strings: vec![0] };
         let notes = self.write_notes(&mut out);
         let hash = out.here();
-        // One bucket, which has symbol 1.
-        out.words(&[(1, 4), (2, 4), (1, 4), (0, 4), (0, 4)]);
+        // One bucket, which begins with symbol 1. Each leads to the next, and the last to 0.
+        out.words(&[(1, 4), (1 + self.entries, 4), (1, 4), (0, 4)]);
+        (1..self.entries).for_each(|index| out.word(index + 1, 4));
+        out.word(0, 4);
         let symbols = out.here();
         let name = out.string("hot_module");
-        let entry = symbols + 48;
+        let entry = symbols + 24 * (1 + self.entries);
         out.words(&[(0, 8), (0, 8), (0, 8)]);
         let info = 0x10 | u64::from(self.entry_type);
-        out.words(&[(name, 4), (info, 1), (0, 1), (1, 2), (entry, 8), (self.entry.len() as u64, 8)]);
+        for _ in 0..self.entries {
+            out.words(&[(name, 4), (info, 1), (0, 1), (1, 2), (entry, 8), (self.entry.len() as u64, 8)]);
+        }
         out.bytes.extend_from_slice(&self.entry);
+        let symbol_versions = out.here();
+        out.word(0, 2);
+        self.entry_versions.iter().for_each(|version| out.word((*version).into(), 2));
         let versions = self.write_versions(&mut out);
-        let dynamic = self.write_dynamic(&mut out, hash, symbols, versions);
+        let dynamic = self.write_dynamic(&mut out, hash, (symbols, symbol_versions), versions);
         let size = out.bytes.len() as u64;
         let mut segments = vec![[1, self.flags.into(), 0, 0, size, size, 4096]];
         segments.push([2, 4, dynamic.0, dynamic.0, dynamic.1, dynamic.1, 8]);
@@ -133,7 +146,13 @@ impl Elf {
     }
 
     /// Where the dynamic segment is and how long; the strings are behind it.
-    fn write_dynamic(&self, out: &mut Output, hash: u64, symbols: u64, versions: u64) -> (u64, u64) {
+    fn write_dynamic(
+        &self,
+        out: &mut Output,
+        hash: u64,
+        (symbols, symbol_versions): (u64, u64),
+        versions: u64,
+    ) -> (u64, u64) {
         let mut entries = Vec::new();
         for name in &self.needed {
             entries.push((1, out.string(name)));
@@ -143,6 +162,9 @@ impl Elf {
         }
         entries.extend(&self.dynamic);
         entries.extend([(4, hash), (6, symbols), (11, 24)]);
+        if !self.entry_versions.is_empty() {
+            entries.push((0x6fff_fff0, symbol_versions));
+        }
         if !self.versions.is_empty() {
             entries.extend([(0x6fff_fffe, versions), (0x6fff_ffff, self.versions.len() as u64)]);
         }

@@ -191,6 +191,11 @@ fn metadata(marker: &Path, cases: &mut Vec<Case>) -> Result<()> {
         Case { name: "another ABI in the table", code: "compat.entry_abi", bytes: entry(3)? },
         Case { name: "no entry symbol", code: "elf.no_entry", bytes: entry(0)? },
         Case { name: "an entry symbol that is a function", code: "elf.entry_unusable", bytes: entry(1)? },
+        Case {
+            name: "an entry symbol of a version",
+            code: "elf.entry_unusable",
+            bytes: built(&marked("good", marker).flag("-Wl,--default-symver"))?,
+        },
         Case { name: "a table that is smaller than it says", code: "elf.entry_unusable", bytes: entry(2)? },
         Case {
             name: "state, which is not served yet",
