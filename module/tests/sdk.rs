@@ -7,6 +7,7 @@ use hot_module::abi::{self, Host, Slice, Status, Table};
 use hot_module::{CallError, Context, Error, Exchange, Header, RawModule, table};
 use std::collections::HashMap;
 use std::ffi::c_void;
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What the module has called, by exchange; what it has logged is under 0. Each test has exchanges of its own.
@@ -162,6 +163,30 @@ static HOST: Host = Host {
     notify: None,
 };
 
+/// An error that panics: when it is to say what it is, or when it is dropped.
+#[derive(Debug)]
+enum Rude {
+    Shown,
+    Dropped,
+}
+
+impl fmt::Display for Rude {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shown => panic!("not said"),
+            Self::Dropped => f.write_str("said"),
+        }
+    }
+}
+
+impl std::error::Error for Rude {}
+
+impl Drop for Rude {
+    fn drop(&mut self) {
+        assert!(matches!(self, Self::Shown), "not dropped");
+    }
+}
+
 /// A module that does with an exchange what its config names.
 struct Acts(String);
 
@@ -170,6 +195,7 @@ impl RawModule for Acts {
         match context.config_bytes() {
             b"fail" => Err("no such thing".into()),
             b"panic" => panic!("at the start"),
+            b"rude" => Err(Rude::Shown.into()),
             config => Ok(Self(String::from_utf8(config.to_vec())?)),
         }
     }
@@ -209,6 +235,8 @@ impl RawModule for Acts {
             }
             "refused" => exchange.reply(418, &[], "")?,
             "drop" => {}
+            "rude shown" => return Err(Rude::Shown.into()),
+            "rude dropped" => return Err(Rude::Dropped.into()),
             "error" => return Err(Box::new(std::io::Error::other("the disk is gone"))),
             other => panic!("no such act: {other}"),
         }
@@ -218,7 +246,8 @@ impl RawModule for Acts {
     fn health(&self) -> Result<(), Error> {
         match self.0.as_str() {
             "sick" => Err("a cold".into()),
-            "panic" => panic!("in health"),
+            "rude shown" => Err(Rude::Shown.into()),
+            "rude dropped" => Err(Rude::Dropped.into()),
             _ => Ok(()),
         }
     }
@@ -302,14 +331,30 @@ fn a_panic_stops_at_the_boundary() {
 }
 
 #[test]
-fn health_lends_its_words() {
-    let this = start(&HOST, "sick").unwrap();
+fn an_error_that_panics_stops_at_the_boundary_too() {
+    for (name, exchange, said) in [("rude shown", 8, "not said"), ("rude dropped", 9, "not dropped")] {
+        assert_eq!(act(name, exchange), ["abort the exchange was dropped without an end"]);
+        assert!(recorded(0).contains(&format!("1 panicked: {said}")), "{name}");
+        assert_eq!(health(name), format!("panicked: {said}"));
+    }
+    assert_eq!(start(&HOST, "rude").unwrap_err(), "panicked: not said");
+}
+
+/// What a module for that act, which is not well, says of it.
+fn health(act: &'static str) -> String {
+    let this = start(&HOST, act).unwrap();
     let mut why = Slice::EMPTY;
     // SAFETY: `this` comes from `start`; the place is a local.
     assert_eq!(unsafe { TABLE.health.unwrap()(this, &raw mut why) }, abi::FAILED);
-    assert_eq!(text(why), "a cold");
+    let said = text(why);
     // SAFETY: as above, and its last call.
     unsafe { TABLE.stop.unwrap()(this) };
+    said
+}
+
+#[test]
+fn health_lends_its_words() {
+    assert_eq!(health("sick"), "a cold");
 }
 
 #[test]

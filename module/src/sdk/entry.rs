@@ -6,7 +6,6 @@ use super::services::Services;
 use super::{Context, Error, Exchange, Level, RawModule, log};
 use crate::ABI;
 use crate::abi::{self, Host, Slice, Status, Table};
-use core::any::Any;
 use core::ffi::c_void;
 use std::boxed::Box;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -49,7 +48,7 @@ unsafe extern "C" fn start<M: RawModule>(
     let config = unsafe { bytes(config) };
     let started = services.map_err(ToString::to_string).and_then(|services| {
         services.install();
-        flatten(catch_unwind(AssertUnwindSafe(|| M::start(&Context::new(config)))))
+        caught(|| M::start(&Context::new(config)))
     });
     match started {
         Ok(module) => {
@@ -73,8 +72,7 @@ unsafe extern "C" fn handle<M: RawModule>(this: *mut c_void, exchange: abi::Exch
     let instance = unsafe { &*this.cast::<Instance<M>>() };
     let exchange = Exchange::new(exchange);
     // The exchange moves into the call: a panic drops it, which aborts it.
-    let handled = catch_unwind(AssertUnwindSafe(move || instance.module.handle(exchange)));
-    if let Err(text) = flatten(handled) {
+    if let Err(text) = caught(move || instance.module.handle(exchange)) {
         log(Level::Error, &text);
     }
 }
@@ -82,9 +80,7 @@ unsafe extern "C" fn handle<M: RawModule>(this: *mut c_void, exchange: abi::Exch
 unsafe extern "C" fn health<M: RawModule>(this: *mut c_void, why: *mut Slice) -> Status {
     // SAFETY: as in `handle`.
     let instance = unsafe { &*this.cast::<Instance<M>>() };
-    let Err(text) = flatten(catch_unwind(AssertUnwindSafe(|| instance.module.health()))) else {
-        return abi::OK;
-    };
+    let Err(text) = caught(|| instance.module.health()) else { return abi::OK };
     let mut last = instance.health.lock().unwrap_or_else(PoisonError::into_inner);
     *last = text;
     // SAFETY: the host passes a place for one slice. It reads it before it calls `health` again, the only place where
@@ -96,16 +92,18 @@ unsafe extern "C" fn health<M: RawModule>(this: *mut c_void, why: *mut Slice) ->
 unsafe extern "C" fn stop<M: RawModule>(this: *mut c_void) {
     // SAFETY: `this` came from `Box::into_raw` in `start::<M>`, and `stop` is the last call and comes once.
     let instance = unsafe { Box::from_raw(this.cast::<Instance<M>>()) };
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(move || instance.module.stop())) {
-        log(Level::Error, &panicked(panic));
+    let stopped = caught(move || {
+        instance.module.stop();
+        Ok(())
+    });
+    if let Err(text) = stopped {
+        log(Level::Error, &text);
     }
 }
 
-/// The text of a failure or a panic.
-fn flatten<T>(outcome: Result<Result<T, Error>, Box<dyn Any + Send>>) -> Result<T, String> {
-    match outcome {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(chain(&*error)),
-        Err(panic) => Err(panicked(panic)),
-    }
+/// Calls the author's code: its value, or the text of its failure or panic. What an error says of itself and how it is
+/// dropped are the author's code too.
+fn caught<T>(call: impl FnOnce() -> Result<T, Error>) -> Result<T, String> {
+    let say = |error: Error| chain(&*error);
+    catch_unwind(AssertUnwindSafe(|| call().map_err(say))).unwrap_or_else(|panic| Err(panicked(panic)))
 }
