@@ -47,7 +47,6 @@ pub(crate) struct Engine {
     /// Quick handlers in a row, in the eager mode.
     calm: AtomicU32,
     calm_needed: AtomicU32,
-    is_stopping: AtomicBool,
 }
 
 /// A link with its turn.
@@ -101,7 +100,6 @@ impl Engine {
             is_eager: AtomicBool::new(false),
             calm: AtomicU32::new(0),
             calm_needed: AtomicU32::new(CALM_AT_FIRST),
-            is_stopping: AtomicBool::new(false),
         });
         engine.watch.start(engine);
         engine
@@ -135,7 +133,7 @@ impl Engine {
 
     /// From here on requests are refused.
     pub(crate) fn refuse_new(&self) {
-        self.is_stopping.store(true, Ordering::SeqCst);
+        self.table.close();
     }
 
     /// Cancels all that is open: nobody will see those answers.
@@ -144,6 +142,7 @@ impl Engine {
     }
 
     /// Waits until no exchange is open and neither a handler nor a `wake` runs, or the deadline; whether that came about.
+    /// After [`Engine::refuse_new`] it stays so.
     pub(crate) fn drain(&self, deadline: Instant) -> bool {
         // A handler that has ended its exchange is about to return: rarely is there anything to wait for.
         self.table.wait_empty(deadline)
@@ -249,17 +248,14 @@ impl Engine {
         request: Request,
         came: Instant,
     ) -> Result<(), LinkError> {
-        let refuse = |text: &str| {
-            lane.link.append(|out| data::abort(out, number, AbortCode::Refused, text));
-            Ok(())
-        };
-        if self.is_stopping.load(Ordering::SeqCst) {
-            return refuse("the host is stopping");
-        }
         let link = &lane.link;
         let make = |handle| Arc::new(Exchange::new(handle, number, link, request, came));
-        let Some(exchange) = self.table.insert(make) else {
-            return refuse("the host has as many open exchanges as it may");
+        let exchange = match self.table.insert(make) {
+            Ok(exchange) => exchange,
+            Err(error) => {
+                link.append(|out| data::abort(out, number, AbortCode::Refused, &error.to_string()));
+                return Ok(());
+            }
         };
         if let Err(error) = link.open(&exchange) {
             self.table.remove(exchange.handle());
@@ -269,21 +265,26 @@ impl Engine {
         Ok(())
     }
 
-    /// Calls the module for one exchange.
+    /// Has the module handle one exchange, unless nobody waits for it any more. It counts as running before that is looked
+    /// at: an exchange that has not ended then is in the table, so a [drain](Self::drain) sees the one or the other.
     fn handle(&self, exchange: &Arc<Exchange>) {
-        if exchange.is_cancelled() {
-            // Nobody waits for it any more, and the module has not seen it.
-            self.forget(exchange);
-            return;
-        }
         self.running.fetch_add(1, Ordering::SeqCst);
+        if exchange.check().is_ok() {
+            self.call(exchange);
+        } else {
+            self.forget(exchange);
+        }
+        self.running.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Calls the module for one exchange.
+    fn call(&self, exchange: &Arc<Exchange>) {
         HANDLING.set(Some(Arc::clone(exchange)));
         let was_called = self.module.handle(exchange.handle());
         HANDLING.set(None);
         if !was_called && exchange.abort(AbortCode::Refused, "the module has no function `handle`").is_ok() {
             self.forget(exchange);
         }
-        self.running.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Takes an exchange that has ended, or that nobody will answer, out of the table and its link.

@@ -103,8 +103,9 @@ impl Module {
     /// Calls `handle`; false if it has none. The exchange is open.
     pub(crate) fn handle(&self, exchange: abi::Exchange) -> bool {
         let Some(handle) = self.table.handle else { return false };
-        // SAFETY: `this` is what `start` gave, `stop` has not been called (the engine is drained before it is), and this
-        // is the only call for this exchange.
+        // SAFETY: `this` is what `start` gave. `stop` has not been called, and will not be before this returns: the caller
+        // counts this call as running, and had the exchange in the table when it began to, which is closed and found empty
+        // before the running calls are waited for (`Engine::drain`). This is the only call for this exchange.
         unsafe { handle(self.this, exchange) };
         true
     }

@@ -5,6 +5,7 @@
 use crate::exchange::Exchange;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use thiserror::Error;
 
 /// The table. All methods may be called from any thread.
 #[derive(Debug)]
@@ -19,8 +20,20 @@ struct Places {
     all: Vec<Place>,
     free: Vec<u32>,
     open: usize,
+    is_closed: bool,
     /// Whether somebody waits for `open` to be 0. Only then is it told: a notice is a system call.
     is_awaited: bool,
+}
+
+/// Why an exchange is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum InsertError {
+    /// The table was closed.
+    #[error("the host is stopping")]
+    Closed,
+    /// As many exchanges are open as may be.
+    #[error("the host has as many open exchanges as it may")]
+    Full,
 }
 
 #[derive(Debug)]
@@ -35,25 +48,24 @@ impl Table {
         Self { places: Mutex::default(), emptied: Condvar::new(), limit }
     }
 
-    /// Adds the exchange that `make` makes for its handle; `None` if the table is full.
-    pub(crate) fn insert(&self, make: impl FnOnce(u64) -> Arc<Exchange>) -> Option<Arc<Exchange>> {
+    /// Adds the exchange that `make` makes for its handle.
+    pub(crate) fn insert(
+        &self,
+        make: impl FnOnce(u64) -> Arc<Exchange>,
+    ) -> Result<Arc<Exchange>, InsertError> {
         let mut places = self.places();
-        if places.open >= self.limit {
-            return None;
+        if places.is_closed {
+            return Err(InsertError::Closed);
         }
-        let index = match places.free.pop() {
-            Some(index) => index,
-            None => {
-                let index = u32::try_from(places.all.len()).ok()?;
-                places.all.push(Place { generation: 1, exchange: None });
-                index
-            }
-        };
-        places.open += 1;
-        let place = places.all.get_mut(usize::try_from(index).ok()?)?;
-        let exchange = make(u64::from(place.generation) << 32 | u64::from(index));
-        place.exchange = Some(Arc::clone(&exchange));
-        Some(exchange)
+        if places.open >= self.limit {
+            return Err(InsertError::Full);
+        }
+        places.put(make).ok_or(InsertError::Full)
+    }
+
+    /// From here on nothing is taken: a table that is found to be [empty](Self::wait_empty) then stays so.
+    pub(crate) fn close(&self) {
+        self.places().is_closed = true;
     }
 
     /// The open exchange of that handle.
@@ -117,6 +129,25 @@ impl Table {
 
     fn places(&self) -> MutexGuard<'_, Places> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Places {
+    /// Makes an exchange for a free place and puts it there; `None` if there are no more numbers of places.
+    fn put(&mut self, make: impl FnOnce(u64) -> Arc<Exchange>) -> Option<Arc<Exchange>> {
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None => {
+                let index = u32::try_from(self.all.len()).ok()?;
+                self.all.push(Place { generation: 1, exchange: None });
+                index
+            }
+        };
+        let place = self.all.get_mut(usize::try_from(index).ok()?)?;
+        let exchange = make(u64::from(place.generation) << 32 | u64::from(index));
+        place.exchange = Some(Arc::clone(&exchange));
+        self.open += 1;
+        Some(exchange)
     }
 }
 

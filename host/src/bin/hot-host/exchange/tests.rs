@@ -2,7 +2,7 @@
 
 use super::{Exchange, Refusal};
 use crate::link::Link;
-use crate::table::Table;
+use crate::table::{InsertError, Table};
 use bytes::{Bytes, BytesMut};
 use hot_module::abi;
 use hot_wire::data::{self, AbortCode, Decoder, FromGateway, FromHost, INITIAL_WINDOW, Request, RequestHead};
@@ -159,7 +159,7 @@ fn a_handle_is_never_used_again() {
     let mut seen = vec![0];
     for _ in 0..100 {
         let (one, two) = (open().unwrap().handle(), open().unwrap().handle());
-        assert!(open().is_none(), "the table holds two");
+        assert_eq!(open().unwrap_err(), InsertError::Full, "the table holds two");
         assert!(!seen.contains(&one) && !seen.contains(&two) && one != two);
         seen.extend([one, two]);
         table.remove(one);
@@ -173,6 +173,26 @@ fn a_handle_is_never_used_again() {
     }
     assert_eq!(table.open().0, 0);
     assert!(table.get(u64::MAX).is_none());
+}
+
+#[test]
+fn a_closed_table_that_is_empty_stays_so() {
+    let table = Table::new(2);
+    let link = Arc::new(Link::new(1, UnixStream::pair().unwrap().0.into()));
+    let open = || {
+        table.insert(|handle| {
+            Arc::new(Exchange::new(handle, handle, &link, request(b"", true), Instant::now()))
+        })
+    };
+    let before = open().unwrap();
+    table.close();
+    assert_eq!(open().unwrap_err(), InsertError::Closed);
+    assert!(!table.wait_empty(Instant::now()), "the one that was open is so still");
+    assert!(table.get(before.handle()).is_some());
+    table.remove(before.handle());
+    assert!(table.wait_empty(Instant::now()));
+    assert_eq!(open().unwrap_err(), InsertError::Closed);
+    assert_eq!(table.open().0, 0);
 }
 
 #[test]
