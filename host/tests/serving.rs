@@ -282,15 +282,32 @@ fn a_request_after_an_idle_time_has_all_of_its_own() {
 }
 
 #[test]
-fn an_abort_carries_the_modules_reason() {
-    let (_host, mut link) = paths();
-    link.get(1, "/abort");
-    match link.next().message {
-        FromLink::Abort { code: AbortCode::Failed, text: why } => {
-            assert_eq!(text(&why), "the module's reason")
+fn an_abort_carries_the_modules_reason_and_logs_it() {
+    let (host, mut link) = paths();
+    let mut aborted = |number, target: &str| {
+        link.get(number, target);
+        match link.next().message {
+            FromLink::Abort { code: AbortCode::Failed, text: why } => text(&why),
+            other => panic!("{other:?}"),
         }
-        other => panic!("{other:?}"),
-    }
+    };
+    assert_eq!(aborted(1, "/abort"), "the module's reason");
+    assert_eq!(aborted(2, "/abort/silently"), "");
+    assert!(aborted(3, "/abort/at-length").len() > 1000);
+
+    // Nobody waits for this one, so that it comes to nothing is no news.
+    link.get(4, "/keep");
+    assert_eq!(link.ask(5, "/plain"), "plain");
+    link.frames(|out| data::cancel(out, 4, CancelReason::ClientGone));
+    assert_eq!(link.ask(6, "/abort/kept"), "0");
+
+    host.tell(&ToHost::Stop { grace_ms: 15_000 });
+    assert_eq!(host.hear(), FromHost::Stopped);
+    let (_, _, err) = host.end();
+    let lines: Vec<_> = err.lines().collect();
+    assert_eq!(lines[..2], ["warn: two lines", "error: aborted: the module's reason"]);
+    assert_eq!(lines[2], format!("error: aborted: {}", "l".repeat(3800)));
+    assert_eq!(lines.len(), 3, "{err}");
 }
 
 #[test]

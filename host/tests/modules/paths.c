@@ -198,6 +198,14 @@ static void handle(void *self, hot_exchange x) {
         poke(x);
     else if (is(target, "/abort"))
         host->abort(x, TEXT("the module's reason"));
+    else if (is(target, "/abort/silently"))
+        host->abort(x, TEXT(""));
+    else if (is(target, "/abort/at-length")) {
+        static uint8_t why[5000];
+        memset(why, 'l', sizeof why);
+        host->abort(x, (hot_slice){why, sizeof why});
+    } else if (is(target, "/abort/kept"))
+        say(x, host->abort(kept, TEXT("nobody asks")) == HOT_OK ? "0" : "refused");
     else if (is(target, "/sick"))
         health_text = TEXT("feels sick"), say(x, "now sick");
     else if (is(target, "/crash"))

@@ -5,6 +5,7 @@ use super::find;
 use super::request::check_flags;
 use crate::engine::Engine;
 use crate::exchange::{Exchange, Refusal};
+use crate::output;
 use hot_module::abi::{self, Header, Slice, Status};
 use hot_wire::data::AbortCode;
 use std::sync::Arc;
@@ -118,7 +119,12 @@ pub(super) unsafe extern "C" fn abort(handle: abi::Exchange, why: Slice) -> Stat
         let (engine, exchange) = find(handle)?;
         // SAFETY: the module lends the text for this call. Without one that can be read, it aborts all the same.
         let why = unsafe { borrow(why) }.unwrap_or_default();
+        // That an answer which nobody waits for comes to nothing is no news.
+        let is_news = !why.is_empty() && !exchange.is_cancelled();
         let outcome = exchange.abort(AbortCode::Failed, &String::from_utf8_lossy(why));
+        if is_news && outcome.is_ok() {
+            output::line("error: aborted: ", why);
+        }
         conclude(engine, &exchange, outcome)
     })
 }
