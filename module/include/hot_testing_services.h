@@ -174,7 +174,7 @@ static inline int hot_t_is_array(const hot_header *fields) {
 
 /* Whether the module may send these, and if not why: HOT_OK, HOT_INVALID or HOT_TOO_LARGE. */
 static inline hot_status hot_t_check_fields(const hot_header *fields, size_t count) {
-    size_t i, size = 0;
+    size_t i, size = 8; /* what the head itself costs */
     if (count > HOT_T_HEADERS)
         return HOT_TOO_LARGE;
     if (count > 0 && !hot_t_is_array(fields))
@@ -252,7 +252,9 @@ static inline hot_status hot_t_reply(hot_exchange id, uint32_t code, const hot_h
     hot_status status;
     if (x == NULL)
         return hot_t_answer(x, "reply", HOT_ENDED, "");
-    status = hot_t_is_slice(body) ? hot_t_check_head(code, fields, count) : HOT_INVALID;
+    status = hot_t_check_head(code, fields, count);
+    if (status == HOT_OK && !hot_t_is_slice(body))
+        status = HOT_INVALID;
     if (status != HOT_OK)
         return hot_t_answer(x, "reply", status, HOT_T_BAD_HEAD);
     status = x->is_cancelled ? HOT_CANCELLED : hot_t_begin(x, code, fields, count);

@@ -5,7 +5,6 @@
 #include "steps.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 HOT_MODULE_METADATA("misuses", "1.0.0", "routes = [\"/misuses\"]\n");
 
@@ -110,6 +109,11 @@ static void lengths(hot_exchange x) {
     host->log(99, NULL_TEXT);
 }
 
+/* A head of 64 KiB, with what each header and the head itself cost, and one of a byte more. */
+static uint8_t large[65536];
+static const hot_header largest = {{(const uint8_t *)"x-a", 3}, {large, sizeof large - 8 - 4 - 3}};
+static const hot_header too_large = {{(const uint8_t *)"x-a", 3}, {large, sizeof large - 8 - 4 - 3 + 1}};
+
 static void heads(hot_exchange x) {
     static const uint32_t statuses[] = {0, 100, 101, 199, 600, 65736, UINT32_MAX};
     for (size_t i = 0; i < sizeof statuses / sizeof *statuses; i++) {
@@ -130,14 +134,12 @@ static void heads(hot_exchange x) {
     static hot_header many[129];
     for (size_t i = 0; i < 129; i++)
         many[i] = (hot_header){TEXT("x-a"), TEXT("v")};
-    uint8_t *large = malloc(65536);
-    memset(large, 'v', 65536);
-    hot_header too_long = {TEXT("x-a"), {large, 65536}};
+    hot_header too_long = {TEXT("x-a"), {large, sizeof large}};
     hot_header two[2] = {{TEXT("x-a"), {large, 40000}}, {TEXT("x-b"), {large, 40000}}};
     step("too_many_headers", host->respond(x, 200, many, 129));
     step("too_long_a_value", host->reply(x, 200, &too_long, 1, NOTHING));
     step("too_much_in_all", host->reply(x, 200, two, 2, TEXT("b")));
-    free(large);
+    step("a_byte_too_much", host->respond(x, 200, &too_large, 1));
 }
 
 static void orders(hot_exchange x) {
@@ -148,13 +150,16 @@ static void orders(hot_exchange x) {
     step("body_before_the_head_nonblocking", host->body_write(x, HOT_NONBLOCK, TEXT("a"), &written));
     step("empty_body_before_the_head", host->body_write(x, 0, NOTHING, NULL));
     step("trailers_before_the_head", host->trailers(x, &sum, 1));
-    step("head", host->respond(x, 200, NULL, 0));
+    step("head", host->respond(x, 200, &largest, 1));
     step("second_head", host->respond(x, 200, NULL, 0));
+    step("second_head_too_large", host->respond(x, 200, &too_large, 1));
+    step("second_head_bad_status", host->respond(x, 199, NULL, 0));
     step("reply_behind_the_head", host->reply(x, 200, NULL, 0, TEXT("a")));
     step("forbidden_trailer", host->trailers(x, &hop, 1));
     step("null_trailers", host->trailers(x, NULL, 1));
     step("trailers", host->trailers(x, &sum, 1));
     step("second_trailers", host->trailers(x, &sum, 1));
+    step("second_trailers_too_large", host->trailers(x, &too_large, 1));
     step("finish", host->finish(x));
 }
 
@@ -193,6 +198,23 @@ static void metrics(void) {
     step("metric_series_are_bounded", taken > 0 && taken < 256);
     step("metric_more_is_refused", taken + refused);
     step("metric_of_before_goes_on", host->metric(HOT_GAUGE, TEXT("m"), NULL, 0, 2));
+}
+
+/* What is wrong in itself is so of a cancelled exchange too, and what comes out of order is cancelled. */
+static void cancelled(hot_exchange x) {
+    const hot_header *headers;
+    size_t number;
+    step("cancelled_unknown_event", host->notify(x, 4, never, NULL));
+    step("cancelled_null_wake", host->notify(x, HOT_READABLE, NULL, NULL));
+    step("cancelled_null_body_read", host->body_read(x, 0, NULL));
+    step("cancelled_unknown_flag", host->body_write(x, 4, TEXT("a"), &number));
+    step("cancelled_bad_status", host->respond(x, 199, NULL, 0));
+    step("cancelled_too_large", host->respond(x, 200, &too_large, 1));
+    step("cancelled_trailers_too_large", host->trailers(x, &too_large, 1));
+    step("cancelled_reply_too_large", host->reply(x, 200, &too_large, 1, NOTHING));
+    step("cancelled_notify", host->notify(x, 0, never, NULL));
+    step("cancelled_second_head", host->respond(x, 200, NULL, 0));
+    step("cancelled_request_trailers", host->request_trailers(x, &headers, &number));
 }
 
 /* Four threads end one exchange: one of them has. */
@@ -254,6 +276,7 @@ static void handle(void *self, hot_exchange x) {
         while (status == HOT_OK)
             status = host->body_write(x, 0, (hot_slice){bytes, sizeof bytes}, NULL);
         step("endless_is_cancelled", status);
+        cancelled(x);
         step("endless_ends", host->abort(x, NOTHING));
         step("endless_has_ended", host->finish(x));
     } else if (is(target, "/misuses/wild")) {
@@ -267,6 +290,7 @@ static void handle(void *self, hot_exchange x) {
 static hot_status start(const hot_host *services, hot_slice config, void **self, hot_slice *why) {
     (void)config, (void)self, (void)why;
     host = services;
+    memset(large, 'v', sizeof large);
     with_handle("before_the_start", 1);
     return HOT_OK;
 }

@@ -155,6 +155,15 @@ fn heads(x: Exchange) {
     }
 }
 
+/// A head of 64 KiB, with what each header and the head itself cost, and one of a byte more.
+static LARGEST: Header = large(65_536 - 8 - 4 - 3);
+static TOO_LARGE: Header = large(65_536 - 8 - 4 - 3 + 1);
+
+const fn large(len: usize) -> Header {
+    const BYTES: &[u8] = &[b'v'; 65_536];
+    Header { name: text("x-a"), value: Slice::of(BYTES.split_at(len).0) }
+}
+
 fn sizes(x: Exchange) {
     let large = "v".repeat(65536);
     let (many, too_long) = ([field("x-a", "v"); 129], field("x-a", &large));
@@ -162,6 +171,7 @@ fn sizes(x: Exchange) {
     step("too_many_headers", host::respond(x, 200, many.as_ptr(), many.len()));
     step("too_long_a_value", host::reply(x, 200, &raw const too_long, 1, Slice::EMPTY));
     step("too_much_in_all", host::reply(x, 200, two.as_ptr(), 2, text("b")));
+    step("a_byte_too_much", host::respond(x, 200, &TOO_LARGE, 1));
 }
 
 fn orders(x: Exchange) {
@@ -171,13 +181,16 @@ fn orders(x: Exchange) {
     step("body_before_the_head_nonblocking", host::body_write(x, NONBLOCK, text("a"), &raw mut written));
     step("empty_body_before_the_head", host::body_write(x, 0, Slice::EMPTY, null_mut()));
     step("trailers_before_the_head", host::trailers(x, &raw const sum, 1));
-    step("head", host::respond(x, 200, null(), 0));
+    step("head", host::respond(x, 200, &LARGEST, 1));
     step("second_head", host::respond(x, 200, null(), 0));
+    step("second_head_too_large", host::respond(x, 200, &TOO_LARGE, 1));
+    step("second_head_bad_status", host::respond(x, 199, null(), 0));
     step("reply_behind_the_head", host::reply(x, 200, null(), 0, text("a")));
     step("forbidden_trailer", host::trailers(x, &raw const hop, 1));
     step("null_trailers", host::trailers(x, null(), 1));
     step("trailers", host::trailers(x, &raw const sum, 1));
     step("second_trailers", host::trailers(x, &raw const sum, 1));
+    step("second_trailers_too_large", host::trailers(x, &TOO_LARGE, 1));
     step("finish", host::finish(x));
 }
 
@@ -220,6 +233,22 @@ fn metric_bounds() {
     step("metric_of_before_goes_on", host::metric(GAUGE, text("m"), null(), 0, 2.0));
 }
 
+/// What is wrong in itself is so of a cancelled exchange too, and what comes out of order is cancelled.
+fn cancelled(x: Exchange) {
+    let (mut first, mut number) = (null(), 0);
+    step("cancelled_unknown_event", host::notify(x, 4, Some(never), null_mut()));
+    step("cancelled_null_wake", host::notify(x, READABLE, None, null_mut()));
+    step("cancelled_null_body_read", host::body_read(x, 0, null_mut()));
+    step("cancelled_unknown_flag", host::body_write(x, 4, text("a"), &raw mut number));
+    step("cancelled_bad_status", host::respond(x, 199, null(), 0));
+    step("cancelled_too_large", host::respond(x, 200, &TOO_LARGE, 1));
+    step("cancelled_trailers_too_large", host::trailers(x, &TOO_LARGE, 1));
+    step("cancelled_reply_too_large", host::reply(x, 200, &TOO_LARGE, 1, Slice::EMPTY));
+    step("cancelled_notify", host::notify(x, 0, Some(never), null_mut()));
+    step("cancelled_second_head", host::respond(x, 200, null(), 0));
+    step("cancelled_request_trailers", host::request_trailers(x, &raw mut first, &raw mut number));
+}
+
 /// Four threads end one exchange: one of them has.
 fn race(x: Exchange) {
     let ended = AtomicUsize::new(0);
@@ -246,6 +275,7 @@ fn endless(x: Exchange) {
         status = host::body_write(x, 0, Slice::of(&BYTES), null_mut());
     }
     step("endless_is_cancelled", status);
+    cancelled(x);
     step("endless_ends", host::abort(x, Slice::EMPTY));
     step("endless_has_ended", host::finish(x));
 }

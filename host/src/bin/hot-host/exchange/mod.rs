@@ -230,6 +230,9 @@ impl Exchange {
         notice: Notice,
         alarm: impl FnOnce(Instant),
     ) -> Result<(), Refusal> {
+        if !notice::are_known(events) {
+            return Err(Refusal::Invalid);
+        }
         self.check()?;
         self.expire()?;
         let mut locked = self.state();

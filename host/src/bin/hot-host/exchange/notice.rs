@@ -52,6 +52,11 @@ impl Readiness {
 /// Every event that there is.
 const EVENTS: u32 = READABLE | WRITABLE;
 
+/// Whether there are such events.
+pub(super) const fn are_known(events: u32) -> bool {
+    events <= EVENTS
+}
+
 /// The notices of one exchange: at most one for each value of `events`.
 #[derive(Debug, Default)]
 pub(super) struct Notices([Option<Notice>; (EVENTS + 1) as usize]);

@@ -1,7 +1,6 @@
 //! The response: head, body within its credit, trailers, and the end.
 
 use super::{Exchange, Locked, Refusal, check};
-use crate::head;
 use hot_wire::data::{self, AbortCode, HeadError, SendCredit};
 
 /// A header as a module sends it.
@@ -96,7 +95,7 @@ impl Exchange {
         Ok(taken)
     }
 
-    /// Trailers, to go with the end.
+    /// Trailers, to go with the end. They are as many and as large as a frame may have.
     pub(crate) fn add_trailers<'a>(&self, fields: impl Iterator<Item = Field<'a>>) -> Result<(), Refusal> {
         let mut state = self.state();
         check(&state)?;
@@ -104,12 +103,7 @@ impl Exchange {
         if outgoing.phase != Phase::Body || outgoing.trailers.is_some() {
             return Err(Refusal::State);
         }
-        let owned: Vec<OwnedField> = fields.map(|(name, value)| (name.into(), value.into())).collect();
-        let size: usize = owned.iter().map(|(name, value)| 4 + name.len() + value.len()).sum();
-        if owned.len() > head::MAX_HEADERS || size + 2 > data::MAX_HEAD {
-            return Err(Refusal::TooLarge);
-        }
-        outgoing.trailers = Some(owned);
+        outgoing.trailers = Some(fields.map(|(name, value)| (name.into(), value.into())).collect());
         Ok(())
     }
 
@@ -133,7 +127,7 @@ impl Exchange {
             None => self.link.append(|out| data::body(out, self.number, &[], true)),
             Some(owned) => {
                 let fields = owned.iter().map(|(name, value)| (&**name, &**value));
-                // Their size was checked when they were taken; were it wrong, the answer is not complete.
+                // Their size was checked before they came here; were it wrong, the answer is not complete.
                 if self.link.append(|out| data::trailers(out, self.number, fields)).is_err() {
                     self.append_abort(AbortCode::Failed, "the trailers are too large");
                 }

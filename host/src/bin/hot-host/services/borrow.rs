@@ -3,7 +3,13 @@
 use crate::exchange::{Field, Refusal};
 use crate::head::{MAX_HEADERS, is_allowed};
 use hot_module::abi::{self, Header, Slice, Status};
+use hot_wire::data::MAX_HEAD;
 use hot_wire::metrics::MAX_LABELS;
+
+/// What a head costs without its fields, and what each of them costs besides its bytes: the lengths and the status of its
+/// frame. Trailers, which cost less, are held to the same.
+const HEAD_COST: usize = 8;
+const FIELD_COST: usize = 4;
 
 /// What a service comes to.
 pub(super) type Outcome<T = ()> = Result<T, Refusal>;
@@ -65,7 +71,7 @@ pub(super) unsafe fn borrow<'a>(slice: Slice) -> Outcome<&'a [u8]> {
     Ok(unsafe { std::slice::from_raw_parts(slice.ptr, slice.len) })
 }
 
-/// Headers of the module, each one checked.
+/// Headers of the module, each one checked, and as many and as large as a head may have.
 ///
 /// # Safety
 /// `first` is null, or `count` headers lie there; they and their slices do not change for `'a`.
@@ -75,13 +81,12 @@ pub(super) unsafe fn borrow_fields<'a>(first: *const Header, count: usize) -> Ou
     }
     // SAFETY: as here (caller), and the count is bounded.
     let fields = unsafe { borrow_all(first, count) }?;
-    for (name, value) in parts(fields) {
-        if !is_allowed(name, value) {
-            return Err(Refusal::Invalid);
-        }
-        if name.len() > usize::from(u16::MAX) || value.len() > usize::from(u16::MAX) {
-            return Err(Refusal::TooLarge);
-        }
+    if !parts(fields).all(|(name, value)| is_allowed(name, value)) {
+        return Err(Refusal::Invalid);
+    }
+    let sizes = parts(fields).map(|(name, value)| FIELD_COST + name.len() + value.len());
+    if sizes.fold(HEAD_COST, usize::saturating_add) > MAX_HEAD {
+        return Err(Refusal::TooLarge);
     }
     Ok(fields)
 }

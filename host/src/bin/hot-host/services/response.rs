@@ -19,6 +19,7 @@ pub(super) unsafe extern "C" fn reply(
 ) -> Status {
     answer(|| {
         let (engine, exchange) = find(handle)?;
+        let status = check_status(status)?;
         // SAFETY: the module lends `count` headers and the body for this call.
         let fields = unsafe { borrow_fields(first, count) }?;
         // SAFETY: as above.
@@ -31,11 +32,11 @@ pub(super) unsafe extern "C" fn reply(
 fn send_reply(
     engine: &'static Engine,
     exchange: &Arc<Exchange>,
-    status: u32,
+    status: u16,
     fields: &[Header],
     body: &[u8],
 ) -> Outcome {
-    let sent = exchange.respond(check_status(status)?, parts(fields), body, true)?;
+    let sent = exchange.respond(status, parts(fields), body, true)?;
     if sent < body.len() {
         write_all(engine, exchange, &body[sent..])?;
         exchange.finish()?;
@@ -51,9 +52,10 @@ pub(super) unsafe extern "C" fn respond(
 ) -> Status {
     answer(|| {
         let (engine, exchange) = find(handle)?;
+        let status = check_status(status)?;
         // SAFETY: the module lends `count` headers for this call.
         let fields = unsafe { borrow_fields(first, count) }?;
-        exchange.respond(check_status(status)?, parts(fields), &[], false)?;
+        exchange.respond(status, parts(fields), &[], false)?;
         engine.flush(exchange.link());
         Ok(())
     })
