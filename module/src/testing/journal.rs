@@ -111,8 +111,9 @@ pub(super) fn metric(kind: u32, name: String, labels: Vec<(String, String)>, val
     let taken = |name: &str| {
         matches!(name, "le" | "module" | "release" | "version" | "instance") || name.starts_with("__")
     };
+    let is_value = |value: &str| value.len() <= 128 && !value.contains(char::is_control);
     let labels_are_good =
-        labels.iter().all(|(name, value)| is_name(name, false) && !taken(name) && value.len() <= 128);
+        labels.iter().all(|(name, value)| is_name(name, false) && !taken(name) && is_value(value));
     if !is_name(&name, true) || twice || !labels_are_good || !value.is_finite() {
         return Err(abi::INVALID);
     }

@@ -32,6 +32,8 @@ mod call;
 mod exchange;
 mod journal;
 mod services;
+#[cfg(test)]
+mod tests;
 
 pub use call::{Answer, Call, RequestBuilder};
 pub use journal::{LogLine, Metric};

@@ -12,9 +12,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 use std::vec::Vec;
 
-/// Most headers or trailers, and most bytes of them, as in hot-host.
+/// Most headers or trailers, and most bytes of them with what each header and the head itself cost, as in hot-host.
 const MAX_HEADERS: usize = 128;
-const MAX_HEADERS_BYTES: usize = 64 * 1024;
+const MAX_HEAD: usize = 64 * 1024;
+const HEAD_COST: usize = 8;
+const FIELD_COST: usize = 4;
+
+/// Most bytes of a line of the log, as in hot-host.
+const MAX_LINE: usize = 3800;
 
 /// Headers about the connection, which is the gateway's.
 const OF_THE_CONNECTION: [&str; 7] =
@@ -139,13 +144,13 @@ unsafe fn borrow<'a>(slice: Slice) -> Outcome<&'a [u8]> {
     }
 }
 
-/// Writes a call's value to where the module wants it.
+/// Makes a call that has one result, and writes that where the module wants it. Without a place for it nothing is done.
 ///
 /// # Safety
 /// `out` is null or good for a write of one `T`.
-unsafe fn give<T>(out: *mut T, outcome: Outcome<T>) -> Status {
+unsafe fn give<T>(handle: abi::Exchange, out: *mut T, call: impl FnOnce(&Exchange) -> Outcome<T>) -> Status {
+    let outcome = find(handle).and_then(|x| if out.is_null() { Err(abi::INVALID) } else { call(&x) });
     match outcome {
-        Ok(_) if out.is_null() => abi::INVALID,
         Ok(value) => {
             // SAFETY: it is not null, and the rest is the caller's word.
             unsafe { out.write(value) };
@@ -155,22 +160,29 @@ unsafe fn give<T>(out: *mut T, outcome: Outcome<T>) -> Status {
     }
 }
 
+/// An array of the module.
+///
+/// # Safety
+/// `first` is good for reads of `count` headers, of which there are few, and stays so for `'a`; or it is null or misaligned.
+unsafe fn borrow_all<'a>(first: *const Header, count: usize) -> Outcome<&'a [Header]> {
+    match count {
+        0 => Ok(&[]),
+        _ if first.is_null() || !first.is_aligned() => Err(abi::INVALID),
+        // SAFETY: it is not null, and aligned; the rest is the caller's word.
+        count => Ok(unsafe { core::slice::from_raw_parts(first, count) }),
+    }
+}
+
 /// Copies the fields that a module sends, and checks them as hot-host does.
 ///
 /// # Safety
-/// `first` is good for reads of `count` headers and their bytes during the call, or null.
+/// `first` is good for reads of `count` headers and their bytes during the call, or null, or misaligned.
 unsafe fn copy_fields(first: *const Header, count: usize) -> Outcome<Vec<Field>> {
-    if count == 0 {
-        return Ok(Vec::new());
-    }
-    if first.is_null() {
-        return Err(abi::INVALID);
-    }
     if count > MAX_HEADERS {
         return Err(abi::TOO_LARGE);
     }
-    // SAFETY: it is not null and the count is small; the rest is the caller's word.
-    let raw = unsafe { core::slice::from_raw_parts(first, count) };
+    // SAFETY: the count is small; the rest is the caller's word.
+    let raw = unsafe { borrow_all(first, count) }?;
     let mut fields = Vec::with_capacity(count);
     for header in raw {
         // SAFETY: the caller's word.
@@ -179,8 +191,8 @@ unsafe fn copy_fields(first: *const Header, count: usize) -> Outcome<Vec<Field>>
         let value = unsafe { borrow(header.value) }?;
         fields.push((check_field(name, value)?, value.to_owned()));
     }
-    let bytes: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if bytes > MAX_HEADERS_BYTES { Err(abi::TOO_LARGE) } else { Ok(fields) }
+    let sizes = fields.iter().map(|(name, value)| FIELD_COST + name.len() + value.len());
+    if HEAD_COST + sizes.sum::<usize>() > MAX_HEAD { Err(abi::TOO_LARGE) } else { Ok(fields) }
 }
 
 /// The name in lower case, if HTTP and the gateway allow it.
@@ -204,6 +216,7 @@ fn check_status(status: u32) -> Outcome<u16> {
 unsafe extern "C" fn log(level: u32, text: Slice) {
     // SAFETY: the module lends the text for this call.
     let text = unsafe { borrow(text) }.unwrap_or_default();
+    let text = &text[..text.len().min(MAX_LINE)];
     journal::log(level, String::from_utf8_lossy(text).into_owned());
 }
 
@@ -218,73 +231,80 @@ unsafe extern "C" fn config() -> Slice {
 
 unsafe extern "C" fn method(handle: abi::Exchange, out: *mut Slice) -> Status {
     // SAFETY: the module gives a place for one slice, or null.
-    unsafe { give(out, find(handle).map(|x| Slice::of(x.head.method.as_bytes()))) }
+    unsafe { give(handle, out, |x| Ok(Slice::of(x.head.method.as_bytes()))) }
 }
 
 unsafe extern "C" fn target(handle: abi::Exchange, out: *mut Slice) -> Status {
     // SAFETY: as in `method`.
-    unsafe { give(out, find(handle).map(|x| Slice::of(x.head.target.as_bytes()))) }
+    unsafe { give(handle, out, |x| Ok(Slice::of(x.head.target.as_bytes()))) }
 }
 
 unsafe extern "C" fn peer(handle: abi::Exchange, out: *mut Slice) -> Status {
     // SAFETY: as in `method`.
-    unsafe { give(out, find(handle).map(|x| Slice::of(x.head.peer.as_bytes()))) }
+    unsafe { give(handle, out, |x| Ok(Slice::of(x.head.peer.as_bytes()))) }
 }
 
 unsafe extern "C" fn headers(handle: abi::Exchange, out: *mut *const Header, count: *mut usize) -> Status {
     // SAFETY: the module gives places for one pointer and one count, or null.
-    unsafe { give_two(out, count, find(handle).map(|x| (x.view.as_ptr(), x.view.len()))) }
+    unsafe { give_two(handle, out, count, |x| Ok((x.view.as_ptr(), x.view.len()))) }
 }
 
+/// As [`give`], for an address and a count.
+///
+/// # Safety
+/// Each of `out` and `count` is null or good for a write of one value.
 unsafe fn give_two(
+    handle: abi::Exchange,
     out: *mut *const Header,
     count: *mut usize,
-    found: Outcome<(*const Header, usize)>,
+    call: impl FnOnce(&Exchange) -> Outcome<(*const Header, usize)>,
 ) -> Status {
-    if out.is_null() || count.is_null() {
-        return abi::INVALID;
+    let has_place = !out.is_null() && !count.is_null();
+    match find(handle).and_then(|x| if has_place { call(&x) } else { Err(abi::INVALID) }) {
+        Ok((first, number)) => {
+            // SAFETY: it is not null, and the rest is the caller's word.
+            unsafe { out.write(first) };
+            // SAFETY: as above.
+            unsafe { count.write(number) };
+            abi::OK
+        }
+        Err(status) => status,
     }
-    // SAFETY: the caller's word that `out` is good for one pointer.
-    let status = unsafe { give(out, found.map(|(first, _)| first)) };
-    // SAFETY: the same for `count` and one number.
-    found.map_or(status, |(_, number)| unsafe { give(count, Ok(number)) })
 }
 
 unsafe extern "C" fn header(handle: abi::Exchange, name: Slice, out: *mut Slice) -> Status {
-    // SAFETY: the module lends the name for this call.
-    let name = unsafe { borrow(name) };
-    let found = find(handle).and_then(|x| {
-        let name = String::from_utf8_lossy(name?).to_ascii_lowercase();
+    let find_in = |x: &Exchange| {
+        // SAFETY: the module lends the name for this call.
+        let name = String::from_utf8_lossy(unsafe { borrow(name) }?).to_ascii_lowercase();
         let value =
             x.head.headers.iter().find(|(found, _)| *found == name).map(|(_, value)| Slice::of(value));
         value.ok_or(abi::NOT_FOUND)
-    });
+    };
     // SAFETY: as in `method`.
-    unsafe { give(out, found) }
+    unsafe { give(handle, out, find_in) }
 }
 
 unsafe extern "C" fn time_left(handle: abi::Exchange, out: *mut u64) -> Status {
-    let left = find(handle).map(|x| {
+    let left_of = |x: &Exchange| {
         let left = x.deadline.saturating_duration_since(Instant::now()).as_nanos();
-        u64::try_from(left).unwrap_or(u64::MAX)
-    });
+        Ok(u64::try_from(left).unwrap_or(u64::MAX))
+    };
     // SAFETY: the module gives a place for one number, or null.
-    unsafe { give(out, left) }
+    unsafe { give(handle, out, left_of) }
 }
 
 unsafe extern "C" fn body_read(handle: abi::Exchange, flags: u32, out: *mut Slice) -> Status {
-    let piece = find(handle).and_then(|x| {
+    let read = |x: &Exchange| {
         check_flags(flags)?;
         x.attempt(flags, State::read)
-    });
+    };
     // SAFETY: as in `method`.
-    unsafe { give(out, piece) }
+    unsafe { give(handle, out, read) }
 }
 
 unsafe extern "C" fn body_all(handle: abi::Exchange, limit: usize, out: *mut Slice) -> Status {
-    let whole = find(handle).and_then(|x| x.attempt(0, |state| state.read_all(limit)));
     // SAFETY: as in `method`.
-    unsafe { give(out, whole) }
+    unsafe { give(handle, out, |x| x.attempt(0, |state| state.read_all(limit))) }
 }
 
 unsafe extern "C" fn request_trailers(
@@ -292,9 +312,8 @@ unsafe extern "C" fn request_trailers(
     out: *mut *const Header,
     count: *mut usize,
 ) -> Status {
-    let found = find(handle).and_then(|x| x.with(|state| state.request_trailers()));
     // SAFETY: as in `headers`.
-    unsafe { give_two(out, count, found) }
+    unsafe { give_two(handle, out, count, |x| x.with(|state| state.request_trailers())) }
 }
 
 unsafe extern "C" fn reply(
@@ -305,12 +324,12 @@ unsafe extern "C" fn reply(
     body: Slice,
 ) -> Status {
     let Ok(exchange) = find(handle) else { return abi::ENDED };
-    // SAFETY: the module lends `count` headers for this call.
-    let fields = unsafe { copy_fields(first, count) };
-    // SAFETY: the module lends the body for this call.
-    let body = unsafe { borrow(body) };
     let outcome = (|| {
-        let (code, fields, body) = (check_status(code)?, fields?, body?);
+        let code = check_status(code)?;
+        // SAFETY: the module lends `count` headers for this call.
+        let fields = unsafe { copy_fields(first, count) }?;
+        // SAFETY: the module lends the body for this call.
+        let body = unsafe { borrow(body) }?;
         exchange.with(|state| state.respond(code, fields))?;
         write_all(&exchange, body)?;
         exchange.with(State::finish)
@@ -320,9 +339,9 @@ unsafe extern "C" fn reply(
 
 unsafe extern "C" fn respond(handle: abi::Exchange, code: u32, first: *const Header, count: usize) -> Status {
     let outcome = find(handle).and_then(|x| {
+        let code = check_status(code)?;
         // SAFETY: the module lends `count` headers for this call.
         let fields = unsafe { copy_fields(first, count) }?;
-        let code = check_status(code)?;
         x.with(|state| state.respond(code, fields))
     });
     status(outcome)
@@ -358,8 +377,12 @@ unsafe extern "C" fn body_write(
     });
     match outcome {
         Ok(_) if written.is_null() => abi::OK,
-        // SAFETY: the module gives a place for one count.
-        outcome => unsafe { give(written, outcome) },
+        Ok(taken) => {
+            // SAFETY: not null, so the module gives a place for one count.
+            unsafe { written.write(taken) };
+            abi::OK
+        }
+        Err(status) => status,
     }
 }
 
@@ -399,16 +422,13 @@ unsafe extern "C" fn metric(
 ) -> Status {
     // SAFETY: the module lends the name for this call.
     let name = unsafe { borrow(name) };
-    if count > journal::MAX_LABELS || (count > 0 && labels.is_null()) {
+    if count > journal::MAX_LABELS {
         return abi::INVALID;
     }
-    let raw = match count {
-        0 => &[][..],
-        // SAFETY: the module lends `count` labels for this call, and they are not at a null address.
-        count => unsafe { core::slice::from_raw_parts(labels, count) },
-    };
     let outcome = (|| {
         let text = |bytes: &[u8]| core::str::from_utf8(bytes).map(ToOwned::to_owned).or(Err(abi::INVALID));
+        // SAFETY: the module lends `count` labels for this call, which are few.
+        let raw = unsafe { borrow_all(labels, count) }?;
         let mut labels = Vec::with_capacity(raw.len());
         for label in raw {
             // SAFETY: the module lends the labels' bytes for this call.
