@@ -1,5 +1,5 @@
 //! [`Metadata`]: what a module says of itself, as TOML text in its note. The format is described in
-//! `docs/abi.md`; this is the only parser of it.
+//! `docs/modules.md`; this is the only parser of it.
 //!
 //! It does not decide whether a node serves what the metadata asks for: that is [`crate::compat`].
 
