@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result};
-use hot_tests::{Module, Node, WAIT, get};
+use hot_tests::{Module, Node, Problem, Status, WAIT, get};
 
 #[test]
 fn a_way_back_that_is_not_on_disk_is_a_problem_of_the_node_until_it_is() -> Result<()> {
@@ -24,15 +24,10 @@ fn a_way_back_that_is_not_on_disk_is_a_problem_of_the_node_until_it_is() -> Resu
     fs::rename(&modules, &away)?;
     node.hotctl(&["abort", "probe"])?;
     assert_eq!(get(node.http(), "/probe")?.body().as_ref(), b"probe 1.0.0\n", "and yet in effect");
-    let mut problems = Vec::new();
-    for _ in 0..200 {
-        problems = node.status()?.problems;
-        if problems.iter().any(|problem| problem.text.contains("what this node runs of probe has changed")) {
-            break;
-        }
-    }
-    let found = problems.iter().find(|problem| problem.text.contains("what this node runs of probe"));
-    let found = found.with_context(|| format!("the node's problem in {problems:?}"))?;
+    let mut watch = node.ctl().follow(&["status", "--watch", "-o", "json"])?;
+    let problems = |line: &str| Some(serde_json::from_str::<Status>(line).ok()?.problems);
+    let changed = |problem: &Problem| problem.text.contains("what this node runs of probe has changed");
+    let found = watch.wait(WAIT, |line| problems(line)?.into_iter().find(changed))?;
     assert_eq!(found.code, "store.unwritten");
     assert!(found.text.contains("the disk of this node failed") && found.since.is_some(), "{found:?}");
     let nodes = node.hotctl(&["nodes"])?.expect(0)?.stdout;
@@ -40,10 +35,6 @@ fn a_way_back_that_is_not_on_disk_is_a_problem_of_the_node_until_it_is() -> Resu
 
     fs::rename(&away, &modules)?;
     node.wait_module("probe", WAIT, |module| module.phase == "rolled_back")?;
-    let written = (0..200).find_map(|_| match node.status() {
-        Ok(status) if status.problem("store.unwritten").is_some() => None,
-        done => Some(done),
-    });
-    written.context("the problem stays although all is written")??;
+    watch.wait(WAIT, |line| problems(line)?.is_empty().then_some(()))?;
     node.stop()
 }
