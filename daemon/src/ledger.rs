@@ -84,8 +84,8 @@ pub enum LedgerError {
     History(#[from] crate::store::IndexError),
 }
 
-/// What the node obeys for a module, as it is kept. Daemons before `took_back` ignore it, and leave it out; of a cause that
-/// only a newer one knows see [`hot_rollout::Foreign`].
+/// What the node obeys for a module, as it is kept. Daemons before `took_back` or `stands_in` ignore it, and leave it out;
+/// of a cause that only a newer one knows see [`hot_rollout::Foreign`].
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Obeyed {
     /// The assignment.
@@ -93,6 +93,9 @@ pub struct Obeyed {
     /// That the node took a candidate back which this assignment's rollout gave to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub took_back: Option<TookBack>,
+    /// What served as stable before, as long as the assignment's stable has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stands_in: Option<ReleaseNumber>,
 }
 
 /// The node took its candidate back by itself.

@@ -127,7 +127,7 @@ async fn taken_back_without_a_disk(folder: &Path) {
     };
     agent.obey(given.clone(), Direction::Onward).await.unwrap();
     let on_disk = || ledger.obeyed().pop().unwrap();
-    assert_eq!(on_disk(), Obeyed { assignment: given, took_back: None });
+    assert_eq!(on_disk(), Obeyed { assignment: given, took_back: None, stands_in: None });
 
     let (modules, away) = (folder.join("data/modules"), folder.join("away"));
     std::fs::rename(&modules, &away).unwrap();
@@ -148,7 +148,7 @@ async fn taken_back_without_a_disk(folder: &Path) {
         }
         on_disk()
     });
-    let Obeyed { assignment, took_back } = written.await.unwrap();
+    let Obeyed { assignment, took_back, .. } = written.await.unwrap();
     assert_eq!((assignment.stable, assignment.candidate), (Some(ReleaseNumber(1)), None));
     assert_eq!(took_back.unwrap().revision, Revision(5));
     stopped.cancel();

@@ -289,12 +289,13 @@ impl Agent {
         let (ledger, forgotten) = (self.shared.parts.ledger.clone(), name.clone());
         crate::blocking(move || ledger.forget(&forgotten)).await?;
         let mut slots = self.lock();
-        self.stop_all(&mut slots, module);
         if let Some(slot) = slots.get_mut(module) {
             // A module of this name that comes later begins with revision 1 again.
             slot.clear();
         }
+        // Before anything stops, nothing goes there any more.
         self.publish(&slots);
+        self.stop_all(&mut slots, module);
         drop(slots);
         self.shared.note_change();
         Ok(())

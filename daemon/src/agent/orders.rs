@@ -20,6 +20,8 @@ pub(crate) struct Orders {
     pub(super) ends: Vec<Cause>,
     /// This node took the candidate out of the assignment by itself.
     pub(super) took_back: Option<TookBack>,
+    /// What served as stable before, as long as the assignment's stable has not: it stands in for it.
+    pub(super) stands_in: Option<ReleaseNumber>,
 }
 
 impl Orders {
@@ -50,20 +52,31 @@ impl Orders {
         {
             self.took_back = None;
         }
+        let former = known.and_then(|known| known.stable);
+        if former != assignment.stable {
+            self.stands_in = self.stands_in.or(former).filter(|release| Some(*release) != assignment.stable);
+        }
         self.assignment = Some(assignment);
         true
+    }
+
+    /// Stable serves: nothing stands in for it any more. False: nothing did.
+    pub(super) fn stable_serves(&mut self) -> bool {
+        self.stands_in.take().is_some()
     }
 
     /// Takes what the node obeyed when the last hotd ended. Nobody has renewed it since.
     pub(super) fn recover(&mut self, obeyed: Obeyed, now: Instant) {
         self.accept(obeyed.assignment, now);
         self.took_back = obeyed.took_back;
+        self.stands_in = obeyed.stands_in;
         self.renewed = None;
     }
 
     /// What the node obeys, for [`Orders::recover`] of the next hotd.
     pub(super) fn obeyed(&self) -> Option<Obeyed> {
-        Some(Obeyed { assignment: self.assignment.clone()?, took_back: self.took_back.clone() })
+        let assignment = self.assignment.clone()?;
+        Some(Obeyed { assignment, took_back: self.took_back.clone(), stands_in: self.stands_in })
     }
 
     /// What the node would obey if `assignment` came now.
@@ -149,6 +162,7 @@ impl Orders {
         // What served is now the standby, from this moment on.
         self.applied = Some((assignment.revision, now));
         self.assignment = Some(next);
+        self.stands_in = None;
         Some((stable, standby.release))
     }
 
@@ -271,7 +285,8 @@ mod tests {
     #[test]
     fn a_restart_does_not_prolong_a_candidate() {
         let (mut orders, now) = (Orders::default(), Instant::now());
-        orders.recover(Obeyed { assignment: given(5, "a", 1, Some(2)), took_back: None }, now);
+        orders
+            .recover(Obeyed { assignment: given(5, "a", 1, Some(2)), took_back: None, stands_in: None }, now);
         assert_eq!(orders.unrenewed(now), seconds(60));
         assert!(orders.accept(given(6, "a", 1, Some(2)), now));
         assert_eq!(orders.unrenewed(now), seconds(0));
@@ -311,6 +326,25 @@ mod tests {
         assert_eq!(orders.assignment.as_ref().map(|it| it.revision), Some(Revision(5)), "it is only asked");
         assert!(orders.accept(given(6, "b", 2, Some(3)), now));
         assert_eq!(orders.obeyed(), Some(next));
+    }
+
+    #[test]
+    fn what_served_stands_in_until_another_stable_has_served() {
+        let (mut orders, now) = orders(given(5, "a", 2, None));
+        assert_eq!(orders.stands_in, None);
+        assert!(orders.accept(given(6, "b", 1, None), now));
+        assert_eq!(orders.stands_in, Some(R2));
+        // Over a restart, and over a stable that never served.
+        let mut next = Orders::default();
+        next.recover(orders.obeyed().unwrap(), now);
+        assert!(next.accept(given(7, "c", 1, Some(3)), now));
+        assert!(next.accept(given(8, "c", 3, None), now));
+        assert_eq!(next.stands_in, Some(R2));
+        assert!(next.stable_serves() && !next.stable_serves());
+        assert!(next.accept(given(9, "d", 2, None), now));
+        assert_eq!(next.stands_in, Some(ReleaseNumber(3)));
+        assert!(next.accept(given(10, "e", 3, None), now));
+        assert_eq!(next.stands_in, None, "it is stable itself");
     }
 
     #[test]

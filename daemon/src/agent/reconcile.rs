@@ -64,6 +64,9 @@ impl Agent {
             self.count_anew(slot);
             self.report_applied(module, slot);
         }
+        if slot.is_ready() && slot.orders.stable_serves() {
+            self.keep_later(module);
+        }
         let superseded = slot.superseded();
         let stop: Vec<InstanceId> = slot
             .runs

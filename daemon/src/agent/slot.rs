@@ -155,7 +155,10 @@ impl Slot {
     /// What is next.
     pub(super) fn plan(&self) -> Option<Plan> {
         let assignment = self.orders.assignment.as_ref()?;
-        Some(plan(assignment, &self.stages(), &self.serving))
+        // After a start only the orders know what served.
+        let served = self.orders.stands_in.map(|release| (release, Role::Stable, Weight::ZERO));
+        let served: Vec<Serving> = self.serving.iter().copied().chain(served).collect();
+        Some(plan(assignment, &self.stages(), &served))
     }
 
     /// The best stage that any instance of each release has.
@@ -395,6 +398,27 @@ pub(super) mod tests {
         assert!(slot.accept(Assignment { standby: standby(R2), ..stable(6, 1) }, now));
         assert!(!slot.undo(&flip, now), "the rollback has begun");
         assert_eq!(slot.orders.stable(), Some(R1));
+    }
+
+    /// A rollback to a release that takes its time to start, and hotd starts anew meanwhile.
+    #[test]
+    fn what_served_stands_in_over_a_restart_until_stable_is_ready() {
+        let mut first = slot(stable(5, 2));
+        assert!(first.accept(stable(6, 1), Instant::now()));
+        let mut slot = Slot::default();
+        slot.orders.recover(first.orders.obeyed().unwrap(), Instant::now());
+        slot.runs = vec![run(1, R1, RunState::Starting), run(2, R2, RunState::Ready)];
+        let next = slot.plan().unwrap();
+        assert_eq!(next.serve, [(R2, Role::Stable, Weight::WHOLE), (R1, Role::Standby, Weight::ZERO)]);
+        slot.runs[0].state = RunState::Ready;
+        assert_eq!(slot.plan().unwrap().serve, [(R1, Role::Stable, Weight::WHOLE)]);
+        assert!(slot.orders.stable_serves());
+        slot.runs[0].state = RunState::Starting;
+        assert_eq!(
+            slot.plan().unwrap().serve,
+            [(R1, Role::Stable, Weight::WHOLE)],
+            "one that crashed keeps it"
+        );
     }
 
     #[test]

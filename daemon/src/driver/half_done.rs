@@ -76,7 +76,9 @@ mod tests {
                 candidate: None,
                 standby: None,
             };
-            self.ledger.obey(&Obeyed { assignment, took_back: None }, Direction::TowardStable).unwrap();
+            self.ledger
+                .obey(&Obeyed { assignment, took_back: None, stands_in: None }, Direction::TowardStable)
+                .unwrap();
         }
 
         fn half_done(&self) -> Vec<HalfDone> {

@@ -18,7 +18,6 @@ use hot_wire::data::{Decoder, FromHost, RequestHead};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
 
 use super::body::ResponseBody;
@@ -27,6 +26,7 @@ use super::conn::Client;
 use super::entry::{Entry, Start};
 use super::exchange::Kept;
 use super::forward::{self, RequestFields};
+use super::thread::http1;
 
 /// The address of the client, as text.
 pub const CLIENT: &str = "192.0.2.7";
@@ -97,10 +97,7 @@ fn converse(
 ) -> Vec<u8> {
     let got = RefCell::new(Vec::new());
     let service = service_fn(|request| ready(Ok::<_, Infallible>(serve(request))));
-    let connection = http1::Builder::new()
-        .max_header_size(config.max_header_bytes)
-        .header_read_timeout(None)
-        .serve_connection(Wire { left: bytes, got: &got }, service);
+    let connection = http1(config).serve_connection(Wire { left: bytes, got: &got }, service);
     // Nothing wakes it: when it waits, there is nothing more to come. What it makes of broken HTTP is its own affair.
     drop(pin!(connection).poll(&mut Context::from_waker(Waker::noop())));
     got.take()

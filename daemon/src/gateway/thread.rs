@@ -85,6 +85,15 @@ pub(super) struct Thread {
     drain_began: Notify,
 }
 
+/// How HTTP/1 is spoken with clients.
+pub(super) fn http1(config: &GatewayConfig) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.max_header_size(config.max_header_bytes).max_buf_size(CONNECTION_BUFFER);
+    // The time-outs are ours: hyper's would set a timer per request.
+    builder.header_read_timeout(None);
+    builder
+}
+
 impl Thread {
     pub(super) fn config(&self) -> &GatewayConfig {
         &self.config
@@ -279,12 +288,7 @@ impl Thread {
             async move { Ok::<_, Infallible>(begun.answer().await) }
         });
         let io = ClientIo::new(socket, Rc::clone(&client));
-        let connection = http1::Builder::new()
-            .max_header_size(self.config.max_header_bytes)
-            .max_buf_size(CONNECTION_BUFFER)
-            // The time-outs are ours: hyper's would set a timer per request.
-            .header_read_timeout(None)
-            .serve_connection(io, service);
+        let connection = http1(&self.config).serve_connection(io, service);
         let mut connection = pin!(connection);
         let mut ending = false;
         let over = poll_fn(|cx| {
