@@ -191,7 +191,7 @@ impl Agent {
             }
             if wait(&mut state).await.is_err() {
                 let text = "its supervision ended".to_owned();
-                return self.ended(&module, id, Some(Cause::Exited { code: -1, text }));
+                return self.ended(&module, id, Some(Cause::Refused { text }));
             }
         }
     }

@@ -259,6 +259,10 @@ impl Rollout {
             }
             Command::Resume { ref by } if under_way && self.paused.is_some() => {
                 self.paused = None;
+                if let Phase::Baking { since: Some(since), .. } = &mut self.phase {
+                    // Whoever paused wanted to look: the next step does not come at the moment of the resume.
+                    *since = self.now;
+                }
                 let text = format!("resumed by {by}");
                 self.note(out, NoteKind::Command(command), text);
             }

@@ -88,6 +88,7 @@ impl<'a> Slowness<'a> {
             open: candidate.open.above(self.limit),
             stable_p99,
             limit: self.policy.p99_ratio,
+            bound: Millis::of_micros(self.limit),
         }
     }
 }
