@@ -5,7 +5,7 @@ use std::time::Duration;
 use hot_wire::host::{HealthReply, ToHost};
 use tokio::time::Instant;
 
-use super::state::End;
+use super::state::{End, bounded};
 
 /// The shortest interval between questions: below, they would be the load.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
@@ -47,6 +47,13 @@ impl Health {
         self.next = now + self.interval;
     }
 
+    /// Nobody was there to ask and to listen: the host gets its whole limit anew.
+    pub(super) fn begin_anew(&mut self, now: Instant) {
+        self.failures = 0;
+        self.last_answer = now;
+        self.next = now;
+    }
+
     /// When the next question is due.
     pub(super) fn next(&self) -> Instant {
         self.next
@@ -79,7 +86,7 @@ impl Health {
         if self.failures < self.threshold {
             return Verdict::Fine;
         }
-        let text = super::instance::bounded(reply.text);
+        let text = bounded(reply.text);
         Verdict::Ended(End::FailingHealth { failures: self.failures, limit: self.threshold, text })
     }
 
@@ -135,6 +142,25 @@ mod tests {
         assert_eq!(health.due(now + 3 * second), Verdict::Ended(end));
         health.answered(reply(true), now + 3 * second);
         assert_eq!(health.due(now + 4 * second), Verdict::Fine);
+    }
+
+    #[test]
+    fn what_was_held_against_a_host_before_a_pause_of_ours_counts_no_more() {
+        let now = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut health = Health::new(second, 3, now);
+        health.begin(now);
+        for _ in 0..2 {
+            assert_eq!(health.answered(reply(false), now), Verdict::Fine);
+        }
+        let awake = now + 100 * second;
+        health.begin_anew(awake);
+        assert_eq!((health.next(), health.due(awake + 2 * second)), (awake, Verdict::Fine));
+        for _ in 0..2 {
+            assert_eq!(health.answered(reply(false), awake), Verdict::Fine);
+        }
+        let end = End::Hung { silent: 3 * second, limit: 3 * second };
+        assert_eq!(health.due(awake + 3 * second), Verdict::Ended(end));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hot_wire::PROTOCOL;
 use hot_wire::host::{Features, FromHost, HealthReply, Phase, ToHost};
 use hot_wire::metrics::Series;
-use hot_wire::spawn::{Cause, Ending};
+use hot_wire::spawn::Ending;
 use rustix::process::Signal;
 use thiserror::Error;
 use tokio::sync::mpsc::error::TrySendError;
@@ -19,9 +19,10 @@ use super::health::{Health, Verdict};
 use super::host_link::{HostLink, HostLinkError};
 use super::metrics::{ANSWERED_WITHIN, Gathering, MAX_WAITING, MetricsError, Waiting};
 use super::output::{Line, Output};
+use super::pulse::Pulse;
 use super::spawn_link::{HostEnd, Process, SpawnLink};
 use super::spec::{InstanceId, Spec};
-use super::state::{End, State, describe};
+use super::state::{End, State, bounded, describe, end_of};
 
 /// Between TERM and KILL for a host that did not stop when asked.
 const TERM_GRACE: Duration = Duration::from_millis(500);
@@ -177,6 +178,7 @@ impl Instance {
         let life = Life {
             deadline: Some((now + spec.start_deadline, Due::Start)),
             health: Health::new(spec.health_interval, spec.health_threshold, now),
+            pulse: Pulse::new(spec.health_interval, now),
             spec,
             link,
             spawn,
@@ -207,6 +209,18 @@ enum Due {
     Kill,
 }
 
+/// What woke the task.
+enum Woken {
+    /// Somebody asked for its end, or nobody can any more.
+    Stop {
+        asked: bool,
+    },
+    Metrics(Waiting),
+    Message(Result<FromHost, HostLinkError>),
+    /// Something is due, or nothing but the pulse.
+    Time,
+}
+
 /// The task's state.
 struct Life {
     spec: Spec,
@@ -222,6 +236,7 @@ struct Life {
     features: Features,
     output: Output,
     health: Health,
+    pulse: Pulse,
     deadline: Option<(Instant, Due)>,
     /// How its end will be told, once something made it inevitable.
     blame: Option<End>,
@@ -238,21 +253,26 @@ impl Life {
             if adopted { self.health.ask(Instant::now()) } else { ToHost::Start(self.spec.to_start()) };
         self.tell(&begin).await;
         let ended = loop {
-            let (at, due) = self.next_deadline();
-            tokio::select! {
+            let now = Instant::now();
+            let at = self.next_deadline(now).0;
+            let woken = tokio::select! {
                 biased;
                 ended = &mut end => break ended.unwrap_or_else(|_| HostEnd::Lost("hotd is ending".to_owned())),
-                asked = self.stop.changed(), if self.has_handle => match asked {
-                    Ok(()) => self.stop_asked().await,
-                    // The instance goes on: the next hotd finds it.
-                    Err(_) => self.has_handle = false,
-                },
-                Some(asker) = self.metrics_asked.recv() => self.metrics_asked_by(asker).await,
-                message = self.link.receive(), if self.link_open => match message {
-                    Ok(message) => self.heard(message).await,
-                    Err(error) => self.link_failed(&error).await,
-                },
-                () = sleep_until(at) => self.due(due).await,
+                asked = self.stop.changed(), if self.has_handle => Woken::Stop { asked: asked.is_ok() },
+                Some(asker) = self.metrics_asked.recv() => Woken::Metrics(asker),
+                message = self.link.receive(), if self.link_open => Woken::Message(message),
+                () = sleep_until(self.pulse.sleep_until(at, now)) => Woken::Time,
+            };
+            // Before anything is judged.
+            self.allow_for_a_pause(Instant::now());
+            match woken {
+                Woken::Stop { asked: true } => self.stop_asked().await,
+                // The instance goes on: the next hotd finds it.
+                Woken::Stop { asked: false } => self.has_handle = false,
+                Woken::Metrics(asker) => self.metrics_asked_by(asker).await,
+                Woken::Message(Ok(message)) => self.heard(message).await,
+                Woken::Message(Err(error)) => self.link_failed(&error).await,
+                Woken::Time => self.due(Instant::now()).await,
             }
         };
         let end = self.finish(ended, reader).await;
@@ -260,9 +280,25 @@ impl Life {
         self.state.send_replace(State::Ended(end));
     }
 
-    /// The earlier of the deadline and the next health question.
-    fn next_deadline(&self) -> (Instant, Option<Due>) {
-        let far = Instant::now() + Duration::from_secs(3600);
+    /// What was not heard while this `hotd` stood still is not held against the host, which may have stood still as well:
+    /// it gets its whole limits anew. One that is to end has its end all the same.
+    fn allow_for_a_pause(&mut self, now: Instant) {
+        let Some(still) = self.pulse.stood_still(now) else { return };
+        if self.is_watched() {
+            tracing::warn!(instance = %self.spec.instance, ?still, "hotd stood still; the instance gets its limits anew");
+            self.health.begin_anew(now);
+        }
+        match &mut self.deadline {
+            Some((at, Due::Start)) => *at = now + self.spec.start_deadline,
+            // Exchanges that are to finish do so by way of this process.
+            Some((at, Due::Term)) => *at += still,
+            Some((_, Due::Kill)) | None => {}
+        }
+    }
+
+    /// The earlier of the deadline and the next health question, which is `None`.
+    fn next_deadline(&self, now: Instant) -> (Instant, Option<Due>) {
+        let far = now + Duration::from_secs(3600);
         let (at, due) = self.deadline.map_or((far, None), |(at, due)| (at, Some(due)));
         match self.is_watched().then(|| self.health.next()) {
             Some(health) if health < at => (health, None),
@@ -275,8 +311,11 @@ impl Life {
         self.blame.is_none() && *self.state.borrow() == State::Ready
     }
 
-    async fn due(&mut self, due: Option<Due>) {
-        let now = Instant::now();
+    async fn due(&mut self, now: Instant) {
+        let (at, due) = self.next_deadline(now);
+        if at > now {
+            return;
+        }
         match due {
             Some(Due::Start) => {
                 let end = End::StartTimeout { limit: self.spec.start_deadline };
@@ -463,22 +502,4 @@ impl Life {
             }
         }
     }
-}
-
-/// The end of a host that was ready, with its last words.
-fn end_of(ending: Ending, text: String) -> End {
-    match ending.cause {
-        Cause::Killed(signal) => End::Crashed { signal, text },
-        Cause::Exited(code) => End::Exited { code, text },
-    }
-}
-
-/// A text of a host for people: of bounded length.
-pub(super) fn bounded(mut text: String) -> String {
-    const MAX_TEXT: usize = 1024;
-    if text.len() > MAX_TEXT {
-        text.truncate(text.floor_char_boundary(MAX_TEXT));
-        text.push_str(" ...");
-    }
-    text
 }

@@ -8,8 +8,9 @@
 //! the data streams that it attaches: the gateway and the host speak there.
 //!
 //! Rooms: `spawn_link` holds the connection to hot-spawn and `address` finds or starts it; `instance` follows one host
-//! over `host_link`, judges its answers with `health`, gathers its `metrics`, and keeps its `output`; `presence` says
-//! whether hot-spawn is there, and `packet` is the socket under both links.
+//! over `host_link`, judges its answers with `health`, gathers its `metrics`, and keeps its `output`; `pulse` tells
+//! when `hotd` itself stood still; `presence` says whether hot-spawn is there, and `packet` is the socket under both
+//! links.
 
 mod address;
 mod backoff;
@@ -20,6 +21,7 @@ mod metrics;
 mod output;
 mod packet;
 mod presence;
+mod pulse;
 mod spawn_link;
 mod spec;
 mod state;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use hot_wire::host::Stage;
-use hot_wire::spawn::Cause;
+use hot_wire::spawn::{Cause, Ending};
 
 /// Where an instance stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub enum End {
     },
     /// It was told to end.
     Stopped,
-    /// hot-spawn is gone, or serves another `hotd`: nobody here can watch it any more, and it was let go. Says nothing
+    /// hot-spawn is gone: nobody here can watch it any more, and it was let go. Says nothing
     /// about the module.
     Lost {
         /// What happened.
@@ -108,6 +108,24 @@ pub(super) fn describe(cause: Cause, last_line: &str) -> String {
     if !last_line.is_empty() {
         text.push_str("; it last printed: ");
         text.push_str(last_line);
+    }
+    text
+}
+
+/// The end of a host that was ready, with its last words.
+pub(super) fn end_of(ending: Ending, text: String) -> End {
+    match ending.cause {
+        Cause::Killed(signal) => End::Crashed { signal, text },
+        Cause::Exited(code) => End::Exited { code, text },
+    }
+}
+
+/// A text of a host for people: of bounded length.
+pub(super) fn bounded(mut text: String) -> String {
+    const MAX_TEXT: usize = 1024;
+    if text.len() > MAX_TEXT {
+        text.truncate(text.floor_char_boundary(MAX_TEXT));
+        text.push_str(" ...");
     }
     text
 }
