@@ -1,7 +1,7 @@
 //! The control socket between `hotd` and `hot-spawn`: `SEQPACKET`, one message per packet, descriptors beside it.
 //!
-//! Both sides begin with their `Hello`. `hot-spawn` serves one `hotd` at a time: a newer connection takes the place of
-//! an older one, which belongs to a `hotd` that hangs. An end that nobody was connected to hear of is kept and told by
+//! Both sides begin with their `Hello`. `hot-spawn` serves one `hotd` at a time: as long as its connection is open, another
+//! one hears [`FromSpawn::Occupied`] in place of a `Hello`, whatever the first one does. An end that nobody was connected to hear of is kept and told by
 //! [`ToSpawn::List`] until `hotd` says [`ToSpawn::Forget`].
 
 use crate::codec::{MessageError, Reader, TooLarge, Writer};
@@ -173,8 +173,11 @@ pub enum FromSpawn {
         /// How.
         ending: Ending,
     },
-    /// A newer `hotd` took over; last message of this connection.
-    Replaced,
+    /// In place of `Hello`: another `hotd` is connected. Last message of this connection.
+    Occupied {
+        /// The process of the other one.
+        pid: u32,
+    },
     /// A demand other than `Spawn` can't be met.
     Refused {
         /// What was asked and why not, in one sentence.
@@ -200,7 +203,8 @@ const KEPT_ONE: u8 = 70;
 const KEPT_END: u8 = 71;
 const EXITED: u8 = 72;
 const REFUSED: u8 = 73;
-const REPLACED: u8 = 74;
+// 74 told a `hotd` that another one took its place, which happens no more.
+const OCCUPIED: u8 = 75;
 
 impl ToSpawn {
     /// The packet's bytes.
@@ -282,7 +286,7 @@ impl FromSpawn {
             Self::KeptEnd => Writer::new(KEPT_END),
             Self::Exited { id, ending } => put_ending(Writer::new(EXITED).u64(*id), ending),
             Self::Refused { text } => Writer::new(REFUSED).bytes(text.as_bytes()),
-            Self::Replaced => Writer::new(REPLACED),
+            Self::Occupied { pid } => Writer::new(OCCUPIED).u32(*pid),
         }
         .finish()
     }
@@ -311,7 +315,7 @@ impl FromSpawn {
             KEPT_END => Ok(Self::KeptEnd),
             EXITED => Ok(Self::Exited { id: fields.u64("id")?, ending: take_ending(&mut fields)? }),
             REFUSED => Ok(Self::Refused { text: fields.text("text")? }),
-            REPLACED => Ok(Self::Replaced),
+            OCCUPIED => Ok(Self::Occupied { pid: fields.u32("pid")? }),
             found => Err(MessageError::UnknownKind { found }),
         }
     }
@@ -329,7 +333,7 @@ impl FromSpawn {
             | Self::KeptEnd
             | Self::Exited { .. }
             | Self::Refused { .. }
-            | Self::Replaced => 0,
+            | Self::Occupied { .. } => 0,
         }
     }
 }

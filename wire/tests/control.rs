@@ -126,7 +126,7 @@ fn from_spawn() -> Vec<(spawn::FromSpawn, &'static str)> {
         (spawn::FromSpawn::KeptEnd, "47"),
         (spawn::FromSpawn::Exited { id: 2, ending: ending() }, exited_hex),
         (spawn::FromSpawn::Refused { text: "no".into() }, "49 02000000 6e6f"),
-        (spawn::FromSpawn::Replaced, "4a"),
+        (spawn::FromSpawn::Occupied { pid: 77 }, "4b 4d000000"),
     ]
 }
 

@@ -6,7 +6,6 @@ use prost_types::Timestamp;
 
 use super::{Api, convert};
 use crate::agent::{Slot, Unwritten};
-use crate::supervisor::Absence;
 use crate::trust::Frozen;
 
 /// The stable word of a node without hot-spawn, and of what is refused for that.
@@ -18,14 +17,8 @@ const UNWRITTEN: &str = "store.unwritten";
 const MEND_DISK: &str = "Free some space on the disk of hotd's data folder, or mend it";
 
 /// What to do about it.
-pub(super) const fn spawn_advice(absence: &Absence) -> &'static str {
-    if absence.for_good {
-        "Another hotd uses hot-spawn now: end one of the two, and start this one anew."
-    } else {
-        "See that hot-spawn runs on this node: hotd looks for it all the time, and starts what is to run as soon as it is \
-         there."
-    }
-}
+pub(super) const SPAWN_ADVICE: &str = "See that hot-spawn runs on this node: hotd looks for it all the time, and starts \
+                                       what is to run as soon as it is there.";
 
 impl Api {
     /// All of it.
@@ -35,9 +28,8 @@ impl Api {
         });
         let absence = self.agent.absence().map(|absence| {
             let text = format!(
-                "hot-spawn is lost, and with it every host: no module serves, and nothing can be started: {}. {}",
-                absence.text,
-                spawn_advice(&absence)
+                "hot-spawn is lost, and with it every host: no module serves, and nothing can be started: {}. {SPAWN_ADVICE}",
+                absence.text
             );
             self.problem(SPAWN_LOST, text, Some(absence.since))
         });

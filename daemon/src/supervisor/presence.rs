@@ -29,8 +29,6 @@ pub struct Absence {
     pub since: SystemTime,
     /// What happened.
     pub text: String,
-    /// It is not looked for any more: another `hotd` has it.
-    pub for_good: bool,
 }
 
 /// What the connection knows, for everybody; clones are the same.
@@ -46,11 +44,20 @@ impl Presences {
         Self { told: broadcast::Sender::new(LAG), now: watch::Sender::new(None) }
     }
 
-    pub(super) fn lost(&self, hosts: usize, text: &str, for_good: bool) {
-        let absence = Absence { since: SystemTime::now(), text: text.to_owned(), for_good };
+    pub(super) fn lost(&self, hosts: usize, text: &str) {
+        let absence = Absence { since: SystemTime::now(), text: text.to_owned() };
         self.now.send_replace(Some(Arc::new(absence)));
         // Nobody may be listening.
         self.told.send(Presence::Lost { hosts, text: text.to_owned() }).unwrap_or_default();
+    }
+
+    /// It is still gone, for a reason that says more.
+    pub(super) fn still_lost(&self, text: &str) {
+        self.now.send_if_modified(|now| {
+            let Some(absence) = now.as_ref().filter(|absence| absence.text != text) else { return false };
+            *now = Some(Arc::new(Absence { since: absence.since, text: text.to_owned() }));
+            true
+        });
     }
 
     pub(super) fn back(&self) {

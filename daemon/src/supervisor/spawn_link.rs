@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hot_wire::spawn::{Ending, FromSpawn, HostState, Limits, ToSpawn};
@@ -23,6 +24,8 @@ const END_WITHIN: Duration = Duration::from_secs(10);
 /// A connection that held for so long was a good one: after it, the next one is tried for soon. One that hot-spawn gives up
 /// each time that something is started is not: its hosts are started anew at once, which must not go on without a pause.
 const GOOD: Duration = Duration::from_secs(10);
+/// How long a `hotd` that starts tries while hot-spawn serves another: the one before it may just be ending.
+const FREE_WITHIN: Duration = Duration::from_secs(3);
 /// Demands that wait while the connection is busy.
 const QUEUE: usize = 256;
 
@@ -38,9 +41,18 @@ pub enum LinkError {
     /// It ended or closed the connection.
     #[error("hot-spawn closed the connection")]
     Closed,
-    /// Another `hotd` uses it now.
-    #[error("another hotd took hot-spawn over")]
-    Replaced,
+    /// Another `hotd` uses it.
+    #[error(
+        "hot-spawn at {} serves another hotd (pid {pid}); stop that one, or give this one a hot-spawn (and a `[spawn] \
+         socket`) of its own",
+        socket.display()
+    )]
+    Occupied {
+        /// The socket.
+        socket: PathBuf,
+        /// The process of the other one.
+        pid: u32,
+    },
     /// It did not answer in time.
     #[error("hot-spawn did not answer within {ANSWER_WITHIN:?}")]
     Silent,
@@ -122,7 +134,7 @@ pub(super) struct SpawnLink {
 impl SpawnLink {
     /// Connects, starting hot-spawn if that is the address's way, and hears what runs.
     pub(super) async fn connect(address: SpawnAddress) -> Result<(Self, Vec<Found>), LinkError> {
-        let mut link = Link::open(&address).await?;
+        let mut link = open_once_free(&address).await?;
         let found = timeout(ANSWER_WITHIN, link.list()).await.map_err(|_elapsed| LinkError::Silent)??;
         let (demands, asked) = mpsc::channel(QUEUE);
         let presence = Presences::new();
@@ -203,17 +215,13 @@ async fn hold(address: SpawnAddress, mut link: Link, mut asked: mpsc::Receiver<D
         };
         let text = crate::describe(&error);
         tracing::error!(hosts = link.ends.len(), "hot-spawn is lost, and its hosts with it: {text}");
-        let for_good = matches!(error, LinkError::Replaced);
         // Before anybody hears that a host is lost: whoever does knows why.
-        presence.lost(link.ends.len(), &text, for_good);
+        presence.lost(link.ends.len(), &text);
         link.lose(&text);
-        if for_good {
-            return;
-        }
         if begun.elapsed() > GOOD {
             backoff.reset();
         }
-        match reconnect(&address, &mut asked, &mut backoff).await {
+        match reconnect(&address, &mut asked, &mut backoff, &presence).await {
             Some(again) => {
                 presence.back();
                 link = again;
@@ -223,11 +231,26 @@ async fn hold(address: SpawnAddress, mut link: Link, mut asked: mpsc::Receiver<D
     }
 }
 
+/// Connects, and tries again for a while where another `hotd` is connected.
+async fn open_once_free(address: &SpawnAddress) -> Result<Link, LinkError> {
+    let until = Instant::now() + FREE_WITHIN;
+    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+    loop {
+        match Link::open(address).await {
+            Err(LinkError::Occupied { .. }) if Instant::now() < until => {
+                sleep(backoff.next(rand::random())).await;
+            }
+            opened => return opened,
+        }
+    }
+}
+
 /// Tries until it connects; `None`: nobody needs it any more.
 async fn reconnect(
     address: &SpawnAddress,
     asked: &mut mpsc::Receiver<Demand>,
     backoff: &mut Backoff,
+    presence: &Presences,
 ) -> Option<Link> {
     loop {
         let pause = sleep(backoff.next(rand::random()));
@@ -244,7 +267,13 @@ async fn reconnect(
                 tracing::info!("hot-spawn is there again");
                 return Some(link);
             }
-            Err(error) => tracing::warn!("{}", crate::describe(&error)),
+            Err(error) => {
+                let text = crate::describe(&error);
+                tracing::warn!("{text}");
+                if matches!(error, LinkError::Occupied { .. }) {
+                    presence.still_lost(&text);
+                }
+            }
         }
     }
 }
@@ -293,6 +322,9 @@ impl Link {
             match link.receive().await? {
                 (FromSpawn::Hello { protocol: PROTOCOL, pid }, _) => Ok(pid),
                 (FromSpawn::Hello { protocol, .. }, _) => Err(LinkError::Protocol { found: protocol }),
+                (FromSpawn::Occupied { pid }, _) => {
+                    Err(LinkError::Occupied { socket: address.socket().to_owned(), pid })
+                }
                 _ => Err(LinkError::OutOfTurn),
             }
         };
@@ -424,10 +456,10 @@ impl Link {
                 tracing::error!("hot-spawn refused: {text}");
                 Ok(())
             }
-            FromSpawn::Replaced => Err(LinkError::Replaced),
-            FromSpawn::Hello { .. } | FromSpawn::Host { .. } | FromSpawn::ListEnd => {
-                Err(LinkError::OutOfTurn)
-            }
+            FromSpawn::Hello { .. }
+            | FromSpawn::Occupied { .. }
+            | FromSpawn::Host { .. }
+            | FromSpawn::ListEnd => Err(LinkError::OutOfTurn),
         }
     }
 
@@ -459,23 +491,13 @@ impl Link {
         let bytes = message.encode()?;
         let descriptors: Vec<_> = descriptor.iter().map(|fd| fd.as_fd()).collect();
         match self.socket.send(&bytes, &descriptors).await {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(self.closed()),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(LinkError::Closed),
             other => other.map_err(LinkError::Socket),
         }
     }
 
-    /// Why it is closed: the last message may say so.
-    fn closed(&self) -> LinkError {
-        while let Some(packet) = self.socket.try_receive() {
-            if FromSpawn::decode(&packet.bytes) == Ok(FromSpawn::Replaced) {
-                return LinkError::Replaced;
-            }
-        }
-        LinkError::Closed
-    }
-
     async fn receive(&self) -> Result<(FromSpawn, Vec<OwnedFd>), LinkError> {
-        let packet = self.socket.receive().await?.ok_or_else(|| self.closed())?;
+        let packet = self.socket.receive().await?.ok_or(LinkError::Closed)?;
         let message = FromSpawn::decode(&packet.bytes)?;
         if message.descriptors() != packet.descriptors.len() {
             return Err(LinkError::OutOfTurn);

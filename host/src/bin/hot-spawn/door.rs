@@ -9,8 +9,9 @@ use anyhow::{Context as _, bail};
 use rustix::fs::{FlockOperation, Mode};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::Pid;
 
-/// Connections that wait to be accepted; there is one `hotd`, and sometimes its successor.
+/// Connections that wait to be accepted; there is one `hotd`, and sometimes one that is to be refused.
 const BACKLOG: i32 = 8;
 
 /// A listening socket, and the lock that makes its path ours.
@@ -47,8 +48,8 @@ impl Door {
         Ok(Self { listener, path: path.to_owned(), _lock: lock })
     }
 
-    /// The next connection; `None` if none waits or it is of another user.
-    pub(crate) fn accept(&self) -> Result<Option<OwnedFd>, Errno> {
+    /// The next connection and its process; `None` if none waits or it is of another user.
+    pub(crate) fn accept(&self) -> Result<Option<(OwnedFd, Pid)>, Errno> {
         let socket =
             match rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
                 Ok(socket) => socket,
@@ -61,7 +62,7 @@ impl Door {
             crate::log(format_args!("refused a connection of process {pid}, which belongs to user {uid}"));
             return Ok(None);
         }
-        Ok(Some(socket))
+        Ok(Some((socket, peer.pid)))
     }
 }
 

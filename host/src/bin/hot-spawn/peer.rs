@@ -30,6 +30,8 @@ pub(crate) enum PeerError {
     Descriptors { found: usize, expected: usize },
     #[error("its first message was no hello of protocol {}", hot_wire::PROTOCOL)]
     NoHello,
+    #[error("hotd {by} is connected, which has to end first")]
+    Occupied { by: u32 },
     #[error("it said hello twice")]
     OutOfTurn,
     #[error("it does not read its messages")]
@@ -45,14 +47,20 @@ pub(crate) enum PeerError {
 /// A connection.
 pub(crate) struct Peer {
     socket: OwnedFd,
+    pid: u32,
     queue: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
     queued: usize,
 }
 
 impl Peer {
-    /// `socket` must not block.
-    pub(crate) fn new(socket: OwnedFd) -> Self {
-        Self { socket, queue: VecDeque::new(), queued: 0 }
+    /// `socket` must not block; `pid` connected to it.
+    pub(crate) fn new(socket: OwnedFd, pid: u32) -> Self {
+        Self { socket, pid, queue: VecDeque::new(), queued: 0 }
+    }
+
+    /// The process at the other end.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// Whether something waits for the socket to take it.

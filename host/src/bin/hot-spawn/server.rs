@@ -49,9 +49,10 @@ pub(crate) struct Server {
     signals: Signals,
     hosts: Hosts,
     kept: BTreeMap<String, OwnedFd>,
-    /// Connections by a number of ours; the highest is the newest.
+    /// Connections by a number of ours; the highest is the newest. In this order they are heard, so an older one that is
+    /// closed is gone before a newer one is greeted.
     peers: BTreeMap<u64, Peer>,
-    /// The connection that said hello last.
+    /// The connection that said hello.
     current: Option<u64>,
     next_peer: u64,
     /// Since when there is no current `hotd`.
@@ -162,10 +163,10 @@ impl Server {
 
     fn accept(&mut self) {
         match self.door.accept() {
-            Ok(Some(socket)) => {
+            Ok(Some((socket, pid))) => {
                 let number = self.next_peer;
                 self.next_peer += 1;
-                self.peers.insert(number, Peer::new(socket));
+                self.peers.insert(number, Peer::new(socket, raw(pid)));
                 // Who connects without a word must not keep others out.
                 let silent = self.peers.keys().copied().find(|number| Some(*number) != self.current);
                 if let Some(silent) = silent.filter(|_| self.peers.len() > MAX_PEERS) {
@@ -211,20 +212,20 @@ impl Server {
         Ok(())
     }
 
-    /// The first message of a connection, which makes it the current one.
+    /// The first message of a connection, which makes it the current one if there is none: a `hotd` that lives keeps its
+    /// hosts, also one that stands still.
     fn greet(&mut self, number: u64, message: &ToSpawn) -> Result<(), PeerError> {
         if *message != (ToSpawn::Hello { protocol: PROTOCOL }) {
             return Err(PeerError::NoHello);
         }
-        let pid = u32::try_from(rustix::process::getpid().as_raw_nonzero().get()).unwrap_or_default();
-        self.send(number, &FromSpawn::Hello { protocol: PROTOCOL, pid }, &[])?;
-        if let Some(former) = self.current.replace(number) {
-            // Told, so that it does not come back and take over in turn. If it can't hear, it can't come back either.
-            if let Some(mut former) = self.peers.remove(&former) {
-                former.send(&FromSpawn::Replaced, &[]).unwrap_or_default();
-            }
-            log(format_args!("a newer hotd took over from one that was still connected"));
+        if let Some(current) = self.current.and_then(|number| self.peers.get(&number)) {
+            let pid = current.pid();
+            self.send(number, &FromSpawn::Occupied { pid }, &[])?;
+            return Err(PeerError::Occupied { by: pid });
         }
+        let pid = raw(rustix::process::getpid());
+        self.send(number, &FromSpawn::Hello { protocol: PROTOCOL, pid }, &[])?;
+        self.current = Some(number);
         self.alone_since = None;
         Ok(())
     }
