@@ -1,13 +1,14 @@
 //! `hotd`: arguments, config, logs, one node, signals.
 #![forbid(unsafe_code)]
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use hotd::args::Args;
-use hotd::config::Config;
+use hotd::args::{Args, ArgsError};
+use hotd::config::{Checked, Config, ConfigError};
 use hotd::node::Node;
 use hotd::trust::Untrusted;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
     }
     let config = match args.config() {
         Ok(config) => config,
+        Err(ArgsError::Config(error)) => return refuse(error),
         Err(error) => return complain(&anyhow::Error::new(error), USAGE),
     };
     if let Err(error) = hotd::telemetry::init(&config.log) {
@@ -59,17 +61,31 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 /// Says what is wrong; where nothing is, what has no effect.
 fn check(path: &Path) -> ExitCode {
     match Config::check(path) {
-        Ok(idle) => {
+        Ok(Checked { idle, files }) => {
             idle.iter().for_each(|idle| warn(&idle.to_string()));
+            let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+            // Who only asks for the exit code may have closed it.
+            drop(writeln!(std::io::stdout(), "the config is good; read were {}", files.join(", ")));
             ExitCode::SUCCESS
         }
-        Err(error) => complain(&anyhow::Error::new(error), USAGE),
+        Err(error) => refuse(error),
     }
 }
 
-#[expect(clippy::print_stderr, reason = "--check is read by whoever runs it")]
+/// Says what is wrong with a config: each mistake as `FILE:LINE: ...`, which editors jump to.
+fn refuse(error: ConfigError) -> ExitCode {
+    match error {
+        ConfigError::Invalid(mistakes) => {
+            warn(&mistakes.to_string());
+            ExitCode::from(USAGE)
+        }
+        error => complain(&anyhow::Error::new(error), USAGE),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a config is mended by whoever runs hotd")]
 fn warn(text: &str) {
-    eprintln!("hotd: {text}");
+    eprintln!("{text}");
 }
 
 #[expect(

@@ -78,7 +78,7 @@ impl Node {
         tell(&recovered);
         let files = trust.clone();
         crate::blocking(move || files.keep()).await;
-        let socket = listen::unix(&config.grpc.socket, if folder.is_some() { 0o600 } else { 0o660 })?;
+        let socket = control_socket(&config)?;
         let tcp = config.grpc.listen.map(|address| listen::tcp(address, GRPC)).transpose()?;
         let grpc = tcp.as_ref().map(TcpListener::local_addr).transpose()?;
 
@@ -189,6 +189,15 @@ impl Node {
         }
         Ok(())
     }
+}
+
+/// The door for callers on this machine.
+fn control_socket(config: &Config) -> Result<tokio::net::UnixListener, ListenError> {
+    let (mode, setting) = match config.mode {
+        Mode::Dev => (0o600, "choose another folder with --data-dir"),
+        Mode::Service => (0o660, "choose another one in the config, [grpc] socket"),
+    };
+    listen::unix(&config.grpc.socket, mode, setting)
 }
 
 /// Lets `hotctl` find this dev node, and says so where it must be told from others.

@@ -143,6 +143,7 @@ fn a_config_with_mistakes_in_each_of_its_files() -> Result<()> {
     fs::write(&signers, "# who may sign\nada this is no key\n")?;
     let (code, stderr) = check(&file)?;
     assert_eq!(code, Some(2), "{stderr}");
+    assert!(stderr.starts_with(&format!("{}:1: ", file.display())), "no prefix: {stderr}");
     let expected = [
         ("hotd.toml:1:", "data_dir"),
         ("hotd.toml:4:", "listen"),

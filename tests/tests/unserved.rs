@@ -29,7 +29,10 @@ fn an_abort_says_that_nothing_serves_and_why() -> Result<()> {
     let node = revoked()?;
     let problem = node.status()?;
     let problem = problem.problem("trust.stable").context("the problem")?;
-    assert!(problem.text.contains("release 1 of probe does not serve and will not start"), "{problem:?}");
+    assert!(
+        problem.text.contains("release 1 of probe does not serve, and is refused each time"),
+        "{problem:?}"
+    );
 
     let candidate = Module::new("good").version("1.1.0").build()?;
     let canary = ["--canary", "10%", "--bake", "10m", "--detach"];
@@ -49,7 +52,7 @@ fn a_stable_whose_artifact_is_gone_says_so() -> Result<()> {
     fs::write(node.data_dir().join(format!("artifacts/{}.so", stable.digest)), "cut").context("damage")?;
     node.start_again()?;
     let down =
-        node.wait_module("probe", WAIT, |module| module.waiting_on.contains("; the next one starts in"))?;
+        node.wait_module("probe", WAIT, |module| module.waiting_on.contains("; it is tried again in"))?;
     assert!(down.waiting_on.starts_with(UNSERVED) && down.waiting_on.contains(&stable.digest), "{down:?}");
     let asked = Instant::now();
     let restart = node.hotctl(&["restart", "probe"])?.expect(1)?;

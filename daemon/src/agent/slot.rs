@@ -244,6 +244,10 @@ impl Slot {
                 format!("{text}; the next one starts when hot-spawn is there again")
             }
             (Some(_), _) => format!("{text}; the next one is starting"),
+            // A refusal stands for as long as what it is about, which a person mends.
+            (None, Some(left)) if self.unlaunched.contains_key(&stable) => {
+                format!("{text}; it is tried again in {:.1} s", left.as_secs_f64())
+            }
             (None, Some(left)) => format!("{text}; the next one starts in {:.1} s", left.as_secs_f64()),
             (None, None) => text,
         })
@@ -483,6 +487,9 @@ pub(super) mod tests {
         slot.unlaunched.insert(R1, "was refused: its artifact is gone".to_owned());
         let text = slot.unserved(now).unwrap();
         assert!(text.contains("serves: it was refused: its artifact is gone; release 2"), "{text}");
+        slot.resting.rest(R1, None, now, 1.0);
+        let text = slot.unserved(now).unwrap();
+        assert!(text.contains("; it is tried again in ") && !text.contains("the next one"), "{text}");
     }
 
     #[test]

@@ -156,6 +156,15 @@ pub enum ConfigError {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub struct Mistakes(pub Vec<Mistake>);
 
+/// A config that is good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// What in its files has no effect, though it is no mistake.
+    pub idle: Vec<Mistake>,
+    /// The files that were read: the config, and those of trust.
+    pub files: Vec<PathBuf>,
+}
+
 /// One thing that is wrong in a file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mistake {
@@ -198,13 +207,14 @@ impl Config {
         if draft.mistakes.is_empty() { Ok(draft.config) } else { Ok(with_trust(draft, path)?.0) }
     }
 
-    /// Checks the config file of a service and the files of trust that it names, which must be good, too. What in them
-    /// has no effect, though it is no mistake.
+    /// Checks the config file of a service and the files of trust that it names, which must be good, too.
     ///
     /// # Errors
     /// When it can't be read, or with everything that is wrong in all of them.
-    pub fn check(path: &Path) -> Result<Vec<Mistake>, ConfigError> {
-        Ok(with_trust(draft(path)?, path)?.1)
+    pub fn check(path: &Path) -> Result<Checked, ConfigError> {
+        let (config, idle) = with_trust(draft(path)?, path)?;
+        let files = [Some(path.to_owned()), Some(config.trust.allowed_signers), config.trust.revoked];
+        Ok(Checked { idle, files: files.into_iter().flatten().collect() })
     }
 
     /// Validates the text of the config file at `path`, which is only named in messages.

@@ -251,7 +251,7 @@ fn files_are_bounded_and_must_be_files() {
     let text = format!("{SMALL}[trust]\nallowed_signers = \"{}\"\n", signers.display());
     std::fs::write(at("good"), &text).unwrap();
     std::fs::write(&signers, "# nobody yet\n").unwrap();
-    assert!(Config::check(&at("good")).is_ok());
+    assert_eq!(Config::check(&at("good")).unwrap().files.first(), Some(&at("good")));
     std::fs::remove_file(&signers).unwrap();
     assert!(Config::load(&at("good")).is_ok(), "the node may know them from before");
     let missing = Config::check(&at("good")).unwrap_err().to_string();
@@ -323,7 +323,7 @@ fn a_check_says_which_names_in_the_rules_nobody_can_sign_as() {
     std::fs::write(&config, text).unwrap();
     let idle = |lines: &str| -> Vec<String> {
         std::fs::write(&signers, lines).unwrap();
-        Config::check(&config).unwrap().iter().map(ToString::to_string).collect()
+        Config::check(&config).unwrap().idle.iter().map(ToString::to_string).collect()
     };
     let ada = format!("ada namespaces=\"hot-module\" {key}\n");
     let found = idle(&ada);

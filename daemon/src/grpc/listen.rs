@@ -24,10 +24,12 @@ pub enum ListenError {
         source: io::Error,
     },
     /// Somebody answers at the socket.
-    #[error("{}: another hotd answers at this socket; stop it, or use another data folder", path.display())]
+    #[error("{}: another hotd answers at this socket; stop it, or {setting}", path.display())]
     InUse {
         /// The socket.
         path: PathBuf,
+        /// How another one is asked for.
+        setting: &'static str,
     },
     /// The socket can't be bound.
     #[error(
@@ -53,11 +55,12 @@ pub struct Doors {
     pub tcp: Option<(TcpListener, String)>,
 }
 
-/// Opens the Unix socket at `path` with `mode`. A socket that nobody answers at is a leftover and is replaced.
-pub fn unix(path: &Path, mode: u32) -> Result<UnixListener, ListenError> {
+/// Opens the Unix socket at `path` with `mode`. A socket that nobody answers at is a leftover and is replaced; where
+/// one answers the error says to do `setting` for another socket.
+pub fn unix(path: &Path, mode: u32, setting: &'static str) -> Result<UnixListener, ListenError> {
     let failed = |source| ListenError::Unix { path: path.to_owned(), source };
     match UnixStream::connect(path) {
-        Ok(_) => return Err(ListenError::InUse { path: path.to_owned() }),
+        Ok(_) => return Err(ListenError::InUse { path: path.to_owned(), setting }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             std::fs::remove_file(path).map_err(failed)?;
@@ -85,10 +88,10 @@ mod tests {
     async fn a_leftover_is_replaced_and_a_living_socket_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s.sock");
-        drop(unix(&path, 0o600).unwrap());
+        drop(unix(&path, 0o600, "choose another").unwrap());
         assert!(path.exists(), "the file of a socket outlives it");
-        let alive = unix(&path, 0o600).unwrap();
-        assert!(matches!(unix(&path, 0o600), Err(ListenError::InUse { .. })));
+        let alive = unix(&path, 0o600, "choose another").unwrap();
+        assert!(matches!(unix(&path, 0o600, "choose another"), Err(ListenError::InUse { .. })));
         drop(alive);
     }
 

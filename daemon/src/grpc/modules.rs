@@ -28,6 +28,8 @@ const HISTORY: (usize, usize) = (50, 1000);
 const TAIL: (usize, usize) = (100, 10_000);
 /// Rollouts of one module that are ended, one after the other, before it is removed.
 const MAX_STOPS: usize = 4;
+/// The reason of a module of which nothing is here any more, whatever its latest rollout came to.
+const REMOVED: &str = "removed: nothing of it runs or is kept; push a new version to have it again";
 /// A watcher hears at least so often: counters move without events.
 const PULSE: Duration = Duration::from_secs(1);
 /// A watcher hears at most so often: changes come in bursts.
@@ -213,10 +215,12 @@ impl Modules {
             standby: standby.map(reference),
             phase: rollout.map_or(v1::Phase::Unspecified, |view| convert::phase(view.status.phase)).into(),
             share: running.and_then(status).map_or(0, |status| u32::from(status.share.basis_points())),
-            reason: rollout
-                .and_then(|view| view.status.reason.as_ref())
-                .map(ToString::to_string)
-                .unwrap_or_default(),
+            reason: if self.0.is_here(name, record) || running.is_some() {
+                let reason = rollout.and_then(|view| view.status.reason.as_ref());
+                reason.map(ToString::to_string).unwrap_or_default()
+            } else {
+                REMOVED.to_owned()
+            },
             waiting_on: unserved
                 .into_iter()
                 .chain(running.map(|view| {

@@ -72,7 +72,7 @@ impl Api {
         found.into_iter().map(problem).chain(held).collect()
     }
 
-    /// Stable releases that will not start again: their signers count no more.
+    /// Stable releases that are refused when they have to start: their signers count no more.
     fn unsigned_stables(&self) -> Vec<v1::NodeProblem> {
         let trust = self.trust.latest();
         let stables: Vec<(Module, ReleaseNumber, bool)> = self.agent.slots(|slots| {
@@ -85,13 +85,13 @@ impl Api {
             let error = self.ledger.still_signed(&module, release, &trust).err()?;
             let text = if serves {
                 format!(
-                    "release {release} of {module} serves and will not start again: {error}. Push a release by a key that \
-                     counts, before this one has to start"
+                    "release {release} of {module} serves, and a start of it would be refused: {error}. Push a release by a \
+                     key that counts, before this one has to start"
                 )
             } else {
                 format!(
-                    "release {release} of {module} does not serve and will not start: {error}. Push a release by a key \
-                     that counts"
+                    "release {release} of {module} does not serve, and is refused each time that it is tried: {error}. Push a \
+                     release by a key that counts"
                 )
             };
             Some(self.problem("trust.stable", text, None::<Timestamp>))

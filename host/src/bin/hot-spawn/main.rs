@@ -22,8 +22,18 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use options::Asked;
 
+/// The arguments make no sense, as `hotd` and `hotctl` say it.
+const USAGE: u8 = 2;
+
 fn main() -> ExitCode {
-    match run() {
+    let asked = match options::parse(std::env::args_os().skip(1)) {
+        Ok(asked) => asked,
+        Err(error) => {
+            log(format_args!("{error:#}"));
+            return ExitCode::from(USAGE);
+        }
+    };
+    match run(asked) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log(format_args!("{error:#}"));
@@ -32,8 +42,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> anyhow::Result<()> {
-    let options = match options::parse(std::env::args_os().skip(1))? {
+fn run(asked: Asked) -> anyhow::Result<()> {
+    let options = match asked {
         Asked::Serve(options) => options,
         Asked::Help => return tell(options::HELP),
         Asked::Version => return tell(concat!("hot-spawn ", env!("CARGO_PKG_VERSION"), "\n")),
