@@ -42,14 +42,11 @@ impl Bundle {
 
     /// Tells what the files are.
     pub(crate) fn announce(&self, out: &mut Out) -> Result<(), OutputError> {
-        if out.json() {
-            return Ok(());
-        }
         for offer in &self.offers {
             let (digest, size) = (offer.digest(), words::size(offer.reader.size()));
             let name = paint(&format!("{} {}", offer.module(), offer.version()), Tone::Strong, out.colour());
             let target = offer.inspection.target;
-            out.text(&format!("{name} for {target}, {size}, sha256 {}", words::short_digest(&digest)))?;
+            out.tell(&format!("{name} for {target}, {size}, sha256 {}", words::short_digest(&digest)))?;
         }
         Ok(())
     }

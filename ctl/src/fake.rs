@@ -14,6 +14,7 @@ use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::node::{Address, Client, Found, Token};
+use crate::output::{Format, Out};
 
 /// What the node is to say, and what it was told.
 #[derive(Debug, Default)]
@@ -59,7 +60,8 @@ impl FakeNode {
     pub(crate) async fn client(&self) -> Client {
         let address = Address::Unix(self.socket());
         let found = Found { address, how: "the test says so".to_owned(), dev: None };
-        Client::connect(found, Token::default()).await.expect("connects")
+        let notice = Out::into_sink(Format::Text, std::io::sink()).notice();
+        Client::connect(found, Token::default(), notice).await.expect("connects")
     }
 
     pub(crate) fn script(&self) -> MutexGuard<'_, Script> {

@@ -2,6 +2,8 @@
 //! a terminal. Does not know what it prints.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 use thiserror::Error;
@@ -80,11 +82,55 @@ impl Layout {
     pub(crate) const PIPE: Self = Self { colour: false, width: None };
 }
 
+/// What a terminal says of its size, where it says it: some say their columns alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Screen {
+    width: Option<usize>,
+    height: Option<usize>,
+}
+
+impl Screen {
+    /// The one that standard output goes to.
+    fn of_stdout() -> Self {
+        let size = rustix::termios::tcgetwinsize(io::stdout());
+        size.map_or_else(|_none| Self::default(), |size| Self::new(size.ws_col, size.ws_row))
+    }
+
+    /// 0 is how a terminal says that it does not know.
+    fn new(columns: u16, rows: u16) -> Self {
+        let known = |count: u16| (count > 0).then_some(usize::from(count));
+        Self { width: known(columns), height: known(rows) }
+    }
+}
+
+/// A hint that is given once in a run at most, by who has no [`Out`] at hand.
+#[derive(Clone, Debug)]
+pub(crate) struct Notice {
+    given: Arc<AtomicBool>,
+}
+
+impl Notice {
+    /// Says `text` on standard error, unless one was given before.
+    pub(crate) fn give(&self, text: &str) {
+        if !self.given.swap(true, Ordering::Relaxed) {
+            drop(writeln!(io::stderr().lock(), "{}", words::clean(text)));
+        }
+    }
+
+    /// One was given, or none is to be.
+    #[cfg(test)]
+    pub(crate) fn is_given(&self) -> bool {
+        self.given.load(Ordering::Relaxed)
+    }
+}
+
 /// Standard output and standard error of this run.
 pub(crate) struct Out {
     format: Format,
     /// Standard output, or what a test reads.
     sink: Box<dyn Write>,
+    /// Standard error, or what a test reads.
+    errors: Box<dyn Write>,
     /// Standard output is a terminal and may be redrawn.
     terminal: bool,
     colour: bool,
@@ -92,6 +138,8 @@ pub(crate) struct Out {
     drawn: usize,
     /// The work is worth finishing even when nobody reads: see [`Out::outlive_reader`].
     outlives_reader: bool,
+    /// See [`Out::result_alone`].
+    result_alone: bool,
 }
 
 impl Out {
@@ -100,20 +148,42 @@ impl Out {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let terminal = io::stdout().is_terminal() && !dumb;
         let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { format, sink: Box::new(io::stdout()), terminal, colour, drawn: 0, outlives_reader: false }
+        Self { terminal, colour, ..Self::plain(format, Box::new(io::stdout()), Box::new(io::stderr())) }
     }
 
     /// Output into `sink`, which is no terminal.
     #[cfg(test)]
     pub(crate) fn into_sink(format: Format, sink: impl Write + 'static) -> Self {
+        Self::plain(format, Box::new(sink), Box::new(io::stderr()))
+    }
+
+    /// As [`Out::into_sink`], with hints and errors into `errors`.
+    #[cfg(test)]
+    pub(crate) fn into_sinks(
+        format: Format,
+        sink: impl Write + 'static,
+        errors: impl Write + 'static,
+    ) -> Self {
+        Self::plain(format, Box::new(sink), Box::new(errors))
+    }
+
+    /// Output where there is no terminal.
+    const fn plain(format: Format, sink: Box<dyn Write>, errors: Box<dyn Write>) -> Self {
         Self {
             format,
-            sink: Box::new(sink),
+            sink,
+            errors,
             terminal: false,
             colour: false,
             drawn: 0,
             outlives_reader: false,
+            result_alone: false,
         }
+    }
+
+    /// From here on standard output has the result and nothing else: a script reads it whole.
+    pub(crate) const fn result_alone(&mut self) {
+        self.result_alone = true;
     }
 
     /// From here on a closed standard output is not an error but silence: the exit code of what runs still matters.
@@ -146,7 +216,7 @@ impl Out {
         if !self.terminal {
             return 100;
         }
-        terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0))
+        Screen::of_stdout().width.unwrap_or(100)
     }
 
     /// Prints text, above the redrawn block where there is one. A newline is added when it lacks one.
@@ -157,6 +227,18 @@ impl Out {
             buffer.push('\n');
         }
         self.write(&buffer)
+    }
+
+    /// Says what is done on the way to the result. Nothing with `-o json`.
+    pub(crate) fn tell(&mut self, text: &str) -> Result<(), OutputError> {
+        if self.json() {
+            return Ok(());
+        }
+        if self.result_alone {
+            self.complain(text);
+            return Ok(());
+        }
+        self.text(text)
     }
 
     /// Prints `value` as one line of JSON.
@@ -172,8 +254,7 @@ impl Out {
         if !self.live() {
             return Ok(());
         }
-        let room =
-            terminal_size::terminal_size().map_or(24, |(_, height)| usize::from(height.0)).saturating_sub(1);
+        let room = Screen::of_stdout().height.unwrap_or(24).saturating_sub(1);
         let mut buffer = self.erase();
         for line in lines.iter().take(room) {
             buffer.push_str(line);
@@ -190,6 +271,11 @@ impl Out {
         }
     }
 
+    /// For a hint from where there is no `Out`. Nothing with `-o json`.
+    pub(crate) fn notice(&self) -> Notice {
+        Notice { given: Arc::new(AtomicBool::new(self.json())) }
+    }
+
     /// Tells why the run failed, on standard error.
     pub(crate) fn failure(&mut self, failure: &Failure) {
         if failure.sentence.is_empty() {
@@ -204,8 +290,8 @@ impl Out {
     }
 
     /// Where standard error goes is nobody's business but the user's: an error there has no better place to go.
-    fn complain(&self, text: &str) {
-        drop(writeln!(io::stderr().lock(), "{text}"));
+    fn complain(&mut self, text: &str) {
+        drop(writeln!(self.errors, "{text}"));
     }
 
     /// The escape sequence that removes the redrawn block.
@@ -237,7 +323,7 @@ impl std::fmt::Debug for Out {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     /// Memory that a test reads while `Out` writes to it.
     #[derive(Clone, Debug, Default)]
@@ -279,6 +365,26 @@ pub(crate) mod tests {
         assert_eq!((failure.exit.code(), failure.sentence.as_str()), (0, ""), "success, and nothing to say");
         out.outlive_reader();
         assert!(out.text("x").is_ok(), "the work goes on");
+    }
+
+    #[test]
+    fn columns_are_taken_without_rows() {
+        assert_eq!(Screen::new(60, 0), Screen { width: Some(60), height: None });
+        assert_eq!(Screen::new(0, 24), Screen { width: None, height: Some(24) });
+    }
+
+    #[test]
+    fn a_result_alone_is_what_a_script_reads() {
+        let (result, told) = (Memory::default(), Memory::default());
+        let mut out = Out::into_sinks(Format::Text, result.clone(), told.clone());
+        out.tell("before").expect("writes");
+        out.result_alone();
+        out.tell("uploaded").expect("writes");
+        out.text("r-7").expect("writes");
+        assert_eq!((result.text().as_str(), told.text().as_str()), ("before\nr-7\n", "uploaded\n"));
+        let mut json = Out::into_sink(Format::Json, result.clone());
+        json.tell("uploaded").expect("writes");
+        assert_eq!(result.text(), "before\nr-7\n", "JSON says it by itself");
     }
 
     #[test]

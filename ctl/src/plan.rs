@@ -8,7 +8,7 @@ use crate::bundle::Signed;
 use crate::exit::Exit;
 use crate::failure::{Failure, detail};
 use crate::follow::is_lost;
-use crate::node::{Client, answer};
+use crate::node::Client;
 use crate::offer::named;
 
 /// What the node says. `None`: it is an older one, which can't.
@@ -17,7 +17,7 @@ pub(crate) async fn ask(
     files: &[Signed],
     policy: Option<PolicyOverrides>,
 ) -> Result<Option<PlanResponse>, Failure> {
-    match answer(client.plans().plan(request(files, policy))).await {
+    match client.answer(client.plans().plan(request(files, policy))).await {
         Ok(mut answer) => {
             answer.refusals.splice(0..0, hazards(files));
             Ok(Some(answer))
@@ -35,7 +35,7 @@ pub(crate) async fn refused_early(
     policy: Option<PolicyOverrides>,
 ) -> Result<(), Failure> {
     let mut known = PlanResponse { refusals: hazards(files), ..PlanResponse::default() };
-    match answer(client.plans().plan(request(files, policy))).await {
+    match client.answer(client.plans().plan(request(files, policy))).await {
         Ok(answer) => known.refusals.extend(answer.refusals),
         Err(status) if status.code() == Code::Unimplemented || is_lost(&status) => {}
         Err(status) => return Err(Failure::of_offer(&status)),

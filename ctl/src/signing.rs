@@ -12,7 +12,7 @@ use hot_proto::v1::{GetNodeRequest, TrustedKey};
 use thiserror::Error;
 
 use crate::failure::{Failure, chain};
-use crate::node::{Address, Client, ask};
+use crate::node::{Address, Client};
 use crate::offer::named;
 use crate::output::{Out, OutputError};
 use crate::words;
@@ -130,12 +130,9 @@ impl Means {
     /// Tells which signatures are taken because they are there.
     pub(crate) fn announce(&self, out: &mut Out) -> Result<(), OutputError> {
         let Self::Beside(made, _) = self else { return Ok(()) };
-        if out.json() {
-            return Ok(());
-        }
         made.iter().flatten().try_for_each(|path| {
             let path = path.display();
-            out.text(&words::clean(&format!(
+            out.tell(&words::clean(&format!(
                 "the signature is {path}, which was there (--key FILE makes another)"
             )))
         })
@@ -216,7 +213,7 @@ pub(crate) struct Keys {
 impl Keys {
     /// Asks a node.
     pub(crate) async fn of(client: &Client) -> Result<Self, Failure> {
-        let answer = ask(client.nodes().get(GetNodeRequest::default())).await?;
+        let answer = client.ask(client.nodes().get(GetNodeRequest::default())).await?;
         let node = answer.node.unwrap_or_default();
         let dev = if node.dev { dev_key(client) } else { None };
         Ok(Self { dev, trusted: node.trusted_keys })

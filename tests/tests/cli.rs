@@ -59,7 +59,8 @@ fn status_has_the_documented_keys() -> Result<()> {
 fn the_verbs_of_a_running_rollout() -> Result<()> {
     let (node, next) = serving()?;
     let id = node.hotctl(&["push", &next, "--canary", "10%", "--bake", "10m", "--detach"])?.expect(0)?;
-    assert!(!id.stdout.trim().is_empty(), "the rollout's id");
+    assert_eq!(id.stdout.split_whitespace().count(), 1, "the rollout's id alone: {:?}", id.stdout);
+    assert!(id.stderr.contains("uploaded, signed by "), "{}", id.stderr);
     node.wait_module("probe", WAIT, |module| module.phase == "baking")?;
 
     let paused: Rollout = node.hotctl(&["pause", "probe", "-o", "json"])?.expect(0)?.json()?;
@@ -141,6 +142,8 @@ fn what_was_removed_is_removed() -> Result<()> {
     );
     assert_eq!(node.hotctl(&["remove", "probe"])?.expect(0)?.stdout, "probe: removed 1.0.0, 1.1.0\n");
     assert_eq!(node.hotctl(&["remove", "probe"])?.expect(0)?.stdout, "probe: was removed already\n");
+    let status = node.hotctl(&["status", "probe"])?.expect(0)?;
+    assert!(status.stdout.contains("removed: nothing of it runs"), "{}", status.stdout);
     let again = node.hotctl(&["remove", "probe", "--version", "1.0.0"])?.expect(0)?;
     assert_eq!(again.stdout, "probe 1.0.0: was removed already\n");
     node.hotctl(&["remove", "probe", "--version", "3.0.0"])?.expect(1)?.sentence()?;

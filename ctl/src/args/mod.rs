@@ -24,7 +24,7 @@ use crate::output::Format;
 )]
 pub(crate) struct Cli {
     /// The node to ask: http://HOST:PORT or unix:PATH
-    #[arg(long, global = true, env = "HOTCTL_NODE", value_name = "URL", help_heading = "Everywhere")]
+    #[arg(long, global = true, env = "HOTCTL_NODE", value_name = "URL", value_parser = parse_node, help_heading = "Everywhere")]
     pub node: Option<String>,
 
     /// How to print results
@@ -67,6 +67,17 @@ pub(crate) enum Command {
     Trust(commands::trust::Args),
     Remove(commands::remove::Args),
     Completions(commands::completions::Args),
+}
+
+/// The text of an address, which the search for a node reads. An empty one is a shell's variable that is not set: to act on
+/// whatever node is found instead would act on the wrong one.
+fn parse_node(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("it is empty: expected http://HOST:PORT or unix:PATH; for the node that is found without one, leave \
+                    --node away and unset HOTCTL_NODE"
+            .to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 /// Whether arguments that can't be parsed ask for JSON all the same.

@@ -102,6 +102,7 @@ fn what_makes_no_sense() {
         ("hotctl status -o yaml", ErrorKind::InvalidValue),
         ("hotctl stauts", ErrorKind::InvalidSubcommand),
         ("hotctl logs greeter -n 0", ErrorKind::ValueValidation),
+        ("hotctl status --node=", ErrorKind::ValueValidation),
     ] {
         assert_eq!(kind(line), expected, "{line}");
         assert_eq!(parse(line).expect_err(line).exit_code(), 2, "{line}");
@@ -138,6 +139,10 @@ fn a_mistake_is_one_sentence_for_programs() {
         ("hotctl push", "the following required arguments were not provided: <FILE>...; `--help` says"),
         ("hotctl", "a command is missing; `hotctl --help`"),
         ("hotctl push a.so --canary 10", "invalid value '10' for '--canary <SHARE>'"),
+        (
+            "hotctl --node= status",
+            "invalid value '' for '--node <URL>': it is empty: expected http://HOST:PORT or unix:PATH; ",
+        ),
     ] {
         let sentence = sentence(line);
         assert!(sentence.starts_with(expected) && !sentence.contains('\n'), "{line}: {sentence}");

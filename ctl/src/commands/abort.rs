@@ -7,7 +7,7 @@ use super::{Context, rollback};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::RollbackJson;
-use crate::node::{Wait, ask_after};
+use crate::node::Wait;
 use crate::output::paint;
 use crate::progress;
 
@@ -26,7 +26,7 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     let client = context.connect().await?;
     let module = args.aim.module.clone();
     let request = AbortRequest { rollout: args.aim.rollout(), message: args.aim.message };
-    let answer = ask_after(Wait::WayBack, client.rollouts().abort(request)).await?;
+    let answer = client.ask_after(Wait::WayBack, client.rollouts().abort(request)).await?;
     let unserved = rollback::unserved(answer.rollout.as_ref(), &module);
     if context.out.json() {
         context.out.object(&RollbackJson::of_abort(&module, answer))?;

@@ -6,7 +6,7 @@ use super::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::EventJson;
-use crate::node::{ask, next};
+use crate::node::next;
 use crate::output::{Out, OutputError};
 use crate::show;
 
@@ -31,10 +31,10 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     let client = context.connect().await?;
     if !args.follow {
         let request = ListEventsRequest { module: args.module.clone(), after: 0, limit: args.limit };
-        let answer = ask(client.events().list(request)).await?;
+        let answer = client.ask(client.events().list(request)).await?;
         if answer.events.is_empty() && !args.module.is_empty() {
             // A module of which nothing is told, or a name that is none: the node says which.
-            ask(client.modules().get(GetModuleRequest { module: args.module })).await?;
+            client.ask(client.modules().get(GetModuleRequest { module: args.module })).await?;
         }
         for event in answer.events {
             print(context.out, event)?;
@@ -42,7 +42,7 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
         return Ok(Exit::Success);
     }
     let request = FollowEventsRequest { module: args.module, after: 0, tail: args.limit };
-    let answer = ask(client.events().follow(request)).await?;
+    let answer = client.ask(client.events().follow(request)).await?;
     let mut events = answer;
     while let Some(message) = next(&mut events).await? {
         if let Some(event) = message.event {

@@ -8,7 +8,6 @@ use super::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::HistoryJson;
-use crate::node::ask;
 use crate::show;
 
 /// List the releases of a module: who, when, why, and how each ended
@@ -26,7 +25,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let client = context.connect().await?;
     let request = HistoryRequest { module: args.module.clone(), limit: args.limit };
-    let answer = ask(client.modules().history(request)).await?;
+    let answer = client.ask(client.modules().history(request)).await?;
     let entries = answer.entries;
     if context.out.json() {
         context.out.object(&HistoryJson::new(&args.module, entries))?;

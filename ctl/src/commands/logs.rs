@@ -1,12 +1,13 @@
 //! `hotctl logs`.
 
-use hot_proto::v1::{LogLine, LogsRequest};
+use hot_proto::v1::{GetNodeRequest, LogLine, LogsRequest};
+use prost_types::Timestamp;
 
 use super::{Context, of_release};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::LogLineJson;
-use crate::node::{ask, next};
+use crate::node::next;
 use crate::output::{Out, OutputError, Tone, paint};
 use crate::words;
 
@@ -34,7 +35,7 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     let client = context.connect().await?;
     let Args { module, tail, follow, release } = args;
     let request = LogsRequest { module: module.clone(), tail, follow, release };
-    let mut stream = ask(client.modules().logs(request)).await?;
+    let mut stream = client.ask(client.modules().logs(request)).await?;
     let mut is_silent = true;
     while let Some(message) = next(&mut stream).await? {
         if message.dropped > 0 {
@@ -52,12 +53,19 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
         ));
     }
     if is_silent {
-        let of = of_release(&module, release);
-        context.out.hint(&format!(
-            "no lines: the instances {of} that run, and the last ones that ended, have printed and logged nothing"
-        ));
+        let node = client.ask(client.nodes().get(GetNodeRequest::default())).await?.node.unwrap_or_default();
+        context.out.hint(&silence(&of_release(&module, release), node.since));
     }
     Ok(Exit::Success)
+}
+
+/// That there are no lines of the instances `of` something. A node keeps them in its memory: what was before `since` is gone.
+fn silence(of: &str, since: Option<Timestamp>) -> String {
+    let since = since.map(|since| format!(" since this hotd began at {}", words::time(since)));
+    format!(
+        "no lines: the instances {of} that run, and the last ones that ended, have printed and logged nothing{}",
+        since.unwrap_or_default()
+    )
 }
 
 /// One line: a JSON object or text.
@@ -70,4 +78,16 @@ fn print(out: &mut Out, line: LogLine) -> Result<(), OutputError> {
     let text =
         format!("{}  {}", paint(&words::clean(&from), Tone::Dim, out.colour()), words::clean(&line.text));
     out.text(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_of_this_hotd() {
+        let text = silence("of greeter", Some(Timestamp { seconds: 0, nanos: 0 }));
+        assert!(text.ends_with("nothing since this hotd began at 1970-01-01T00:00:00Z"), "{text}");
+        assert!(silence("of greeter", None).ends_with("logged nothing"));
+    }
 }

@@ -7,7 +7,6 @@ use crate::exit::Exit;
 use crate::exposition;
 use crate::failure::Failure;
 use crate::json::MetricsJson;
-use crate::node::ask;
 
 /// Show what a module has counted, in the text format of Prometheus
 #[derive(Debug, clap::Args)]
@@ -24,7 +23,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let client = context.connect().await?;
     let request = MetricsRequest { module: args.module.clone(), release: args.release };
-    let instances = ask(client.modules().metrics(request)).await?.instances;
+    let instances = client.ask(client.modules().metrics(request)).await?.instances;
     if context.out.json() {
         context.out.object(&MetricsJson::new(&args.module, instances))?;
         return Ok(Exit::Success);

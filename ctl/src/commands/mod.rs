@@ -71,7 +71,7 @@ impl<'a> Context<'a> {
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
         let found = self.find()?;
         let token = Token::choose(std::env::var("HOTCTL_TOKEN").ok().as_deref(), &found)?;
-        Client::connect(found, token).await
+        Client::connect(found, token, self.out.notice()).await
     }
 }
 

@@ -8,7 +8,6 @@ use super::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::NodesJson;
-use crate::node::ask;
 use crate::show;
 
 /// List the nodes, and what each lacks
@@ -18,7 +17,7 @@ pub(crate) struct Args {}
 
 pub(crate) async fn run(Args {}: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let client = context.connect().await?;
-    let answer = ask(client.nodes().list(ListNodesRequest {})).await?;
+    let answer = client.ask(client.nodes().list(ListNodesRequest {})).await?;
     let nodes = answer.nodes;
     if context.out.json() {
         context.out.object(&NodesJson::from(nodes))?;

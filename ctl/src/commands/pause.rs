@@ -6,7 +6,6 @@ use super::Context;
 use super::steer::{Aim, steer};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::node::answer;
 
 /// Hold a running rollout at its share
 ///
@@ -21,7 +20,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     steer(args.aim, context, async |client, aim| {
         let request = PauseRequest { rollout: aim.rollout(), message: aim.message };
-        Ok(answer(client.rollouts().pause(request)).await?.rollout)
+        Ok(client.answer(client.rollouts().pause(request)).await?.rollout)
     })
     .await
 }

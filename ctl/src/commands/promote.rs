@@ -9,7 +9,6 @@ use super::steer::{self, Aim};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::follow;
-use crate::node::ask;
 use crate::words;
 
 /// Make the candidate of a running rollout stable now, skipping what is left of its steps
@@ -33,8 +32,10 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let client = context.connect().await?;
     let mut interrupt = follow::Interrupt::listen()?;
+    let module = args.aim.module.clone();
     let request = PromoteRequest { rollout: args.aim.rollout(), message: args.aim.message };
-    let answer = ask(client.rollouts().promote(request)).await?;
+    let promoted = async { client.ask(client.rollouts().promote(request)).await };
+    let answer = follow::unless(interrupt.pressed(), promoted, || follow::unanswered(&module)).await?;
     let rollout = answer.rollout.unwrap_or_default();
     if !args.detach {
         return follow::follow(&client, context.out, rollout, args.timeout, interrupt.pressed()).await;

@@ -14,7 +14,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::follow::{self, is_lost};
 use crate::json::RolloutJson;
-use crate::node::{Client, Wait, answer_after};
+use crate::node::{Client, Wait};
 use crate::offer::named;
 use crate::output::{Out, OutputError};
 use crate::policy::PolicyArgs;
@@ -82,6 +82,9 @@ enum PushJson<'a> {
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let bundle = Bundle::open(&args.files)?;
     let client = context.connect().await?;
+    if args.detach {
+        context.out.result_alone();
+    }
     bundle.announce(context.out)?;
     let (modules, policy) = (bundle.modules.clone(), args.policy.overrides());
     let means = args.signing.means(&args.files, &client).await?;
@@ -91,13 +94,18 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     plan::refused_early(&client, &files, policy.clone()).await?;
     let request_id = format!("{:032x}", rand::random::<u128>());
     let mut interrupt = follow::Interrupt::listen()?;
-    let uploaded = unless(interrupt.pressed(), upload_all(&client, context.out, files, &request_id)).await;
+    let upload = upload_all(&client, context.out, files, &request_id);
+    let uploaded = follow::unless(interrupt.pressed(), upload, broken_off).await;
     // Where it was broken off its progress is on the screen still.
     context.out.redraw(&[])?;
     uploaded?;
 
     let request = StartRequest { request_id, modules, policy, message: args.message };
-    let started = start(&client, &request).await.map_err(|status| Failure::of_offer(&status))?;
+    let module = request.modules.first().map_or("MODULE", |module| module.module.as_str());
+    // On the heap: it is large, and so is what follows it.
+    let start =
+        Box::pin(async { start(&client, &request).await.map_err(|status| Failure::of_offer(&status)) });
+    let started = follow::unless(interrupt.pressed(), start, || follow::unanswered(module)).await?;
     let rollout = started.rollout.unwrap_or_default();
     if context.out.json() {
         let rollout = Box::new(rollout.clone().into());
@@ -117,19 +125,13 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     follow::follow(&client, context.out, rollout, args.timeout, interrupt.pressed()).await
 }
 
-/// Uploads, unless Ctrl-C comes first.
-async fn unless(
-    pressed: impl Future<Output = ()>,
-    upload: impl Future<Output = Result<(), Failure>>,
-) -> Result<(), Failure> {
-    tokio::select! {
-        uploaded = upload => uploaded,
-        () = pressed => Err(Failure::new(
-            Exit::Interrupted,
-            "interrupted",
-            "the upload was broken off and nothing was started; the same push again goes on where this one stopped",
-        )),
-    }
+/// Ctrl-C during the upload.
+fn broken_off() -> Failure {
+    Failure::new(
+        Exit::Interrupted,
+        "interrupted",
+        "the upload was broken off and nothing was started; the same push again goes on where this one stopped",
+    )
 }
 
 /// Uploads every file.
@@ -187,31 +189,18 @@ fn uploaded(out: &mut Out, source: &Source, answer: &UploadResponse) -> Result<(
         });
     }
     let how = if answer.already_had { "the node has it already" } else { "uploaded" };
-    out.text(&format!("{how}, signed by {}", words::or_dash(&artifact.principal)))
+    out.tell(&format!("{how}, signed by {}", words::or_dash(&artifact.principal)))
 }
 
 /// Starts the rollout. The request id makes a repeated call the same call.
 async fn start(client: &Client, request: &StartRequest) -> Result<StartResponse, Status> {
     let mut attempt = 1;
     loop {
-        match answer_after(Wait::WayBack, client.rollouts().start(request.clone())).await {
+        match client.answer_after(Wait::WayBack, client.rollouts().start(request.clone())).await {
             Ok(started) => return Ok(started),
             Err(status) if is_lost(&status) && attempt < START_ATTEMPTS => attempt += 1,
             Err(status) => return Err(status),
         }
         tokio::time::sleep(START_PAUSE).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn ctrl_c_in_an_upload_says_what_is_so_now() {
-        let failure = unless(std::future::ready(()), std::future::pending()).await.expect_err("broken off");
-        assert_eq!((failure.exit.code(), failure.code.as_str()), (130, "interrupted"));
-        assert!(failure.sentence.contains("nothing was started"), "{}", failure.sentence);
-        assert!(unless(std::future::pending(), std::future::ready(Ok(()))).await.is_ok());
     }
 }

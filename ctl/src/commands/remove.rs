@@ -6,7 +6,7 @@ use super::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::RemovedJson;
-use crate::node::{Wait, ask_after};
+use crate::node::Wait;
 use crate::words;
 
 /// Remove a module with all that runs of it, or one of its versions
@@ -29,7 +29,7 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     let client = context.connect().await?;
     let version = args.version.map(|version| version.to_string()).unwrap_or_default();
     let request = RemoveRequest { module: args.module.clone(), version: version.clone() };
-    let answer = ask_after(Wait::WayBack, client.modules().remove(request)).await?;
+    let answer = client.ask_after(Wait::WayBack, client.modules().remove(request)).await?;
     let removed = RemovedJson { module: args.module, versions: answer.versions };
     if context.out.json() {
         context.out.object(&removed)?;

@@ -6,7 +6,7 @@ use super::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::RestartedJson;
-use crate::node::{Wait, ask, ask_after};
+use crate::node::Wait;
 use crate::words;
 
 /// Replace each instance of the stable release by a new one, without losing a request
@@ -19,9 +19,9 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let client = context.connect().await?;
-    let node = ask(client.nodes().get(GetNodeRequest::default())).await?.node.unwrap_or_default();
+    let node = client.ask(client.nodes().get(GetNodeRequest::default())).await?.node.unwrap_or_default();
     let request = RestartRequest { module: args.module.clone() };
-    let answer = ask_after(Wait::start_on(&node), client.rollouts().restart(request)).await?;
+    let answer = client.ask_after(Wait::start_on(&node), client.rollouts().restart(request)).await?;
     let restarted = RestartedJson { module: args.module, instances: answer.instances };
     if context.out.json() {
         context.out.object(&restarted)?;

@@ -6,7 +6,6 @@ use super::Context;
 use super::steer::{Aim, steer};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::node::answer;
 
 /// Let a held rollout go on
 ///
@@ -21,7 +20,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     steer(args.aim, context, async |client, aim| {
         let request = ResumeRequest { rollout: aim.rollout(), message: aim.message };
-        Ok(answer(client.rollouts().resume(request)).await?.rollout)
+        Ok(client.answer(client.rollouts().resume(request)).await?.rollout)
     })
     .await
 }

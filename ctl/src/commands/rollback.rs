@@ -7,7 +7,7 @@ use super::steer::Aim;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::RollbackJson;
-use crate::node::{Wait, ask_after};
+use crate::node::Wait;
 use crate::output::{Tone, paint};
 use crate::{progress, words};
 
@@ -59,7 +59,7 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     let module = args.aim.module;
     let request =
         RollbackRequest { module: module.clone(), to, message: args.aim.message, request_id: String::new() };
-    let answer = ask_after(Wait::WayBack, client.rollouts().rollback(request)).await?;
+    let answer = client.ask_after(Wait::WayBack, client.rollouts().rollback(request)).await?;
     let unserved = unserved(answer.rollout.as_ref(), &module);
     if context.out.json() {
         context.out.object(&RollbackJson::of_rollback(&module, answer))?;

@@ -8,7 +8,7 @@ use super::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::ModulesJson;
-use crate::node::{Client, ask, next};
+use crate::node::{Client, next};
 use crate::output::{Layout, Out};
 use crate::show;
 
@@ -35,11 +35,11 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     let (modules, problems) = match &args.module {
         Some(module) => {
             let request = GetModuleRequest { module: module.clone() };
-            let answer = ask(client.modules().get(request)).await?;
+            let answer = client.ask(client.modules().get(request)).await?;
             (answer.module.into_iter().collect(), answer.problems)
         }
         None => {
-            let answer = ask(client.modules().list(ListModulesRequest {})).await?;
+            let answer = client.ask(client.modules().list(ListModulesRequest {})).await?;
             (answer.modules, answer.problems)
         }
     };
@@ -65,7 +65,7 @@ fn lines(modules: &[Module], problems: &[NodeProblem], in_full: bool, layout: La
 /// Redraws on a terminal. Elsewhere it prints the table again when a line of it changed: counters alone are no change.
 async fn watch(client: &Client, out: &mut Out, module: Option<String>) -> Result<Exit, Failure> {
     let request = WatchModulesRequest { module: module.clone().unwrap_or_default() };
-    let answer = ask(client.modules().watch(request)).await?;
+    let answer = client.ask(client.modules().watch(request)).await?;
     let mut stream = answer;
     let mut printed = Vec::new();
     while let Some(message) = next(&mut stream).await? {

@@ -8,7 +8,6 @@ use super::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::VersionsJson;
-use crate::node::ask;
 use crate::show;
 
 /// List the stored versions of a module
@@ -22,7 +21,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let client = context.connect().await?;
     let request = VersionsRequest { module: args.module.clone() };
-    let answer = ask(client.modules().versions(request)).await?;
+    let answer = client.ask(client.modules().versions(request)).await?;
     let versions = answer.versions;
     if context.out.json() {
         context.out.object(&VersionsJson::new(&args.module, versions))?;

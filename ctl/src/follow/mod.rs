@@ -12,8 +12,8 @@ use tonic::{Code, Status, Streaming};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::RolloutJson;
-use crate::node::{Client, answer};
-use crate::output::{Out, OutputError, Tone, paint};
+use crate::node::Client;
+use crate::output::{Out, OutputError, paint};
 use crate::{progress, words};
 
 /// How long a node may be silent before following is given up. A restart of `hotd` takes a second.
@@ -60,6 +60,27 @@ impl Interrupt {
             std::future::pending().await
         }
     }
+}
+
+/// What comes of `work`, unless Ctrl-C comes first: then it fails with `left`, which says what is so now.
+pub(crate) async fn unless<T>(
+    pressed: impl Future<Output = ()>,
+    work: impl Future<Output = Result<T, Failure>>,
+    left: impl FnOnce() -> Failure,
+) -> Result<T, Failure> {
+    tokio::select! {
+        done = work => done,
+        () = pressed => Err(left()),
+    }
+}
+
+/// Ctrl-C while the node has not answered yet to what was asked of a rollout of `module`: it may do it all the same.
+pub(crate) fn unanswered(module: &str) -> Failure {
+    let sentence = format!(
+        "you left before the node answered: whether it does what was asked is not known here; `hotctl status {module}` \
+         tells, `hotctl abort {module}` takes a running rollout back"
+    );
+    Failure::new(Exit::Unfinished, "interrupted", sentence)
 }
 
 /// Follows `rollout` until it ends, `timeout` is over or `interrupt` is, and tells how it ended. The rollout
@@ -132,7 +153,7 @@ impl Follower<'_> {
     async fn read(&mut self, heard: &mut Instant) -> Result<(), ReadError> {
         let request = WatchRolloutRequest { rollout: Some(by_id(&self.now.id)) };
         let mut stream: Streaming<WatchRolloutResponse> =
-            answer(self.client.rollouts().watch(request)).await?;
+            self.client.answer(self.client.rollouts().watch(request)).await?;
         while let Some(message) = stream.message().await? {
             *heard = Instant::now();
             if let Some(rollout) = message.rollout {
@@ -180,20 +201,19 @@ impl Follower<'_> {
                 let (sentence, tone) = progress::ending(&self.now);
                 self.out.text(&paint(&sentence, tone, self.out.colour()))?;
             }
-            Left::Interrupted => self.out.text(&self.goes_on("you left"))?,
-            Left::TimedOut => self.out.text(&self.goes_on("not finished in time"))?,
+            Left::Interrupted => self.out.hint(&self.goes_on("you left")),
+            Left::TimedOut => self.out.hint(&self.goes_on("not finished in time")),
         }
         Ok(exit)
     }
 
     fn goes_on(&self, why: &str) -> String {
         let module = self.now.modules.first().map_or("MODULE", |module| module.module.as_str());
-        let text = format!(
+        format!(
             "{why}: rollout {} goes on; follow it with `hotctl status {module} --watch`, take it back with \
              `hotctl abort {module}`",
             self.now.id
-        );
-        paint(&words::clean(&text), Tone::Warn, self.out.colour())
+        )
     }
 
     fn given_up(&self, status: &Status) -> Failure {

@@ -33,6 +33,17 @@ async fn followed(
 }
 
 #[tokio::test]
+async fn ctrl_c_says_what_is_so_now() {
+    let pressed = std::future::ready(());
+    let left = unless(pressed, std::future::pending::<Result<(), _>>(), || unanswered("greeter")).await;
+    let failure = left.expect_err("left");
+    assert_eq!((failure.exit.code(), failure.code.as_str()), (5, "interrupted"));
+    assert!(failure.sentence.contains("`hotctl status greeter` tells"), "{}", failure.sentence);
+    let done = unless(std::future::pending(), async { Ok(7) }, || unanswered("greeter")).await;
+    assert_eq!(done.expect("done"), 7);
+}
+
+#[tokio::test]
 async fn changes_are_plain_lines_and_the_end_is_a_code() {
     let watch = vec![
         Ok(at(Phase::Preparing)),
@@ -75,12 +86,23 @@ async fn a_node_that_says_no_is_not_asked_again() {
 #[tokio::test]
 async fn the_timeout_leaves_it_running() {
     // Every watch ends at once without an outcome, so following would go on until it is given up.
-    let watches = vec![vec![Ok(at(Phase::Baking))]; 100];
-    let (exit, text, _) = followed(watches, Format::Text, Some(Duration::from_millis(50))).await;
+    let node = FakeNode::start(Script {
+        watches: vec![vec![Ok(at(Phase::Baking))]; 100].into(),
+        ..Script::default()
+    });
+    let (memory, hints) = (Memory::default(), Memory::default());
+    let mut out = Out::into_sinks(Format::Text, memory.clone(), hints.clone());
+    let timeout = Some(Duration::from_millis(50));
+    let never = std::future::pending();
+    let exit = follow(&node.client().await, &mut out, at(Phase::Baking), timeout, never).await;
     assert_eq!(exit.expect("ends").code(), 5);
-    let last = text.lines().last().expect("a line");
+    assert!(!memory.text().contains("not finished"), "a hint is no result: {}", memory.text());
+    let hints = hints.text();
+    let last = hints.lines().last().expect("a line");
     assert!(
-        last.contains("hotctl status greeter --watch") && last.contains("hotctl abort greeter"),
+        last.starts_with("not finished in time: ")
+            && last.contains("hotctl status greeter --watch")
+            && last.contains("hotctl abort greeter"),
         "{last}"
     );
 }
@@ -91,12 +113,13 @@ async fn ctrl_c_leaves_it_running() {
         watches: vec![vec![Ok(at(Phase::Baking))]; 100].into(),
         ..Script::default()
     });
-    let memory = Memory::default();
-    let mut out = Out::into_sink(Format::Text, memory.clone());
+    let (memory, hints) = (Memory::default(), Memory::default());
+    let mut out = Out::into_sinks(Format::Text, memory.clone(), hints.clone());
     let pressed = std::future::ready(());
     let exit = follow(&node.client().await, &mut out, at(Phase::Baking), None, pressed).await;
     assert_eq!(exit.expect("ends").code(), 5);
-    let last = memory.text().lines().last().expect("a line").to_owned();
+    assert!(!memory.text().contains("you left"), "a hint is no result: {}", memory.text());
+    let last = hints.text();
     assert!(
         last.starts_with("you left: rollout r-7 goes on; follow it with `hotctl status greeter --watch`"),
         "{last}"

@@ -1,6 +1,8 @@
 //! The connection to a node: one HTTP/2 channel, with the token on every call.
 
+use std::convert::Infallible;
 use std::error::Error;
+use std::io;
 use std::time::Duration;
 
 use hot_proto::v1::artifact_service_client::ArtifactServiceClient;
@@ -17,8 +19,10 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::address::Address;
 use super::deadline::Wait;
+use super::owner::Owner;
 use super::search::Found;
 use crate::failure::{Failure, innermost};
+use crate::output::Notice;
 use crate::words;
 
 /// A node on the other side of the world answers a SYN in well under this.
@@ -28,6 +32,9 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// lost its power.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A node that is well answers within milliseconds; who waits for longer than this wants to know for what.
+const SILENCE: Duration = Duration::from_secs(3);
 
 /// A status of thousands of instances is a few MiB.
 const MAX_ANSWER: usize = 32 * 1024 * 1024;
@@ -89,18 +96,20 @@ impl Interceptor for Token {
 pub(crate) struct Client {
     channel: Authorised,
     found: Found,
+    notice: Notice,
 }
 
 impl Client {
     /// Connects. Fails within [`CONNECT_DEADLINE`] when nobody is there.
-    pub(crate) async fn connect(found: Found, token: Token) -> Result<Self, Failure> {
+    /// A node that then says nothing for long is told of by `notice`.
+    pub(crate) async fn connect(found: Found, token: Token, notice: Notice) -> Result<Self, Failure> {
         let endpoint = endpoint(&found.address).map_err(|error| unreachable(&found, &error))?;
         let channel = match tokio::time::timeout(CONNECT_DEADLINE, endpoint.connect()).await {
             Ok(Ok(channel)) => channel,
             Ok(Err(error)) => return Err(unreachable(&found, &error)),
             Err(elapsed) => return Err(unreachable(&found, &elapsed)),
         };
-        Ok(Self { channel: InterceptedService::new(channel, token), found })
+        Ok(Self { channel: InterceptedService::new(channel, token), found, notice })
     }
 
     /// How the node was found.
@@ -131,19 +140,53 @@ impl Client {
     pub(crate) fn nodes(&self) -> NodeServiceClient<Authorised> {
         NodeServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
     }
-}
 
-/// What the node answers to `call`, for which it waits for nothing. For a stream that is its beginning.
-pub(crate) async fn answer<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Status> {
-    answer_after(Wait::Nothing, call).await
-}
+    /// What the node answers to `call`, for which it waits for nothing. For a stream that is its beginning.
+    pub(crate) async fn answer<T>(
+        &self,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, Status> {
+        self.answer_after(Wait::Nothing, call).await
+    }
 
-/// What the node answers to `call`, which may take as long as what it waits for.
-pub(crate) async fn answer_after<T>(
-    wait: Wait,
-    call: impl Future<Output = Result<Response<T>, Status>>,
-) -> Result<T, Status> {
-    within(wait.deadline(), call).await
+    /// What the node answers to `call`, which may take as long as what it waits for.
+    pub(crate) async fn answer_after<T>(
+        &self,
+        wait: Wait,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, Status> {
+        tokio::select! {
+            answer = within(wait.deadline(), call) => answer,
+            never = self.tell_of_silence() => match never {},
+        }
+    }
+
+    /// As [`Client::answer`], for a command that a node can do nothing but answer or refuse.
+    pub(crate) async fn ask<T>(
+        &self,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, Failure> {
+        self.ask_after(Wait::Nothing, call).await
+    }
+
+    /// As [`Client::answer_after`], for a command that a node can do nothing but answer or refuse.
+    pub(crate) async fn ask_after<T>(
+        &self,
+        wait: Wait,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, Failure> {
+        self.answer_after(wait, call).await.map_err(|status| Failure::of_command(&status))
+    }
+
+    /// Says that a node is silent, once it has been so for [`SILENCE`]. Never ends.
+    async fn tell_of_silence(&self) -> Infallible {
+        tokio::time::sleep(SILENCE).await;
+        let (address, silence) = (&self.found.address, words::span(SILENCE));
+        self.notice.give(&format!(
+            "waiting for the node at {address}, which has not answered for {silence}; Ctrl-C leaves"
+        ));
+        std::future::pending().await
+    }
 }
 
 async fn within<T>(
@@ -157,19 +200,6 @@ async fn within<T>(
             words::span(deadline)
         ))),
     }
-}
-
-/// As [`answer`], for a command that a node can do nothing but answer or refuse.
-pub(crate) async fn ask<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Failure> {
-    ask_after(Wait::Nothing, call).await
-}
-
-/// As [`answer_after`], for a command that a node can do nothing but answer or refuse.
-pub(crate) async fn ask_after<T>(
-    wait: Wait,
-    call: impl Future<Output = Result<Response<T>, Status>>,
-) -> Result<T, Failure> {
-    answer_after(wait, call).await.map_err(|status| Failure::of_command(&status))
 }
 
 /// The next message of a stream that a command shows, however long it takes: a node that is gone is noticed by
@@ -186,7 +216,14 @@ fn endpoint(address: &Address) -> Result<Endpoint, tonic::transport::Error> {
         .user_agent(concat!("hotctl/", env!("CARGO_PKG_VERSION")))
 }
 
-fn unreachable(found: &Found, error: &dyn Error) -> Failure {
+fn unreachable(found: &Found, error: &(dyn Error + 'static)) -> Failure {
+    if let Address::Unix(path) = &found.address
+        && is_denied(error)
+        && let Some(owner) = Owner::of(path)
+    {
+        let sentence = format!("the node at {} ({}) may not be asked: {owner}", found.address, found.how);
+        return Failure::failed("unreachable", sentence);
+    }
     Failure::failed(
         "unreachable",
         format!(
@@ -198,9 +235,22 @@ fn unreachable(found: &Found, error: &dyn Error) -> Failure {
     )
 }
 
+/// The system said that this user may not.
+fn is_denied(error: &(dyn Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::{Format, Out};
+
+    fn notice() -> Notice {
+        Out::into_sink(Format::Text, io::sink()).notice()
+    }
 
     fn found(address: &str) -> Found {
         Found { address: address.parse().expect("an address"), how: "the test says so".to_owned(), dev: None }
@@ -238,7 +288,7 @@ mod tests {
     async fn nobody_there_is_one_sentence() {
         let folder = tempfile::tempdir().expect("a folder");
         let found = found(&format!("unix:{}", folder.path().join("none.sock").display()));
-        let failure = Client::connect(found, Token::default()).await.expect_err("nobody there");
+        let failure = Client::connect(found, Token::default(), notice()).await.expect_err("nobody there");
         assert_eq!(failure.exit.code(), 1);
         assert!(
             failure.sentence.contains("none.sock (the test says so): No such file"),
@@ -259,16 +309,41 @@ mod tests {
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await.expect("writes");
             stream
         });
-        let client = Client::connect(found, Token::default()).await.expect("somebody is there");
-        let call = client.nodes();
+        let client = Client::connect(found, Token::default(), notice()).await.expect("somebody is there");
         let request = hot_proto::v1::GetNodeRequest::default();
-        let failure = ask({ call }.get(request)).await.expect_err("no gRPC");
+        let failure = client.ask(client.nodes().get(request)).await.expect_err("no gRPC");
         assert!(
             failure.sentence.starts_with("that is not the gRPC address of a node"),
             "{}",
             failure.sentence
         );
         drop(server.await.expect("answers"));
+    }
+
+    #[tokio::test]
+    async fn a_socket_of_somebody_else_is_told_from_no_node() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let path = folder.path().join("hotd.sock");
+        let failure = unreachable(&found(&format!("unix:{}", path.display())), &denied);
+        let folder = format!("{} belongs to user ", folder.path().display());
+        assert!(failure.sentence.contains(&folder), "what is there of the path: {}", failure.sentence);
+        assert!(!failure.sentence.contains("check that hotd runs"), "{}", failure.sentence);
+        let failure = unreachable(&found("http://127.0.0.1:1"), &denied);
+        assert!(failure.sentence.contains("check that hotd runs"), "no socket: {}", failure.sentence);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_answers_is_not_told_of() {
+        let node = crate::fake::FakeNode::start(crate::fake::Script::default());
+        let client = node.client().await;
+        let call = std::future::pending::<Result<Response<()>, Status>>();
+        tokio::time::timeout(SILENCE / 30, client.answer(call)).await.expect_err("it is silent");
+        assert!(!client.notice.is_given(), "not for so long");
+        client.answer(std::future::ready(Ok(Response::new(())))).await.expect("an answer");
+        let silent = client.tell_of_silence();
+        tokio::time::timeout(SILENCE + SILENCE / 10, silent).await.expect_err("never ends");
+        assert!(client.notice.is_given());
     }
 
     #[tokio::test]

@@ -5,9 +5,10 @@ mod address;
 mod connect;
 mod deadline;
 mod dev;
+mod owner;
 mod search;
 
 pub(crate) use address::Address;
-pub(crate) use connect::{Client, Token, answer, answer_after, ask, ask_after, next};
+pub(crate) use connect::{Client, Token, next};
 pub(crate) use deadline::Wait;
 pub(crate) use search::{Found, SEVERAL_NODES, Surroundings, search};

@@ -30,7 +30,7 @@ impl Surroundings {
     /// This process's own. `node` is what the command line or `HOTCTL_NODE` says.
     pub(crate) fn of_process(node: Option<String>) -> Self {
         Self {
-            node: node.filter(|node| !node.is_empty()),
+            node,
             service_socket: PathBuf::from(SERVICE_SOCKET),
             runtime_dir: std::env::var_os("XDG_RUNTIME_DIR"),
             uid: rustix::process::geteuid().as_raw(),

@@ -19,7 +19,7 @@ use tonic::{Code, Status};
 
 use crate::failure::Failure;
 use crate::follow::is_lost;
-use crate::node::{Client, answer};
+use crate::node::Client;
 use crate::words;
 
 /// Attempts in a row that bring no byte further before it is given up.
@@ -158,7 +158,7 @@ async fn attempt(
     report: &mut impl FnMut(u64),
 ) -> Result<UploadResponse, UploadError> {
     let begin = BeginRequest { digest: source.digest.clone(), size: source.size };
-    let begin = answer(client.artifacts().begin(begin)).await.map_err(UploadError::Node)?;
+    let begin = client.answer(client.artifacts().begin(begin)).await.map_err(UploadError::Node)?;
     let offset = begin.offset.min(source.size);
     *start = offset;
     let chunk = usize::try_from(begin.max_chunk).unwrap_or(MAX_CHUNK).clamp(1, MAX_CHUNK);
