@@ -8,9 +8,9 @@ fn run(program: &str, arguments: &[&str]) -> Output {
 
 #[test]
 fn each_says_what_it_is_and_who_starts_it() {
-    for (name, program, words) in [
-        ("hot-spawn", env!("CARGO_BIN_EXE_hot-spawn"), "started before hotd"),
-        ("hot-host", env!("CARGO_BIN_EXE_hot-host"), "hot-spawn does, when hotd asks"),
+    for (name, program, words, usage) in [
+        ("hot-spawn", env!("CARGO_BIN_EXE_hot-spawn"), "started before hotd", 2),
+        ("hot-host", env!("CARGO_BIN_EXE_hot-host"), "hot-spawn does, when hotd asks", 1),
     ] {
         for argument in ["-h", "--help"] {
             let output = run(program, &[argument]);
@@ -22,7 +22,7 @@ fn each_says_what_it_is_and_who_starts_it() {
         let expected = format!("{name} {}\n", env!("CARGO_PKG_VERSION"));
         assert_eq!(String::from_utf8_lossy(&version.stdout), expected);
         let unknown = run(program, &["--what"]);
-        assert_eq!(unknown.status.code(), Some(1));
+        assert_eq!(unknown.status.code(), Some(usage), "{name}");
         assert!(String::from_utf8_lossy(&unknown.stderr).contains("unknown argument --what"), "{unknown:?}");
     }
 }
