@@ -46,6 +46,14 @@ impl Key {
         Ok(text.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
     }
 
+    /// The line of `allowed_signers` by which `who` may sign modules with it.
+    ///
+    /// # Errors
+    /// When the public key's file can't be read.
+    pub fn signer(&self, who: &str) -> Result<String> {
+        Ok(format!("{who} namespaces=\"hot-module\" {}\n", self.public()?))
+    }
+
     /// Makes a certificate for `key`, in the file beside it whose name ends with `-cert.pub`, with further arguments.
     ///
     /// # Errors

@@ -149,8 +149,7 @@ fn sign_finds_the_key_that_push_finds() -> Result<()> {
     let keys: Vec<Key> =
         ["a", "b"].iter().map(|name| Key::generate(case.node.scratch().join(name))).collect::<Result<_>>()?;
     let both = [&keys[0], &keys[1]];
-    let signers = format!("bob namespaces=\"hot-module\" {}\n", keys[1].public()?);
-    let service = Service::start(&signers, "")?;
+    let service = Service::start(&keys[1].signer("bob")?, "")?;
     let signed = sign_with_agent(&case, &both, Some(&service.socket()))?;
     assert!(signed.contains(&fingerprint(&keys[1])?), "the first that the node trusts: {signed}");
     service.stop()?;

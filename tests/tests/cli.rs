@@ -204,7 +204,7 @@ fn files_are_inspected_signed_and_verified_without_a_node() -> Result<()> {
     let path = file.to_str().context("UTF-8")?;
     let key = Key::generate(node.scratch().join("key"))?;
     let signers = node.scratch().join("signers");
-    fs::write(&signers, format!("anna namespaces=\"hot-module\" {}\n", key.public()?))?;
+    fs::write(&signers, key.signer("anna")?)?;
     let signers = signers.to_str().context("UTF-8")?;
 
     node.hotctl(&["sign", path, "--key", key.path().to_str().context("UTF-8")?])?.expect(0)?;

@@ -36,8 +36,7 @@ impl Case {
     fn new() -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let key = Key::generate(folder.path().join("ada"))?;
-        let signers = format!("ada namespaces=\"hot-module\" {}\n", key.public()?);
-        let service = Service::start(&signers, "")?;
+        let service = Service::start(&key.signer("ada")?, "")?;
         let mut case = Self { service, key, backup: folder.path().join("backup"), _folder: folder };
         case.push(&probe("1.0.0"))?.expect(0)?;
         case.service.power_off()?;

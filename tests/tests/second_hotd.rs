@@ -34,8 +34,7 @@ fn serves(service: &Service, pid: impl std::fmt::Display) -> String {
 fn service() -> Result<Service> {
     let folder = tempfile::tempdir()?;
     let key = Key::generate(folder.path().join("ada"))?;
-    let line = format!("ada@example.com namespaces=\"hot-module\" {}\n", key.public()?);
-    let service = Service::start(&line, "")?;
+    let service = Service::start(&key.signer("ada@example.com")?, "")?;
     let file = Module::new("good").build()?;
     service.hotctl(&["push", text(&file)?, "--key", text(key.path())?])?.expect(0)?;
     Ok(service)

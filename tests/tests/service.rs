@@ -24,10 +24,8 @@ impl Signers {
         let folder = tempfile::tempdir()?;
         let ada = Key::generate(folder.path().join("ada"))?;
         let bob = Key::generate(folder.path().join("bob"))?;
-        let line = |who: &str, key: &Key| -> Result<String> {
-            Ok(format!("{who}@example.com namespaces=\"hot-module\" {}\n", key.public()?))
-        };
-        let text = format!("# who may sign\n{}{}", line("ada", &ada)?, line("bob", &bob)?);
+        let lines = [ada.signer("ada@example.com")?, bob.signer("bob@example.com")?];
+        let text = format!("# who may sign\n{}", lines.concat());
         Ok(Self { _folder: folder, ada, bob, text })
     }
 }

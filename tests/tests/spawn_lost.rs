@@ -9,8 +9,7 @@ use serde_json::Value;
 fn service() -> Result<(Service, Key, tempfile::TempDir)> {
     let folder = tempfile::tempdir()?;
     let key = Key::generate(folder.path().join("ada"))?;
-    let line = format!("ada@example.com namespaces=\"hot-module\" {}\n", key.public()?);
-    Ok((Service::start(&line, "")?, key, folder))
+    Ok((Service::start(&key.signer("ada@example.com")?, "")?, key, folder))
 }
 
 /// How many instances are ready.

@@ -20,10 +20,7 @@ impl Down {
         let folder = tempfile::tempdir()?;
         let key = |name: &str| Key::generate(folder.path().join(name));
         let (ada, bob) = (key("ada")?, key("bob")?);
-        let line = |who: &str, key: &Key| {
-            Ok::<_, anyhow::Error>(format!("{who}@example.com namespaces=\"hot-module\" {}\n", key.public()?))
-        };
-        let signers = format!("{}{}", line("ada", &ada)?, line("bob", &bob)?);
+        let signers = format!("{}{}", ada.signer("ada@example.com")?, bob.signer("bob@example.com")?);
         let mut service = Service::start(&signers, "")?;
         let first = probe("1.0.0").build()?;
         service.hotctl(&["push", text(&first)?, "--key", text(bob.path())?])?.expect(0)?;

@@ -27,10 +27,7 @@ impl Case {
         let folder = tempfile::tempdir()?;
         let key = |name: &str| Key::generate(folder.path().join(name));
         let (ada, bob) = (key("ada")?, key("bob")?);
-        let line = |who: &str, key: &Key| {
-            Ok::<_, anyhow::Error>(format!("{who}@example.com namespaces=\"hot-module\" {}\n", key.public()?))
-        };
-        let signers = format!("{}{}", line("ada", &ada)?, line("bob", &bob)?);
+        let signers = format!("{}{}", ada.signer("ada@example.com")?, bob.signer("bob@example.com")?);
         Ok(Self { service: Service::start(&signers, config)?, _folder: folder, ada, bob })
     }
 

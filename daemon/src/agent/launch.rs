@@ -273,14 +273,26 @@ impl Agent {
             None => {}
         }
         if let Some(slot) = slots.get_mut(module) {
-            slot.bury(id);
-            for forgotten in slot.forget_oldest() {
-                self.shared.parts.gateway.forget(forgotten);
-            }
+            self.bury(slot, id);
         }
         self.reconcile(&mut slots, module);
         drop(slots);
         self.shared.note_change();
+    }
+
+    /// Says how an instance ended that was not told to.
+    pub(super) fn tell_end(&self, module: &Module, run: &mut Run, how: &str) {
+        how.clone_into(&mut run.reason);
+        let what = format!("instance {} of {module} {} (release {})", run.id, run.version, run.release);
+        self.tell("instance.ended", module, format!("{what} ended: it {how}"));
+    }
+
+    /// Moves an instance that is gone to those that are remembered; nobody asks for the oldest of them any more.
+    pub(super) fn bury(&self, slot: &mut Slot, id: InstanceId) {
+        slot.bury(id);
+        for forgotten in slot.forget_oldest() {
+            self.shared.parts.gateway.forget(forgotten);
+        }
     }
 
     /// Says how an instance failed by itself, lets its release rest, and holds it against it.
@@ -288,10 +300,8 @@ impl Agent {
         let Some(slot) = slots.get_mut(module) else { return };
         let Some(run) = slot.run_mut(id) else { return };
         run.state = RunState::Stopping;
-        run.reason = cause.to_string();
         let (release, served) = (run.release, run.ready.map(|ready| ready.elapsed()));
-        let what = format!("instance {id} of {module} {} (release {release})", run.version);
-        self.tell("instance.ended", module, format!("{what} ended: it {cause}"));
+        self.tell_end(module, run, &cause.to_string());
         slot.resting.rest(release, served, Instant::now(), rand::random());
         self.blame(slots, module, release, cause);
     }

@@ -35,17 +35,12 @@ impl Agent {
         let Some(run) = slot.run_mut(id) else { return };
         let release = run.release;
         if run.state != RunState::Stopping {
-            how.clone_into(&mut run.reason);
-            let what = format!("instance {id} of {module} {} (release {release})", run.version);
-            self.tell("instance.ended", module, format!("{what} ended: it {how}"));
+            self.tell_end(module, run, how);
             if waits {
                 slot.resting.wait_for_spawn(release);
             }
         }
-        slot.bury(id);
-        for forgotten in slot.forget_oldest() {
-            self.shared.parts.gateway.forget(forgotten);
-        }
+        self.bury(slot, id);
         self.shared.report(self.shared.instance_event(module, release, InstanceState::Ended));
         self.reconcile(&mut slots, module);
         drop(slots);
