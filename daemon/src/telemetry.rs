@@ -79,7 +79,10 @@ pub(crate) fn filter(text: &str) -> Result<EnvFilter, FilterError> {
             return Err(FilterError::NoLevel(directive.to_owned()));
         }
     }
-    Ok(EnvFilter::try_new(text)?)
+    // `EnvFilter` parts them at each comma too, and counts characters as if there were no space in front: it takes other
+    // parts of the text for names than are meant, or panics within one.
+    let trimmed: Vec<&str> = text.split(',').map(str::trim).collect();
+    Ok(EnvFilter::try_new(trimmed.join(","))?)
 }
 
 /// Lines of text with the level and the target, or JSON objects with all fields at the top.
@@ -123,6 +126,22 @@ mod tests {
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
         }
+    }
+
+    /// Found by fuzzing: with a space in front, places in the text were off by one, and within a character.
+    #[test]
+    fn spaces_around_a_directive_change_nothing() {
+        for text in [
+            " x[aaaa\u{38f}]=debug",
+            "info, x[\u{38f}\u{38f}aaaa\u{38f}\u{38f}]=debug ",
+            "info , hotd = debug",
+        ] {
+            let trimmed: Vec<&str> = text.split(',').map(str::trim).collect();
+            let as_text =
+                |text: &str| filter(text).map(|filter| filter.to_string()).map_err(|error| error.to_string());
+            assert_eq!(as_text(text), as_text(&trimmed.join(",")), "{text:?}");
+        }
+        assert_eq!(filter("info, x[span]=debug").unwrap().to_string(), "info,x[span]=debug");
     }
 
     fn logged(format: LogFormat, level: &str, variable: Option<&str>) -> String {
