@@ -23,6 +23,8 @@ pub struct Service {
     spawn: Daemon,
     hotd: Option<Daemon>,
     http: SocketAddr,
+    /// Further lines of `[http]` in its config.
+    http_lines: String,
 }
 
 impl Service {
@@ -32,6 +34,14 @@ impl Service {
     /// # Errors
     /// When it does not serve within [`WAIT`]; the text has the end of its log.
     pub fn start(signers: &str, config: &str) -> Result<Self> {
+        Self::start_with_http(signers, "", config)
+    }
+
+    /// As [`Service::start`], with further lines of `[http]`.
+    ///
+    /// # Errors
+    /// As [`Service::start`].
+    pub fn start_with_http(signers: &str, http: &str, config: &str) -> Result<Self> {
         let binaries = Binaries::locate()?;
         let folder = tempfile::Builder::new().prefix("hot-").tempdir().context("a folder for the service")?;
         let at = |name: &str| folder.path().join(name);
@@ -42,7 +52,8 @@ impl Service {
         fs::write(at("etc/revoked_keys"), "").context("the revoked keys")?;
         let spawn = start_spawn(&binaries, folder.path())?;
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut service = Self { binaries, folder, spawn, hotd: None, http: any };
+        let http_lines = http.to_owned();
+        let mut service = Self { binaries, folder, spawn, hotd: None, http: any, http_lines };
         service.configure(config)?;
         service.boot()?;
         Ok(service)
@@ -55,9 +66,10 @@ impl Service {
     pub fn configure(&self, config: &str) -> Result<()> {
         let at = |name: &str| self.folder.path().join(name);
         let text = format!(
-            "node = \"web-1\"\ndata_dir = {:?}\n[http]\nlisten = [\"127.0.0.1:0\"]\n[grpc]\nsocket = {:?}\n\
+            "node = \"web-1\"\ndata_dir = {:?}\n[http]\nlisten = [\"127.0.0.1:0\"]\n{}[grpc]\nsocket = {:?}\n\
              [spawn]\nsocket = {:?}\n[trust]\nallowed_signers = {:?}\nrevoked = {:?}\n{config}",
             self.data_dir(),
+            self.http_lines,
             self.socket(),
             at(SPAWN_SOCKET),
             self.signers(),

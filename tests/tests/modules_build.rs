@@ -8,8 +8,8 @@ use anyhow::Result;
 use hot_tests::Module;
 
 /// Every source that is a module as it stands, so that one that no test uses fails here. Those of the contract are used in
-/// `host/tests`, `kib` and `large` in `bench/`.
-const SOURCES: [&str; 19] = [
+/// `host/tests`, `kib`, `large` and `patient` in `bench/`.
+const SOURCES: [&str; 20] = [
     "aborts",
     "big",
     "conforms",
@@ -23,6 +23,7 @@ const SOURCES: [&str; 19] = [
     "later",
     "misuses",
     "no_handle",
+    "patient",
     "prints",
     "segfaults",
     "slow",

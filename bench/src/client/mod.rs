@@ -8,6 +8,7 @@
 
 mod background;
 mod connection;
+mod crowd;
 mod seen;
 
 use std::collections::VecDeque;
@@ -22,6 +23,7 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
 pub(crate) use background::Background;
+pub(crate) use crowd::Crowd;
 pub(crate) use seen::Seen;
 
 use connection::{Connection, Progress};

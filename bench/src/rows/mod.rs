@@ -1,9 +1,12 @@
 //! What is measured, a file for each row of the table.
 
+mod crash;
 mod flip;
 mod hop;
 mod memory;
 mod push;
+mod slow;
+mod soak;
 mod swap;
 
 use std::path::Path;
@@ -22,23 +25,30 @@ pub(crate) struct Effort {
     pub(crate) run: Duration,
     /// Flips, and times that something short is repeated.
     pub(crate) repeats: usize,
+    /// How long a load goes on that is looked at for what grows.
+    pub(crate) soak: Duration,
 }
 
 impl Effort {
-    /// For numbers that go into the documentation: some ten minutes.
-    pub(crate) const FULL: Self = Self { rounds: 15, run: Duration::from_secs(2), repeats: 100 };
+    /// For numbers that go into the documentation: some half an hour, ten minutes of it the soak.
+    pub(crate) const FULL: Self =
+        Self { rounds: 15, run: Duration::from_secs(2), repeats: 100, soak: Duration::from_secs(600) };
     /// For a look: under two minutes.
-    pub(crate) const QUICK: Self = Self { rounds: 3, run: Duration::from_secs(1), repeats: 10 };
+    pub(crate) const QUICK: Self =
+        Self { rounds: 2, run: Duration::from_secs(1), repeats: 5, soak: Duration::from_secs(30) };
 }
 
 /// A row: its name on the command line, and what measures it.
 pub(crate) type Row = (&'static str, fn(&Path, Effort) -> Result<Section>);
 
 /// All rows, in the order of the table.
-pub(crate) const ROWS: [Row; 5] = [
+pub(crate) const ROWS: [Row; 8] = [
     ("hop", hop::measure),
     ("swap", swap::measure),
     ("rollback", flip::measure),
+    ("crash", crash::measure),
     ("push", push::measure),
     ("memory", memory::measure),
+    ("slow", slow::measure),
+    ("soak", soak::measure),
 ];

@@ -23,10 +23,19 @@ pub(crate) struct Hot {
 impl Hot {
     /// Starts it without a module. `config`: further tables of its config.
     pub(crate) fn start(config: &str) -> Result<Self> {
+        Self::begin("", config)
+    }
+
+    fn begin(http: &str, config: &str) -> Result<Self> {
         let folder = tempfile::tempdir().context("a folder for keys")?;
         let key = Key::generate(folder.path().join("key"))?;
         let signers = format!("bench@example.com namespaces=\"hot-module\" {}\n", key.public()?);
-        Ok(Self { service: Service::start(&signers, config)?, key, _folder: folder })
+        Ok(Self { service: Service::start_with_http(&signers, http, config)?, key, _folder: folder })
+    }
+
+    /// Starts it with further keys of `[http]`.
+    pub(crate) fn start_with_http(keys: &str) -> Result<Self> {
+        Self::begin(keys, "")
     }
 
     /// The module that answers with 1 KiB, in this version.
@@ -68,6 +77,11 @@ impl Hot {
     /// hotd.
     pub(crate) fn daemon(&self) -> Result<Process> {
         self.service.daemon()
+    }
+
+    /// The pid of hot-spawn.
+    pub(crate) fn spawn(&self) -> i32 {
+        self.service.spawn().pid()
     }
 
     /// Its hosts.

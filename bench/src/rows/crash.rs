@@ -1,0 +1,64 @@
+//! A candidate that crashes with requests in flight: what its users see of it.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use hot_tests::Module;
+
+use super::Effort;
+use crate::client::{Background, Seen};
+use crate::report::{Figure, Section};
+use crate::server::Hot;
+use crate::stats::quantile;
+
+/// Open loop beside the crashes, requests per second over [`CONNECTIONS`].
+const PER_SECOND: u32 = 5_000;
+const CONNECTIONS: usize = 64;
+
+pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
+    let hot = Hot::start("")?;
+    hot.push("1.0.0", &[])?;
+    let files = (0..effort.repeats.min(30)).map(bad).collect::<Result<Vec<_>>>()?;
+    let load = Background::start(hot.load(CONNECTIONS, Some(PER_SECOND)));
+    let mut seen: Vec<Seen> = Vec::new();
+    for file in &files {
+        load.cut()?;
+        hot.push_file(file, &["--canary", "10%", "--bake", "30s"])?.expect(3)?;
+        seen.push(load.cut()?);
+    }
+    load.stop()?;
+    let sum = |of: fn(&Seen) -> u64| seen.iter().map(of).sum::<u64>();
+    let of_bad =
+        seen.iter().filter(|seen| seen.words.keys().any(|word| word.starts_with("bench 2."))).count();
+    ensure!(of_bad > 0, "no candidate answered before it crashed: {seen:?}");
+    let p99: Vec<f64> = seen.iter().map(|seen| seen.micros(0.99)).collect();
+    let figure = |what: &str, held, measured| Figure { what: what.to_owned(), held, goal: "", measured };
+    Ok(Section {
+        title: "A crash",
+        text: format!(
+            "{} candidates that call abort() on a request of their 10%, each another one, at {PER_SECOND} requests/s in an open loop over \
+             {CONNECTIONS} kept-alive connections. All requests are GET.",
+            files.len()
+        ),
+        figures: vec![
+            figure(
+                "crash of a candidate: failed safe requests, connections closed",
+                "0 and 0",
+                format!("{} and {} of {} requests", sum(|s| s.failed), sum(|s| s.closed), sum(Seen::good)),
+            ),
+            figure(
+                "p99 while it is pushed, crashes and is taken back",
+                "",
+                format!("{:.0} us (most {:.0})", quantile(&p99, 0.5), quantile(&p99, 1.0)),
+            ),
+        ],
+        tables: Vec::new(),
+        plots: Vec::new(),
+    })
+}
+
+/// One that answers some requests and crashes on the next. A digest is tried once, so each is another one.
+pub(super) fn bad(number: usize) -> Result<std::path::PathBuf> {
+    let number = u64::try_from(number).context("a number")?;
+    Module::new("aborts").name("bench").version(&format!("2.0.{number}")).number("NTH", 20 + number).build()
+}
