@@ -1,4 +1,4 @@
-//! [`Route`]: a path prefix that a module serves.
+//! [`Route`]: a path prefix that a module serves, for all hosts or for one.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,11 +6,12 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// A path prefix, e.g. `/greet` or `/` for everything.
+/// A path prefix, e.g. `/greet` or `/` for everything; with a host in front of it, for requests to that host alone, e.g.
+/// `api.example.com/greet`, and `*.example.com/` for all names below one.
 ///
 /// It matches whole segments: `/greet` matches `/greet` and `/greet/anna`, not `/greeting`. It is kept in the one
 /// spelling that requests are matched with: no empty, `.` or `..` segment, no slash at the end, nothing
-/// percent-encoded.
+/// percent-encoded; host names in lower case, without a port.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Route(Box<str>);
@@ -26,33 +27,76 @@ pub struct RouteError {
 }
 
 impl Route {
-    /// Most bytes of a route.
+    /// Most bytes of a path prefix.
     pub const MAX_LEN: usize = 256;
+
+    /// Most bytes of a host's name, as DNS has it.
+    pub const MAX_HOST_LEN: usize = 253;
 
     /// Paths that start so belong to the gateway (`/-/ready`, `/-/live`).
     pub const RESERVED: &str = "/-";
 
-    /// The prefix as text.
+    /// Host and prefix as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether a request for `path` (without query) is for this route.
+    /// The host, and the path prefix. No host: any.
     #[must_use]
-    pub fn matches(&self, path: &str) -> bool {
-        if &*self.0 == "/" {
-            return path.starts_with('/');
-        }
-        path.strip_prefix(&*self.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    pub fn parts(&self) -> (Option<&str>, &str) {
+        let (host, path) = split(&self.0);
+        (Some(host).filter(|host| !host.is_empty()), path)
     }
+}
+
+/// What is in front of the first slash, and the rest.
+fn split(text: &str) -> (&str, &str) {
+    text.split_at(text.find('/').unwrap_or(text.len()))
 }
 
 /// What is wrong with a route, or nothing.
 fn complaint(text: &str) -> Option<&'static str> {
-    let Some(rest) = text.strip_prefix('/') else {
-        return Some("a route is a path prefix and starts with a slash, like /greet");
+    let (host, path) = split(text);
+    if !path.starts_with('/') {
+        return Some(
+            "a route is a path prefix and starts with a slash, like /greet, or with a host, like example.com/greet",
+        );
+    }
+    if host.is_empty() {
+        complaint_of_path(path)
+    } else {
+        complaint_of_host(host).or_else(|| complaint_of_path(path))
+    }
+}
+
+/// A name of DNS as it is spelled in a `Host` header (RFC 1123, section 2.1).
+fn complaint_of_host(host: &str) -> Option<&'static str> {
+    if host.len() > Route::MAX_HOST_LEN {
+        return Some("the host is longer than 253 bytes");
+    }
+    let name = host.strip_prefix("*.").unwrap_or(host);
+    if name.bytes().any(|b| b.is_ascii_uppercase()) {
+        return Some("write the host in lower case: it matches in any");
+    }
+    if name.contains(':') {
+        return Some("leave out the port: it matches with any");
+    }
+    let is_label = |label: &str| {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+        (1..=63).contains(&label.len())
+            && label.bytes().all(plain)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
     };
+    if !name.split('.').all(is_label) {
+        return Some("the host is a name like api.example.com, or *.example.com for all below example.com");
+    }
+    None
+}
+
+fn complaint_of_path(text: &str) -> Option<&'static str> {
+    let rest = text.strip_prefix('/').unwrap_or_default();
     if text.len() > Route::MAX_LEN {
         return Some("it is longer than 256 bytes");
     }
@@ -118,12 +162,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn matches_whole_segments() {
-        let route: Route = "/greet".parse().unwrap();
-        assert!(route.matches("/greet") && route.matches("/greet/") && route.matches("/greet/a/b"));
-        assert!(!route.matches("/greeting") && !route.matches("/") && !route.matches("greet"));
-        let root: Route = "/".parse().unwrap();
-        assert!(root.matches("/") && root.matches("/x/y") && !root.matches("*"));
+    fn a_route_may_begin_with_a_host() {
+        for (text, host, path) in [
+            ("/greet", None, "/greet"),
+            ("example.com/", Some("example.com"), "/"),
+            ("*.example.com/a/b", Some("*.example.com"), "/a/b"),
+            ("localhost/x", Some("localhost"), "/x"),
+            ("10.0.0.1/x", Some("10.0.0.1"), "/x"),
+        ] {
+            assert_eq!(text.parse::<Route>().unwrap().parts(), (host, path), "{text}");
+        }
+        let long = format!("{}.com/", "a".repeat(64));
+        for bad in [
+            "example.com",
+            "Example.com/",
+            "example.com:80/",
+            "example.com./",
+            ".example.com/",
+            "*/",
+            "*.*.com/",
+            "a.*.com/",
+            "-a.com/",
+            "[::1]/",
+            "exa mple.com/",
+            "example.com//",
+            "example.com/-/x",
+            "*example.com/",
+            &long,
+        ] {
+            assert!(bad.parse::<Route>().is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use bytes::{Bytes, BytesMut};
 use hot_wire::data::{self, Decoder, FromGateway};
+use hot_wire::host::Features;
 use hotd::gateway::{Backend, Gateway, GatewayConfig, ModuleTable, Role, Table};
 use hotd::supervisor::InstanceId;
 use http_body_util::Full;
@@ -214,13 +215,14 @@ fn gateway() -> Result<()> {
     let config = GatewayConfig { threads: 1, ..GatewayConfig::default() };
     let gateway = Gateway::start(&[listener], config)?;
     let instance = InstanceId(1);
-    gateway.attach(instance, vec![ours])?;
+    gateway.attach(instance, vec![ours], Features::ALL)?;
     gateway.publish(Table {
         modules: vec![ModuleTable {
             module: "bench".to_owned(),
             deadline: Duration::from_secs(10),
             max_in_flight: 1_000,
             max_waiting: 1_000,
+            max_streams: 1_000,
             backends: vec![Backend {
                 instance,
                 release: 1,

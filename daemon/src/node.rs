@@ -302,6 +302,7 @@ fn bounds(config: &Config) -> ModuleBounds {
         deadline: config.http.request_deadline,
         max_in_flight: bound(config.http.max_in_flight),
         max_waiting: bound(config.http.max_waiting),
+        max_streams: bound(config.http.max_streams),
         start_deadline: policy.start_deadline.into(),
         health_interval: policy.health_interval.into(),
         health_threshold: policy.health_threshold,

@@ -32,6 +32,7 @@ const BOUNDS: ModuleBounds = ModuleBounds {
     deadline: DEADLINE,
     max_in_flight: 1,
     max_waiting: 1,
+    max_streams: 1,
     start_deadline: DEADLINE,
     health_interval: DEADLINE,
     health_threshold: 1,

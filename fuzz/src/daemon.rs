@@ -52,14 +52,28 @@ fn sent_on(bytes: &[u8], trusted: bool) -> Option<Request> {
     );
     assert!(request.fields.len() <= MAX_FIELDS);
     for (name, value) in &request.fields {
+        if name == b"upgrade" {
+            check_upgrade(bytes, value);
+            continue;
+        }
         check_field(name, value);
         assert!(!matches!(name, b"expect" | b"x-hot-version"), "{request:?}");
     }
+    assert!(values(&request, "upgrade").len() <= 1, "{request:?}");
     Some(request)
 }
 
 fn values<'r>(request: &'r Request, wanted: &str) -> Vec<&'r [u8]> {
     request.fields.iter().filter(|(name, _)| *name == wanted.as_bytes()).map(|(_, value)| value).collect()
+}
+
+/// That a request asks to change its connection travels if it says so of this very hop, and not to another HTTP.
+fn check_upgrade(bytes: &[u8], value: &[u8]) {
+    let text = String::from_utf8_lossy(bytes).to_ascii_lowercase();
+    assert!(text.contains("connection") && text.contains("upgrade"), "{text:?}");
+    let protocols = String::from_utf8_lossy(value).to_ascii_lowercase();
+    let is_http = |protocol: &str| matches!(protocol.split('/').next(), Some("h2c" | "h2" | "http" | "tls"));
+    assert!(!protocols.split(',').map(str::trim).any(is_http), "{protocols:?}");
 }
 
 /// A field that may travel: its name in lower case, its value without an end of line.

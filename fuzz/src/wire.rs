@@ -2,8 +2,8 @@
 
 use bytes::BytesMut;
 use hot_wire::data::{
-    self, Decoder, Frame, FrameError, FromGateway, FromHost, HeadError, Inbound, MAX_TEXT, RequestHead,
-    Response,
+    self, Decoder, Frame, FrameError, FromGateway, FromHost, HeadError, Inbound, MAX_TEXT, Request,
+    RequestHead, Response,
 };
 use hot_wire::{MessageError, TooLarge, host, spawn};
 
@@ -19,13 +19,15 @@ fn write_as_gateway(out: &mut BytesMut, frame: &Frame<FromGateway>) -> Result<()
     match &frame.message {
         FromGateway::Request(request) => {
             let (method, target, peer) = (request.method(), request.target(), request.peer());
-            let head = RequestHead { method, target, peer, deadline_ms: request.deadline_ms };
+            let Request { deadline_ms, window, .. } = *request;
+            let head = RequestHead { method, target, peer, deadline_ms, window };
             data::request(out, exchange, &head, &request.fields, &request.body, request.end)?;
         }
         FromGateway::Body { data, end } => data::body(out, exchange, data, *end),
         FromGateway::Trailers(fields) => data::trailers(out, exchange, fields)?,
         FromGateway::Window(credit) => data::window(out, exchange, *credit),
         FromGateway::Cancel(reason) => data::cancel(out, exchange, *reason),
+        FromGateway::Deadline { left_ms, ends } => data::deadline(out, exchange, *left_ms, *ends),
     }
     Ok(())
 }

@@ -33,6 +33,8 @@ pub const NONBLOCK: u32 = 1;
 pub const READABLE: u32 = 1;
 /// Event of [`Host::notify`]: `body_write` would not answer [`WOULD_BLOCK`].
 pub const WRITABLE: u32 = 2;
+/// Event of [`Host::notify`]: the gateway asks for an end of the exchange.
+pub const ENDING: u32 = 4;
 
 /// Kind of [`Host::metric`]: adds the value, which is not negative.
 pub const COUNTER: u32 = 1;

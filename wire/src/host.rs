@@ -16,6 +16,10 @@ pub struct Features(u32);
 impl Features {
     /// It answers [`ToHost::Metrics`].
     pub const METRICS: Self = Self(1);
+    /// It understands deadlines that move ([`FromGateway::Deadline`](crate::data::FromGateway::Deadline)).
+    pub const DEADLINES: Self = Self(2);
+    /// All that this version has.
+    pub const ALL: Self = Self(3);
 
     /// Whether it has all of `other`.
     #[must_use]

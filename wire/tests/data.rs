@@ -5,7 +5,7 @@
 use bytes::{Bytes, BytesMut};
 use hot_wire::data::{
     self, AbortCode, CancelReason, Decoder, Frame, FrameError, FromGateway, FromHost, HEADER_LEN, HeadError,
-    Inbound, MAX_FIELDS, MAX_HEAD, MAX_PAYLOAD, MAX_PIECE, RequestHead,
+    INITIAL_WINDOW, Inbound, MAX_FIELDS, MAX_HEAD, MAX_PAYLOAD, MAX_PIECE, RequestHead,
 };
 use proptest::prelude::*;
 
@@ -30,7 +30,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 const HEAD: RequestHead<'static> =
-    RequestHead { method: b"GET", target: b"/a?b", peer: b"::1", deadline_ms: 258 };
+    RequestHead { method: b"GET", target: b"/a?b", peer: b"::1", deadline_ms: 258, window: 0x0003_0201 };
 
 fn pairs(fields: &[(Vec<u8>, Vec<u8>)]) -> impl Iterator<Item = (&[u8], &[u8])> {
     fields.iter().map(|(name, value)| (name.as_slice(), value.as_slice()))
@@ -42,9 +42,9 @@ fn golden_frames() {
     let field = [(b"k".as_slice(), b"vw".as_slice())];
     let mut out = BytesMut::new();
     data::request(&mut out, 0x0102, &HEAD, field, b"hi", true).unwrap();
-    let head =
-        "1d000000_02010000_0300_0400_0300_0100_474554_2f613f62_3a3a31_0100_0200_6b_7677".replace('_', "");
-    assert_eq!(hex(&out), format!("2300000001010000{}{head}6869", "0201000000000000"));
+    let head = "21000000_02010000_0300_0400_0300_0100_474554_2f613f62_3a3a31_0100_0200_6b_7677_01020300"
+        .replace('_', "");
+    assert_eq!(hex(&out), format!("2700000001010000{}{head}6869", "0201000000000000"));
 
     let mut out = BytesMut::new();
     data::response(&mut out, 7, 200, field, b"ok", true).unwrap();
@@ -57,6 +57,7 @@ fn golden_frames() {
     data::window(&mut out, 7, 0x0001_0000);
     data::cancel(&mut out, 7, CancelReason::Deadline);
     data::abort(&mut out, 7, AbortCode::Panicked, "oh");
+    data::deadline(&mut out, 7, 0x0102, true);
     let exchange = "0700000000000000";
     assert_eq!(
         hex(&out),
@@ -66,6 +67,7 @@ fn golden_frames() {
             format!("0400000005000000{exchange}00000100"),
             format!("0100000006010000{exchange}02"),
             format!("0500000007010000{exchange}0202006f68"),
+            format!("0500000008000000{exchange}0201000001"),
         ]
         .concat()
     );
@@ -93,6 +95,10 @@ fn what_is_behind_the_known_part_of_a_frame_is_ignored() {
     assert_eq!(
         one::<FromGateway>(&grown(&|out| data::cancel(out, 1, CancelReason::Shutdown))),
         FromGateway::Cancel(CancelReason::Shutdown)
+    );
+    assert_eq!(
+        one::<FromGateway>(&grown(&|out| data::deadline(out, 1, 9, false))),
+        FromGateway::Deadline { left_ms: 9, ends: false }
     );
     let FromHost::Abort { text, .. } = one(&grown(&|out| data::abort(out, 1, AbortCode::Failed, "x"))) else {
         panic!("no abort")
@@ -212,18 +218,18 @@ fn gateway_frames() -> impl Strategy<Value = Vec<u8>> {
     let text = || proptest::collection::vec(any::<u8>(), 0..40);
     let fields = || proptest::collection::vec((text(), text()), 0..8);
     let frame = prop_oneof![
-        (any::<u64>(), text(), text(), text(), any::<u32>(), fields(), text(), any::<bool>()).prop_map(
-            |(exchange, method, target, peer, deadline_ms, fields, body, end)| {
+        (any::<u64>(), text(), text(), text(), any::<(u32, u32)>(), fields(), text(), any::<bool>())
+            .prop_map(|(exchange, method, target, peer, (deadline_ms, window), fields, body, end)| {
                 let mut out = BytesMut::new();
-                let head = RequestHead { method: &method, target: &target, peer: &peer, deadline_ms };
+                let head = RequestHead { method: &method, target: &target, peer: &peer, deadline_ms, window };
                 data::request(&mut out, exchange, &head, pairs(&fields), &body, end).unwrap();
                 let FromGateway::Request(got) = one(&out) else { panic!("no request") };
                 assert_eq!((got.method(), got.target(), got.peer()), (&method[..], &target[..], &peer[..]));
+                assert_eq!(got.window, window.min(INITIAL_WINDOW));
                 assert_eq!((got.deadline_ms, got.end, &got.body[..]), (deadline_ms, end, &body[..]));
                 assert!(got.fields.iter().eq(pairs(&fields)));
                 out
-            }
-        ),
+            }),
         (any::<u64>(), text(), any::<bool>()).prop_map(|(exchange, body, end)| {
             let mut out = BytesMut::new();
             data::body(&mut out, exchange, &body, end);

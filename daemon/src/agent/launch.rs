@@ -199,7 +199,7 @@ impl Agent {
     async fn attach(&self, module: &Module, id: InstanceId, instance: &Instance) -> Result<(), String> {
         let gateway = &self.shared.parts.gateway;
         let links = instance.attach(gateway.threads()).await.map_err(|error| crate::describe(&error))?;
-        match gateway.attach(id, links) {
+        match gateway.attach(id, links, instance.features()) {
             Ok(()) => {}
             // The node goes down; the host stays for the next hotd.
             Err(AttachError::Ended) => return Ok(()),

@@ -59,6 +59,8 @@ pub struct ModuleBounds {
     pub max_in_flight: u32,
     /// Requests that may wait beyond those.
     pub max_waiting: u32,
+    /// Streams at once.
+    pub max_streams: u32,
     /// From the start of a host to ready, where no assignment says otherwise.
     pub start_deadline: Duration,
     /// Between two health checks, where no assignment says otherwise.

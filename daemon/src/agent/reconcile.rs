@@ -100,6 +100,7 @@ impl Agent {
                     deadline: bounds.deadline,
                     max_in_flight: bounds.max_in_flight,
                     max_waiting: bounds.max_waiting,
+                    max_streams: bounds.max_streams,
                     backends: slot.backends(),
                 }
             });

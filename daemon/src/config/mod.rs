@@ -76,6 +76,8 @@ pub struct Http {
     pub max_in_flight: usize,
     /// Requests of one module that wait for that; the next one gets 503.
     pub max_waiting: usize,
+    /// Streams of one module at once; the next one gets 503.
+    pub max_streams: usize,
     /// Time for requests to end when the daemon stops.
     pub drain_deadline: Duration,
 }

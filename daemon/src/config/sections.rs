@@ -68,6 +68,7 @@ impl Default for Http {
             request_deadline: Duration::from_secs(30),
             max_in_flight: 1024,
             max_waiting: 1024,
+            max_streams: 10_000,
             drain_deadline: Duration::from_secs(30),
         }
     }
@@ -86,7 +87,7 @@ impl Default for Log {
 }
 
 fn http(top: &Section<'_>) -> Http {
-    const KEYS: [&str; 16] = [
+    const KEYS: [&str; 18] = [
         "listen",
         "threads",
         "max_body",
@@ -95,10 +96,12 @@ fn http(top: &Section<'_>) -> Http {
         "request_deadline",
         "max_in_flight",
         "max_waiting",
+        "max_streams",
         "max_wait",
         "header_timeout",
         "idle_timeout",
         "stall_timeout",
+        "stream_grace",
         "drain_deadline",
         "pin_from",
         "forwarded_from",
@@ -126,6 +129,7 @@ fn http(top: &Section<'_>) -> Http {
         request_deadline: section.value("request_deadline", duration).unwrap_or(default.request_deadline),
         max_in_flight: section.value("max_in_flight", count(1..=10_000_000)).unwrap_or(default.max_in_flight),
         max_waiting: section.value("max_waiting", count(0..=10_000_000)).unwrap_or(default.max_waiting),
+        max_streams: section.value("max_streams", count(0..=10_000_000)).unwrap_or(default.max_streams),
         drain_deadline: section.value("drain_deadline", duration).unwrap_or(default.drain_deadline),
     }
 }
@@ -151,6 +155,7 @@ fn gateway(section: &Section<'_>, default: GatewayConfig) -> GatewayConfig {
         header_timeout: span("header_timeout", default.header_timeout),
         idle_timeout: span("idle_timeout", default.idle_timeout),
         stall_timeout: span("stall_timeout", default.stall_timeout),
+        stream_grace: span("stream_grace", default.stream_grace),
         max_wait: span("max_wait", default.max_wait),
         pin_from: sources("pin_from", default.pin_from),
         forwarded_from: sources("forwarded_from", default.forwarded_from),

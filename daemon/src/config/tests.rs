@@ -17,10 +17,12 @@ max_connections = 100
 request_deadline = "10s"
 max_in_flight = 7
 max_waiting = 0
+max_streams = 5
 max_wait = "500ms"
 header_timeout = "1s"
 idle_timeout = "2m"
 stall_timeout = "3s"
+stream_grace = "4s"
 drain_deadline = "1m"
 threads = 3
 pin_from = ["127.0.0.1"]
@@ -88,6 +90,7 @@ fn every_key_is_read() {
             header_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(120),
             stall_timeout: Duration::from_secs(3),
+            stream_grace: Duration::from_secs(4),
             max_wait: Duration::from_millis(500),
             pin_from: Sources::In(vec!["127.0.0.1".parse().unwrap()]),
             forwarded_from: Sources::In(vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()]),
@@ -96,6 +99,7 @@ fn every_key_is_read() {
         request_deadline: Duration::from_secs(10),
         max_in_flight: 7,
         max_waiting: 0,
+        max_streams: 5,
         drain_deadline: Duration::from_secs(60),
     };
     assert_eq!(config.http, expected);

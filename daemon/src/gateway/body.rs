@@ -35,13 +35,15 @@ pub(super) struct Stream {
     exchange: Exchange,
     /// Bytes that are left, if the response announced how many there are.
     left: Option<u64>,
+    /// What the client may be given before it has been sent.
+    ahead: usize,
     /// The connection's account, until all is through.
-    _busy: Busy,
+    busy: Busy,
 }
 
 impl Stream {
-    pub(super) fn new(exchange: Exchange, length: Option<u64>, busy: Busy) -> Self {
-        Self { exchange, left: length, _busy: busy }
+    pub(super) fn new(exchange: Exchange, length: Option<u64>, ahead: usize, busy: Busy) -> Self {
+        Self { exchange, left: length, ahead, busy }
     }
 }
 
@@ -74,10 +76,12 @@ impl Body for ResponseBody {
 
 impl Stream {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
+        ready!(self.busy.client().poll_hungry(self.ahead, cx));
         let Some(piece) = ready!(self.exchange.poll_piece(cx)) else { return Poll::Ready(None) };
         Poll::Ready(Some(match piece {
             Ok(Piece::Data(data)) => {
                 self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+                self.busy.client().give(data.len());
                 Ok(Frame::data(data))
             }
             Ok(Piece::Trailers(trailers)) => Ok(Frame::trailers(trailers)),

@@ -23,6 +23,8 @@ pub struct GatewayConfig {
     pub idle_timeout: Duration,
     /// How long a client may take to send the next piece of a body, or to accept one.
     pub stall_timeout: Duration,
+    /// How long a stream may go on once it is asked to end, because nothing new goes to its instance.
+    pub stream_grace: Duration,
     /// How long a request waits for a place or for a backend before it ends with 503.
     pub max_wait: Duration,
     /// Who may pin a request to a release with the header `x-hot-version`.
@@ -44,6 +46,7 @@ impl Default for GatewayConfig {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             stall_timeout: Duration::from_secs(30),
+            stream_grace: Duration::from_secs(10),
             max_wait: Duration::from_secs(5),
             pin_from: Sources::None,
             forwarded_from: Sources::None,

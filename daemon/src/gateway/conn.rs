@@ -9,17 +9,22 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
+use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepidle};
 use tokio::net::TcpStream;
 
 use super::config::GatewayConfig;
+use super::tunnel::Tunnel;
 
 /// Up to so many bytes the head and the body of a response leave as one buffer: for the kernel a list of buffers is
 /// more work than it is for us to copy so few bytes. The bodies of large responses are never copied.
 const JOINED_UP_TO: usize = 4096;
+
+/// A client of an upgraded connection that is silent for so long is asked by the kernel whether it is there.
+const SILENT_FOR: Duration = Duration::from_secs(60);
 
 /// A client, as its requests and its thread see it.
 #[derive(Debug)]
@@ -40,6 +45,12 @@ pub(super) struct Client {
     /// The steps that the sweep saw, and when it saw them first.
     seen: Cell<(u32, Instant)>,
     closed: Cell<bool>,
+    /// Bytes of bodies that were given to be sent, and are not known to have left.
+    unsent: Cell<usize>,
+    /// Who waits for them to leave.
+    sated: RefCell<Vec<Waker>>,
+    /// What is to become of the connection once the response that is being sent has left.
+    tunnel: RefCell<Option<Tunnel>>,
     task: RefCell<Option<Waker>>,
 }
 
@@ -58,6 +69,9 @@ impl Client {
             steps: Cell::new(0),
             seen: Cell::new((0, Instant::now())),
             closed: Cell::new(false),
+            unsent: Cell::new(0),
+            sated: RefCell::default(),
+            tunnel: RefCell::new(None),
             task: RefCell::new(None),
         })
     }
@@ -93,6 +107,36 @@ impl Client {
         self.head_begun.set(false);
         self.step();
         Busy { client: Rc::clone(self) }
+    }
+
+    /// Hands the connection over, from the end of the response that comes next.
+    pub(super) fn hand_over(&self, tunnel: Tunnel) {
+        *self.tunnel.borrow_mut() = Some(tunnel);
+    }
+
+    /// Whom the connection was handed to.
+    pub(super) fn take_tunnel(&self) -> Option<Tunnel> {
+        self.tunnel.borrow_mut().take()
+    }
+
+    /// Waits until so little of what it was given is unsent that it may be given more.
+    pub(super) fn poll_hungry(&self, ahead: usize, cx: &Context<'_>) -> Poll<()> {
+        if self.unsent.get() < ahead {
+            return Poll::Ready(());
+        }
+        self.sated.borrow_mut().push(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// It is given a piece of a body.
+    pub(super) fn give(&self, len: usize) {
+        self.unsent.set(self.unsent.get() + len);
+    }
+
+    /// Bytes have left, of whatever.
+    fn left(&self, len: usize) {
+        self.unsent.set(self.unsent.get().saturating_sub(len));
+        self.sated.borrow_mut().drain(..).for_each(Waker::wake);
     }
 
     /// Remembers which task to wake, and says whether it is to end.
@@ -144,6 +188,13 @@ pub(super) struct Busy {
     client: Rc<Client>,
 }
 
+impl Busy {
+    /// Whose it is.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+}
+
 impl Drop for Busy {
     fn drop(&mut self) {
         self.client.busy.set(self.client.busy.get() - 1);
@@ -163,7 +214,19 @@ impl ClientIo {
         Self { socket: TokioIo::new(socket), client }
     }
 
+    /// Has the kernel find out whether the client is still there, where it may be silent for hours.
+    pub(super) fn keep_alive(&self) {
+        let socket = self.socket.inner();
+        let set = set_socket_keepalive(socket, true).and_then(|()| set_tcp_keepidle(socket, SILENT_FOR));
+        if let Err(error) = set {
+            tracing::debug!(%error, "a client's socket can't be kept alive");
+        }
+    }
+
     fn wrote(&self, result: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(len)) = result {
+            self.client.left(*len);
+        }
         if self.client.blocked.replace(result.is_pending()) != result.is_pending() {
             self.client.step();
         }

@@ -13,6 +13,7 @@ use super::forward::{self, Head};
 use super::limits::Permit;
 use super::pieces::Pieces;
 use super::retry::Progress;
+use super::term::Term;
 
 /// Why an exchange did not end with a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,9 +43,11 @@ pub(super) struct Entry {
     /// Place of the request's first byte in all that was ever queued on the link.
     pub(super) queued_at: u64,
     pub(super) started: Instant,
-    deadline: Instant,
+    pub(super) term: Term,
     counted: bool,
     accounted: bool,
+    /// The request asks to change its connection to another protocol, and may.
+    upgrade: bool,
     /// As what it is counted among those that wait for the instance.
     age: Option<Age>,
     answered: bool,
@@ -55,6 +58,8 @@ pub(super) struct Entry {
     /// The response's Content-Length, and the bytes of its body that came.
     announced: Option<u64>,
     received: u64,
+    /// Bytes of both bodies that went from one side to the other.
+    pub(super) moved: u64,
     pub(super) pieces: Pieces,
     pub(super) trailers: Option<HeaderMap>,
     /// Nothing more comes from the host.
@@ -82,6 +87,10 @@ pub(super) struct Start {
     pub(super) request_ended: bool,
     /// It is a HEAD, so the response has none.
     pub(super) bodiless: bool,
+    /// It asks to change its connection to another protocol, and may.
+    pub(super) upgrade: bool,
+    /// What the host may send of the response at first.
+    pub(super) window: u32,
 }
 
 impl Entry {
@@ -90,9 +99,10 @@ impl Entry {
             generation,
             queued_at,
             started: start.started,
-            deadline: start.deadline,
+            term: Term::new(start.deadline),
             counted: start.counted,
             accounted: false,
+            upgrade: start.upgrade,
             age: None,
             answered: false,
             head: None,
@@ -100,12 +110,13 @@ impl Entry {
             bodiless: start.bodiless,
             announced: None,
             received: 0,
+            moved: 0,
             pieces: Pieces::default(),
             trailers: None,
             ended: false,
             place: None,
             failure: None,
-            receive: ReceiveCredit::default(),
+            receive: ReceiveCredit::within(start.window),
             send: SendCredit::default(),
             request_ended: start.request_ended,
             client_owes: None,
@@ -155,11 +166,13 @@ impl Entry {
         if let Some(reader) = &self.reader {
             reader.wake_by_ref();
         }
-        if !self.ended {
+        if self.ended {
+            self.place = None;
+            self.wake_sender();
+        } else if !self.term.is_stream() {
             return Ok(None);
         }
-        self.place = None;
-        self.wake_sender();
+        // Of a stream its beginning counts: how long it lasts is nobody's merit or fault.
         let took = now.saturating_duration_since(self.started);
         Ok(Some(Outcome::Finished { status: self.status, took }))
     }
@@ -172,11 +185,17 @@ impl Entry {
         self.answered = true;
         self.ended = response.end;
         self.count(response.body.len())?;
-        let Ok(mut head) = forward::head(response) else { return Ok(false) };
+        let Ok(mut head) = forward::head(response, self.upgrade) else { return Ok(false) };
         self.status = head.status.as_u16();
         self.announced = head.announced;
         if !self.ended {
             self.pieces.push(std::mem::take(&mut head.body));
+            if !self.bodiless && head.is_stream() {
+                self.term.begin_stream();
+            }
+        }
+        if head.is_upgrade() {
+            self.request_ended = false;
         }
         self.head = Some(head);
         Ok(true)
@@ -221,15 +240,18 @@ impl Entry {
         !self.ended && self.failure.is_none()
     }
 
-    /// Fails it if its time is over. Answers for the numbers.
-    pub(super) fn expire(&mut self, now: Instant, stall: Duration) -> Option<Outcome> {
+    /// Fails it if its time is over: `passed` of it since the last look. Answers for the numbers.
+    pub(super) fn expire(&mut self, now: Instant, passed: Duration, stall: Duration) -> Option<Outcome> {
         let owed = self.client_owes.map(|since| now.saturating_duration_since(since));
         let by_client = self.waits_for_client();
-        if owed.is_some_and(|owed| owed >= stall) || (now >= self.deadline && by_client) {
+        if by_client {
+            self.term.client_waited(passed, self.moved);
+        }
+        if owed.is_some_and(|owed| owed >= stall) || (self.term.is_over(now) && by_client) {
             self.fail(Failure::ByClient);
             return Some(Outcome::Cancelled);
         }
-        if now >= self.deadline {
+        if self.term.is_over(now) {
             self.fail(Failure::TimedOut);
             return Some(Outcome::TimedOut);
         }
@@ -243,7 +265,7 @@ impl Entry {
 
     /// As what it was and is now to be counted among those that wait for the instance, where that has changed.
     pub(super) fn grow_older(&mut self, now: Instant) -> Option<(Option<Age>, Option<Age>)> {
-        let waits = self.counted && !self.waits_for_client();
+        let waits = self.counted && !self.accounted && !self.waits_for_client();
         let age = if waits { Age::of(now.saturating_duration_since(self.started)) } else { None };
         let before = std::mem::replace(&mut self.age, age);
         (before != age).then_some((before, age))

@@ -62,8 +62,11 @@ impl Exchange {
         let mut credit = None;
         let piece = self.link.with(self.id, |entry| {
             if let Some(data) = entry.pieces.pop() {
+                entry.moved += data.len() as u64;
                 let consumed = entry.receive.consumed(data.len());
-                credit = consumed.filter(|_| entry.is_open());
+                // A client that has taken all keeps up: there may be more under way to it.
+                let more = consumed.filter(|_| entry.pieces.is_empty()).and_then(|_| entry.receive.widen());
+                credit = consumed.map(|consumed| consumed + more.unwrap_or(0)).filter(|_| entry.is_open());
                 return Poll::Ready(Some(Ok(Piece::Data(data))));
             }
             if let Some(failure) = entry.failure {
@@ -81,6 +84,11 @@ impl Exchange {
             self.link.grant(self.id, credit);
         }
         piece
+    }
+
+    /// Whether it lasts as long as both sides like.
+    pub(super) fn is_stream(&self) -> bool {
+        self.link.with(self.id, |entry| entry.term.is_stream())
     }
 
     /// Whether all of the response has come and was taken.
@@ -182,6 +190,7 @@ impl BodySender {
     pub(super) fn send(&self, data: &mut Bytes, last: bool) -> bool {
         let taken = self.link.find(self.id, |entry| {
             let taken = entry.send.take(data.len());
+            entry.moved += taken as u64;
             entry.request_ended = last && taken == data.len();
             taken
         });

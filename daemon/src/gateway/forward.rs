@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use hot_wire::data::{Fields, Response};
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue,
+    UPGRADE,
 };
 use http::request::Parts;
-use http::{Response as Answer, StatusCode};
+use http::{Response as Answer, StatusCode, Version};
 
 use super::body::ResponseBody;
 use super::conn::Client;
@@ -29,10 +30,12 @@ pub(super) struct RequestFields<'a> {
     named: Vec<HeaderName>,
     /// The whole of X-Forwarded-For, if what the client says is kept.
     forwarded_for: Option<Vec<u8>>,
+    /// See [`upgrade`].
+    upgrade: Option<&'a HeaderValue>,
 }
 
 impl<'a> RequestFields<'a> {
-    pub(super) fn new(parts: &'a Parts, client: &'a Client) -> Self {
+    pub(super) fn new(parts: &'a Parts, client: &'a Client, upgrade: Option<&'a HeaderValue>) -> Self {
         let kept = client.is_trusted() && parts.headers.contains_key(FORWARDED_FOR);
         let forwarded_for = kept.then(|| {
             let mut all = Vec::new();
@@ -43,7 +46,7 @@ impl<'a> RequestFields<'a> {
             all.extend_from_slice(client.ip_text().as_bytes());
             all
         });
-        Self { parts, client, named: named_by_connection(&parts.headers), forwarded_for }
+        Self { parts, client, named: named_by_connection(&parts.headers), forwarded_for, upgrade }
     }
 
     /// All fields, in the client's order, with what the gateway adds behind them.
@@ -61,6 +64,7 @@ impl<'a> RequestFields<'a> {
             (FORWARDED_FOR, Some(forwarded_for)),
             (FORWARDED_PROTO, (!said(FORWARDED_PROTO)).then_some(b"http".as_slice())),
             (FORWARDED_HOST, host.filter(|_| !said(FORWARDED_HOST))),
+            ("upgrade", self.upgrade.map(HeaderValue::as_bytes)),
         ];
         kept.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
             .chain(added.into_iter().filter_map(|(name, value)| Some((name.as_bytes(), value?))))
@@ -91,12 +95,34 @@ fn is_hop_by_hop(name: &str) -> bool {
     )
 }
 
+/// The protocol to which a request asks to change its connection, if that is possible: over HTTP/1.1, by one `Upgrade` that
+/// `Connection` names, and without a body. HTTP itself is spoken here and not by modules: a client that could hide an h2c
+/// connection in one of HTTP/1.1 would get past whatever looks at its requests on the way.
+pub(super) fn upgrade(parts: &Parts, has_body: bool) -> Option<&HeaderValue> {
+    let mut values = parts.headers.get_all(UPGRADE).iter();
+    let (value, second) = (values.next()?, values.next());
+    let mut tokens = parts.headers.get_all(CONNECTION).iter().flat_map(tokens);
+    let is_named = tokens.any(|token| token.eq_ignore_ascii_case(b"upgrade"));
+    let is_http = |protocol: &[u8]| {
+        let name = protocol.split(|&byte| byte == b'/').next().unwrap_or_default();
+        [&b"h2c"[..], b"h2", b"h3", b"http", b"tls"].iter().any(|http| http.eq_ignore_ascii_case(name))
+    };
+    let is_possible = parts.version == Version::HTTP_11 && !has_body && second.is_none() && is_named;
+    Some(value).filter(|value| is_possible && !self::tokens(value).any(is_http))
+}
+
+fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
+}
+
 /// The fields that `Connection` names.
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     let mut named = Vec::new();
     for value in headers.get_all(CONNECTION) {
-        for token in value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
-            let usual = token.eq_ignore_ascii_case(b"keep-alive") || token.eq_ignore_ascii_case(b"close");
+        for token in tokens(value) {
+            let usual = [&b"keep-alive"[..], b"close", b"upgrade"]
+                .iter()
+                .any(|usual| usual.eq_ignore_ascii_case(token));
             if !usual && let Ok(name) = HeaderName::from_bytes(token) {
                 named.push(name);
             }
@@ -122,6 +148,19 @@ pub(super) struct Head {
 }
 
 impl Head {
+    /// Whether it changes the connection to another protocol.
+    pub(super) fn is_upgrade(&self) -> bool {
+        self.status == StatusCode::SWITCHING_PROTOCOLS
+    }
+
+    /// Whether what follows lasts as long as both sides like: events for a browser, or another protocol.
+    pub(super) fn is_stream(&self) -> bool {
+        const EVENTS: &[u8] = b"text/event-stream";
+        let content = self.headers.get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
+        let kind = content.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+        self.is_upgrade() || kind.eq_ignore_ascii_case(EVENTS)
+    }
+
     /// Whether it has no body, whatever the host sent: as the answer to a HEAD, or by its status.
     pub(super) fn is_bodiless(&self, to_head: bool) -> bool {
         to_head || matches!(self.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
@@ -151,15 +190,26 @@ impl Head {
     }
 }
 
-/// Checks what a host says a response is. Informational ones are not for modules to give.
-pub(super) fn head(response: Response) -> Result<Head, Invalid> {
+/// Checks what a host says a response is. Informational ones are not for modules to give, but to a request that asked to
+/// upgrade its connection: then it says to what, if it wants to.
+pub(super) fn head(response: Response, may_upgrade: bool) -> Result<Head, Invalid> {
     let status = StatusCode::from_u16(response.status).map_err(|_invalid| Invalid)?;
-    if status.is_informational() {
+    let is_upgrade = may_upgrade && status == StatusCode::SWITCHING_PROTOCOLS;
+    if status.is_informational() && !is_upgrade {
         return Err(Invalid);
     }
     let fields = &response.fields;
     let shared = |value: &[u8]| HeaderValue::from_maybe_shared(fields.share(value));
-    let (headers, announced) = headers(fields, shared)?;
+    let (mut headers, announced) = headers(fields, shared)?;
+    if is_upgrade {
+        if announced.is_some() || response.end {
+            return Err(Invalid);
+        }
+        let protocol = fields.iter().find(|(name, _)| *name == b"upgrade").map(|(_, value)| shared(value));
+        if let Some(protocol) = protocol {
+            headers.insert(UPGRADE, protocol.map_err(|_invalid| Invalid)?);
+        }
+    }
     Ok(Head { status, headers, announced, body: response.body, end: response.end })
 }
 
@@ -195,6 +245,18 @@ fn headers(
 /// The target as it is sent on: path and query alone.
 pub(super) fn target(parts: &Parts) -> &[u8] {
     parts.uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes()
+}
+
+/// The host that a request is to: that of its target, else that of its `Host`.
+pub(super) fn host(parts: &Parts) -> Option<&str> {
+    let of_target = parts.uri.authority().map(|authority| authority.as_str());
+    of_target.or_else(|| parts.headers.get(HOST).and_then(|host| host.to_str().ok()))
+}
+
+/// The host in the fields of a request as it is sent on.
+pub(super) fn host_of(fields: &Fields) -> Option<&str> {
+    let (_, host) = fields.iter().find(|(name, _)| *name == b"host")?;
+    std::str::from_utf8(host).ok()
 }
 
 /// The path of a target that came as text and was sent on as bytes.

@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hot_wire::data::{Decoder, FromHost, RequestHead};
+use hot_wire::data::{Decoder, FromHost, INITIAL_WINDOW, RequestHead};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -44,12 +44,13 @@ pub fn request(bytes: &[u8], trusted: bool) -> Option<Vec<u8>> {
     let sent = RefCell::new(None);
     converse(bytes, &config, |request| {
         let (parts, _body) = request.into_parts();
-        let fields = RequestFields::new(&parts, &client);
+        let fields = RequestFields::new(&parts, &client, forward::upgrade(&parts, false));
         let head = RequestHead {
             method: parts.method.as_str().as_bytes(),
             target: forward::target(&parts),
             peer: client.peer().as_bytes(),
             deadline_ms: 0,
+            window: INITIAL_WINDOW,
         };
         let frame = Kept::encode(&head, fields.iter()).ok().map(Kept::into_frame);
         // A client may send a second request behind the first.
@@ -73,6 +74,8 @@ pub fn response(stream: &[u8], to_head: bool) -> Option<Vec<u8>> {
         counted: false,
         request_ended: true,
         bodiless: to_head,
+        upgrade: false,
+        window: INITIAL_WINDOW,
     };
     let mut entry = Entry::new(start, 0, 0);
     entry.receive(frame.message, now).ok()?;

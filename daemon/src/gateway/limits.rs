@@ -18,6 +18,8 @@ use super::retry::Budget;
 pub(super) struct Gate {
     max_in_flight: AtomicU32,
     max_waiting: AtomicU32,
+    max_streams: AtomicU32,
+    streams: AtomicU32,
     in_flight: AtomicU32,
     waiting: AtomicU32,
     left: Notify,
@@ -39,8 +41,9 @@ pub(super) struct Full;
 
 impl Gate {
     /// Sets the bounds. Requests beyond a lower one stay; those that a higher one lets in are woken.
-    pub(super) fn set_limits(&self, max_in_flight: u32, max_waiting: u32) {
+    pub(super) fn set_limits(&self, max_in_flight: u32, max_waiting: u32, max_streams: u32) {
         self.max_waiting.store(max_waiting, Ordering::SeqCst);
+        self.max_streams.store(max_streams, Ordering::SeqCst);
         let before = self.max_in_flight.swap(max_in_flight, Ordering::SeqCst);
         for _ in before..max_in_flight.min(before.saturating_add(self.waiting.load(Ordering::SeqCst))) {
             self.left.notify_one();
@@ -86,7 +89,7 @@ impl Gate {
         let more = |in_flight| (in_flight < max).then_some(in_flight + 1);
         self.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok()?;
         self.passed.fetch_add(1, Ordering::Relaxed);
-        Some(Permit { gate: Arc::clone(self) })
+        Some(Permit { gate: Arc::clone(self), is_stream: false })
     }
 }
 
@@ -117,10 +120,11 @@ impl Drop for Queued {
     }
 }
 
-/// One request in flight; it ends when dropped.
+/// One request in flight, or one stream; it ends when dropped.
 #[derive(Debug)]
 pub(super) struct Permit {
     gate: Arc<Gate>,
+    is_stream: bool,
 }
 
 impl Permit {
@@ -128,10 +132,24 @@ impl Permit {
     pub(super) fn gate(&self) -> &Arc<Gate> {
         &self.gate
     }
+
+    /// Gives its place among the requests to another, for one among the streams.
+    pub(super) fn into_stream(self) -> Result<Self, Full> {
+        let gate = &self.gate;
+        let max = gate.max_streams.load(Ordering::SeqCst);
+        let more = |streams| (streams < max).then_some(streams + 1);
+        gate.streams.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).map_err(|_at_bound| Full)?;
+        // What is dropped here leaves the requests.
+        Ok(Self { gate: Arc::clone(gate), is_stream: true })
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        if self.is_stream {
+            self.gate.streams.fetch_sub(1, Ordering::SeqCst);
+            return;
+        }
         self.gate.in_flight.fetch_sub(1, Ordering::SeqCst);
         if self.gate.waiting.load(Ordering::SeqCst) > 0 {
             self.gate.left.notify_one();
@@ -145,7 +163,7 @@ mod tests {
 
     fn gate(max_in_flight: u32, max_waiting: u32) -> Arc<Gate> {
         let gate = Arc::new(Gate::default());
-        gate.set_limits(max_in_flight, max_waiting);
+        gate.set_limits(max_in_flight, max_waiting, 1);
         gate
     }
 
@@ -186,10 +204,21 @@ mod tests {
         let gate = gate(0, 5);
         let mut waiting = pin!(gate.queue().expect("may wait").enter());
         assert!(futures_util::poll!(waiting.as_mut()).is_pending());
-        gate.set_limits(1, 5);
+        gate.set_limits(1, 5, 0);
         let permit = waiting.await;
         assert!(gate.take_place().is_none());
         drop(permit);
+    }
+
+    #[test]
+    fn a_stream_gives_its_place_back_and_streams_have_a_bound_of_their_own() {
+        let gate = gate(1, 0);
+        let stream = gate.try_enter().expect("room for one").into_stream().expect("room for one stream");
+        let second = gate.try_enter().expect("the place is free again");
+        assert_eq!(second.into_stream().map(|_| ()), Err(Full));
+        drop(stream);
+        drop(gate.try_enter().expect("a refused one is gone").into_stream().expect("there is room again"));
+        assert_eq!((gate.in_flight.load(Ordering::SeqCst), gate.streams.load(Ordering::SeqCst)), (0, 0));
     }
 
     #[test]

@@ -24,6 +24,7 @@ use super::counters::{Outcome, Recorder};
 use super::entry::{Entry, Failure, Start, Violation, reason_to_cancel};
 use super::exchange::{Exchange, Kept};
 use super::limits::Gate;
+use super::load::Load;
 use super::retry::Progress;
 use crate::supervisor::InstanceId;
 
@@ -64,12 +65,28 @@ impl LinkEnd {
     }
 }
 
+/// One look at the exchanges of a link.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Look {
+    pub(super) now: Instant,
+    /// Since the last look.
+    pub(super) passed: Duration,
+    /// How long a client may take over a piece.
+    pub(super) stall: Duration,
+    /// Nothing new goes to this instance, so its streams are asked to end by then.
+    pub(super) streams_end_by: Option<Instant>,
+}
+
 /// A link, as those on its thread share it.
 #[derive(Debug)]
 pub(super) struct Link {
     instance: InstanceId,
     recorder: Arc<Recorder>,
     state: RefCell<State>,
+    /// The exchanges of this thread, whichever link they are on.
+    load: Rc<Load>,
+    /// The host understands deadlines that move.
+    tells_deadlines: bool,
 }
 
 #[derive(Debug, Default)]
@@ -91,8 +108,13 @@ struct State {
 }
 
 impl Link {
-    pub(super) fn new(instance: InstanceId, recorder: Arc<Recorder>) -> Rc<Self> {
-        Rc::new(Self { instance, recorder, state: RefCell::default() })
+    pub(super) fn new(
+        instance: InstanceId,
+        recorder: Arc<Recorder>,
+        load: Rc<Load>,
+        tells_deadlines: bool,
+    ) -> Rc<Self> {
+        Rc::new(Self { instance, recorder, state: RefCell::default(), load, tells_deadlines })
     }
 
     pub(super) fn instance(&self) -> InstanceId {
@@ -136,6 +158,7 @@ impl Link {
             state.gate = Some(Arc::clone(gate));
         }
         self.recorder.begun();
+        self.load.began();
         state.wake_task();
         Ok((Exchange::new(Rc::clone(self), id), kept))
     }
@@ -197,6 +220,7 @@ impl Link {
         // Who still sends the body learns of it.
         entry.fail(Failure::Aborted);
         state.exchanges.remove(slot_of(id));
+        self.load.ended();
         if let Some(account) = account {
             self.recorder.ended(outcome, account);
         }
@@ -217,19 +241,35 @@ impl Link {
         }
     }
 
-    /// Fails the exchanges whose time is over, and counts how old the others are.
-    pub(super) fn sweep(&self, now: Instant, stall: Duration) {
-        for (_, entry) in &mut self.state.borrow_mut().exchanges {
+    /// Fails the exchanges whose time is over, counts how old the others are, and tells the host of deadlines that moved.
+    pub(super) fn sweep(&self, look: Look) {
+        let state = &mut *self.state.borrow_mut();
+        let out_before = state.out.len();
+        for (key, entry) in &mut state.exchanges {
             if !entry.is_open() {
                 continue;
             }
-            if let Some(outcome) = entry.expire(now, stall) {
+            if let Some(outcome) = entry.expire(look.now, look.passed, look.stall) {
                 if let Some(account) = entry.account() {
                     self.recorder.ended(outcome, account);
                 }
-            } else if let Some((before, age)) = entry.grow_older(now) {
+                continue;
+            }
+            if let Some((before, age)) = entry.grow_older(look.now) {
                 self.recorder.aged(before, age);
             }
+            if let Some(by) = look.streams_end_by {
+                entry.term.ask_to_end(by);
+            }
+            if self.tells_deadlines
+                && let Some(news) = entry.term.news(look.now)
+            {
+                let id = u64::from(entry.generation) << 32 | key as u64;
+                data::deadline(&mut state.out, id, news.left_ms, news.ends);
+            }
+        }
+        if state.out.len() > out_before {
+            state.wake_task();
         }
     }
 
@@ -422,7 +462,7 @@ mod tests {
 
     #[test]
     fn late_frames_are_told_from_forged_ones_where_the_generations_wrap() {
-        let link = Link::new(InstanceId(1), Recorders::new(1).of_thread(0));
+        let link = Link::new(InstanceId(1), Recorders::new(1).of_thread(0), Rc::default(), true);
         link.state.borrow_mut().generation = u32::MAX - 1;
         let send = || {
             let now = Instant::now();
@@ -432,8 +472,16 @@ mod tests {
                 counted: true,
                 request_ended: true,
                 bodiless: false,
+                upgrade: false,
+                window: data::INITIAL_WINDOW,
             };
-            let head = RequestHead { method: b"GET", target: b"/", peer: b"", deadline_ms: 0 };
+            let head = RequestHead {
+                method: b"GET",
+                target: b"/",
+                peer: b"",
+                deadline_ms: 0,
+                window: data::INITIAL_WINDOW,
+            };
             let (exchange, _) = link.send(start, &head, [], &Arc::default()).expect("the head is small");
             exchange
         };

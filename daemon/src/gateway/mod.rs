@@ -19,15 +19,19 @@ mod exchange;
 mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
+mod hosts;
 mod limits;
 mod link;
+mod load;
 mod pieces;
 mod place;
 mod retry;
 mod routes;
 mod serve;
 mod table;
+mod term;
 mod thread;
+mod tunnel;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -36,6 +40,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use hot_wire::host::Features;
 use thiserror::Error;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 
@@ -153,14 +158,19 @@ impl Gateway {
         self.inner.threads.len()
     }
 
-    /// Gives the gateway the data streams to an instance's host, one for each thread. Links that the instance has
+    /// Gives the gateway the data streams to an instance's host, one for each thread, and what that host understands. Links that the instance has
     /// already are replaced, and what is in flight on them ends as if the host had died. A table that is published
     /// after this finds them in place.
     ///
     /// # Errors
     ///
     /// See [`AttachError`].
-    pub fn attach(&self, instance: InstanceId, links: Vec<UnixStream>) -> Result<(), AttachError> {
+    pub fn attach(
+        &self,
+        instance: InstanceId,
+        links: Vec<UnixStream>,
+        features: Features,
+    ) -> Result<(), AttachError> {
         let (found, expected) = (links.len(), self.threads());
         if found != expected {
             return Err(AttachError::WrongNumber { found, expected });
@@ -168,7 +178,7 @@ impl Gateway {
         let recorders = self.instances().entry(instance).or_insert_with(|| Recorders::new(expected)).clone();
         for (number, (thread, stream)) in self.inner.threads.iter().zip(links).enumerate() {
             let recorder = recorders.of_thread(number);
-            let mail = Mail::Attach { instance, stream, recorder };
+            let mail = Mail::Attach { instance, stream, recorder, features };
             thread.mail.send(mail).map_err(|_gone| AttachError::Ended)?;
         }
         Ok(())

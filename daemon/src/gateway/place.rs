@@ -26,6 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// What a request asks for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wish<'a> {
+    pub(super) host: Option<&'a str>,
     pub(super) path: &'a str,
     pub(super) choice: Choice<'a>,
     /// When it came, if that was before now.
@@ -84,6 +85,8 @@ pub(super) enum Refusal {
     Busy(String),
     /// Waited in vain for an instance.
     NoBackend(String),
+    /// As many streams are open as may be.
+    Streams(String),
     /// Waited in vain for the first table.
     NoTable,
     /// With what is added to it, the head is larger than what can be passed on.
@@ -168,7 +171,7 @@ impl Thread {
     fn look(self: &Rc<Self>, wish: Wish<'_>, permit: Option<Permit>) -> Look {
         let table = self.table().lock().unwrap_or_else(PoisonError::into_inner);
         let Some(routes) = &*table else { return Look::NoTable };
-        let Some(target) = routes.find(wish.path) else { return Look::Refused(Refusal::NoRoute) };
+        let Some(target) = routes.find(wish.host, wish.path) else { return Look::Refused(Refusal::NoRoute) };
         let module = &target.module;
         let kept = permit.filter(|permit| Arc::ptr_eq(permit.gate(), &module.gate));
         let Some(permit) = kept.or_else(|| module.gate.try_enter()) else {

@@ -1,18 +1,19 @@
-//! A table compiled for picking: paths to modules by the longest prefix on segment boundaries, and for each route the
+//! A table compiled for picking: hosts and paths to modules by the longest prefix on segment boundaries, and for each route the
 //! instances that serve it with their deck.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::deck::Deck;
+use super::hosts::{Hosts, covers};
 use super::limits::Gate;
-use super::table::{Backend, ModuleTable, Role, Table, normal};
+use super::table::{Backend, ModuleTable, Role, Table, normal, parts};
 
 /// A table that answers where a path goes. Decks and gates live on from one to the next, so that shares stay exact
 /// and requests in flight stay counted over a publication.
 #[derive(Debug)]
 pub(super) struct Routes {
-    root: Node,
+    paths: Hosts<Node>,
     pub(super) modules: Vec<Arc<Module>>,
 }
 
@@ -80,42 +81,64 @@ struct Node {
 impl Routes {
     /// Compiles a table. What it shares with `previous` goes on; `seed` chooses the shuffles of new decks.
     pub(super) fn compile(table: Table, previous: Option<&Self>, mut seed: impl FnMut() -> u64) -> Self {
-        let mut root = Node::default();
+        let mut paths = Hosts::<Node>::default();
         let mut modules = Vec::with_capacity(table.modules.len());
         for table in table.modules {
             let before =
                 previous.and_then(|routes| routes.modules.iter().find(|m| m.table.module == table.module));
             let gate = before.map_or_else(|| Arc::new(Gate::default()), |module| Arc::clone(&module.gate));
-            gate.set_limits(table.max_in_flight, table.max_waiting);
+            gate.set_limits(table.max_in_flight, table.max_waiting, table.max_streams);
             let module = Arc::new(Module { table, gate });
             let mut decks: BTreeMap<Vec<usize>, Arc<Deck>> = BTreeMap::new();
             let prefixes: BTreeSet<&str> =
                 module.table.backends.iter().flat_map(|b| &b.routes).map(|route| normal(route)).collect();
-            for prefix in prefixes {
-                let eligible = eligible(&module.table.backends, prefix);
+            for route in prefixes {
+                let (host, prefix) = parts(route);
+                let eligible = eligible(&module.table.backends, route);
                 if eligible.is_empty() {
                     continue;
                 }
-                let node = root.insert(prefix);
+                let node = paths.entry(host).insert(prefix);
                 if node.target.is_some() {
                     continue;
                 }
                 let deck = decks.entry(eligible.clone()).or_insert_with(|| {
-                    let same = previous.and_then(|routes| routes.deck_of(prefix, &module, &eligible));
+                    let same = previous.and_then(|routes| routes.deck_of(route, &module, &eligible));
                     same.unwrap_or_else(|| new_deck(&module, &eligible, &mut seed))
                 });
-                let instead = instead(&module.table.backends, prefix, &eligible);
+                let instead = instead(&module.table.backends, route, &eligible);
                 let (deck, module) = (Arc::clone(deck), Arc::clone(&module));
                 node.target = Some(Target { module, eligible, deck, instead });
             }
             modules.push(module);
         }
-        Self { root, modules }
+        Self { paths, modules }
     }
 
-    /// Where requests of this path go: the longest prefix that ends where a segment of the path ends.
-    pub(super) fn find(&self, path: &str) -> Option<&Target> {
-        let mut node = &self.root;
+    /// Where requests of this host and path go: the closest host that has a prefix of the path.
+    pub(super) fn find<'t>(&'t self, host: Option<&str>, path: &str) -> Option<&'t Target> {
+        self.paths.of(host).find_map(|paths| paths.find(path))
+    }
+
+    /// The deck that this route had, if the same instances have the same weights in it.
+    fn deck_of(&self, route: &str, module: &Arc<Module>, eligible: &[usize]) -> Option<Arc<Deck>> {
+        let (host, prefix) = parts(route);
+        let before = self.paths.get(host)?.find(if prefix.is_empty() { "/" } else { prefix })?;
+        if before.module.table.module != module.table.module {
+            return None;
+        }
+        let now = eligible.iter().map(|&index| {
+            let backend = &module.table.backends[index];
+            (backend.instance.0, backend.weight)
+        });
+        before.weights().eq(now).then(|| Arc::clone(&before.deck))
+    }
+}
+
+impl Node {
+    /// The longest prefix that ends where a segment of the path ends.
+    fn find(&self, path: &str) -> Option<&Target> {
+        let mut node = self;
         let mut found = node.target.as_ref();
         let mut rest = path.strip_prefix('/')?;
         // Each step goes one node down, so a long path costs no more than the longest route.
@@ -129,49 +152,38 @@ impl Routes {
         found
     }
 
-    /// The deck that this prefix had, if the same instances have the same weights in it.
-    fn deck_of(&self, prefix: &str, module: &Arc<Module>, eligible: &[usize]) -> Option<Arc<Deck>> {
-        let before = self.find(if prefix.is_empty() { "/" } else { prefix })?;
-        if before.module.table.module != module.table.module {
-            return None;
-        }
-        let now = eligible.iter().map(|&index| {
-            let backend = &module.table.backends[index];
-            (backend.instance.0, backend.weight)
-        });
-        before.weights().eq(now).then(|| Arc::clone(&before.deck))
-    }
-}
-
-impl Node {
     fn insert(&mut self, prefix: &str) -> &mut Self {
         let Some(segments) = prefix.strip_prefix('/') else { return self };
         segments.split('/').fold(self, |node, segment| node.children.entry(segment.into()).or_default())
     }
 }
 
-/// Those that get requests of the paths under `prefix`: all with a weight that have a route to it, which need not be
+/// Those that get requests of the paths under `route`: all with a weight that have a route to it, which need not be
 /// this very prefix, so that a release with an additional route inside another one gets no more than its share. If
 /// none has a weight, stable: it serves until it is replaced. A standby serves nobody.
-fn eligible(backends: &[Backend], prefix: &str) -> Vec<usize> {
+fn eligible(backends: &[Backend], route: &str) -> Vec<usize> {
     let of = |wanted: &dyn Fn(&Backend) -> bool| -> Vec<usize> {
-        let serving = |(_, backend): &(usize, &Backend)| wanted(backend) && serves(backend, prefix);
+        let serving = |(_, backend): &(usize, &Backend)| wanted(backend) && serves(backend, route);
         backends.iter().enumerate().filter(serving).map(|(index, _)| index).collect()
     };
     let weighted = of(&|backend| backend.weight > 0);
     if weighted.is_empty() { of(&|backend| backend.role == Role::Stable) } else { weighted }
 }
 
-fn instead(backends: &[Backend], prefix: &str, eligible: &[usize]) -> Vec<usize> {
-    let serves_as_stable = |backend: &Backend| backend.role == Role::Stable && serves(backend, prefix);
+fn instead(backends: &[Backend], route: &str, eligible: &[usize]) -> Vec<usize> {
+    let serves_as_stable = |backend: &Backend| backend.role == Role::Stable && serves(backend, route);
     let stable: Vec<usize> =
         (0..backends.len()).filter(|&index| serves_as_stable(&backends[index])).collect();
     if stable.is_empty() { eligible.to_vec() } else { stable }
 }
 
-fn serves(backend: &Backend, path: &str) -> bool {
-    backend.routes.iter().any(|route| {
-        path.strip_prefix(normal(route)).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+/// Whether a backend has a route for all requests of this one.
+fn serves(backend: &Backend, route: &str) -> bool {
+    let (host, path) = parts(route);
+    backend.routes.iter().any(|own| {
+        let (of, prefix) = parts(normal(own));
+        let is_below = |rest: &str| rest.is_empty() || rest.starts_with('/');
+        covers(of, host) && path.strip_prefix(prefix).is_some_and(is_below)
     })
 }
 
@@ -208,6 +220,7 @@ mod tests {
             deadline: Duration::from_secs(1),
             max_in_flight: 1,
             max_waiting: 1,
+            max_streams: 1,
             backends,
         }
     }
@@ -248,9 +261,33 @@ mod tests {
             });
             let routes = Routes::compile(Table { modules: tables.collect() }, None, || 1);
             for path in paths {
-                let found = routes.find(&path).map(|target| target.module.table.module.clone());
+                let found = routes.find(None, &path).map(|target| target.module.table.module.clone());
                 prop_assert_eq!(found, by_the_book(&modules, &path), "{}", path);
             }
+        }
+    }
+
+    #[test]
+    fn a_host_of_its_own_comes_before_any() {
+        let routes = |routes: &[&str]| routes.iter().map(|route| (*route).to_owned()).collect::<Vec<_>>();
+        let table = Table {
+            modules: vec![
+                module("any", vec![backend(1, 10_000, &routes(&["/", "/a/b"]))]),
+                module("one", vec![backend(2, 10_000, &routes(&["example.com/a"]))]),
+                module("below", vec![backend(3, 10_000, &routes(&["*.example.com/"]))]),
+            ],
+        };
+        let routes = Routes::compile(table, None, || 1);
+        for (host, path, expected) in [
+            (None, "/a", "any"),
+            (Some("other.org"), "/a", "any"),
+            (Some("example.com"), "/a/b", "one"),
+            // What its own host has no route for goes where that of any host goes.
+            (Some("example.com"), "/x", "any"),
+            (Some("x.example.com:8080"), "/a/b", "below"),
+        ] {
+            let found = routes.find(host, path).map(|target| target.module.table.module.as_str());
+            assert_eq!(found, Some(expected), "{host:?} {path}");
         }
     }
 
@@ -259,7 +296,7 @@ mod tests {
         let table = Table { modules: vec![module("m", vec![backend(1, 10_000, &["/".to_owned()])])] };
         let routes = Routes::compile(table, None, || 1);
         for path in ["", "*", "x"] {
-            assert!(routes.find(path).is_none(), "{path:?}");
+            assert!(routes.find(None, path).is_none(), "{path:?}");
         }
     }
 
@@ -273,7 +310,7 @@ mod tests {
         let same = Routes::compile(of([9_000, 1_000]), Some(&first), || 2);
         let other = Routes::compile(of([5_000, 5_000]), Some(&same), || 3);
         let target = |routes: &Routes| {
-            let target = routes.find("/x").expect("there is a route");
+            let target = routes.find(None, "/x").expect("there is a route");
             (Arc::as_ptr(&target.deck), Arc::as_ptr(&target.module.gate))
         };
         assert_eq!(target(&first), target(&same));

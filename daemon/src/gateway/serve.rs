@@ -6,8 +6,8 @@ use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
-use hot_wire::data::{CancelReason, RequestHead};
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER};
+use hot_wire::data::{CancelReason, INITIAL_WINDOW, RequestHead};
+use http::header::{CONNECTION, CONTENT_TYPE, Entry, HOST, HeaderValue, RETRY_AFTER, UPGRADE};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body;
@@ -19,10 +19,12 @@ use super::counters::Outcome;
 use super::entry::{Failure, Start};
 use super::exchange::{Exchange, Kept};
 use super::forward::{self, Head, RequestFields};
+use super::limits::Full;
 use super::place::{Choice, Placed, Refusal, Wish};
 use super::retry::{Attempt, Next, Progress, after_loss};
 use super::table::RESERVED_PREFIX;
 use super::thread::Thread;
+use super::tunnel::Tunnel;
 use crate::supervisor::InstanceId;
 
 /// How often a request that no host has seen is placed anew, before that is taken for a fault.
@@ -50,6 +52,7 @@ pub(super) fn begin(thread: &Rc<Thread>, client: &Rc<Client>, request: Request<I
     let mut serving = Serving {
         attempt: Attempt::first(&parts.method, !body.is_end_stream()),
         to_head: parts.method == Method::HEAD,
+        upgrade: None,
         thread: Rc::clone(thread),
         client: Rc::clone(client),
         pin,
@@ -124,6 +127,8 @@ pub(super) struct Serving {
     pin: Option<String>,
     /// It is a HEAD, so its response has no body.
     to_head: bool,
+    /// The protocol to which it asks to change its connection, if that is possible.
+    upgrade: Option<HeaderValue>,
     attempt: Attempt,
     kept: Kept,
     /// No one by weight, any more: it waits for stable, or is sent there once more.
@@ -146,16 +151,19 @@ impl Serving {
     /// Sends the request if an instance is ready, and keeps it in any case.
     fn first(&mut self, parts: &Parts) -> Result<Option<(Placed, Exchange)>, Refusal> {
         let client = Rc::clone(&self.client);
-        let fields = RequestFields::new(parts, &client);
+        let upgrade = forward::upgrade(parts, self.attempt.has_body);
+        self.upgrade = upgrade.cloned();
+        let fields = RequestFields::new(parts, &client, upgrade);
         let (method, target) = (parts.method.as_str().as_bytes(), forward::target(parts));
-        let mut wish = self.wish(parts.uri.path());
+        let mut wish = self.wish(forward::host(parts), parts.uri.path());
         let placed = self.thread.place_now(&mut wish);
         self.for_stable = wish.is_for_stable();
         match placed.transpose()? {
             Some(placed) => self.send(placed, method, target, fields.iter()).map(Some),
             None => {
                 self.arrived = Some(Instant::now());
-                let head = RequestHead { method, target, peer: client.peer().as_bytes(), deadline_ms: 0 };
+                let peer = client.peer().as_bytes();
+                let head = RequestHead { method, target, peer, deadline_ms: 0, window: INITIAL_WINDOW };
                 self.kept = Kept::encode(&head, fields.iter()).map_err(Refusal::Head)?;
                 Ok(None)
             }
@@ -165,18 +173,18 @@ impl Serving {
     /// Sends the request as it was kept, once an instance is ready.
     async fn again(&mut self) -> Result<(Placed, Exchange), Refusal> {
         let request = self.kept.request();
-        let wish = self.wish(forward::path(request.target()));
+        let wish = self.wish(forward::host_of(&request.fields), forward::path(request.target()));
         let placed = self.thread.place(wish).await?;
         self.send(placed, request.method(), request.target(), request.fields.iter())
     }
 
-    fn wish<'w>(&'w self, path: &'w str) -> Wish<'w> {
+    fn wish<'w>(&'w self, host: Option<&'w str>, path: &'w str) -> Wish<'w> {
         let choice = match self.pin.as_deref() {
             Some(wanted) => Choice::Pinned(wanted),
             None if self.for_stable => Choice::Stable { lost: self.lost_with },
             None => Choice::ByWeight,
         };
-        Wish { path, choice, arrived: self.arrived }
+        Wish { host, path, choice, arrived: self.arrived }
     }
 
     async fn run(mut self, first: Option<(Placed, Exchange)>, mut body: Option<Incoming>) -> Answer {
@@ -242,13 +250,16 @@ impl Serving {
         let left = deadline.saturating_duration_since(placed.at).as_millis();
         // Zero would be no deadline.
         let deadline_ms = u32::try_from(left).unwrap_or(u32::MAX).max(1);
-        let head = RequestHead { method, target, peer: self.client.peer().as_bytes(), deadline_ms };
+        let window = self.thread.window();
+        let head = RequestHead { method, target, peer: self.client.peer().as_bytes(), deadline_ms, window };
         let start = Start {
             started: placed.at,
             deadline,
             counted: placed.counted,
             request_ended: !self.attempt.has_body,
             bodiless: self.to_head,
+            upgrade: self.upgrade.is_some(),
+            window,
         };
         match placed.link.send(start, &head, fields, placed.permit.gate()) {
             Ok((exchange, kept)) => {
@@ -274,10 +285,31 @@ impl Serving {
         if head.end {
             return head.whole();
         }
+        let mut permit = placed.permit;
+        if exchange.is_stream() {
+            match permit.into_stream() {
+                Ok(stream) => permit = stream,
+                Err(Full) => return refused(&Refusal::Streams(placed.module.table.module.clone())),
+            }
+        }
         let Some(busy) = self.busy.take() else { unreachable!("a request is answered once") };
-        exchange.keep(placed.permit);
-        let body = Stream::new(exchange, head.announced, busy);
+        exchange.keep(permit);
+        if head.is_upgrade() {
+            return self.upgraded(exchange, head, busy);
+        }
+        let ahead = usize::try_from(self.thread.window()).unwrap_or(usize::MAX);
+        let body = Stream::new(exchange, head.announced, ahead, busy);
         head.with_body(ResponseBody::Stream(body))
+    }
+
+    /// The last response of a connection that is the module's from there on.
+    fn upgraded(&mut self, exchange: Exchange, mut head: Head, busy: Busy) -> Answer {
+        head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        if let (Entry::Vacant(protocol), Some(wanted)) = (head.headers.entry(UPGRADE), self.upgrade.take()) {
+            protocol.insert(wanted);
+        }
+        self.client.hand_over(Tunnel::new(exchange, busy));
+        head.with_body(ResponseBody::Whole(Bytes::new()))
     }
 
     /// What follows a failure.
@@ -373,6 +405,7 @@ fn refused(refusal: &Refusal) -> Answer {
             let text = format!("the request's head can't be passed on: {error}");
             return say(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, &text);
         }
+        Refusal::Streams(module) => format!("module {module} has too many streams open; try again"),
         Refusal::NoTable => "this node has not begun to serve yet; try again".to_owned(),
     };
     let mut answer = say(StatusCode::SERVICE_UNAVAILABLE, &text);

@@ -25,12 +25,15 @@ pub struct Table {
 pub struct ModuleTable {
     /// The module's name.
     pub module: String,
-    /// From the request's head to the last byte of the response; past it the request ends with 504.
+    /// From the request's head to the last byte of the response, waits for the client left out; past it the request ends
+    /// with 504.
     pub deadline: Duration,
     /// Requests of this module that hosts may have in flight at once, over all threads.
     pub max_in_flight: u32,
     /// Requests of this module that may wait beyond that, or for a backend; past it they end with 503.
     pub max_waiting: u32,
+    /// Streams of this module at once, over all threads; past it they end with 503.
+    pub max_streams: u32,
     /// The instances that may be picked, and standbys.
     pub backends: Vec<Backend>,
 }
@@ -48,7 +51,7 @@ pub struct Backend {
     pub role: Role,
     /// Its part of this module's requests on this node, in basis points; zero gets none.
     pub weight: u16,
-    /// Path prefixes that its version serves.
+    /// What its version serves: path prefixes, those of one host alone with its name in front.
     pub routes: Vec<String>,
 }
 
@@ -63,7 +66,7 @@ pub enum Role {
     Standby,
 }
 
-/// Two modules claim one path prefix, or one claims a path of the gateway's own.
+/// Two modules claim one route, or one claims a path of the gateway's own.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Conflict {
     /// Requests could go to either.
@@ -109,13 +112,14 @@ pub fn conflicts<'a>(routes: impl IntoIterator<Item = (&'a str, &'a str)>) -> Ve
     let mut found = Vec::new();
     for (module, route) in routes {
         let prefix = normal(route);
-        if prefix == RESERVED_PREFIX || prefix.starts_with("/-/") {
+        let (_, path) = parts(prefix);
+        if path == RESERVED_PREFIX || path.starts_with("/-/") {
             found.push(Conflict::Reserved { prefix: route.to_owned(), module: module.to_owned() });
             continue;
         }
         let owner = *owners.entry(prefix).or_insert(module);
         let conflict = || Conflict::Claimed {
-            prefix: if prefix.is_empty() { "/".to_owned() } else { prefix.to_owned() },
+            prefix: if path.is_empty() { format!("{prefix}/") } else { prefix.to_owned() },
             first: owner.to_owned(),
             second: module.to_owned(),
         };
@@ -132,6 +136,11 @@ pub fn conflicts<'a>(routes: impl IntoIterator<Item = (&'a str, &'a str)>) -> Ve
 /// A prefix without the slashes at its end: `/greet/` and `/greet` are one route, and `/` is the empty prefix.
 pub(super) fn normal(route: &str) -> &str {
     route.trim_end_matches('/')
+}
+
+/// The host of a route, which is empty where it is for any, and its path prefix.
+pub(super) fn parts(route: &str) -> (&str, &str) {
+    route.split_at(route.find('/').unwrap_or(route.len()))
 }
 
 #[cfg(test)]
@@ -155,6 +164,16 @@ mod tests {
     fn nested_and_similar_prefixes_do_not_conflict() {
         assert_eq!(conflicts([("a", "/"), ("b", "/greet"), ("c", "/greet/x"), ("d", "/greeting")]), []);
         assert_eq!(conflicts([("a", "/greet"), ("a", "/greet"), ("a", "/greet/")]), []);
+    }
+
+    #[test]
+    fn a_prefix_of_one_host_is_another_than_that_of_all() {
+        assert_eq!(conflicts([("a", "/x"), ("b", "example.com/x"), ("c", "*.example.com/x")]), []);
+        let found = conflicts([("a", "example.com/"), ("b", "example.com/"), ("b", "example.com/-/x")]);
+        let [Conflict::Claimed { prefix, .. }, Conflict::Reserved { .. }] = &found[..] else {
+            panic!("{found:?}")
+        };
+        assert_eq!(prefix, "example.com/");
     }
 
     #[test]

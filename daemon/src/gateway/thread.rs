@@ -1,17 +1,18 @@
 //! One thread of the gateway: its executor, its connections, its links to the hosts.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use hot_wire::host::Features;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use slab::Slab;
@@ -23,7 +24,8 @@ use super::Event;
 use super::config::GatewayConfig;
 use super::conn::{Client, ClientIo};
 use super::counters::Recorder;
-use super::link::{self, Link, LinkEnd};
+use super::link::{self, Link, LinkEnd, Look};
+use super::load::Load;
 use super::routes::Routes;
 use super::serve::begin;
 use super::table::Role;
@@ -52,7 +54,12 @@ pub(super) struct Seat {
 #[derive(Debug)]
 pub(super) enum Mail {
     /// A data stream to an instance's host.
-    Attach { instance: InstanceId, stream: std::os::unix::net::UnixStream, recorder: Arc<Recorder> },
+    Attach {
+        instance: InstanceId,
+        stream: std::os::unix::net::UnixStream,
+        recorder: Arc<Recorder>,
+        features: Features,
+    },
     /// End the link to an instance.
     Detach(InstanceId),
     /// Accept nothing more, and end when all connections have, or at this time. Answers with those that were left.
@@ -77,6 +84,7 @@ pub(super) struct Thread {
     mail: RefCell<mpsc::UnboundedReceiver<Mail>>,
     events: broadcast::Sender<Event>,
     links: RefCell<BTreeMap<InstanceId, Rc<Link>>>,
+    load: Rc<Load>,
     clients: RefCell<Slab<Rc<Client>>>,
     client_came: Notify,
     client_left: Notify,
@@ -97,6 +105,11 @@ pub(super) fn http1(config: &GatewayConfig) -> http1::Builder {
 impl Thread {
     pub(super) fn config(&self) -> &GatewayConfig {
         &self.config
+    }
+
+    /// What may be under way of one more response.
+    pub(super) fn window(&self) -> u32 {
+        self.load.window()
     }
 
     pub(super) fn table(&self) -> &Mutex<Option<Arc<Routes>>> {
@@ -165,7 +178,11 @@ impl Thread {
 
     fn act(self: &Rc<Self>, mail: Mail) {
         match mail {
-            Mail::Attach { instance, stream, recorder } => self.attach(instance, stream, recorder),
+            Mail::Attach { instance, stream, recorder, features } => {
+                let tells_deadlines = features.has(Features::DEADLINES);
+                let link = Link::new(instance, recorder, Rc::clone(&self.load), tells_deadlines);
+                self.attach(link, stream);
+            }
             Mail::Detach(instance) => {
                 let link = self.links.borrow_mut().remove(&instance);
                 if let Some(link) = link {
@@ -183,18 +200,13 @@ impl Thread {
         }
     }
 
-    fn attach(
-        self: &Rc<Self>,
-        instance: InstanceId,
-        stream: std::os::unix::net::UnixStream,
-        recorder: Arc<Recorder>,
-    ) {
+    fn attach(self: &Rc<Self>, link: Rc<Link>, stream: std::os::unix::net::UnixStream) {
+        let instance = link.instance();
         let stream =
             match stream.set_nonblocking(true).and_then(|()| tokio::net::UnixStream::from_std(stream)) {
                 Ok(stream) => stream,
                 Err(error) => return self.report(instance, LinkEnd::Io(error.kind())),
             };
-        let link = Link::new(instance, recorder);
         if let Some(old) = self.links.borrow_mut().insert(instance, Rc::clone(&link)) {
             old.end(LinkEnd::Detached);
         }
@@ -227,15 +239,30 @@ impl Thread {
             if self.clients.borrow().is_empty() {
                 self.client_came.notified().await;
             }
+            let before = Instant::now();
             sleep(SWEEP_EVERY).await;
             let now = Instant::now();
+            let serving = self.serving();
             for link in self.links.borrow().values() {
-                link.sweep(now, self.config.stall_timeout);
+                let streams_end_by =
+                    (!serving.contains(&link.instance())).then(|| now + self.config.stream_grace);
+                let passed = now.saturating_duration_since(before);
+                link.sweep(Look { now, passed, stall: self.config.stall_timeout, streams_end_by });
             }
             for (_, client) in &*self.clients.borrow() {
                 client.sweep(now, &self.config);
             }
         }
+    }
+
+    /// The instances that get something: by their weight, or as stable. None during a drain.
+    fn serving(&self) -> BTreeSet<InstanceId> {
+        let table = self.seat.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let routes = table.as_ref().filter(|_| !self.draining.get());
+        let backends =
+            routes.iter().flat_map(|routes| &routes.modules).flat_map(|module| &module.table.backends);
+        let serving = backends.filter(|backend| backend.weight > 0 || backend.role == Role::Stable);
+        serving.map(|backend| backend.instance).collect()
     }
 
     /// Accepts from one listener until the drain begins.
@@ -288,8 +315,7 @@ impl Thread {
             async move { Ok::<_, Infallible>(begun.answer().await) }
         });
         let io = ClientIo::new(socket, Rc::clone(&client));
-        let connection = http1(&self.config).serve_connection(io, service);
-        let mut connection = pin!(connection);
+        let mut connection = http1(&self.config).serve_connection(io, service);
         let mut ending = false;
         let over = poll_fn(|cx| {
             if client.begin_turn(cx) {
@@ -297,12 +323,18 @@ impl Thread {
             }
             if self.draining.get() && !ending {
                 ending = true;
-                connection.as_mut().graceful_shutdown();
+                Pin::new(&mut connection).graceful_shutdown();
             }
-            connection.as_mut().poll(cx)
+            Pin::new(&mut connection).poll(cx)
         });
         if let Err(error) = over.await {
             tracing::debug!(client = %client.ip(), %error, "a connection broke");
+        }
+        if let Some(tunnel) = client.take_tunnel() {
+            let http1::Parts { io, read_buf, .. } = connection.into_parts();
+            if let Err(error) = tunnel.run(&client, io, read_buf).await {
+                tracing::debug!(client = %client.ip(), %error, "an upgraded connection broke");
+            }
         }
     }
 
@@ -379,6 +411,7 @@ pub(super) fn run(start: Start, ready: &std::sync::mpsc::SyncSender<io::Result<(
             mail: RefCell::new(start.mail),
             events: start.events,
             links: RefCell::default(),
+            load: Rc::default(),
             clients: RefCell::default(),
             client_came: Notify::new(),
             client_left: Notify::new(),

@@ -40,6 +40,7 @@ pub struct Instance {
     pid: u32,
     link: Option<Arc<HostLink>>,
     state: watch::Receiver<State>,
+    features: watch::Receiver<Features>,
     stop: Arc<watch::Sender<Option<Duration>>>,
     /// Who asks for its metrics. Nobody hears of an instance that had ended when it was found.
     metrics: Option<mpsc::Sender<Waiting>>,
@@ -82,6 +83,12 @@ impl Instance {
     #[must_use]
     pub fn state(&self) -> watch::Receiver<State> {
         self.state.clone()
+    }
+
+    /// What its host has said that it understands.
+    #[must_use]
+    pub fn features(&self) -> Features {
+        *self.features.borrow()
     }
 
     /// Makes `n` data streams to the host. They don't block; what was attached before stays.
@@ -145,8 +152,9 @@ impl Instance {
         output.take_up(tail);
         let end = end_of(ending, output.last_words());
         let (_, state) = watch::channel(State::Ended(end));
+        let (_, features) = watch::channel(Features::default());
         let stop = Arc::new(watch::Sender::new(None));
-        Self { id: spec.instance, pid, link: None, state, stop, metrics: None, output }
+        Self { id: spec.instance, pid, link: None, state, features, stop, metrics: None, output }
     }
 
     /// Follows a host: a new one, which is told to start, or, if `adopted`, one that an earlier `hotd` started, which
@@ -163,6 +171,7 @@ impl Instance {
         let link = Arc::new(HostLink::new(process.control)?);
         let reader = tokio::spawn(output.clone().read(process.output, spec.module.clone(), spec.release));
         let (state_sender, state) = watch::channel(State::Starting);
+        let (features_sender, features) = watch::channel(Features::default());
         let (stop, stop_asked) = watch::channel(None);
         let (metrics, metrics_asked) = mpsc::channel(MAX_WAITING);
         let instance = Self {
@@ -170,6 +179,7 @@ impl Instance {
             pid: process.pid,
             link: Some(Arc::clone(&link)),
             state,
+            features,
             stop: Arc::new(stop),
             metrics: Some(metrics),
             output: output.clone(),
@@ -187,7 +197,7 @@ impl Instance {
             has_handle: true,
             metrics_asked,
             gathering: Gathering::default(),
-            features: Features::default(),
+            features: features_sender,
             output,
             blame: None,
             link_open: true,
@@ -233,7 +243,7 @@ struct Life {
     metrics_asked: mpsc::Receiver<Waiting>,
     gathering: Gathering,
     /// What the host has said that it understands.
-    features: Features,
+    features: watch::Sender<Features>,
     output: Output,
     health: Health,
     pulse: Pulse,
@@ -342,7 +352,9 @@ impl Life {
 
     async fn heard(&mut self, message: FromHost) {
         match message {
-            FromHost::Hello { protocol: PROTOCOL, features, .. } => self.features = features,
+            FromHost::Hello { protocol: PROTOCOL, features, .. } => {
+                self.features.send_replace(features);
+            }
             FromHost::Hello { protocol, .. } => {
                 let text = format!("the host speaks protocol {protocol}, expected {PROTOCOL}");
                 self.kill(End::LoadFailed { stage: None, text }).await;
@@ -365,7 +377,7 @@ impl Life {
     async fn metrics_asked_by(&mut self, asker: Waiting) {
         let refusal = if *self.state.borrow() != State::Ready {
             Some(MetricsError::NotReady)
-        } else if !self.features.has(Features::METRICS) {
+        } else if !self.features.borrow().has(Features::METRICS) {
             Some(MetricsError::Unknown)
         } else {
             None
@@ -389,7 +401,7 @@ impl Life {
     }
 
     async fn healthy(&mut self, reply: HealthReply) {
-        self.features = reply.features;
+        self.features.send_replace(reply.features);
         let starting = *self.state.borrow() == State::Starting && self.blame.is_none();
         if starting {
             self.coming_up = matches!(reply.phase, Phase::Waiting | Phase::Starting);

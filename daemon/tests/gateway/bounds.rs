@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use hot_wire::data::CancelReason;
+use hot_wire::host::Features;
 use hotd::gateway::{Counters, GatewayConfig, ModuleTable, Table};
 
 use crate::host::Host;
@@ -258,7 +259,7 @@ async fn a_drain_lets_requests_end_closes_idle_connections_and_accepts_no_more()
     let response = busy.response(false);
     assert_eq!((response.text(), response.header("connection")), ("last", Some("close")));
     assert_eq!(drain.await.expect("the drain ends"), 0);
-    assert!(rig.gateway.attach(B, Vec::new()).is_err());
+    assert!(rig.gateway.attach(B, Vec::new(), Features::default()).is_err());
 }
 
 #[tokio::test]

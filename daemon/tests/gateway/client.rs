@@ -91,6 +91,13 @@ impl Client {
         Response { status, headers, body: Vec::new(), cut_off: false }
     }
 
+    /// The chunks that are left of a response whose head was read.
+    pub(crate) fn response_chunks(&mut self) -> Vec<u8> {
+        let mut body = Vec::new();
+        assert_eq!(self.chunks(&mut body), Some(()), "it was cut off after {body:?}");
+        body
+    }
+
     /// Chunks to their end, with the trailers behind them; `None` if the connection ends before.
     fn chunks(&mut self, body: &mut Vec<u8>) -> Option<()> {
         loop {

@@ -7,6 +7,7 @@ mod client;
 mod crash;
 mod host;
 mod http;
+mod lasting;
 mod picks;
 mod rig;
 mod streams;

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use hot_wire::host::Features;
 use hotd::gateway::{Backend, Counters, Gateway, GatewayConfig, ModuleTable, Role, Table};
 use hotd::supervisor::InstanceId;
 
@@ -34,7 +35,7 @@ impl Rig {
     }
 
     pub(crate) fn attach(&self, instance: InstanceId, links: Vec<UnixStream>) {
-        self.gateway.attach(instance, links).expect("a link for each thread");
+        self.gateway.attach(instance, links, Features::ALL).expect("a link for each thread");
     }
 
     /// Serves one module under `/`.
@@ -74,6 +75,7 @@ pub(crate) fn module(backends: Vec<Backend>) -> ModuleTable {
         deadline: PATIENCE,
         max_in_flight: 1_000,
         max_waiting: 1_000,
+        max_streams: 1_000,
         backends,
     }
 }

@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use hot_artifact::signature::{MODULE_NAMESPACE, Signer, generate_key, sign};
 use hot_artifact::trust::{AllowedSigners, ModuleRules, Revoked, Trust};
 use hot_artifact::{Checks, DEFAULT_MAX_SIZE, Node as Machine, Verified};
-use hot_wire::data::{self, Decoder, FromHost, RequestHead};
+use hot_wire::data::{self, Decoder, FromHost, INITIAL_WINDOW, RequestHead};
 use hotd::supervisor::{Adopted, End, Instance, InstanceId, SpawnAddress, Spec, State, Supervisor};
 use tokio::runtime::Runtime;
 
@@ -128,8 +128,13 @@ fn exchange(mut link: UnixStream, target: &str) -> Option<String> {
     link.set_nonblocking(false).unwrap();
     link.set_read_timeout(Some(DEADLINE)).unwrap();
     let mut out = BytesMut::new();
-    let head =
-        RequestHead { method: b"GET", target: target.as_bytes(), peer: b"127.0.0.1:1", deadline_ms: 30_000 };
+    let head = RequestHead {
+        method: b"GET",
+        target: target.as_bytes(),
+        peer: b"127.0.0.1:1",
+        deadline_ms: 30_000,
+        window: INITIAL_WINDOW,
+    };
     data::request(&mut out, 1, &head, [], b"", true).unwrap();
     link.write_all(&out).unwrap();
     let mut decoder = Decoder::<FromHost>::new();

@@ -1,7 +1,7 @@
 //! Runs the real `hot-host` as hot-spawn would, and speaks to it as hotd and a gateway thread would.
 
 use bytes::{Bytes, BytesMut};
-use hot_wire::data::{self, Decoder, Frame, FromHost as FromLink, RequestHead, Response};
+use hot_wire::data::{self, Decoder, Frame, FromHost as FromLink, INITIAL_WINDOW, RequestHead, Response};
 use hot_wire::host::{FromHost, Start, StartOptions, ToHost};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
@@ -145,7 +145,13 @@ impl Host {
         assert!(beside.push(SendAncillaryMessage::ScmRights(&fds)));
         rustix::net::sendmsg(self.control(), &[IoSlice::new(&packet)], &mut beside, SendFlags::empty())
             .unwrap();
-        Link { stream: ours, decoder: Decoder::new(), out: BytesMut::new(), deadline_ms: 5000 }
+        Link {
+            stream: ours,
+            decoder: Decoder::new(),
+            out: BytesMut::new(),
+            deadline_ms: 5000,
+            window: INITIAL_WINDOW,
+        }
     }
 
     /// Ends the control socket, as when hotd and hot-spawn are gone.
@@ -185,6 +191,8 @@ pub(crate) struct Link {
     out: BytesMut,
     /// Of the requests to come.
     pub(crate) deadline_ms: u32,
+    /// Of the requests that follow.
+    pub(crate) window: u32,
 }
 
 impl Link {
@@ -202,6 +210,7 @@ impl Link {
             target: target.as_bytes(),
             peer: b"192.0.2.1:5",
             deadline_ms: self.deadline_ms,
+            window: self.window,
         };
         let headers = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
         data::request(&mut self.out, number, &head, headers, body, end).unwrap();

@@ -22,6 +22,12 @@ impl Default for SendCredit {
 }
 
 impl SendCredit {
+    /// One that begins with less, as the receiver asked for.
+    #[must_use]
+    pub fn within(window: u32) -> Self {
+        Self { left: window.min(INITIAL_WINDOW) }
+    }
+
     /// Bytes that may be sent now.
     #[must_use]
     pub fn available(&self) -> u32 {
@@ -49,15 +55,34 @@ impl SendCredit {
 pub struct ReceiveCredit {
     granted: u32,
     consumed: u32,
+    /// What the sender may have under way, as far as it was asked.
+    window: u32,
 }
 
 impl Default for ReceiveCredit {
     fn default() -> Self {
-        Self { granted: INITIAL_WINDOW, consumed: 0 }
+        Self::within(INITIAL_WINDOW)
     }
 }
 
 impl ReceiveCredit {
+    /// That of a sender which was asked to begin with less. One that does not know how to be asked may begin with
+    /// [`INITIAL_WINDOW`], and is not refused.
+    #[must_use]
+    pub fn within(window: u32) -> Self {
+        Self { granted: INITIAL_WINDOW, consumed: 0, window: window.clamp(1, INITIAL_WINDOW) }
+    }
+
+    /// Doubles the window of a sender that was asked to begin with less. Returns the credit to grant beyond what was
+    /// consumed.
+    #[must_use = "the credit must be granted to the sender"]
+    pub fn widen(&mut self) -> Option<u32> {
+        let more = self.window.min(INITIAL_WINDOW - self.window);
+        self.window += more;
+        self.granted = self.granted.saturating_add(more);
+        (more > 0).then_some(more)
+    }
+
     /// Body bytes came, in whatever frame.
     pub fn received(&mut self, len: usize) -> Result<(), CreditExceeded> {
         let len = u32::try_from(len).map_err(|_beyond_any_credit| CreditExceeded)?;
@@ -70,11 +95,11 @@ impl ReceiveCredit {
     #[must_use = "the credit must be granted to the sender"]
     pub fn consumed(&mut self, len: usize) -> Option<u32> {
         self.consumed = self.consumed.saturating_add(u32::try_from(len).unwrap_or(u32::MAX));
-        if self.consumed < INITIAL_WINDOW / 2 {
+        if self.consumed < self.window / 2 {
             return None;
         }
-        let credit = std::mem::take(&mut self.consumed).min(INITIAL_WINDOW.saturating_sub(self.granted));
-        self.granted += credit;
+        let credit = std::mem::take(&mut self.consumed);
+        self.granted = self.granted.saturating_add(credit);
         (credit > 0).then_some(credit)
     }
 }
@@ -98,6 +123,34 @@ mod tests {
             }
             assert!(sender.available() <= INITIAL_WINDOW);
         }
+    }
+
+    #[test]
+    fn a_small_window_grows_to_the_whole_one_and_never_stalls() {
+        let mut sender = SendCredit::within(1000);
+        let mut receiver = ReceiveCredit::within(1000);
+        let (mut left, mut largest) = (1024 * 1024, 0);
+        while left > 0 {
+            let sent = sender.take(left);
+            assert!(sent > 0, "stalled with {left} bytes left");
+            largest = largest.max(sent);
+            left -= sent;
+            receiver.received(sent).expect("within the credit");
+            let consumed = receiver.consumed(sent);
+            for credit in [consumed, consumed.and_then(|_| receiver.widen())].into_iter().flatten() {
+                sender.grant(credit).expect("fits");
+            }
+        }
+        assert_eq!(largest, usize::try_from(INITIAL_WINDOW).expect("fits"));
+        assert_eq!(receiver.widen(), None);
+    }
+
+    #[test]
+    fn a_sender_of_before_begins_with_the_whole_window() {
+        let mut receiver = ReceiveCredit::within(1000);
+        let window = usize::try_from(INITIAL_WINDOW).expect("fits");
+        receiver.received(window).expect("it was not asked");
+        assert_eq!(receiver.consumed(window), Some(INITIAL_WINDOW));
     }
 
     #[test]

@@ -6,8 +6,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;
 
 use super::{
-    AbortCode, CancelReason, END, Fields, HEADER_LEN, KIND_ABORT, KIND_BODY, KIND_CANCEL, KIND_REQUEST,
-    KIND_RESPONSE, KIND_TRAILERS, KIND_WINDOW, MAX_HEAD, MAX_PAYLOAD,
+    AbortCode, CancelReason, END, Fields, HEADER_LEN, INITIAL_WINDOW, KIND_ABORT, KIND_BODY, KIND_CANCEL,
+    KIND_DEADLINE, KIND_REQUEST, KIND_RESPONSE, KIND_TRAILERS, KIND_WINDOW, MAX_HEAD, MAX_PAYLOAD,
 };
 
 /// Why the bytes of a stream are no frames. The stream is of no more use: the place of the next frame is unknown or
@@ -91,6 +91,14 @@ pub enum FromGateway {
     Trailers(Fields),
     /// Credit for the response's body, in bytes.
     Window(u32),
+    /// The exchange's deadline is another one from now on. Only a host with
+    /// [`Features::DEADLINES`](crate::host::Features::DEADLINES) knows this frame.
+    Deadline {
+        /// Milliseconds that are left; 0 is no deadline.
+        left_ms: u32,
+        /// The gateway asks for an end by then.
+        ends: bool,
+    },
     /// The gateway gave the exchange up.
     Cancel(CancelReason),
 }
@@ -130,6 +138,8 @@ pub struct Request {
     peer_len: u16,
     /// Milliseconds until the exchange is cut off; 0 is no deadline.
     pub deadline_ms: u32,
+    /// Bytes of the response's body that may be sent before the first window frame.
+    pub window: u32,
     /// The header fields.
     pub fields: Fields,
     /// The first bytes of the body; all of it if `end`.
@@ -170,6 +180,7 @@ impl std::fmt::Debug for Request {
             .field("target", &self.target().escape_ascii().to_string())
             .field("peer", &self.peer().escape_ascii().to_string())
             .field("deadline_ms", &self.deadline_ms)
+            .field("window", &self.window)
             .field("fields", &self.fields)
             .field("body_len", &self.body.len())
             .field("end", &self.end)
@@ -203,6 +214,7 @@ impl Inbound for FromGateway {
             KIND_BODY => Ok(Self::Body { data: payload, end }),
             KIND_TRAILERS => trailers(end, payload).map(Self::Trailers),
             KIND_WINDOW => window(payload).map(Self::Window),
+            KIND_DEADLINE => deadline(payload),
             KIND_CANCEL => {
                 let reason = payload.first().ok_or(FrameError::Truncated { part: "reason" })?;
                 ended(end, kind)?;
@@ -261,9 +273,14 @@ fn request(end: bool, mut payload: Bytes) -> Result<Request, FrameError> {
     if texts > head.len() {
         return Err(FrameError::Truncated { part: "head" });
     }
-    let fields = Fields::parse(head.split_off(texts), u16::from_le_bytes([c0, c1]))?;
+    let behind = head.split_off(texts);
+    let (fields, left) = Fields::parse_front(behind.clone(), u16::from_le_bytes([c0, c1]))?;
+    let window = behind[behind.len() - left..]
+        .first_chunk()
+        .map_or(INITIAL_WINDOW, |window| u32::from_le_bytes(*window));
     let deadline_ms = u32::from_le_bytes([d0, d1, d2, d3]);
-    Ok(Request { head, method_len, target_len, peer_len, deadline_ms, fields, body: payload, end })
+    let window = window.min(INITIAL_WINDOW);
+    Ok(Request { head, method_len, target_len, peer_len, deadline_ms, window, fields, body: payload, end })
 }
 
 fn response(end: bool, mut payload: Bytes) -> Result<Response, FrameError> {
@@ -284,6 +301,13 @@ fn trailers(end: bool, mut payload: Bytes) -> Result<Fields, FrameError> {
 
 fn window(mut payload: Bytes) -> Result<u32, FrameError> {
     payload.try_get_u32_le().map_err(|_short| FrameError::Truncated { part: "credit" })
+}
+
+fn deadline(mut payload: Bytes) -> Result<FromGateway, FrameError> {
+    let short = FrameError::Truncated { part: "deadline" };
+    let left_ms = payload.try_get_u32_le().map_err(|_short| short)?;
+    let ends = payload.try_get_u8().map_err(|_short| short)? != 0;
+    Ok(FromGateway::Deadline { left_ms, ends })
 }
 
 fn abort(mut payload: Bytes) -> Result<FromHost, FrameError> {

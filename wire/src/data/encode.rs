@@ -4,8 +4,8 @@ use bytes::{BufMut, BytesMut};
 use thiserror::Error;
 
 use super::{
-    AbortCode, CancelReason, END, HEADER_LEN, KIND_ABORT, KIND_BODY, KIND_CANCEL, KIND_REQUEST,
-    KIND_RESPONSE, KIND_TRAILERS, KIND_WINDOW, MAX_FIELDS, MAX_HEAD, MAX_PIECE, MAX_TEXT,
+    AbortCode, CancelReason, END, HEADER_LEN, KIND_ABORT, KIND_BODY, KIND_CANCEL, KIND_DEADLINE,
+    KIND_REQUEST, KIND_RESPONSE, KIND_TRAILERS, KIND_WINDOW, MAX_FIELDS, MAX_HEAD, MAX_PIECE, MAX_TEXT,
 };
 
 /// Why a head or trailers can't travel. The buffer is then as it was before the call.
@@ -30,6 +30,8 @@ pub struct RequestHead<'a> {
     pub peer: &'a [u8],
     /// Milliseconds that are left until the exchange is cut off; 0 is no deadline.
     pub deadline_ms: u32,
+    /// Bytes of the response's body that the host may send before the first window frame, at most [`INITIAL_WINDOW`].
+    pub window: u32,
 }
 
 /// Appends a request. `body` is the part that is at hand, within the credit; `end`: it is all, and no trailers follow.
@@ -41,7 +43,7 @@ pub fn request<'f>(
     body: &[u8],
     end: bool,
 ) -> Result<(), HeadError> {
-    let fixed = 12 + head.method.len() + head.target.len() + head.peer.len();
+    let fixed = 16 + head.method.len() + head.target.len() + head.peer.len();
     if fixed > MAX_HEAD {
         return Err(HeadError::TooLarge);
     }
@@ -56,7 +58,8 @@ pub fn request<'f>(
     out.extend_from_slice(head.method);
     out.extend_from_slice(head.target);
     out.extend_from_slice(head.peer);
-    put_fields(out, start, count_at, fields)?;
+    put_fields(out, start, count_at, 4, fields)?;
+    out.put_u32_le(head.window);
     finish_head(out, start, KIND_REQUEST, exchange, body, end);
     Ok(())
 }
@@ -75,7 +78,7 @@ pub fn response<'f>(
     out.put_u16_le(status);
     let count_at = out.len();
     out.put_u16_le(0);
-    put_fields(out, start, count_at, fields)?;
+    put_fields(out, start, count_at, 0, fields)?;
     finish_head(out, start, KIND_RESPONSE, exchange, body, end);
     Ok(())
 }
@@ -115,7 +118,7 @@ pub fn trailers<'f>(
     let start = begin(out, 2);
     let count_at = out.len();
     out.put_u16_le(0);
-    put_fields(out, start, count_at, fields)?;
+    put_fields(out, start, count_at, 0, fields)?;
     finish(out, start, KIND_TRAILERS, exchange, true);
     Ok(())
 }
@@ -132,6 +135,14 @@ pub fn cancel(out: &mut BytesMut, exchange: u64, reason: CancelReason) {
     out.reserve(HEADER_LEN + 1);
     out.extend_from_slice(&header(1, KIND_CANCEL, true, exchange));
     out.put_u8(reason.to_byte());
+}
+
+/// Appends a new deadline of an exchange, in milliseconds from now on; 0 is none. `ends`: the gateway asks for an end.
+pub fn deadline(out: &mut BytesMut, exchange: u64, left_ms: u32, ends: bool) {
+    out.reserve(HEADER_LEN + 5);
+    out.extend_from_slice(&header(5, KIND_DEADLINE, false, exchange));
+    out.put_u32_le(left_ms);
+    out.put_u8(ends.into());
 }
 
 /// Appends the end of an exchange that was not finished. `text` says why; past [`MAX_TEXT`] bytes it is cut.
@@ -178,9 +189,10 @@ fn put_fields<'f>(
     out: &mut BytesMut,
     start: usize,
     count_at: usize,
+    behind: usize,
     fields: impl IntoIterator<Item = (&'f [u8], &'f [u8])>,
 ) -> Result<(), HeadError> {
-    let mut room = MAX_HEAD.saturating_sub(out.len() - start - HEADER_LEN);
+    let mut room = MAX_HEAD.saturating_sub(out.len() + behind - start - HEADER_LEN);
     let mut count: u16 = 0;
     for (name, value) in fields {
         let len = 4usize.saturating_add(name.len()).saturating_add(value.len());

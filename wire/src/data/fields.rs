@@ -14,6 +14,11 @@ pub struct Fields {
 impl Fields {
     /// Checks that `count` fields are at the front of `bytes`; what is behind them is ignored.
     pub(super) fn parse(bytes: Bytes, count: u16) -> Result<Self, FrameError> {
+        Self::parse_front(bytes, count).map(|(fields, _)| fields)
+    }
+
+    /// As [`Fields::parse`], with the length of what is behind them.
+    pub(super) fn parse_front(bytes: Bytes, count: u16) -> Result<(Self, usize), FrameError> {
         if usize::from(count) > MAX_FIELDS {
             return Err(FrameError::TooManyFields { found: count });
         }
@@ -21,7 +26,8 @@ impl Fields {
         for _ in 0..count {
             (_, rest) = split_field(rest).ok_or(FrameError::Truncated { part: "fields" })?;
         }
-        Ok(Self { bytes, count })
+        let behind = rest.len();
+        Ok((Self { bytes, count }, behind))
     }
 
     /// How many there are.

@@ -17,17 +17,25 @@
 //! | 5 window | both | `credit u32` |
 //! | 6 cancel | gateway | `reason u8` |
 //! | 7 abort | host | `code u8`, `text_len u16`, text |
+//! | 8 deadline | gateway | `left_ms u32`, `ends u8` |
 //!
 //! Request head: `deadline_ms u32`, `method_len u16`, `target_len u16`, `peer_len u16`, `count u16`, method, target,
-//! peer, fields. Response head: `status u16`, `count u16`, fields. A field is `name_len u16`, `value_len u16`, name,
+//! peer, fields, `window u32`. Response head: `status u16`, `count u16`, fields. A field is `name_len u16`, `value_len u16`, name,
 //! value. Bytes behind what is known of a head, of trailers, window, cancel and abort are ignored: there they grow.
 //!
 //! Flag `END` (bit 0): nothing more comes from this side for this exchange; no other flag has a meaning yet. The
 //! gateway chooses the exchange's number and never uses one again while the exchange is open; the host only repeats it.
 //!
 //! **Credit.** Each direction of each exchange starts with [`INITIAL_WINDOW`] bytes of body, those in the head's frame
-//! included. A sender never exceeds its credit; the receiver grants more with a window frame as it consumes
-//! ([`SendCredit`], [`ReceiveCredit`]).
+//! included; the gateway, which has many clients, may ask for less of a response with the request's `window`. A sender
+//! never exceeds its credit; the receiver grants more with a window frame as it consumes ([`SendCredit`],
+//! [`ReceiveCredit`]).
+//!
+//! **After a response with status 101** both directions begin anew, as the bytes of a connection: whatever the flags of the
+//! two heads said, each side sends body until its `END`. The credit goes on.
+//!
+//! **Deadlines** may move while an exchange is open: `left_ms` counts from the frame's arrival, and 0 is none. With `ends`
+//! 1 the gateway asks for an end by then. Only a host with [`Features::DEADLINES`](crate::host::Features) knows this frame.
 //!
 //! Hop-by-hop headers never travel here. Names and values are not checked: whoever needs them to be valid HTTP checks
 //! them, and the gateway must, because a module wrote them.
@@ -40,7 +48,8 @@ mod fields;
 pub use credit::{CreditExceeded, ReceiveCredit, SendCredit};
 pub use decode::{Decoder, Frame, FrameError, FromGateway, FromHost, Inbound, Request, Response};
 pub use encode::{
-    HeadError, RequestHead, abort, body, body_frame_header, cancel, request, response, trailers, window,
+    HeadError, RequestHead, abort, body, body_frame_header, cancel, deadline, request, response, trailers,
+    window,
 };
 pub use fields::{Fields, FieldsIter};
 
@@ -70,6 +79,7 @@ const KIND_TRAILERS: u8 = 4;
 const KIND_WINDOW: u8 = 5;
 const KIND_CANCEL: u8 = 6;
 const KIND_ABORT: u8 = 7;
+const KIND_DEADLINE: u8 = 8;
 
 /// Why the gateway gave an exchange up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

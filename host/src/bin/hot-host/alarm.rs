@@ -39,6 +39,25 @@ impl Alarm {
         }
     }
 
+    /// The exchange has another deadline: as [`Alarm::set`], in the place of the one for which it was set.
+    pub(crate) fn reset(
+        &'static self,
+        engine: &'static Engine,
+        is_set: Option<Instant>,
+        to_set: Option<Instant>,
+        handle: u64,
+    ) {
+        if is_set == to_set {
+            return;
+        }
+        if let Some(deadline) = is_set {
+            self.clear(deadline, handle);
+        }
+        if let Some(deadline) = to_set {
+            self.set(engine, deadline, handle);
+        }
+    }
+
     /// The exchange has ended.
     pub(crate) fn clear(&self, deadline: Instant, handle: u64) {
         self.plan().at.remove(&(deadline, handle));

@@ -218,7 +218,7 @@ impl Engine {
 
     /// One frame of a link.
     fn frame_came(
-        &self,
+        &'static self,
         lane: &Arc<Lane>,
         frame: Frame<FromGateway>,
         came: Instant,
@@ -233,6 +233,12 @@ impl Engine {
             FromGateway::Body { data, end } => exchange.body_came(&data, end),
             FromGateway::Trailers(fields) => exchange.trailers_came(&fields),
             FromGateway::Window(credit) => exchange.credit_came(credit),
+            FromGateway::Deadline { left_ms, ends } => {
+                let at = (left_ms > 0).then(|| came + Duration::from_millis(u64::from(left_ms)));
+                exchange.deadline_came(at, ends, |is_set, to_set| {
+                    self.alarm.reset(self, is_set, to_set, exchange.handle());
+                });
+            }
             FromGateway::Cancel(_) => {
                 lane.link.forget(number);
                 exchange.cancel();
@@ -292,7 +298,10 @@ impl Engine {
         if let Some(deadline) = exchange.alarm() {
             self.alarm.clear(deadline, exchange.handle());
         }
-        exchange.link().forget(exchange.number());
+        // What is left of its answer goes as the gateway gives credit for it.
+        if !exchange.has_rest() {
+            exchange.link().forget(exchange.number());
+        }
         self.table.remove(exchange.handle());
     }
 

@@ -111,13 +111,27 @@ fn view(bytes: &[u8], fields: &FieldLengths) -> Box<[abi::Header]> {
 }
 
 /// Whether a module may send this header: a token as name (RFC 9110, 5.6.2), no control characters in the value but tab
-/// (5.5), and nothing that is the connection's business (7.6.1), which the gateway alone decides.
-pub(crate) fn is_allowed(name: &[u8], value: &[u8]) -> bool {
+/// (5.5), and nothing that is the connection's business (7.6.1), which the gateway alone decides. With status 101 it says to
+/// what the connection is upgraded, and no length: what follows is no body.
+pub(crate) fn is_allowed(name: &[u8], value: &[u8], status: u16) -> bool {
+    let is_of_connection = match status {
+        SWITCHING_PROTOCOLS => {
+            name.eq_ignore_ascii_case(b"content-length")
+                || (is_hop_by_hop(name) && !name.eq_ignore_ascii_case(b"upgrade"))
+        }
+        _ => is_hop_by_hop(name),
+    };
     !name.is_empty()
         && name.iter().all(|&byte| is_token(byte))
         && value.iter().all(|&byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
-        && !is_hop_by_hop(name)
+        && !is_of_connection
 }
+
+/// The status with which a connection changes hands.
+pub(crate) const SWITCHING_PROTOCOLS: u16 = 101;
+
+/// Stands for a status where the fields are trailers.
+pub(crate) const TRAILERS: u16 = 0;
 
 /// The most headers or trailers of one answer.
 pub(crate) const MAX_HEADERS: usize = MAX_FIELDS;
@@ -148,7 +162,13 @@ mod tests {
 
     fn request(fields: &[(&[u8], &[u8])]) -> Request {
         let mut decoder = Decoder::<FromGateway>::new();
-        let head = RequestHead { method: b"PUT", target: b"/a?b", peer: b"[::1]:9", deadline_ms: 5 };
+        let head = RequestHead {
+            method: b"PUT",
+            target: b"/a?b",
+            peer: b"[::1]:9",
+            deadline_ms: 5,
+            window: data::INITIAL_WINDOW,
+        };
         let mut frame = BytesMut::new();
         data::request(&mut frame, 7, &head, fields.iter().copied(), b"body", true).unwrap();
         decoder.read_buf().extend_from_slice(&frame);
@@ -178,12 +198,26 @@ mod tests {
             ("a", "\0"),
             ("Transfer-Encoding", "chunked"),
         ] {
-            assert!(!is_allowed(name.as_bytes(), value.as_bytes()), "{name}: {value}");
+            assert!(!is_allowed(name.as_bytes(), value.as_bytes(), 200), "{name}: {value}");
         }
         for (name, value) in
             [("x-a_b.c~1!", "any \t value \u{e9}"), ("Content-Type", ""), ("content-length", "5")]
         {
-            assert!(is_allowed(name.as_bytes(), value.as_bytes()), "{name}: {value}");
+            assert!(is_allowed(name.as_bytes(), value.as_bytes(), 200), "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn an_upgrade_says_to_what_and_has_no_length() {
+        for (name, status, allowed) in [
+            ("Upgrade", 101, true),
+            ("Upgrade", 200, false),
+            ("upgrade", TRAILERS, false),
+            ("content-length", 101, false),
+            ("connection", 101, false),
+            ("sec-websocket-accept", 101, true),
+        ] {
+            assert_eq!(is_allowed(name.as_bytes(), b"x", status), allowed, "{name} with {status}");
         }
     }
 }

@@ -188,7 +188,7 @@ fn reply(seq: u64, phase: Phase, health: Result<(), String>) -> FromHost {
         text: health.err().unwrap_or_default(),
         in_flight: u32::try_from(open).unwrap_or(u32::MAX),
         oldest_ms: u32::try_from(oldest_ms).unwrap_or(u32::MAX),
-        features: Features::METRICS,
+        features: Features::ALL,
     })
 }
 

@@ -261,8 +261,12 @@ impl Link {
 
     /// Whether the gateway's socket has all that was appended, or nobody will read it.
     pub(crate) fn has_sent_all(&self) -> bool {
+        if self.is_dead() {
+            return true;
+        }
+        let has_rest = lock(&self.open).values().any(|exchange| exchange.has_rest());
         let out = lock(&self.out);
-        (out.buffer.is_empty() && !out.is_flushing) || self.is_dead()
+        !has_rest && out.buffer.is_empty() && !out.is_flushing
     }
 
     /// Remembers an exchange for the frames that follow its request.

@@ -92,11 +92,7 @@ fn main() {
         output::die(&format!("descriptor {CONTROL} or {ARTIFACT} is not open: {error}"));
     }
     let control = Arc::new(Control::new(socket));
-    control.send(&FromHost::Hello {
-        protocol: PROTOCOL,
-        pid: std::process::id(),
-        features: Features::METRICS,
-    });
+    control.send(&FromHost::Hello { protocol: PROTOCOL, pid: std::process::id(), features: Features::ALL });
     let error = serve(&control);
     if !matches!(error, ReceiveError::Ended) {
         output::die(&output::chain(&error));

@@ -4,6 +4,7 @@
 //! Every call of the module ends in a method here, from any thread; the lock of the state is held while frames are
 //! appended to the link, so an exchange's frames leave in the order of its calls. Nothing here waits for the socket.
 
+mod deadline;
 mod notice;
 mod request;
 mod response;
@@ -12,13 +13,13 @@ mod tests;
 
 use crate::head::Head;
 use crate::link::Link;
+use deadline::Deadline;
 use hot_module::abi;
 use hot_wire::data::{AbortCode, Request};
 use notice::{Due, Notices, Readiness};
 use request::Incoming;
 use response::{Outgoing, Phase};
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -60,10 +61,7 @@ pub(crate) struct Exchange {
     head: Head,
     view: OnceLock<Box<[abi::Header]>>,
     arrived: Instant,
-    deadline: Option<Instant>,
     state: Mutex<State>,
-    /// Whether the [alarm](crate::alarm) knows its deadline. Set under the lock of `state`, while it has not ended.
-    has_alarm: AtomicBool,
     /// Told when body, credit, trailers, room in the link or a cancellation has come.
     changed: Condvar,
 }
@@ -72,6 +70,7 @@ pub(crate) struct Exchange {
 struct State {
     incoming: Incoming,
     outgoing: Outgoing,
+    deadline: Deadline,
     is_cancelled: bool,
     /// How often something came from the gateway, or the exchange ended: what a waiting call waits for.
     news: u64,
@@ -118,7 +117,8 @@ impl Exchange {
         let is_cancelled = incoming.receive(&request.body, request.end).is_err();
         let state = State {
             incoming,
-            outgoing: Outgoing::default(),
+            outgoing: Outgoing::within(request.window),
+            deadline: Deadline::new(deadline),
             is_cancelled,
             news: 0,
             waiting: 0,
@@ -131,9 +131,7 @@ impl Exchange {
             head,
             view: OnceLock::new(),
             arrived,
-            deadline,
             state: Mutex::new(state),
-            has_alarm: AtomicBool::new(false),
             changed: Condvar::new(),
         }
     }
@@ -159,10 +157,6 @@ impl Exchange {
         self.arrived
     }
 
-    pub(crate) const fn deadline(&self) -> Option<Instant> {
-        self.deadline
-    }
-
     /// The request's headers as the ABI lends them.
     pub(crate) fn headers(&self) -> &[abi::Header] {
         self.view.get_or_init(|| self.head.view())
@@ -172,16 +166,8 @@ impl Exchange {
     pub(crate) fn cancel(&self) {
         let mut state = self.state();
         state.is_cancelled = true;
+        state.outgoing.give_up();
         self.tell(&mut state);
-    }
-
-    /// Cancels it if its deadline has passed. The gateway, which has the same deadline, answers by itself.
-    pub(crate) fn expire(&self) -> Result<(), Refusal> {
-        if self.deadline.is_some_and(|at| Instant::now() >= at) {
-            self.cancel();
-            return Err(Refusal::Cancelled);
-        }
-        Ok(())
     }
 
     /// The gateway broke the rules of this exchange.
@@ -213,7 +199,7 @@ impl Exchange {
         let over = check(state).is_err();
         let has_room = || !state.notices.wants_room() || !self.link.await_room(self.number);
         let writable = over || state.outgoing.can_write(has_room);
-        Readiness { readable: state.incoming.can_read(), writable, over }
+        Readiness { readable: state.incoming.can_read(), writable, ending: state.deadline.is_ending, over }
     }
 
     /// The link has room again.
@@ -243,17 +229,12 @@ impl Exchange {
         let ready = self.readiness(&locked);
         let Locked { state, due } = &mut locked;
         state.notices.due(ready, due);
-        if let Some(deadline) = self.deadline.filter(|_| !state.notices.is_empty())
-            && !self.has_alarm.swap(true, Ordering::SeqCst)
+        if !state.notices.is_empty()
+            && let Some(deadline) = state.deadline.to_set()
         {
             alarm(deadline);
         }
         Ok(())
-    }
-
-    /// For which deadline the alarm knows of it.
-    pub(crate) fn alarm(&self) -> Option<Instant> {
-        self.deadline.filter(|_| self.has_alarm.load(Ordering::SeqCst))
     }
 
     /// Whether a call may go on: the exchange has neither ended nor been cancelled.
@@ -285,7 +266,8 @@ impl Exchange {
     fn wait_beyond(&self, seen: u64) -> Result<(), Refusal> {
         let mut state = self.lock();
         while state.news == seen {
-            let left = self.deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
+            let left =
+                state.deadline.at.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
             if left == Duration::ZERO {
                 drop(state);
                 return self.expire();

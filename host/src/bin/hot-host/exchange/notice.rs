@@ -3,7 +3,7 @@
 //! A notice is one value that is consumed by firing it, so it can't fire twice; that it fires at all is the business of
 //! [`Notices::due`] and of the guard that fires what is due once the exchange's lock is free.
 
-use hot_module::abi::{READABLE, WRITABLE, Wake};
+use hot_module::abi::{ENDING, READABLE, WRITABLE, Wake};
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -34,23 +34,28 @@ impl Notice {
     }
 }
 
-/// Which of its two directions an exchange is ready for.
+/// What an exchange is ready for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Readiness {
     pub(super) readable: bool,
     pub(super) writable: bool,
+    /// The gateway asks for an end.
+    pub(super) ending: bool,
     /// Nothing more is to be waited for: ended or cancelled.
     pub(super) over: bool,
 }
 
 impl Readiness {
     const fn is_for(self, events: u32) -> bool {
-        self.over || (self.readable && events & READABLE != 0) || (self.writable && events & WRITABLE != 0)
+        self.over
+            || (self.readable && events & READABLE != 0)
+            || (self.writable && events & WRITABLE != 0)
+            || (self.ending && events & ENDING != 0)
     }
 }
 
 /// Every event that there is.
-const EVENTS: u32 = READABLE | WRITABLE;
+const EVENTS: u32 = READABLE | WRITABLE | ENDING;
 
 /// Whether there are such events.
 pub(super) const fn are_known(events: u32) -> bool {
@@ -120,7 +125,7 @@ mod tests {
     use hot_wire::data::{AbortCode, INITIAL_WINDOW};
     use std::iter::empty;
     use std::sync::Arc;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     /// Counts how often it is woken, and looks at the exchange meanwhile: with its lock held that would never end.
     struct Woken {
@@ -213,6 +218,20 @@ mod tests {
     }
 
     #[test]
+    fn who_streams_is_woken_when_an_end_is_asked_for() {
+        let (x, _other) = exchange(b"", false);
+        let woken = Woken::new(x);
+        woken.ask(0).unwrap();
+        woken.expect(ENDING | READABLE, 1, |x| {
+            x.deadline_came(None, false, |_, _| {});
+            x.deadline_came(Some(Instant::now() + Duration::from_secs(60)), true, |_, to_set| {
+                assert!(to_set.is_some(), "one notice is left, which the deadline fires");
+            });
+        });
+        woken.expect_at_once(ENDING);
+    }
+
+    #[test]
     fn every_end_wakes_all_that_is_registered() {
         let ends: [fn(&Exchange); 5] = [
             Exchange::cancel,
@@ -241,7 +260,7 @@ mod tests {
         assert_eq!(woken.times.load(Ordering::SeqCst), 0);
         woken.ask(READABLE).unwrap();
         assert_eq!(woken.times.load(Ordering::SeqCst), 1, "the one that was replaced");
-        assert_eq!(woken.ask(4), Err(Refusal::Invalid));
+        assert_eq!(woken.ask(EVENTS + 1), Err(Refusal::Invalid));
         assert_eq!(woken.ask(u32::MAX), Err(Refusal::Invalid));
         woken.exchange.cancel();
         assert_eq!(woken.times.load(Ordering::SeqCst), 3);

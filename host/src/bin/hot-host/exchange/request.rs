@@ -61,6 +61,12 @@ impl Incoming {
         self.pieces.pop_front()
     }
 
+    /// From here on bytes of the connection come: nothing more has been read than that the request had no body.
+    pub(super) fn begin_anew(&mut self) {
+        self.is_whole = false;
+        self.is_read = false;
+    }
+
     /// Whether a read would not wait.
     pub(super) fn can_read(&self) -> bool {
         self.is_whole || !self.pieces.is_empty() || !self.tail.is_empty() || !self.gathered.is_empty()
@@ -157,7 +163,7 @@ impl Exchange {
     pub(crate) fn trailers(&self) -> Result<(*const abi::Header, usize), Refusal> {
         let state = self.state();
         check(&state)?;
-        if !state.incoming.is_read {
+        if !state.incoming.is_read || state.outgoing.is_connection {
             return Err(Refusal::State);
         }
         let view = state.incoming.trailers.as_ref().map_or(&[][..], |(_, view)| view);

@@ -1,7 +1,9 @@
 //! The response: head, body within its credit, trailers, and the end.
 
 use super::{Exchange, Locked, Refusal, check};
-use hot_wire::data::{self, AbortCode, HeadError, SendCredit};
+use crate::head::SWITCHING_PROTOCOLS;
+use bytes::Bytes;
+use hot_wire::data::{self, AbortCode, HeadError, INITIAL_WINDOW, SendCredit};
 
 /// A header as a module sends it.
 pub(crate) type Field<'a> = (&'a [u8], &'a [u8]);
@@ -15,7 +17,15 @@ pub(super) struct Outgoing {
     pub(super) phase: Phase,
     credit: SendCredit,
     trailers: Option<Vec<OwnedField>>,
+    /// The head had status 101: what follows are bytes of the connection.
+    pub(super) is_connection: bool,
+    /// The rest of an answer that was given whole, for which there was no credit yet. It has ended for the module.
+    rest: Bytes,
 }
+
+/// The longest answer that is taken whole whatever the credit is, in bytes: who answers many small clients with it must
+/// not wait for the slowest of them.
+const TAKEN_WHOLE: usize = INITIAL_WINDOW as usize;
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -28,6 +38,16 @@ pub(super) enum Phase {
 }
 
 impl Outgoing {
+    /// One that may send so many bytes of body before the first window frame.
+    pub(super) fn within(window: u32) -> Self {
+        Self { credit: SendCredit::within(window), ..Self::default() }
+    }
+
+    /// Nobody waits for what is left.
+    pub(super) fn give_up(&mut self) {
+        self.rest.clear();
+    }
+
     /// Whether a write would not wait, if the link has room. That is asked for only if all else is there. Before the head
     /// a write is refused, which is no wait.
     pub(super) fn can_write(&self, has_room: impl FnOnce() -> bool) -> bool {
@@ -42,11 +62,27 @@ impl Exchange {
         if state.outgoing.credit.grant(credit).is_err() {
             return self.break_off(state);
         }
-        self.tell(&mut state);
+        if state.outgoing.rest.is_empty() {
+            return self.tell(&mut state);
+        }
+        let outgoing = &mut state.outgoing;
+        let taken = outgoing.credit.take(outgoing.rest.len());
+        let piece = outgoing.rest.split_to(taken);
+        let end = outgoing.rest.is_empty();
+        self.link.append(|out| data::body(out, self.number, &piece, end));
+        drop(state);
+        if end {
+            self.link.forget(self.number);
+        }
+    }
+
+    /// Whether something is left of an answer that has ended for the module.
+    pub(crate) fn has_rest(&self) -> bool {
+        !self.lock().outgoing.rest.is_empty()
     }
 
     /// The head of the answer, and as much of the body as there is credit for: how much that was. With `whole`, the
-    /// answer ends if that was all.
+    /// answer ends if that was all, or if it is not too long to be kept until there is credit for the rest.
     pub(crate) fn respond<'a>(
         &self,
         status: u16,
@@ -63,6 +99,7 @@ impl Exchange {
         let before = outgoing.credit.clone();
         let taken = outgoing.credit.take(body.len());
         let end = whole && taken == body.len();
+        let is_kept = whole && !end && body.len() <= TAKEN_WHOLE;
         let sent =
             self.link.append(|out| data::response(out, self.number, status, fields, &body[..taken], end));
         if let Err(HeadError::TooManyFields | HeadError::TooLarge) = sent {
@@ -70,8 +107,16 @@ impl Exchange {
             return Err(Refusal::TooLarge);
         }
         outgoing.phase = Phase::Body;
-        if end {
+        if status == SWITCHING_PROTOCOLS {
+            outgoing.is_connection = true;
+            state.incoming.begin_anew();
+        }
+        if is_kept {
+            state.outgoing.rest = Bytes::copy_from_slice(&body[taken..]);
+        }
+        if end || is_kept {
             self.end(&mut state);
+            return Ok(body.len());
         }
         Ok(taken)
     }
@@ -100,7 +145,7 @@ impl Exchange {
         let mut state = self.state();
         check(&state)?;
         let outgoing = &mut state.outgoing;
-        if outgoing.phase != Phase::Body || outgoing.trailers.is_some() {
+        if outgoing.phase != Phase::Body || outgoing.trailers.is_some() || outgoing.is_connection {
             return Err(Refusal::State);
         }
         outgoing.trailers = Some(fields.map(|(name, value)| (name.into(), value.into())).collect());

@@ -16,8 +16,12 @@ fn request(body: &[u8], end: bool) -> Request {
 }
 
 fn request_within(deadline_ms: u32, body: &[u8], end: bool) -> Request {
+    request_with(deadline_ms, INITIAL_WINDOW, body, end)
+}
+
+fn request_with(deadline_ms: u32, window: u32, body: &[u8], end: bool) -> Request {
     let mut decoder = Decoder::<FromGateway>::new();
-    let head = RequestHead { method: b"PUT", target: b"/", peer: b"", deadline_ms };
+    let head = RequestHead { method: b"PUT", target: b"/", peer: b"", deadline_ms, window };
     data::request(decoder.read_buf(), 7, &head, [], body, end).unwrap();
     match decoder.next_frame().unwrap().unwrap().message {
         FromGateway::Request(request) => request,
@@ -145,6 +149,59 @@ fn the_credit_is_kept_and_a_head_that_is_too_large_takes_none_of_it() {
         })
         .sum();
     assert_eq!(bytes, window + 3);
+}
+
+/// Who answers many small clients must not wait for the slowest of them.
+#[test]
+fn a_whole_answer_is_taken_and_follows_as_there_is_credit() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let link = Arc::new(Link::new(1, ours.into()));
+    let exchange = Exchange::new(1, 7, &link, request_with(0, 10, b"", true), Instant::now());
+    drop(link);
+    assert_eq!(exchange.respond(200, std::iter::empty(), &[b'x'; 25], true), Ok(25));
+    assert!(exchange.has_ended() && exchange.has_rest());
+    exchange.credit_came(10);
+    assert!(exchange.has_rest());
+    exchange.credit_came(10);
+    assert!(!exchange.has_rest());
+    let frames = sent(exchange, theirs);
+    let lengths: Vec<(usize, bool)> = frames
+        .iter()
+        .map(|frame| match frame {
+            FromHost::Response(head) => (head.body.len(), head.end),
+            FromHost::Body { data, end } => (data.len(), *end),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(lengths, [(10, false), (10, false), (5, true)]);
+}
+
+#[test]
+fn what_is_left_of_an_answer_goes_with_its_client() {
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let link = Arc::new(Link::new(1, ours.into()));
+    let exchange = Exchange::new(1, 7, &link, request_with(0, 10, b"", true), Instant::now());
+    exchange.respond(200, std::iter::empty(), &[b'x'; 25], true).unwrap();
+    exchange.cancel();
+    assert!(!exchange.has_rest());
+}
+
+/// Both directions begin anew with a 101, whatever was said of the request's end.
+#[test]
+fn after_a_101_the_bytes_are_the_connections() {
+    let (exchange, other) = exchange(b"", true);
+    assert_eq!(exchange.read().unwrap().len, 0);
+    exchange.respond(101, std::iter::empty(), b"", false).unwrap();
+    assert_eq!(exchange.read().unwrap_err(), Refusal::WouldBlock);
+    exchange.body_came(&Bytes::from_static(b"ping"), false);
+    assert_eq!(text(exchange.read().unwrap()), b"ping");
+    assert_eq!(exchange.write(b"pong"), Ok(4));
+    exchange.body_came(&Bytes::new(), true);
+    assert_eq!(exchange.read().unwrap().len, 0);
+    assert_eq!(exchange.trailers().unwrap_err(), Refusal::State);
+    assert_eq!(exchange.add_trailers(std::iter::empty()), Err(Refusal::State));
+    exchange.finish().unwrap();
+    assert_eq!(sent(exchange, other).len(), 3);
 }
 
 #[test]

@@ -71,17 +71,21 @@ pub(super) unsafe fn borrow<'a>(slice: Slice) -> Outcome<&'a [u8]> {
     Ok(unsafe { std::slice::from_raw_parts(slice.ptr, slice.len) })
 }
 
-/// Headers of the module, each one checked, and as many and as large as a head may have.
+/// Headers of the module for a head with this status, each one checked, and as many and as large as a head may have.
 ///
 /// # Safety
 /// `first` is null, or `count` headers lie there; they and their slices do not change for `'a`.
-pub(super) unsafe fn borrow_fields<'a>(first: *const Header, count: usize) -> Outcome<&'a [Header]> {
+pub(super) unsafe fn borrow_fields<'a>(
+    first: *const Header,
+    count: usize,
+    status: u16,
+) -> Outcome<&'a [Header]> {
     if count > MAX_HEADERS {
         return Err(Refusal::TooLarge);
     }
     // SAFETY: as here (caller), and the count is bounded.
     let fields = unsafe { borrow_all(first, count) }?;
-    if !parts(fields).all(|(name, value)| is_allowed(name, value)) {
+    if !parts(fields).all(|(name, value)| is_allowed(name, value, status)) {
         return Err(Refusal::Invalid);
     }
     let sizes = parts(fields).map(|(name, value)| FIELD_COST + name.len() + value.len());

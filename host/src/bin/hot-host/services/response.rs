@@ -5,6 +5,7 @@ use super::find;
 use super::request::check_flags;
 use crate::engine::Engine;
 use crate::exchange::{Exchange, Refusal};
+use crate::head::{SWITCHING_PROTOCOLS, TRAILERS};
 use crate::output;
 use hot_module::abi::{self, Header, Slice, Status};
 use hot_wire::data::AbortCode;
@@ -21,7 +22,7 @@ pub(super) unsafe extern "C" fn reply(
         let (engine, exchange) = find(handle)?;
         let status = check_status(status)?;
         // SAFETY: the module lends `count` headers and the body for this call.
-        let fields = unsafe { borrow_fields(first, count) }?;
+        let fields = unsafe { borrow_fields(first, count, status) }?;
         // SAFETY: as above.
         let body = unsafe { borrow(body) }?;
         let outcome = send_reply(engine, &exchange, status, fields, body);
@@ -52,9 +53,9 @@ pub(super) unsafe extern "C" fn respond(
 ) -> Status {
     answer(|| {
         let (engine, exchange) = find(handle)?;
-        let status = check_status(status)?;
+        let status = if switches(&exchange, status) { SWITCHING_PROTOCOLS } else { check_status(status)? };
         // SAFETY: the module lends `count` headers for this call.
-        let fields = unsafe { borrow_fields(first, count) }?;
+        let fields = unsafe { borrow_fields(first, count, status) }?;
         exchange.respond(status, parts(fields), &[], false)?;
         engine.flush(exchange.link());
         Ok(())
@@ -103,7 +104,7 @@ pub(super) unsafe extern "C" fn trailers(
     answer(|| {
         let (_, exchange) = find(handle)?;
         // SAFETY: the module lends `count` trailers for this call.
-        let fields = unsafe { borrow_fields(first, count) }?;
+        let fields = unsafe { borrow_fields(first, count, TRAILERS) }?;
         exchange.add_trailers(parts(fields))
     })
 }
@@ -162,6 +163,12 @@ fn write_all(engine: &'static Engine, exchange: &Arc<Exchange>, mut body: &[u8])
             return Ok(());
         }
     }
+}
+
+/// Whether this hands the connection over. Only a request with `upgrade` asks for that, which the gateway lets through where
+/// it can be done.
+fn switches(exchange: &Exchange, status: u32) -> bool {
+    status == u32::from(SWITCHING_PROTOCOLS) && exchange.head().find(b"upgrade").is_some()
 }
 
 fn check_status(status: u32) -> Outcome<u16> {

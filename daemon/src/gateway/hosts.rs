@@ -1,0 +1,137 @@
+//! To which host a request is, and which routes are for it.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+/// What stands in front of the name of a route for all hosts below it.
+const BELOW: &str = "*.";
+
+/// Something for each host that a route names, and for all others.
+#[derive(Debug)]
+pub(super) struct Hosts<T> {
+    any: T,
+    exact: BTreeMap<Box<str>, T>,
+    /// By the name that they are below of.
+    below: BTreeMap<Box<str>, T>,
+}
+
+impl<T: Default> Default for Hosts<T> {
+    fn default() -> Self {
+        Self { any: T::default(), exact: BTreeMap::new(), below: BTreeMap::new() }
+    }
+}
+
+impl<T: Default> Hosts<T> {
+    /// That of a host as a route has it.
+    pub(super) fn entry(&mut self, host: &str) -> &mut T {
+        match host.strip_prefix(BELOW) {
+            Some(name) => self.below.entry(name.into()).or_default(),
+            None if host.is_empty() => &mut self.any,
+            None => self.exact.entry(host.into()).or_default(),
+        }
+    }
+}
+
+impl<T> Hosts<T> {
+    /// Those of a request to this host, the closest first: its own name, the names that it is below of from the longest on,
+    /// then any.
+    pub(super) fn of<'t, 'h>(
+        &'t self,
+        host: Option<&'h str>,
+    ) -> impl Iterator<Item = &'t T> + use<'t, 'h, T> {
+        // Most tables name no host, and then no request is looked at for one.
+        let names_some = !self.exact.is_empty() || !self.below.is_empty();
+        let name = host.filter(|_| names_some).map(name);
+        let exact = name.as_ref().and_then(|name| self.exact.get(&**name));
+        let below = std::iter::successors(name, |name| {
+            let (_, parent) = name.split_once('.')?;
+            Some(Cow::Owned(parent.to_owned()))
+        });
+        let below = below.skip(1).filter_map(|name| self.below.get(&*name));
+        exact.into_iter().chain(below).chain(std::iter::once(&self.any))
+    }
+
+    /// That of a host as a route has it.
+    pub(super) fn get(&self, host: &str) -> Option<&T> {
+        match host.strip_prefix(BELOW) {
+            Some(name) => self.below.get(name),
+            None if host.is_empty() => Some(&self.any),
+            None => self.exact.get(host),
+        }
+    }
+}
+
+/// The name in a `Host` header or an authority: without port, user and the dot at the end, in lower case.
+fn name(host: &str) -> Cow<'_, str> {
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    // An address of IPv6 has colons of its own, in brackets, and no route names one.
+    let name = host.split_once(':').map_or(host, |(name, _port)| name);
+    let name = name.strip_suffix('.').unwrap_or(name);
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(name.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(name)
+    }
+}
+
+/// Whether requests of `host`, as a route has it, are among those of `of`.
+pub(super) fn covers(of: &str, host: &str) -> bool {
+    let is_below = |name: &str| host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'));
+    of.is_empty() || of == host || of.strip_prefix(BELOW).is_some_and(is_below)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(host: Option<&str>) -> Vec<&'static str> {
+        let mut hosts = Hosts::<&str>::default();
+        for name in ["", "example.com", "*.example.com", "*.a.example.com", "b.a.example.com"] {
+            *hosts.entry(name) = name;
+        }
+        hosts.of(host).copied().collect()
+    }
+
+    #[test]
+    fn the_closest_host_comes_first() {
+        assert_eq!(found(None), [""]);
+        assert_eq!(found(Some("other.org")), [""]);
+        assert_eq!(found(Some("example.com")), ["example.com", ""]);
+        assert_eq!(found(Some("x.example.com")), ["*.example.com", ""]);
+        assert_eq!(found(Some("x.a.example.com")), ["*.a.example.com", "*.example.com", ""]);
+        assert_eq!(
+            found(Some("b.a.example.com")),
+            ["b.a.example.com", "*.a.example.com", "*.example.com", ""]
+        );
+        assert_eq!(found(Some("notexample.com")), [""]);
+    }
+
+    #[test]
+    fn a_host_is_the_same_with_a_port_in_capitals_and_with_a_dot() {
+        for host in
+            ["example.com:8080", "EXAMPLE.com", "example.com.", "Example.Com.:80", "user@example.com:1"]
+        {
+            assert_eq!(found(Some(host))[0], "example.com", "{host}");
+        }
+        for host in ["[::1]:80", "", ":80", "."] {
+            assert_eq!(found(Some(host)), [""], "{host}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_covers_what_is_below_it() {
+        for (of, host, covered) in [
+            ("", "example.com", true),
+            ("example.com", "example.com", true),
+            ("*.example.com", "a.example.com", true),
+            ("*.example.com", "*.a.example.com", true),
+            ("*.example.com", "example.com", false),
+            ("*.example.com", "notexample.com", false),
+            ("example.com", "a.example.com", false),
+            ("example.com", "", false),
+            ("*.example.com", "", false),
+        ] {
+            assert_eq!(covers(of, host), covered, "{of} over {host}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! A connection that was handed to a module as bytes both ways, after its 101.
+//!
+//! Each side is as fast as the slower one takes it. Either may end its own side and go on listening; the module's end ends
+//! it all, once the client has been sent what is left.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use hyper::rt::{Read, ReadBuf, Write};
+
+use super::conn::{Busy, Client, ClientIo};
+use super::exchange::{BodySender, Exchange, Piece};
+
+/// The most that is read of the client at a time: chatter, as a rule, and there may be thousands.
+const READ: usize = 16 * 1024;
+
+/// What goes on with a connection once its last response is sent.
+#[derive(Debug)]
+pub(super) struct Tunnel {
+    exchange: Exchange,
+    sender: BodySender,
+    /// From the client, waiting for credit.
+    up: Bytes,
+    /// The client has ended its side, or nobody listens to it.
+    up_ended: bool,
+    /// From the module, waiting for the client.
+    down: Bytes,
+    /// The module has ended its side.
+    down_ended: bool,
+    _busy: Busy,
+}
+
+impl Tunnel {
+    pub(super) fn new(exchange: Exchange, busy: Busy) -> Self {
+        let sender = exchange.sender();
+        Self {
+            exchange,
+            sender,
+            up: Bytes::new(),
+            up_ended: false,
+            down: Bytes::new(),
+            down_ended: false,
+            _busy: busy,
+        }
+    }
+
+    /// Moves bytes until it is over. `read`: what has been read of the client already.
+    pub(super) async fn run(mut self, client: &Client, mut io: ClientIo, read: Bytes) -> io::Result<()> {
+        io.keep_alive();
+        self.up = read;
+        poll_fn(|cx| {
+            if client.begin_turn(cx) {
+                return Poll::Ready(Ok(()));
+            }
+            self.poll_up(&mut io, cx)?;
+            self.poll_down(&mut io, cx)
+        })
+        .await
+    }
+
+    /// From the client to the module, as far as it goes now.
+    fn poll_up(&mut self, io: &mut ClientIo, cx: &mut Context<'_>) -> io::Result<()> {
+        while !self.up_ended {
+            if self.up.is_empty() {
+                match self.poll_client(io, cx) {
+                    Poll::Pending => return Ok(()),
+                    Poll::Ready(read) => self.up = read?,
+                }
+                if self.up.is_empty() {
+                    self.up_ended = true;
+                    self.sender.finish(None);
+                    return Ok(());
+                }
+            }
+            match self.sender.poll_credit(cx) {
+                Poll::Pending => return Ok(()),
+                // Nobody listens any more; what is left goes the other way.
+                Poll::Ready(Err(_over)) => self.up_ended = true,
+                Poll::Ready(Ok(())) => {
+                    self.sender.send(&mut self.up, false);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::unused_self, reason = "it is of this tunnel's client")]
+    fn poll_client(&self, io: &mut ClientIo, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        let mut space = [0; READ];
+        let mut buffer = ReadBuf::new(&mut space);
+        ready!(Pin::new(io).poll_read(cx, buffer.unfilled()))?;
+        Poll::Ready(Ok(BytesMut::from(buffer.filled()).freeze()))
+    }
+
+    /// From the module to the client; ready when there is nothing more to do.
+    fn poll_down(&mut self, io: &mut ClientIo, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            while !self.down.is_empty() {
+                let written = ready!(Pin::new(&mut *io).poll_write(cx, &self.down))?;
+                if written == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                drop(self.down.split_to(written));
+            }
+            if self.down_ended {
+                return Pin::new(&mut *io).poll_shutdown(cx);
+            }
+            match ready!(self.exchange.poll_piece(cx)) {
+                Some(Ok(Piece::Data(data))) => self.down = data,
+                Some(Ok(Piece::Trailers(_))) => {}
+                None => self.down_ended = true,
+                Some(Err(failure)) => {
+                    return Poll::Ready(Err(io::Error::other(format!(
+                        "the module's side ended: {failure:?}"
+                    ))));
+                }
+            }
+        }
+    }
+}
