@@ -177,6 +177,7 @@ impl Node {
         if cut > 0 {
             tracing::warn!(connections = cut, "some connections were cut off at the drain deadline");
         }
+        self.agent.end_swaps().await;
         self.agent.keep_all(KEPT_WITHIN).await;
         if self.config.mode == Mode::Dev {
             self.agent.stop_hosts(HOSTS_END).await;

@@ -1,4 +1,7 @@
-/* Answers every request well, and says that it is not healthy from the AFTER-th (2nd) check on. */
+/*
+ * Answers every request well, and says that it is not healthy from the AFTER-th (2nd) check on; with SICK (a file) only
+ * while that file is there.
+ */
 #include "probe.h"
 
 #ifndef AFTER
@@ -10,6 +13,10 @@ static hot_status health(void *self, hot_slice *why) {
     (void)self;
     if (++checks < AFTER)
         return HOT_OK;
+#ifdef SICK
+    if (access(SICK, F_OK) != 0)
+        return HOT_OK;
+#endif
     *why = TEXT("the disk feels warm");
     return HOT_FAILED;
 }

@@ -36,6 +36,6 @@ pub use process::Process;
 pub use service::Service;
 pub use status::{
     Ended, Event, Instance, ModuleNode, ModuleStatus, Problem, Release, Rollback, Rollout, RolloutModule,
-    Status,
+    Status, Swap, SwapWindow,
 };
 pub use store::{Artifact, Stencil, sha256};

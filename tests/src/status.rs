@@ -78,6 +78,9 @@ pub struct Instance {
     /// How it ended; empty before.
     #[serde(default)]
     pub reason: String,
+    /// Requests that it has now.
+    #[serde(default)]
+    pub in_flight: u64,
     /// Requests that ended.
     pub requests: u64,
     /// Those that ended in an error.
@@ -131,8 +134,80 @@ pub struct Event {
     pub kind: String,
     /// Name of the module, empty when it is not about one.
     pub module: String,
+    /// Id of the rollout that it belongs to, empty when there is none.
+    pub rollout: String,
     /// What happened.
     pub text: String,
+    /// The numbers of a `swap.done`.
+    pub swap: Option<Swap>,
+}
+
+/// How traffic left an instance for good.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Swap {
+    /// What it left.
+    pub from: Option<Release>,
+    /// Where it went.
+    pub to: Option<Release>,
+    /// From the start of the flip until every pick saw the new weights, microseconds.
+    pub flip_us: u64,
+    /// From the start of the flip to the last pick of the old instance, microseconds.
+    pub last_pick_us: Option<u64>,
+    /// Requests that the old instance had at the flip.
+    pub in_flight: u64,
+    /// Requests that it was given later.
+    pub given_after: u64,
+    /// Those that it answered.
+    pub finished: u64,
+    /// Those of `finished` with a status of 500 and above.
+    pub errors: u64,
+    /// Those that it gave up.
+    pub aborted: u64,
+    /// Those that it did not answer in time.
+    pub timeouts: u64,
+    /// Those that were lost with it.
+    pub lost: u64,
+    /// Those of `lost` that were sent once more.
+    pub sent_again: u64,
+    /// Those that ended without its doing.
+    pub cancelled: u64,
+    /// Those that it still had.
+    pub still_in_flight: u64,
+    /// From the flip until it had none, milliseconds.
+    pub drained_ms: Option<u64>,
+    /// How long each of the three is, milliseconds.
+    pub window_ms: u64,
+    /// Up to the flip.
+    pub before: SwapWindow,
+    /// Until the old instance was done.
+    pub during: SwapWindow,
+    /// After that.
+    pub after: SwapWindow,
+    /// Why it was told early; empty: it was not.
+    pub cut_short: String,
+}
+
+/// What a module answered in some time.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+pub struct SwapWindow {
+    /// Requests.
+    pub requests: u64,
+    /// 99th percentile, milliseconds.
+    pub p99_ms: Option<f64>,
+}
+
+impl Swap {
+    /// The numbers of the releases that it left and went to.
+    pub fn releases(&self) -> (u64, u64) {
+        let number = |of: &Option<Release>| of.as_ref().map_or(0, |release| release.release);
+        (number(&self.from), number(&self.to))
+    }
+
+    /// Whether every request that the old instance had is accounted for.
+    pub fn is_balanced(&self) -> bool {
+        let ended = self.finished + self.aborted + self.timeouts + self.lost + self.cancelled;
+        self.in_flight + self.given_after == ended + self.still_in_flight
+    }
 }
 
 /// The last line of `push -o json`.

@@ -6,6 +6,7 @@ mod metrics;
 mod module;
 mod plan;
 mod rollout;
+mod swap;
 
 use hot_proto::v1;
 use serde::Serialize;
@@ -19,6 +20,7 @@ pub(crate) use metrics::MetricsJson;
 pub(crate) use module::{HistoryJson, LogLineJson, ModulesJson, RemovedJson, RestartedJson, VersionsJson};
 pub(crate) use plan::PlanJson;
 pub(crate) use rollout::{RollbackJson, RolloutJson};
+use swap::SwapJson;
 
 use crate::words;
 
@@ -57,6 +59,8 @@ pub(crate) struct EventJson {
     rollout: String,
     principal: String,
     text: String,
+    /// Of `swap.done`, else null.
+    swap: Option<SwapJson>,
 }
 
 impl From<v1::Event> for EventJson {
@@ -70,6 +74,7 @@ impl From<v1::Event> for EventJson {
             rollout: event.rollout,
             principal: event.principal,
             text: event.text,
+            swap: event.swap.map(SwapJson::from),
         }
     }
 }
@@ -145,10 +150,11 @@ mod tests {
             rollout: "r1".to_owned(),
             principal: "me".to_owned(),
             text: "started".to_owned(),
+            swap: None,
         };
         assert_eq!(
             serde_json::to_string(&EventJson::from(event)).expect("serialises"),
-            r#"{"sequence":7,"time":"1970-01-01T00:00:01.500Z","kind":"rollout.started","node":"n1","module":"greeter","rollout":"r1","principal":"me","text":"started"}"#
+            r#"{"sequence":7,"time":"1970-01-01T00:00:01.500Z","kind":"rollout.started","node":"n1","module":"greeter","rollout":"r1","principal":"me","text":"started","swap":null}"#
         );
     }
 

@@ -3,7 +3,7 @@
 use hot_proto::v1;
 use serde::Serialize;
 
-use super::{ProblemJson, ReleaseJson, rounded, time};
+use super::{ProblemJson, ReleaseJson, SwapJson, rounded, time};
 use crate::words;
 
 /// What `status -o json` prints.
@@ -174,6 +174,7 @@ struct EntryJson {
     reason: String,
     rollback: bool,
     stable: bool,
+    swaps: Vec<SwapJson>,
 }
 
 impl HistoryJson {
@@ -192,6 +193,7 @@ impl HistoryJson {
                 reason: entry.reason,
                 rollback: entry.rollback,
                 stable: entry.stable,
+                swaps: entry.swaps.into_iter().map(SwapJson::from).collect(),
             })
             .collect();
         Self { module: module.to_owned(), entries }

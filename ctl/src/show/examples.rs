@@ -3,7 +3,7 @@
 use super::*;
 use hot_proto::v1::{
     ErrorDetail, ModuleNode, PlanRefusal, PlanResponse, PlannedModule, PlannedStep, PlannedUpload,
-    PlannedWeight,
+    PlannedWeight, SwapWindow,
 };
 use prost_types::Timestamp;
 
@@ -110,6 +110,28 @@ pub(crate) fn history() -> Vec<HistoryEntry> {
         stable: true,
         ..HistoryEntry::default()
     };
+    let window = |requests, p99_ms| Some(SwapWindow { requests, p99_ms });
+    let swap = Swap {
+        node: "n1".to_owned(),
+        from: Some(release(2, "1.1.0", "b")),
+        from_instance: 12,
+        to: first.release.clone(),
+        to_instance: 11,
+        flipped: at(69),
+        flip_us: 45,
+        last_pick_us: Some(20),
+        in_flight: 12,
+        finished: 9,
+        errors: 1,
+        lost: 3,
+        sent_again: 3,
+        drained_ms: Some(500),
+        window_ms: 1000,
+        before: window(900, Some(3.1)),
+        during: window(1000, Some(3.3)),
+        after: window(0, None),
+        ..Swap::default()
+    };
     let second = HistoryEntry {
         release: Some(release(2, "1.1.0", "b")),
         before: first.release.clone(),
@@ -120,6 +142,7 @@ pub(crate) fn history() -> Vec<HistoryEntry> {
         outcome: Outcome::RolledBack.into(),
         reason: "errors 5.00% > 1.00%".to_owned(),
         stable: false,
+        swaps: vec![swap],
         ..first.clone()
     };
     vec![second, first]

@@ -61,9 +61,9 @@ fn versions_and_history() {
     assert_eq!(
         history(&examples::history(), now(), Layout::PIPE),
         [
-            "RELEASE  VERSION  HOW   ENDED AS     BY   STARTED    WHY",
-            "2        1.1.0    push  rolled back  dev  1m ago     faster (errors 5.00% > 1.00%)",
-            "1 *      1.0.0    push  done         dev  1m30s ago  first",
+            "RELEASE  VERSION  HOW   ENDED AS     BY   STARTED    SWAP                                                        WHY",
+            "2        1.1.0    push  rolled back  dev  1m ago     12 in flight, 3 lost (3 sent again), p99 3.10, 3.30, - ms   faster (errors 5.00% > 1.00%)",
+            "1 *      1.0.0    push  done         dev  1m30s ago  -                                                           first",
             "* is stable now",
         ]
     );

@@ -37,6 +37,7 @@ impl Agent {
             self.take_back_if_due(&mut slots, &module);
             let Some(slot) = slots.get_mut(&module) else { continue };
             let now = Instant::now();
+            self.follow_swaps(&module, slot, now);
             let standby_over = slot.orders.let_standby_go(now);
             if standby_over {
                 self.keep_later(&module);

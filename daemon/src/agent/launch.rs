@@ -16,7 +16,7 @@ use crate::ledger::{LedgerError, Runnable};
 use crate::supervisor::{Adopted, End, Instance, InstanceId, Spec, StartError, State};
 
 /// How long a host may take to stop after it has drained.
-const GRACE: Duration = Duration::from_secs(5);
+pub(super) const GRACE: Duration = Duration::from_secs(5);
 
 /// Between two looks at what an instance has in flight while it drains.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
@@ -273,7 +273,7 @@ impl Agent {
             None => {}
         }
         if let Some(slot) = slots.get_mut(module) {
-            self.bury(slot, id);
+            self.bury(module, slot, id);
         }
         self.reconcile(&mut slots, module);
         drop(slots);
@@ -288,7 +288,9 @@ impl Agent {
     }
 
     /// Moves an instance that is gone to those that are remembered; nobody asks for the oldest of them any more.
-    pub(super) fn bury(&self, slot: &mut Slot, id: InstanceId) {
+    pub(super) fn bury(&self, module: &Module, slot: &mut Slot, id: InstanceId) {
+        // While what is forgotten below can still be asked for.
+        self.follow_swaps(module, slot, Instant::now());
         slot.bury(id);
         for forgotten in slot.forget_oldest() {
             self.shared.parts.gateway.forget(forgotten);

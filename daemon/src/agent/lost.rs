@@ -40,7 +40,7 @@ impl Agent {
                 slot.resting.wait_for_spawn(release);
             }
         }
-        self.bury(slot, id);
+        self.bury(module, slot, id);
         self.shared.report(self.shared.instance_event(module, release, InstanceState::Ended));
         self.reconcile(&mut slots, module);
         drop(slots);

@@ -7,10 +7,11 @@
 //! One lock guards what the node knows of its modules. It is never held across an await, so the way back waits for
 //! nothing: [`Agent::obey`] toward stable and [`Agent::turn_back`] take effect before anything is written.
 //!
-//! Rooms that decide and do nothing: `orders` what the node obeys, `plan` what is next, `resting` when to try again.
+//! Rooms that decide and do nothing: `orders` what the node obeys, `plan` what is next, `resting` when to try again,
+//! `swap` what became of one, with `recent` and `proof`.
 //! `slot` is what they look at, one for each module. Rooms that do: `reconcile` a step of the plan, `launch` one
 //! instance from its artifact to its end, `lost` one that ended with hot-spawn, `restart`, `prepare`; `guard` has the clock, `review` looks after signers,
-//! `figures` counts, `keep` writes down what the node obeys, and `report` tells the driver.
+//! `figures` counts, `swapping` follows swaps, `keep` writes down what the node obeys, and `report` tells the driver.
 
 mod figures;
 mod guard;
@@ -20,12 +21,16 @@ mod lost;
 mod orders;
 mod plan;
 mod prepare;
+mod proof;
+mod recent;
 mod reconcile;
 mod report;
 mod restart;
 mod resting;
 mod review;
 mod slot;
+mod swap;
+mod swapping;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,6 +42,7 @@ use hot_rollout::{Assignment, Direction, Event, Module, Node, ReleaseNumber, Rev
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::proof::{KIND as SWAP_KIND, Party, Proof, Window};
 pub(crate) use self::slot::{Run, RunState, Slot, Unwritten};
 use crate::gateway::Gateway;
 use crate::journal::Journal;
@@ -292,6 +298,8 @@ impl Agent {
         crate::blocking(move || ledger.forget(&forgotten)).await?;
         let mut slots = self.lock();
         if let Some(slot) = slots.get_mut(module) {
+            let cut = self.cut_swaps(slot, Instant::now(), "the module was removed");
+            self.tell_swaps(module, cut);
             // A module of this name that comes later begins with revision 1 again.
             slot.clear();
         }

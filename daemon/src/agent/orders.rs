@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use hot_rollout::{Assignment, Cause, ReleaseNumber, Revision, Standby};
+use hot_rollout::{Assignment, Cause, ReleaseNumber, Revision, RolloutId, Standby};
 
 use crate::ledger::{Obeyed, TookBack};
 
@@ -22,6 +22,8 @@ pub(crate) struct Orders {
     pub(super) took_back: Option<TookBack>,
     /// What served as stable before, as long as the assignment's stable has not: it stands in for it.
     pub(super) stands_in: Option<ReleaseNumber>,
+    /// A person moved traffic to the standby, and no assignment has come since: that of the rollback does.
+    by_hand: bool,
 }
 
 impl Orders {
@@ -57,7 +59,13 @@ impl Orders {
             self.stands_in = self.stands_in.or(former).filter(|release| Some(*release) != assignment.stable);
         }
         self.assignment = Some(assignment);
+        self.by_hand = false;
         true
+    }
+
+    /// The rollout by which traffic goes where it goes now. `None`: it is not known yet.
+    pub(super) fn moved_by(&self) -> Option<&RolloutId> {
+        self.assignment.as_ref().filter(|_| !self.by_hand).map(|assignment| &assignment.rollout)
     }
 
     /// Stable serves: nothing stands in for it any more. False: nothing did.
@@ -163,6 +171,7 @@ impl Orders {
         self.applied = Some((assignment.revision, now));
         self.assignment = Some(next);
         self.stands_in = None;
+        self.by_hand = true;
         Some((stable, standby.release))
     }
 

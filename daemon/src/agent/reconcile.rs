@@ -1,7 +1,7 @@
 //! One step toward the assignment at a time: who serves, what starts, what stops.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hot_rollout::{Cause, Module, ReleaseNumber, Role};
 
@@ -24,18 +24,18 @@ impl Agent {
     pub(super) fn reconcile(&self, slots: &mut BTreeMap<Module, Slot>, module: &Module) {
         let Some(step) = self.set_out(slots, module) else { return };
         // Before anything stops, nothing goes there any more.
-        self.publish(slots);
-        self.carry_on(slots, module, step);
+        let published = self.publish(slots);
+        self.carry_on(slots, module, step, published);
     }
 
     /// One step of each module, with one table for all: the gateway knows every route from its first table on.
     pub(super) fn reconcile_all(&self, slots: &mut BTreeMap<Module, Slot>) {
         let modules: Vec<Module> = slots.keys().cloned().collect();
         let steps: Vec<Option<Step>> = modules.iter().map(|module| self.set_out(slots, module)).collect();
-        self.publish(slots);
+        let published = self.publish(slots);
         for (module, step) in modules.iter().zip(steps) {
             if let Some(step) = step {
-                self.carry_on(slots, module, step);
+                self.carry_on(slots, module, step, published);
             }
         }
     }
@@ -57,8 +57,15 @@ impl Agent {
     }
 
     /// What may be done once the gateway knows.
-    fn carry_on(&self, slots: &mut BTreeMap<Module, Slot>, module: &Module, step: Step) {
+    fn carry_on(
+        &self,
+        slots: &mut BTreeMap<Module, Slot>,
+        module: &Module,
+        step: Step,
+        published: (Instant, Duration),
+    ) {
         let Some(slot) = slots.get_mut(module) else { return };
+        self.note_flip(module, slot, published);
         if step.applied && slot.orders.is_applied_now(Instant::now()) {
             // Each revision is counted for itself, even where the weights stay.
             self.count_anew(slot);
@@ -90,8 +97,9 @@ impl Agent {
         }
     }
 
-    /// Gives the gateway all modules as they are to be served now.
-    pub(super) fn publish(&self, slots: &BTreeMap<Module, Slot>) {
+    /// Gives the gateway all modules as they are to be served now. When that began, and how long it took.
+    pub(super) fn publish(&self, slots: &BTreeMap<Module, Slot>) -> (Instant, Duration) {
+        let began = Instant::now();
         let bounds = &self.shared.parts.bounds;
         let modules =
             slots.iter().filter(|(_, slot)| slot.orders.assignment.is_some()).map(|(module, slot)| {
@@ -105,6 +113,7 @@ impl Agent {
                 }
             });
         self.shared.parts.gateway.publish(Table { modules: modules.collect() });
+        (began, began.elapsed())
     }
 }
 
@@ -113,14 +122,13 @@ impl Slot {
     /// that its requests wait for the next one instead of being unknown. Of a stable that is not even on record any more
     /// the routes are unknown: it keeps its share of those that the others have.
     fn backends(&self) -> Vec<Backend> {
-        let known = |release| self.run_of(release).or_else(|| self.ended_last(release));
         let all_routes = || {
-            let runs = self.serving.iter().filter_map(|(release, ..)| known(*release));
+            let runs = self.serving.iter().filter_map(|(release, ..)| self.known(*release));
             let routes: BTreeSet<&String> = runs.flat_map(|run| &run.routes).collect();
             routes.into_iter().cloned().collect()
         };
         let backend = |&(release, role, weight): &Serving| {
-            let run = known(release);
+            let run = self.known(release);
             if run.is_none() && role != Role::Stable {
                 return None;
             }

@@ -11,7 +11,9 @@ use hot_rollout::{Assignment, ReleaseNumber, Role, Time, Weight};
 use super::Flip;
 use super::orders::Orders;
 use super::plan::{Plan, Serving, Stage, plan};
+use super::recent::Recent;
 use super::resting::Resting;
+use super::swap::{Side, Swap};
 use crate::gateway::Counters;
 use crate::ledger::Obeyed;
 use crate::supervisor::{Instance, InstanceId, Line};
@@ -80,6 +82,11 @@ pub(crate) struct Slot {
     /// How releases failed of which there was not even an instance: they could not be looked up.
     pub(super) unlaunched: BTreeMap<ReleaseNumber, String>,
     pub(super) baseline: Option<Baseline>,
+    /// Who had a weight when the gateway was told last.
+    pub(super) given: Vec<(Side, Weight)>,
+    pub(super) recent: Recent,
+    /// Swaps that are under way: those of the last time that traffic left an instance.
+    pub(super) swaps: Vec<Swap>,
     /// What it obeys is not on disk as it is.
     pub(super) unkept: bool,
     /// Why that is so, once it could not be written.
@@ -102,8 +109,17 @@ impl Slot {
         let news = self.orders.accept(assignment, now);
         if news {
             self.resting.keep(&was, &self.orders.wanted());
+            self.attribute_swaps();
         }
         news
+    }
+
+    /// Where a person moved traffic to the standby, the rollout of that begins with the next assignment.
+    fn attribute_swaps(&mut self) {
+        let Some(given) = self.orders.assignment.as_ref().filter(|of| of.candidate.is_none()) else { return };
+        for swap in self.swaps.iter_mut().filter(|swap| Some(swap.to()) == given.stable) {
+            swap.belongs_to(&given.rollout);
+        }
     }
 
     /// As [`Orders::turn_back`]. The flip is timed by whoever makes it.
@@ -188,6 +204,11 @@ impl Slot {
     /// The instance that takes the traffic of `release`: the newest one that is ready, else the newest that starts.
     pub(crate) fn run_of(&self, release: ReleaseNumber) -> Option<&Run> {
         run_of(&self.runs, release)
+    }
+
+    /// The same; where there is none, the last one to which anything went.
+    pub(super) fn known(&self, release: ReleaseNumber) -> Option<&Run> {
+        self.run_of(release).or_else(|| self.ended_last(release))
     }
 
     pub(super) fn run_mut(&mut self, id: InstanceId) -> Option<&mut Run> {

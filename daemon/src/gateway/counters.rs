@@ -32,6 +32,8 @@ pub struct Counters {
     pub timeouts: u64,
     /// Requests that were in flight when the instance, or a link to it, was lost.
     pub lost: u64,
+    /// Those of `lost` that were sent once more, to another instance.
+    pub sent_again: u64,
     /// Requests that ended without its doing: the client went away or was too slow, or the request was given to
     /// another instance before this one had seen it.
     pub cancelled: u64,
@@ -57,6 +59,38 @@ impl Counters {
     #[must_use]
     pub fn failed(&self) -> u64 {
         self.errors + self.timeouts + self.lost
+    }
+}
+
+/// What of [`Counters`] is read without a lock, and without the latencies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// As in [`Counters`].
+    pub picked: u64,
+    /// As in [`Counters`].
+    pub finished: u64,
+    /// As in [`Counters`].
+    pub errors: u64,
+    /// As in [`Counters`].
+    pub aborted: u64,
+    /// As in [`Counters`].
+    pub timeouts: u64,
+    /// As in [`Counters`].
+    pub lost: u64,
+    /// As in [`Counters`].
+    pub sent_again: u64,
+    /// As in [`Counters`].
+    pub cancelled: u64,
+    /// As in [`Counters`].
+    pub last_pick: Option<Instant>,
+}
+
+impl Tally {
+    /// Requests that were picked and have not ended: unlike `in_flight` of [`Counters`] without pinned ones.
+    #[must_use]
+    pub fn under_way(&self) -> u64 {
+        let ended = self.finished + self.aborted + self.timeouts + self.lost + self.cancelled;
+        self.picked.saturating_sub(ended)
     }
 }
 
@@ -132,6 +166,7 @@ pub(super) struct Recorder {
     aborted: AtomicU64,
     timeouts: AtomicU64,
     lost: AtomicU64,
+    sent_again: AtomicU64,
     cancelled: AtomicU64,
     in_flight: AtomicU64,
     /// Requests under way by their age, see [`Age`].
@@ -153,32 +188,50 @@ impl Recorders {
     }
 
     pub(super) fn read(&self) -> Counters {
-        let sum = |of: fn(&Recorder) -> &AtomicU64| -> u64 {
-            self.threads.iter().map(|thread| of(thread).load(Ordering::Relaxed)).sum()
-        };
         let mut latency = histogram();
         for thread in self.threads.iter() {
             let of_thread = thread.latency.lock().unwrap_or_else(PoisonError::into_inner);
             // Equal bounds and digits, so that every value of one fits into the other.
             latency.add(&*of_thread).unwrap_or_else(|error| unreachable!("{error}"));
         }
-        let last = self.threads.iter().map(|thread| thread.last_pick.load(Ordering::Acquire)).max();
-        let aborted = sum(|thread| &thread.aborted);
+        let tally = self.tally();
         Counters {
-            picked: sum(|thread| &thread.picked),
-            finished: sum(|thread| &thread.finished),
-            errors: sum(|thread| &thread.server_errors) + aborted,
-            aborted,
-            timeouts: sum(|thread| &thread.timeouts),
-            lost: sum(|thread| &thread.lost),
-            cancelled: sum(|thread| &thread.cancelled),
-            in_flight: sum(|thread| &thread.in_flight),
+            picked: tally.picked,
+            finished: tally.finished,
+            errors: tally.errors,
+            aborted: tally.aborted,
+            timeouts: tally.timeouts,
+            lost: tally.lost,
+            sent_again: tally.sent_again,
+            cancelled: tally.cancelled,
+            in_flight: self.sum(|thread| &thread.in_flight),
             open: self.open(),
             latency,
+            last_pick: tally.last_pick,
+        }
+    }
+
+    pub(super) fn tally(&self) -> Tally {
+        let last = self.threads.iter().map(|thread| thread.last_pick.load(Ordering::Acquire)).max();
+        let aborted = self.sum(|thread| &thread.aborted);
+        Tally {
+            // Read first: what is picked and ends meanwhile is not under way.
+            picked: self.sum(|thread| &thread.picked),
+            finished: self.sum(|thread| &thread.finished),
+            errors: self.sum(|thread| &thread.server_errors) + aborted,
+            aborted,
+            timeouts: self.sum(|thread| &thread.timeouts),
+            lost: self.sum(|thread| &thread.lost),
+            sent_again: self.sum(|thread| &thread.sent_again),
+            cancelled: self.sum(|thread| &thread.cancelled),
             last_pick: last
                 .and_then(|nanos| nanos.checked_sub(1))
                 .map(|n| self.epoch + Duration::from_nanos(n)),
         }
+    }
+
+    fn sum(&self, of: fn(&Recorder) -> &AtomicU64) -> u64 {
+        self.threads.iter().map(|thread| of(thread).load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -202,6 +255,7 @@ impl Recorder {
             aborted: AtomicU64::new(0),
             timeouts: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            sent_again: AtomicU64::new(0),
             cancelled: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
             open: [const { AtomicU64::new(0) }; Age::COUNT as usize],
@@ -226,6 +280,11 @@ impl Recorder {
     pub(super) fn not_sent(&self, counted: bool) {
         self.begun();
         self.ended(Outcome::Cancelled, Account { counted, age: None });
+    }
+
+    /// A request that was lost here is sent once more, to another instance.
+    pub(super) fn sent_again(&self) {
+        add(&self.sent_again, 1);
     }
 
     /// A request that is under way has become older, or waits no longer for the instance.
@@ -331,7 +390,10 @@ mod tests {
             recorder.picked(now);
             recorder.begun();
         }
+        recorders.of_thread(1).sent_again();
         let counters = recorders.read();
+        let tally = recorders.tally();
+        assert_eq!((tally.under_way(), tally.lost, tally.sent_again, counters.sent_again), (2, 2, 1, 1));
         assert_eq!((counters.picked, counters.finished, counters.errors, counters.aborted), (14, 4, 4, 2));
         assert_eq!((counters.timeouts, counters.lost, counters.cancelled, counters.in_flight), (2, 2, 2, 2));
         assert_eq!(counters.latency.len(), 4);

@@ -365,6 +365,9 @@ impl Serving {
                 self.attempt.retried = true;
                 self.for_stable = true;
                 self.lost_with = lost;
+                if lost.is_some() && placed.counted {
+                    placed.link.recorder().sent_again();
+                }
                 Tried::Again(None)
             }
             Next::Place | Next::Retry | Next::Fail => {

@@ -83,7 +83,7 @@ fn figures(of: &Figures) -> v1::Figures {
 }
 
 /// Microseconds as the contract has times.
-fn in_milliseconds(micros: u64) -> f64 {
+pub(super) fn in_milliseconds(micros: u64) -> f64 {
     Duration::from_micros(micros).as_secs_f64() * 1000.0
 }
 

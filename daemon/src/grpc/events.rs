@@ -131,6 +131,7 @@ impl Events {
     }
 
     fn event(&self, Sequenced { seq, event }: Sequenced) -> v1::Event {
+        let swap = super::swaps::of_event(&event, &self.0.about.node);
         let by = event.fields.get("by").and_then(|by| by.as_str()).unwrap_or_default();
         v1::Event {
             sequence: seq,
@@ -141,6 +142,7 @@ impl Events {
             rollout: event.rollout.map(|rollout| rollout.as_str().to_owned()).unwrap_or_default(),
             principal: by.to_owned(),
             text: event.text,
+            swap,
         }
     }
 }

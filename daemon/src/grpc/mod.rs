@@ -19,6 +19,7 @@ mod problems;
 mod refusal;
 mod rollouts;
 pub(crate) mod status;
+mod swaps;
 
 use std::time::{Duration, SystemTime};
 

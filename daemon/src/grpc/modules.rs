@@ -94,10 +94,17 @@ impl ModuleService for Modules {
         let of = module.clone();
         let wanted = move |view: &View| view.spec.moves.contains_key(&of);
         let views = self.0.driver.list(limit, wanted).await.map_err(driver_refused)?;
-        let ledger = self.0.ledger.clone();
-        // A release that is no longer kept is looked up in the history, on disk.
+        let (ledger, node) = (self.0.ledger.clone(), self.0.about.node.clone());
+        // A release that is no longer kept is looked up in the history, on disk, and so are the swaps.
         let entries = crate::blocking(move || {
-            views.iter().filter_map(|view| entry(&ledger, &module, stable, view)).collect()
+            let mut swaps = super::swaps::by_rollout(ledger.store(), &name, &node);
+            let mut entry = |view: &Arc<View>| {
+                let mut entry = entry(&ledger, &module, stable, view)?;
+                let id = entry.rollout.parse().ok();
+                entry.swaps = id.and_then(|id| swaps.remove(&id)).unwrap_or_default();
+                Some(entry)
+            };
+            views.iter().filter_map(&mut entry).collect()
         })
         .await;
         Ok(Response::new(v1::HistoryResponse { entries }))
@@ -410,5 +417,6 @@ fn entry(
         reason: view.status.reason.as_ref().map(ToString::to_string).unwrap_or_default(),
         rollback: view.status.kind == Kind::Rollback,
         stable: stable == Some(releases.candidate),
+        swaps: Vec::new(),
     })
 }
