@@ -12,6 +12,7 @@
 #define HOT_T_HEAD ((size_t)64 * 1024)
 #define HOT_T_SERIES 256u
 #define HOT_T_LABELS 8u
+#define HOT_T_EVENTS (HOT_READABLE | HOT_WRITABLE | HOT_ENDING)
 #define HOT_T_PATIENCE 30u /* seconds for start, health, stop and what is left after a deadline */
 #define HOT_T_GRACE 2000u  /* milliseconds for a module to end an exchange that it was told is cancelled */
 
@@ -49,7 +50,11 @@ struct hot_test_exchange {
     unsigned waiting; /* threads of the module that wait in a service */
     const char *ended_by;
     int is_cancelled, is_late, is_read; /* is_read: by hot_test_read, so the module may not run ahead */
+    unsigned time_ms;
     struct timespec deadline;
+    int is_long, is_asked; /* a long stream has a deadline once it is asked to end: */
+    struct timespec asked;
+    int is_upgrade, is_upgraded; /* whether the request asks for the connection, and whether the module has it */
     /* The request. */
     hot_slice method, target, peer;
     hot_t_fields headers, request_trailers;
@@ -65,7 +70,7 @@ struct hot_test_exchange {
     hot_t_bytes out;
     size_t out_taken, window;
     char *aborted;
-    hot_t_notice notices[4]; /* by the value of `events` */
+    hot_t_notice notices[HOT_T_EVENTS + 1]; /* by the value of `events` */
     hot_test_response response;
 };
 
@@ -245,6 +250,26 @@ static inline int hot_t_wait(struct timespec until) {
     return 1;
 }
 
+/* Whether there is a deadline: only a long stream has none. */
+static inline int hot_t_is_bounded(const hot_test_exchange *x) { return !x->is_long || x->is_asked; }
+
+static inline int hot_t_is_over_time(const hot_test_exchange *x) {
+    return hot_t_is_bounded(x) && hot_t_left(x->deadline) == 0;
+}
+
+/* Waits for news until the deadline; without one until `patience`, what the client waits for one thing. */
+static inline int hot_t_wait_for(const hot_test_exchange *x, struct timespec patience) {
+    return hot_t_wait(hot_t_is_bounded(x) ? x->deadline : patience);
+}
+
+/* What the client has sent and the module has not read. Before a 101 it is not the request's body, which has ended. */
+static inline int hot_t_is_early(const hot_test_exchange *x) { return x->is_upgrade && !x->is_upgraded; }
+static inline size_t hot_t_unread(const hot_test_exchange *x) {
+    return hot_t_is_early(x) ? 0 : x->in.len - x->in_taken;
+}
+static inline int hot_t_has_whole(const hot_test_exchange *x) { return x->in_whole || hot_t_is_early(x); }
+static inline int hot_t_has_piece(const hot_test_exchange *x) { return hot_t_unread(x) > 0 || hot_t_has_whole(x); }
+
 static inline void hot_t_setup(void) {
     pthread_condattr_t clock;
     if (hot_t.is_ready)
@@ -264,10 +289,11 @@ static inline size_t hot_t_room(const hot_test_exchange *x) {
 }
 
 static inline int hot_t_is_due(const hot_test_exchange *x, uint32_t events) {
-    if (x->phase == HOT_T_ENDED || x->is_cancelled || hot_t_left(x->deadline) == 0)
+    if (x->phase == HOT_T_ENDED || x->is_cancelled || hot_t_is_over_time(x))
         return 1;
-    return ((events & HOT_READABLE) != 0 && (x->in_taken < x->in.len || x->in_whole)) ||
-           ((events & HOT_WRITABLE) != 0 && (x->phase == HOT_T_WAITING || hot_t_room(x) > 0));
+    return ((events & HOT_READABLE) != 0 && hot_t_has_piece(x)) ||
+           ((events & HOT_WRITABLE) != 0 && (x->phase == HOT_T_WAITING || hot_t_room(x) > 0)) ||
+           ((events & HOT_ENDING) != 0 && x->is_long && x->is_asked);
 }
 
 /* Leaves the lock, tells all who wait, and runs the wakes that are due: never under the lock. */
@@ -277,7 +303,7 @@ static inline void hot_t_leave(void) {
         hot_t_notice due = {NULL, NULL};
         for (x = hot_t.exchanges; x != NULL && due.wake == NULL; x = x->next) {
             uint32_t events;
-            for (events = 0; events < 4 && due.wake == NULL; events++) {
+            for (events = 0; events <= HOT_T_EVENTS && due.wake == NULL; events++) {
                 if (x->notices[events].wake != NULL && hot_t_is_due(x, events)) {
                     due = x->notices[events];
                     x->notices[events].wake = NULL;
