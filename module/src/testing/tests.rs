@@ -66,14 +66,12 @@ fn notify(x: u64, events: u32, wake: Option<abi::Wake>) -> Status {
 fn read(x: u64) -> Result<Vec<u8>, Status> {
     let mut piece = Slice::EMPTY;
     // SAFETY: the place is a local.
-    match unsafe { HOST.body_read.unwrap()(x, abi::NONBLOCK, &raw mut piece) } {
-        // SAFETY: the piece is lent until the next read, and copied before.
-        abi::OK if piece.len > 0 => {
-            Ok(unsafe { core::slice::from_raw_parts(piece.ptr, piece.len) }.to_owned())
-        }
-        abi::OK => Ok(Vec::new()),
-        refused => Err(refused),
+    let status = unsafe { HOST.body_read.unwrap()(x, abi::NONBLOCK, &raw mut piece) };
+    if status != abi::OK {
+        return Err(status);
     }
+    // SAFETY: the piece is lent until the next read, and copied before.
+    Ok(unsafe { super::text(piece) }.into_bytes())
 }
 
 fn request_trailers(x: u64) -> Status {
