@@ -94,7 +94,7 @@ typedef struct hot_host {
     hot_status (*peer)(hot_exchange, hot_slice *out);   /* the client's address, as in "192.0.2.1:50000" */
     hot_status (*headers)(hot_exchange, const hot_header **out, size_t *count);
     hot_status (*header)(hot_exchange, hot_slice name, hot_slice *out); /* the first of that name, in any case */
-    /* Until the deadline, as of this call; 0 when it has passed, UINT64_MAX without one (docs/abi.md, "The deadline"). */
+    /* Until the deadline, as of now; 0 when it has passed, UINT64_MAX without one (docs/abi.md, "The deadline"). */
     hot_status (*time_left)(hot_exchange, uint64_t *nanoseconds);
 
     /* The next piece of the request's body, which lives until the next body_read or body_all; empty at the end. */

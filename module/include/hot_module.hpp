@@ -437,8 +437,8 @@ class Response {
 
     /* 200 with a body that `write` writes after the head has gone; it may read the request's body in turns. What it
        throws cuts the connection: the client sees that the body is not complete. With the content type
-       text/event-stream it has no deadline, and looks at Writer::is_ending from time to time; with the status 101, for a
-       request that has the header `upgrade`, both directions are the connection's bytes. */
+       text/event-stream it has no deadline, and looks at Writer::is_ending from time to time; with the status 101, for
+       a request that has the header `upgrade`, both directions are the connection's bytes. */
     static Response stream(Stream write) {
         Response response(200);
         response.stream_ = std::move(write);
@@ -556,8 +556,8 @@ class Exchange {
        finish within `time_left`. An answer that has a deadline is never asked. */
     bool is_ending() const noexcept { return detail::is_ending(id_, is_long_); }
 
-    /* The head of the answer: status 200 to 599 and headers, once. The body follows by a Writer, then `finish`. With 101,
-       which is for a request that has the header `upgrade`, the connection's bytes follow in both directions. */
+    /* The head of the answer: status 200 to 599 and headers, once. The body follows by a Writer, then `finish`. With
+       101, for a request that has the header `upgrade`, the connection's bytes follow in both directions. */
     void respond(unsigned status, const Headers &headers = {}) {
         detail::check(detail::services().respond(id_, status, headers.data(), headers.size()));
         has_head_ = true;
@@ -605,8 +605,8 @@ class Exchange {
 
     /*
      * Calls `wake` once, on any thread, when one of the events (HOT_READABLE, HOT_WRITABLE, HOT_ENDING) is so or the
-     * exchange is over. It must not wait, call the host or throw: it wakes an event loop. Throws CallError, also when the host is
-     * too old to have it; then `wake` is never called.
+     * exchange is over. It must not wait, call the host or throw: it wakes an event loop. Throws CallError, also when
+     * the host is too old to have it; then `wake` is never called.
      */
     void notify(std::uint32_t events, std::function<void()> wake) {
         const hot_host &host = detail::services();

@@ -23,6 +23,7 @@ static inline hot_test_exchange *hot_t_open(hot_exchange id, const char *service
             hot_t_breach("%s: `%s` after `%s` had ended it", x->name, service, x->ended_by);
         return NULL;
     }
+    hot_t_tick(x);
     if (!x->is_cancelled && hot_t_is_over_time(x))
         x->is_cancelled = x->is_late = 1;
     return x;
@@ -76,7 +77,9 @@ static inline hot_status hot_t_time_left(hot_exchange id, uint64_t *out) {
     hot_test_exchange *x = hot_t_open(id, "time_left");
     if (x == NULL || out == NULL)
         return hot_t_answer(x, "time_left", HOT_INVALID, "`nanoseconds` is null");
-    *out = hot_t_is_bounded(x) ? hot_t_left(x->deadline) : UINT64_MAX;
+    *out = !hot_t_is_bounded(x) ? UINT64_MAX
+           : x->is_still        ? hot_t_between(x->still_since, x->deadline)
+                                : hot_t_left(x->deadline);
     return hot_t_answer(x, "time_left", HOT_OK, "");
 }
 
@@ -256,6 +259,7 @@ static inline hot_status hot_t_begin(hot_test_exchange *x, uint32_t status, cons
         x->out_headers = hot_t_keep(all, count + 1);
     }
     x->is_long = x->is_upgraded || hot_t_is_event_stream(&x->out_headers);
+    x->is_still &= !x->is_long;
     if (x->is_long && x->is_asked)
         x->deadline = x->asked;
     return HOT_OK;

@@ -48,9 +48,9 @@ impl<'a> RequestBuilder<'a> {
         self
     }
 
-    /// With that much time until the exchange's deadline instead of 30 seconds. Here it is the client's time as well: it
-    /// does not stand still while the module waits for the test. A long stream has no deadline; that much is then what
-    /// the client waits for one thing, before it goes away.
+    /// With that much time until the exchange's deadline instead of 30 seconds. As on a node it is the module's own, and
+    /// stands still while the exchange waits for the test, which may stand still as long. A long stream has no deadline;
+    /// that much is then what the client waits for one thing, before it goes away.
     pub const fn time(mut self, time: Duration) -> Self {
         self.time = time;
         self
@@ -197,7 +197,7 @@ impl Call {
     /// waits.
     fn wait<T>(&self, ready: impl FnMut(&mut State) -> Option<T>) -> Option<T> {
         let patience = Instant::now().checked_add(self.exchange.time);
-        let done = self.exchange.wait(|state| state.deadline.or(patience), ready);
+        let done = self.exchange.wait(|state| state.clock.until().or(patience), ready);
         if done.is_none() {
             let is_late = self.exchange.with(|state| state.is_late());
             self.exchange.cancel(if is_late { DEADLINE } else { "the client has waited long enough" });

@@ -1,5 +1,6 @@
 //! One exchange of the host within the test: the rules of `docs/abi.md`, without a network.
 
+use super::clock::Clock;
 use crate::abi::{self, Slice, Status, Wake};
 use core::ffi::c_void;
 use std::boxed::Box;
@@ -47,8 +48,7 @@ pub(super) struct State {
     pub(super) outgoing: Outgoing,
     /// Why nobody waits for the answer any more.
     pub(super) cancelled: Option<&'static str>,
-    /// `None` of a long stream that has not been asked to end.
-    pub(super) deadline: Option<Instant>,
+    pub(super) clock: Clock,
     is_long: bool,
     /// Until when the exchange is to have ended, if it is a long stream.
     asked: Option<Instant>,
@@ -77,6 +77,8 @@ pub(super) const DEADLINE: &str = "the deadline passed";
 #[derive(Debug, Default)]
 pub(super) struct Incoming {
     pieces: VecDeque<Vec<u8>>,
+    /// Whether the client has sent something, since the clock was told.
+    has_come: bool,
     is_whole: bool,
     /// Whether the module was told of the end.
     is_read: bool,
@@ -92,6 +94,8 @@ pub(super) struct Incoming {
 pub(super) struct Outgoing {
     pub(super) head: Option<(u16, Vec<Field>)>,
     pieces: VecDeque<Vec<u8>>,
+    /// Whether the client has taken something, since the clock was told.
+    was_taken: bool,
     pub(super) trailers: Option<Vec<Field>>,
     pub(super) end: Option<End>,
 }
@@ -121,7 +125,7 @@ impl Exchange {
             incoming: Incoming::default(),
             outgoing: Outgoing::default(),
             cancelled: None,
-            deadline: Instant::now().checked_add(time),
+            clock: Clock::new(time, Instant::now()),
             is_long: false,
             asked: None,
             connection: if is_upgrade { Connection::Asked } else { Connection::Http },
@@ -138,6 +142,7 @@ impl Exchange {
     pub(super) fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
         let done = act(&mut state);
+        state.tick();
         let due = state.due();
         drop(state);
         self.changed.notify_all();
@@ -189,7 +194,7 @@ impl Exchange {
         if flags & abi::NONBLOCK != 0 {
             return self.with(call);
         }
-        let until = |state: &State| state.deadline;
+        let until = |state: &State| state.clock.until();
         let done = self.wait(until, |state| match call(state) {
             Err(abi::WOULD_BLOCK) => None,
             done => Some(done),
@@ -221,7 +226,17 @@ impl State {
     }
 
     pub(super) fn is_late(&self) -> bool {
-        self.deadline.is_some_and(|deadline| deadline <= Instant::now())
+        self.clock.is_over(Instant::now())
+    }
+
+    /// Tells the clock whether the exchange waits for its client: for a body that has not come, or until what was written
+    /// is taken. A long stream has no time that could stand still.
+    fn tick(&mut self) {
+        let waits = (self.incoming.pieces.is_empty() && !self.incoming.is_whole && !self.is_early())
+            || !self.outgoing.pieces.is_empty();
+        let has_sent = core::mem::take(&mut self.incoming.has_come);
+        let has_taken = core::mem::take(&mut self.outgoing.was_taken);
+        self.clock.tick(Instant::now(), waits && !self.is_long, has_sent || has_taken);
     }
 
     /// The client's bytes are not the request's body, and wait for a 101.
@@ -254,7 +269,7 @@ impl State {
     pub(super) fn ask_to_end(&mut self, until: Instant) {
         self.asked = Some(until);
         if self.is_long {
-            self.deadline = self.asked;
+            self.clock.set(self.asked);
         }
     }
 
@@ -328,7 +343,7 @@ impl State {
         let kind = headers.iter().find(|(name, _)| name == "content-type");
         if abi::is_long_stream(status, kind.map(|(_, value)| value.as_slice())) {
             self.is_long = true;
-            self.deadline = self.asked;
+            self.clock.set(self.asked);
         }
         self.outgoing.head = Some((status, headers));
         Ok(())
@@ -389,6 +404,7 @@ impl Incoming {
     /// A piece from the client.
     pub(super) fn push(&mut self, piece: Vec<u8>) {
         if !piece.is_empty() {
+            self.has_come = true;
             self.pieces.push_back(piece);
         }
     }
@@ -410,6 +426,7 @@ impl Outgoing {
 
     /// The next piece for the client.
     pub(super) fn pop(&mut self) -> Option<Vec<u8>> {
+        self.was_taken |= !self.pieces.is_empty();
         self.pieces.pop_front()
     }
 }

@@ -289,9 +289,8 @@ unsafe extern "C" fn header(handle: abi::Exchange, name: Slice, out: *mut Slice)
 
 unsafe extern "C" fn time_left(handle: abi::Exchange, out: *mut u64) -> Status {
     let left_of = |x: &Exchange| {
-        let Some(deadline) = x.with(|state| state.deadline) else { return Ok(u64::MAX) };
-        let left = deadline.saturating_duration_since(Instant::now()).as_nanos();
-        Ok(u64::try_from(left).unwrap_or(u64::MAX))
+        let left = x.with(|state| state.clock.left(Instant::now()));
+        Ok(left.and_then(|left| u64::try_from(left.as_nanos()).ok()).unwrap_or(u64::MAX))
     };
     // SAFETY: the module gives a place for one number, or null.
     unsafe { give(handle, out, left_of) }

@@ -256,6 +256,27 @@ fn the_connections_bytes_come_behind_the_101() {
 }
 
 #[test]
+fn the_clock_stands_still_for_the_client() {
+    let (x, exchange) = open();
+    // For a body that has not come.
+    assert_eq!(respond(x, 200, null(), 0), abi::OK);
+    assert_eq!(time_left(x), time_left(x));
+    exchange.with(|state| state.incoming.end(std::vec![]));
+    let before = time_left(x);
+    while time_left(x) == before {}
+    assert!(time_left(x) < before);
+    // Until what was written is taken.
+    let piece = Slice::of(b"piece");
+    // SAFETY: the piece is lent for the call, and the place may be null.
+    assert_eq!(unsafe { HOST.body_write.unwrap()(x, 0, piece, null_mut()) }, abi::OK);
+    assert_eq!(time_left(x), time_left(x));
+    exchange.with(|state| state.outgoing.pop());
+    let before = time_left(x);
+    while time_left(x) == before {}
+    assert_eq!(finish(x), abi::OK);
+}
+
+#[test]
 fn a_long_stream_has_no_deadline_until_it_is_asked_to_end() {
     static WOKEN: AtomicU64 = AtomicU64::new(0);
     static EITHER: AtomicU64 = AtomicU64::new(0);

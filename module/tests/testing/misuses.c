@@ -201,6 +201,24 @@ static void events(hot_exchange x, hot_slice target) {
     host->finish(x);
 }
 
+/* The clock stands still for a body that has not come, and not behind it. */
+static void times(hot_exchange x) {
+    uint64_t before = 0, after = 0, running = 0;
+    hot_slice body;
+    host->time_left(x, &before);
+    host->time_left(x, &after);
+    host->respond(x, 200, NULL, 0);
+    host->body_write(x, 0, before == after ? TEXT("still ") : TEXT("moved "), NULL);
+    host->body_all(x, 100, &body);
+    /* What was written has been taken, since only then the test ends the body. */
+    host->time_left(x, &before);
+    do
+        host->time_left(x, &running);
+    while (running == before);
+    host->body_write(x, 0, running < before ? TEXT("runs") : TEXT("grows"), NULL);
+    host->finish(x);
+}
+
 static void handle(void *self, hot_exchange x) {
     hot_slice target = NONE;
     (void)self;
@@ -226,6 +244,8 @@ static void handle(void *self, hot_exchange x) {
         order(x, target);
     else if (begins(target, "/upgrade"))
         upgraded(x, target);
+    else if (is(target, "/times"))
+        times(x);
     else if (begins(target, "/events"))
         events(x, target);
     else if (is(target, "/twice") || is(target, "/late") || is(target, "/made-up") || is(target, "/short") ||

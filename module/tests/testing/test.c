@@ -94,6 +94,42 @@ static void endings(void) {
     HOT_CHECK_INT(hot_test_forgive(), 0);
 }
 
+static void clock_of_the_module(void) {
+    hot_test_request request = upgrade("/times");
+    hot_test_exchange *x, made;
+    char piece[16] = {0};
+    request.headers = NULL;
+    request.streamed = 1;
+    x = hot_test_open(request);
+    HOT_CHECK_INT(hot_test_read(x, piece, 6), 6);
+    HOT_CHECK_TEXT(piece, "still ");
+    hot_test_write_end(x, NULL);
+    HOT_CHECK_TEXT(hot_test_close(x)->body, "still runs");
+
+    /* However long it stands still: three seconds, of a client that moves, and then ten. */
+    memset(&made, 0, sizeof made);
+    made.time_ms = 10000;
+    made.deadline = hot_t_in(made.time_ms);
+    hot_t_tick(&made);
+    made.still_since.tv_sec -= 3;
+    made.still_until.tv_sec -= 3;
+    made.has_moved = 1;
+    hot_t_tick(&made);
+    HOT_CHECK(hot_t_left(made.deadline) > 12000000000u && hot_t_left(made.still_until) > 9000000000u);
+    made.still_until.tv_sec -= 10;
+    hot_t_tick(&made);
+    HOT_CHECK(hot_t_is_over_time(&made));
+
+    /* Also until what was written is taken. */
+    made.in_whole = made.is_read = 1;
+    made.out.len = 5;
+    hot_t_tick(&made);
+    HOT_CHECK(made.is_still);
+    made.out_taken = 5;
+    hot_t_tick(&made);
+    HOT_CHECK(!made.is_still);
+}
+
 static void lent_reasons(void) {
     HOT_CHECK_TEXT(hot_test_health(), "A cold");
     HOT_CHECK_INT(hot_test_forgive(), 0);
@@ -145,6 +181,7 @@ int main(int argc, char **argv) {
     sinned("/counter/whole", 1, 200);
     connections();
     endings();
+    clock_of_the_module();
     never_ended();
     lent_reasons();
     return hot_test_stop();
