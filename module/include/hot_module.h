@@ -45,6 +45,7 @@ typedef int32_t hot_status;
 /* Events of notify. */
 #define HOT_READABLE 1u /* body_read would not answer HOT_WOULD_BLOCK */
 #define HOT_WRITABLE 2u /* body_write would not answer HOT_WOULD_BLOCK */
+#define HOT_ENDING 4u   /* the gateway asks for an end: write what is left and finish within time_left */
 
 /* Kinds of metric. */
 #define HOT_COUNTER 1u   /* adds value, which is not negative */
@@ -93,7 +94,8 @@ typedef struct hot_host {
     hot_status (*peer)(hot_exchange, hot_slice *out);   /* the client's address, as in "192.0.2.1:50000" */
     hot_status (*headers)(hot_exchange, const hot_header **out, size_t *count);
     hot_status (*header)(hot_exchange, hot_slice name, hot_slice *out); /* the first of that name, in any case */
-    hot_status (*time_left)(hot_exchange, uint64_t *nanoseconds);       /* until the deadline; 0 when it has passed */
+    /* Until the deadline, as of now; 0 when it has passed, UINT64_MAX without one (docs/abi.md, "The deadline"). */
+    hot_status (*time_left)(hot_exchange, uint64_t *nanoseconds);
 
     /* The next piece of the request's body, which lives until the next body_read or body_all; empty at the end. */
     hot_status (*body_read)(hot_exchange, uint32_t flags, hot_slice *out);
@@ -102,14 +104,15 @@ typedef struct hot_host {
     /* The request's trailers, after the end of its body. */
     hot_status (*request_trailers)(hot_exchange, const hot_header **out, size_t *count);
 
-    /* The whole answer at once, and the end: as respond, body_write and finish, but cheaper. */
+    /* The whole answer at once, and the end: as respond, body_write and finish, but cheaper. Never with 101. */
     hot_status (*reply)(hot_exchange, uint32_t status, const hot_header *headers, size_t count, hot_slice body);
-    /* The head of the answer: status 200 to 599 and headers. */
+    /* The head of the answer: status 200 to 599 and headers; or 101 to a request that came with the header `upgrade`,
+       whose connection is then the module's (docs/abi.md, "After a 101"). */
     hot_status (*respond)(hot_exchange, uint32_t status, const hot_header *headers, size_t count);
     /* A piece of the body. Waits while the client is slow; with HOT_NONBLOCK it takes what there is room for. `written`
        may be null without HOT_NONBLOCK. */
     hot_status (*body_write)(hot_exchange, uint32_t flags, hot_slice body, size_t *written);
-    /* Trailers, at most once, after the head; they travel with finish. */
+    /* Trailers, at most once, after the head; they travel with finish. None after a 101. */
     hot_status (*trailers)(hot_exchange, const hot_header *headers, size_t count);
     /* The end of a complete answer. */
     hot_status (*finish)(hot_exchange);

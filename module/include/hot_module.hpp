@@ -30,6 +30,7 @@
 #error "hot_module.hpp needs C++17 or later: build with -std=c++17"
 #endif
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -283,7 +284,49 @@ inline std::optional<std::string> param(std::optional<std::string_view> query, s
 
 } // namespace detail
 
-/* The request's body, piece by piece. Good for as long as its exchange is open. */
+namespace detail {
+
+inline std::chrono::nanoseconds time_left(hot_exchange id) noexcept {
+    std::uint64_t left = 0;
+    if (host == nullptr || host->time_left(id, &left) != HOT_OK)
+        return std::chrono::nanoseconds::zero();
+    constexpr auto most = std::chrono::nanoseconds::max();
+    return left < static_cast<std::uint64_t>(most.count()) ? std::chrono::nanoseconds(left) : most;
+}
+
+/* Whether two texts are the same but for the case of ASCII letters, of which the second has none in upper case. */
+inline bool same(std::string_view text, std::string_view lower) noexcept {
+    if (text.size() != lower.size())
+        return false;
+    for (std::size_t at = 0; at < text.size(); ++at)
+        if ((text[at] >= 'A' && text[at] <= 'Z' ? text[at] - 'A' + 'a' : text[at]) != lower[at])
+            return false;
+    return true;
+}
+
+/* Whether an answer with that head has no deadline until it is asked to end (docs/abi.md, "The deadline"). */
+inline bool is_long_stream(unsigned status, const Headers &headers) noexcept {
+    if (status == 101)
+        return true;
+    for (const Header header : headers) {
+        if (!same(header.name(), "content-type"))
+            continue;
+        std::string_view kind = header.value().substr(0, header.value().find(';'));
+        kind.remove_prefix(std::min(kind.find_first_not_of(" \t"), kind.size()));
+        kind = kind.substr(0, kind.find_last_not_of(" \t") + 1);
+        return same(kind, "text/event-stream");
+    }
+    return false;
+}
+
+/* Only a long stream is asked to end, and by that it gets a deadline. */
+inline bool is_ending(hot_exchange id, bool is_long) noexcept {
+    return is_long && time_left(id) < std::chrono::nanoseconds::max();
+}
+
+} // namespace detail
+
+/* The request's body, piece by piece; after a 101 what the client sends. Good for as long as its exchange is open. */
 class Reader {
   public:
     explicit Reader(hot_exchange id) noexcept : id_(id) {}
@@ -348,7 +391,12 @@ class Reader {
 /* The answer's body, piece by piece, behind Exchange::respond. Good for as long as its exchange is open. */
 class Writer {
   public:
-    explicit Writer(hot_exchange id) noexcept : id_(id) {}
+    /* `is_long`: as Exchange::split says it, the answer is a long stream, which may be asked to end. */
+    explicit Writer(hot_exchange id, bool is_long = false) noexcept : id_(id), is_long_(is_long) {}
+
+    /* As those of Exchange; a Writer that was made before the head does not know that the answer is ending. */
+    std::chrono::nanoseconds time_left() const noexcept { return detail::time_left(id_); }
+    bool is_ending() const noexcept { return detail::is_ending(id_, is_long_); }
 
     /* A piece of the body, all of it. Waits while the client is slow. Throws CallError. */
     void write(std::string_view body) {
@@ -372,6 +420,7 @@ class Writer {
 
   private:
     hot_exchange id_;
+    bool is_long_;
 };
 
 /* A response as a handler makes it: a status, headers, and a body that is whole or written piece by piece. */
@@ -387,7 +436,9 @@ class Response {
     static Response json(std::string json) { return whole("application/json", std::move(json)); }
 
     /* 200 with a body that `write` writes after the head has gone; it may read the request's body in turns. What it
-       throws cuts the connection: the client sees that the body is not complete. */
+       throws cuts the connection: the client sees that the body is not complete. With the content type
+       text/event-stream it has no deadline, and looks at Writer::is_ending from time to time; with the status 101, for
+       a request that has the header `upgrade`, both directions are the connection's bytes. */
     static Response stream(Stream write) {
         Response response(200);
         response.stream_ = std::move(write);
@@ -445,12 +496,14 @@ class Exchange {
   public:
     /* Takes on the exchange that the host handed over. Nobody else may have. */
     explicit Exchange(hot_exchange id) noexcept : id_(id) {}
-    Exchange(Exchange &&other) noexcept : id_(std::exchange(other.id_, 0)), has_head_(other.has_head_) {}
+    Exchange(Exchange &&other) noexcept
+        : id_(std::exchange(other.id_, 0)), has_head_(other.has_head_), is_long_(other.is_long_) {}
     Exchange &operator=(Exchange &&other) noexcept {
         if (this != &other) {
             drop();
             id_ = std::exchange(other.id_, 0);
             has_head_ = other.has_head_;
+            is_long_ = other.is_long_;
         }
         return *this;
     }
@@ -494,26 +547,28 @@ class Exchange {
         return detail::view(out);
     }
 
-    /* Until the deadline; zero when it has passed. */
-    std::chrono::nanoseconds time_left() const noexcept {
-        std::uint64_t left = 0;
-        if (detail::host == nullptr || detail::host->time_left(id_, &left) != HOT_OK)
-            return std::chrono::nanoseconds::zero();
-        constexpr auto most = std::chrono::nanoseconds::max();
-        return left < static_cast<std::uint64_t>(most.count()) ? std::chrono::nanoseconds(left) : most;
-    }
+    /* Until the deadline, as of now: it stands still while the exchange waits for its client. Zero when it has passed;
+       the most that there is of a long stream (server-sent events, a connection after a 101) that has not been asked to
+       end, and wherever else there is no deadline. */
+    std::chrono::nanoseconds time_left() const noexcept { return detail::time_left(id_); }
 
-    /* The head of the answer: status 200 to 599 and headers, once. The body follows by a Writer, then `finish`. */
+    /* Whether the gateway asks for an end, as it asks long streams whose instance is replaced: write what is left, and
+       finish within `time_left`. An answer that has a deadline is never asked. */
+    bool is_ending() const noexcept { return detail::is_ending(id_, is_long_); }
+
+    /* The head of the answer: status 200 to 599 and headers, once. The body follows by a Writer, then `finish`. With
+       101, for a request that has the header `upgrade`, the connection's bytes follow in both directions. */
     void respond(unsigned status, const Headers &headers = {}) {
         detail::check(detail::services().respond(id_, status, headers.data(), headers.size()));
         has_head_ = true;
+        is_long_ = detail::is_long_stream(status, headers);
     }
 
     /* Whether `respond` was called: what comes now can't change the status any more. */
     bool has_head() const noexcept { return has_head_; }
 
     /* Both directions, to read the body and write the answer in turns. */
-    std::pair<Reader, Writer> split() noexcept { return {Reader(id_), Writer(id_)}; }
+    std::pair<Reader, Writer> split() noexcept { return {Reader(id_), Writer(id_, is_long_)}; }
 
     /* As the functions of Reader and Writer. */
     std::string_view read() { return Reader(id_).read(); }
@@ -549,9 +604,9 @@ class Exchange {
     }
 
     /*
-     * Calls `wake` once, on any thread, when one of the events (HOT_READABLE, HOT_WRITABLE) is so or the exchange is
-     * over. It must not wait, call the host or throw: it wakes an event loop. Throws CallError, also when the host is
-     * too old to have it; then `wake` is never called.
+     * Calls `wake` once, on any thread, when one of the events (HOT_READABLE, HOT_WRITABLE, HOT_ENDING) is so or the
+     * exchange is over. It must not wait, call the host or throw: it wakes an event loop. Throws CallError, also when
+     * the host is too old to have it; then `wake` is never called.
      */
     void notify(std::uint32_t events, std::function<void()> wake) {
         const hot_host &host = detail::services();
@@ -590,6 +645,7 @@ class Exchange {
 
     hot_exchange id_;
     bool has_head_ = false;
+    bool is_long_ = false;
 };
 
 /* A request: its head is read in place, its body when it is asked for. Good for as long as `handle` runs. */

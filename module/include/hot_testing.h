@@ -59,7 +59,8 @@ typedef struct hot_test_request {
     const char *trailers; /* as headers, behind the body */
     const char *peer;     /* NULL: "192.0.2.1:50000" */
     size_t piece;         /* most bytes that one body_read gives; 0: 16 KiB */
-    unsigned deadline_ms; /* 0: 10 s */
+    unsigned deadline_ms; /* 0: 10 s. What the module waits for the test does not count: the test may take as long at
+                             once. Of a long stream, how long the test waits for one thing */
     int streamed;         /* more of the body comes with hot_test_write, up to hot_test_write_end */
     size_t window;        /* of a response that hot_test_read reads: what the module may be ahead; 0: 256 KiB */
 } hot_test_request;
@@ -111,6 +112,9 @@ static inline void hot_test_write_end(hot_test_exchange *exchange, const char *t
 static inline unsigned hot_test_head(hot_test_exchange *exchange);
 /* Waits for the next bytes of the body, at most `len`: how many; 0 at the end. */
 static inline size_t hot_test_read(hot_test_exchange *exchange, void *bytes, size_t len);
+/* The gateway asks for an end within that time, as it does when an instance is replaced. That counts for a long stream,
+   one that the answer has become or becomes: server-sent events, or a connection after a 101. */
+static inline void hot_test_ask_to_end(hot_test_exchange *exchange, unsigned milliseconds);
 /* The client leaves: the module sees HOT_CANCELLED. */
 static inline void hot_test_cancel(hot_test_exchange *exchange);
 /* Ends the request, takes the rest of the answer, waits for its end and until `handle` has returned. Every exchange is to
@@ -265,12 +269,14 @@ static inline hot_test_exchange *hot_test_open(hot_test_request request) {
     x->headers = hot_t_parse(x, request.headers);
     if (request.body != NULL)
         hot_t_append(&x->in, request.body, request.body_len > 0 ? request.body_len : strlen(request.body));
-    x->in_whole = !request.streamed;
+    x->is_upgrade = hot_t_find(&x->headers, "upgrade", 7) != NULL;
+    x->in_whole = !request.streamed && !x->is_upgrade; /* what follows such a request is for behind the 101 */
     if (x->in_whole)
         x->request_trailers = hot_t_parse(x, request.trailers);
     x->piece_size = request.piece > 0 ? request.piece : HOT_T_PIECE;
     x->window = request.window > 0 ? request.window : HOT_T_WINDOW;
-    x->deadline = hot_t_in(request.deadline_ms > 0 ? request.deadline_ms : 10000);
+    x->time_ms = request.deadline_ms > 0 ? request.deadline_ms : 10000;
+    x->deadline = hot_t_in(x->time_ms);
     x->is_read = 1;
     x->is_head = strcmp(method, "HEAD") == 0;
     hot_t_append(&x->out, "", 0);
@@ -293,6 +299,7 @@ static inline void hot_test_write_bytes(hot_test_exchange *x, const void *bytes,
     pthread_mutex_lock(&hot_t.lock);
     if (!x->in_whole)
         hot_t_append(&x->in, bytes, len);
+    x->has_moved = 1;
     hot_t_leave();
 }
 
@@ -311,23 +318,34 @@ static inline void hot_test_write_end(hot_test_exchange *x, const char *trailers
 static inline unsigned hot_test_head(hot_test_exchange *x) {
     unsigned status;
     pthread_mutex_lock(&hot_t.lock);
-    while (x->response.status == 0 && x->phase == HOT_T_WAITING && hot_t_wait(x->deadline)) {}
+    while (x->response.status == 0 && x->phase == HOT_T_WAITING && hot_t_wait_for(x, x->deadline)) {}
     status = x->response.status;
     hot_t_leave();
     return status;
 }
 
 static inline size_t hot_test_read(hot_test_exchange *x, void *bytes, size_t len) {
+    const struct timespec patience = hot_t_in(x->time_ms);
     size_t found;
     pthread_mutex_lock(&hot_t.lock);
-    while (x->out.len == x->out_taken && x->phase != HOT_T_ENDED && hot_t_wait(x->deadline)) {}
+    while (x->out.len == x->out_taken && x->phase != HOT_T_ENDED && hot_t_wait_for(x, patience)) {}
     found = x->out.len - x->out_taken;
     found = found < len ? found : len;
     if (found > 0)
         memcpy(bytes, x->out.at + x->out_taken, found);
     x->out_taken += found;
+    x->has_moved |= found > 0;
     hot_t_leave();
     return found;
+}
+
+static inline void hot_test_ask_to_end(hot_test_exchange *x, unsigned milliseconds) {
+    pthread_mutex_lock(&hot_t.lock);
+    x->is_asked = 1;
+    x->asked = hot_t_in(milliseconds);
+    if (x->is_long)
+        x->deadline = x->asked;
+    hot_t_leave();
 }
 
 static inline void hot_test_cancel(hot_test_exchange *x) {
@@ -338,8 +356,8 @@ static inline void hot_test_cancel(hot_test_exchange *x) {
 
 /* Waits until the module has ended the exchange, and reports one that it never ends. The lock is left meanwhile. */
 static inline void hot_t_await(hot_test_exchange *x) {
-    struct timespec until;
-    while (x->phase != HOT_T_ENDED && x->out.len < HOT_T_LARGEST && hot_t_wait(x->deadline)) {}
+    struct timespec until = hot_t_in(x->time_ms);
+    while (x->phase != HOT_T_ENDED && x->out.len < HOT_T_LARGEST && hot_t_wait_for(x, until)) {}
     if (x->phase == HOT_T_ENDED)
         return;
     x->is_late |= !x->is_cancelled;
@@ -359,6 +377,7 @@ static inline void hot_t_await(hot_test_exchange *x) {
 }
 
 static inline const hot_test_response *hot_test_close(hot_test_exchange *x) {
+    const struct timespec patience = hot_t_in(x->time_ms);
     pthread_mutex_lock(&hot_t.lock);
     if (x->is_closed) {
         hot_t_leave();
@@ -373,7 +392,7 @@ static inline const hot_test_response *hot_test_close(hot_test_exchange *x) {
     hot_t_leave();
     pthread_mutex_lock(&hot_t.lock);
     /* So that what it does behind the end is seen too. */
-    while (!x->has_returned && hot_t_wait(x->deadline)) {}
+    while (!x->has_returned && hot_t_wait_for(x, patience)) {}
     if (x->is_late && x->response.status == 0)
         x->response.status = 504;
     x->response.body = x->out.at;

@@ -7,7 +7,9 @@
 
 #include "hot_testing_state.h"
 
-#define HOT_T_BAD_HEAD "a status outside 200 to 599, a header that HTTP does not allow, or null"
+#define HOT_T_BAD_HEAD                                                                                                 \
+    "a status outside 200 to 599 (101 is for `respond` to a request with `upgrade`), a header that HTTP does not "     \
+    "allow, or null"
 
 /* Enters a service of an exchange; NULL if there is none that is open. */
 static inline hot_test_exchange *hot_t_open(hot_exchange id, const char *service) {
@@ -21,7 +23,8 @@ static inline hot_test_exchange *hot_t_open(hot_exchange id, const char *service
             hot_t_breach("%s: `%s` after `%s` had ended it", x->name, service, x->ended_by);
         return NULL;
     }
-    if (!x->is_cancelled && hot_t_left(x->deadline) == 0)
+    hot_t_tick(x);
+    if (!x->is_cancelled && hot_t_is_over_time(x))
         x->is_cancelled = x->is_late = 1;
     return x;
 }
@@ -74,7 +77,9 @@ static inline hot_status hot_t_time_left(hot_exchange id, uint64_t *out) {
     hot_test_exchange *x = hot_t_open(id, "time_left");
     if (x == NULL || out == NULL)
         return hot_t_answer(x, "time_left", HOT_INVALID, "`nanoseconds` is null");
-    *out = hot_t_left(x->deadline);
+    *out = !hot_t_is_bounded(x) ? UINT64_MAX
+           : x->is_still        ? hot_t_between(x->still_since, x->deadline)
+                                : hot_t_left(x->deadline);
     return hot_t_answer(x, "time_left", HOT_OK, "");
 }
 
@@ -82,13 +87,13 @@ static inline hot_status hot_t_time_left(hot_exchange id, uint64_t *out) {
 static inline hot_status hot_t_until(hot_test_exchange *x, int (*done)(const hot_test_exchange *)) {
     x->waiting++;
     while (x->phase != HOT_T_ENDED && !x->is_cancelled && !done(x))
-        if (!hot_t_wait(x->deadline))
+        if (hot_t_is_over_time(x))
             x->is_cancelled = x->is_late = 1;
+        else
+            hot_t_wait_for(x, hot_t_in(HOT_T_GRACE)); /* a long stream waits without end: once more, then */
     x->waiting--;
     return x->phase == HOT_T_ENDED ? HOT_ENDED : x->is_cancelled ? HOT_CANCELLED : HOT_OK;
 }
-static inline int hot_t_has_piece(const hot_test_exchange *x) { return x->in_taken < x->in.len || x->in_whole; }
-static inline int hot_t_has_whole(const hot_test_exchange *x) { return x->in_whole; }
 static inline int hot_t_has_room(const hot_test_exchange *x) { return hot_t_room(x) > 0; }
 
 static inline hot_status hot_t_body_read(hot_exchange id, uint32_t flags, hot_slice *out) {
@@ -103,7 +108,7 @@ static inline hot_status hot_t_body_read(hot_exchange id, uint32_t flags, hot_sl
     if (status != HOT_OK)
         return hot_t_answer(x, "body_read", status, "");
     hot_t_spoil(x->piece, x->piece_len);
-    len = x->in.len - x->in_taken;
+    len = hot_t_unread(x);
     len = len < x->piece_size ? len : x->piece_size;
     x->piece = hot_t_copy(len > 0 ? x->in.at + x->in_taken : "", len);
     x->piece_len = len;
@@ -116,17 +121,19 @@ static inline hot_status hot_t_body_read(hot_exchange id, uint32_t flags, hot_sl
 static inline hot_status hot_t_body_all(hot_exchange id, size_t limit, hot_slice *out) {
     hot_test_exchange *x = hot_t_open(id, "body_all");
     hot_status status;
+    size_t len;
     if (x == NULL || out == NULL)
         return hot_t_answer(x, "body_all", HOT_INVALID, "`out` is null");
     status = hot_t_until(x, hot_t_has_whole);
-    if (status == HOT_OK && x->in.len - x->in_taken > limit)
+    len = hot_t_unread(x);
+    if (status == HOT_OK && len > limit)
         status = HOT_TOO_LARGE;
     if (status != HOT_OK)
         return hot_t_answer(x, "body_all", status, "");
     hot_t_spoil(x->piece, x->piece_len);
     x->piece = NULL;
-    *out = hot_t_lend(x, x->in.at == NULL ? "" : x->in.at + x->in_taken, x->in.len - x->in_taken);
-    x->in_taken = x->in.len;
+    *out = hot_t_lend(x, len == 0 ? "" : x->in.at + x->in_taken, len);
+    x->in_taken += len;
     x->in_seen_end = 1;
     return hot_t_answer(x, "body_all", HOT_OK, "");
 }
@@ -135,9 +142,9 @@ static inline hot_status hot_t_request_trailers(hot_exchange id, const hot_heade
     hot_test_exchange *x = hot_t_open(id, "request_trailers");
     if (x == NULL || out == NULL || count == NULL)
         return hot_t_answer(x, "request_trailers", HOT_INVALID, "`out` or `count` is null");
-    if (x->is_cancelled || !x->in_seen_end)
+    if (x->is_cancelled || !x->in_seen_end || x->is_upgraded)
         return hot_t_answer(x, "request_trailers", x->is_cancelled ? HOT_CANCELLED : HOT_STATE,
-                            "trailers come after the end of the body was read");
+                            "trailers come after the end of the body was read, and none after a 101");
     *out = x->request_trailers.at;
     *count = x->request_trailers.count;
     return hot_t_answer(x, "request_trailers", HOT_OK, "");
@@ -153,15 +160,18 @@ static inline int hot_t_is_token(hot_slice name) {
     return name.len > 0;
 }
 
-static inline int hot_t_is_allowed(const hot_header *field) {
+/* With a 101 the module may choose the protocol, and there is no body whose length it could promise. */
+static inline int hot_t_is_allowed(const hot_header *field, int is_101) {
     static const char *const hop[] = {"connection", "keep-alive", "proxy-connection", "te", "trailer",
                                       "transfer-encoding", "upgrade"};
     size_t i;
     if (!hot_t_is_slice(field->name) || !hot_t_is_slice(field->value) || !hot_t_is_token(field->name))
         return 0;
     for (i = 0; i < sizeof hop / sizeof *hop; i++)
-        if (hot_t_same_name(field->name, hop[i], strlen(hop[i])))
+        if (hot_t_same_name(field->name, hop[i], strlen(hop[i])) && !(is_101 && strcmp(hop[i], "upgrade") == 0))
             return 0;
+    if (is_101 && hot_t_same_name(field->name, "content-length", 14))
+        return 0;
     for (i = 0; i < field->value.len; i++)
         if ((field->value.ptr[i] < ' ' && field->value.ptr[i] != '\t') || field->value.ptr[i] == 0x7f)
             return 0;
@@ -173,14 +183,14 @@ static inline int hot_t_is_array(const hot_header *fields) {
 }
 
 /* Whether the module may send these, and if not why: HOT_OK, HOT_INVALID or HOT_TOO_LARGE. */
-static inline hot_status hot_t_check_fields(const hot_header *fields, size_t count) {
+static inline hot_status hot_t_check_fields(const hot_header *fields, size_t count, int is_101) {
     size_t i, size = 8; /* what the head itself costs */
     if (count > HOT_T_HEADERS)
         return HOT_TOO_LARGE;
     if (count > 0 && !hot_t_is_array(fields))
         return HOT_INVALID;
     for (i = 0; i < count; i++) {
-        if (!hot_t_is_allowed(&fields[i]))
+        if (!hot_t_is_allowed(&fields[i], is_101))
             return HOT_INVALID;
         size += 4 + fields[i].name.len + fields[i].value.len;
     }
@@ -219,12 +229,39 @@ static inline hot_status hot_t_conclude(hot_test_exchange *x, const char *servic
     return hot_t_answer(x, service, status, "the head comes first, and once");
 }
 
+static inline int hot_t_is_event_stream(const hot_t_fields *headers) {
+    static const char kind[] = "text/event-stream";
+    const hot_header *field = hot_t_find(headers, "content-type", 12);
+    hot_slice value = field == NULL ? hot_t_slice(NULL, 0) : field->value;
+    const uint8_t *end = value.len == 0 ? NULL : (const uint8_t *)memchr(value.ptr, ';', value.len);
+    value.len = end == NULL ? value.len : (size_t)(end - value.ptr);
+    while (value.len > 0 && (value.ptr[value.len - 1] == ' ' || value.ptr[value.len - 1] == '\t'))
+        value.len--;
+    while (value.len > 0 && (*value.ptr == ' ' || *value.ptr == '\t'))
+        value.ptr++, value.len--;
+    return hot_t_same_name(value, kind, sizeof kind - 1);
+}
+
 static inline hot_status hot_t_begin(hot_test_exchange *x, uint32_t status, const hot_header *fields, size_t count) {
+    hot_header all[HOT_T_HEADERS + 1];
     if (x->phase != HOT_T_WAITING)
         return HOT_STATE;
     x->phase = HOT_T_BODY;
     x->response.status = status;
     x->out_headers = hot_t_keep(fields, count);
+    x->is_upgraded = status == 101;
+    if (x->is_upgraded && hot_t_find(&x->out_headers, "upgrade", 7) == NULL) {
+        /* The gateway says it to the client: what was asked for. */
+        hot_t_forget(&x->out_headers);
+        if (count > 0)
+            memcpy(all, fields, count * sizeof *all);
+        all[count] = *hot_t_find(&x->headers, "upgrade", 7);
+        x->out_headers = hot_t_keep(all, count + 1);
+    }
+    x->is_long = x->is_upgraded || hot_t_is_event_stream(&x->out_headers);
+    x->is_still &= !x->is_long;
+    if (x->is_long && x->is_asked)
+        x->deadline = x->asked;
     return HOT_OK;
 }
 
@@ -242,8 +279,9 @@ static inline hot_status hot_t_put(hot_test_exchange *x, hot_slice body) {
     return HOT_OK;
 }
 
-static inline hot_status hot_t_check_head(uint32_t status, const hot_header *fields, size_t count) {
-    return status < 200 || status > 599 ? HOT_INVALID : hot_t_check_fields(fields, count);
+static inline hot_status hot_t_check_head(uint32_t status, const hot_header *fields, size_t count, int may_upgrade) {
+    const int is_101 = may_upgrade && status == 101;
+    return !is_101 && (status < 200 || status > 599) ? HOT_INVALID : hot_t_check_fields(fields, count, is_101);
 }
 
 static inline hot_status hot_t_reply(hot_exchange id, uint32_t code, const hot_header *fields, size_t count,
@@ -252,7 +290,7 @@ static inline hot_status hot_t_reply(hot_exchange id, uint32_t code, const hot_h
     hot_status status;
     if (x == NULL)
         return hot_t_answer(x, "reply", HOT_ENDED, "");
-    status = hot_t_check_head(code, fields, count);
+    status = hot_t_check_head(code, fields, count, 0);
     if (status == HOT_OK && !hot_t_is_slice(body))
         status = HOT_INVALID;
     if (status != HOT_OK)
@@ -266,7 +304,7 @@ static inline hot_status hot_t_respond(hot_exchange id, uint32_t code, const hot
     hot_status status;
     if (x == NULL)
         return hot_t_answer(x, "respond", HOT_ENDED, "");
-    status = hot_t_check_head(code, fields, count);
+    status = hot_t_check_head(code, fields, count, x->is_upgrade);
     if (status != HOT_OK)
         return hot_t_answer(x, "respond", status, HOT_T_BAD_HEAD);
     status = x->is_cancelled ? HOT_CANCELLED : hot_t_begin(x, code, fields, count);
@@ -298,11 +336,12 @@ static inline hot_status hot_t_trailers(hot_exchange id, const hot_header *field
     hot_status status;
     if (x == NULL)
         return hot_t_answer(x, "trailers", HOT_ENDED, "");
-    status = hot_t_check_fields(fields, count);
+    status = hot_t_check_fields(fields, count, 0);
     if (status != HOT_OK)
         return hot_t_answer(x, "trailers", status, "a trailer that HTTP does not allow");
-    if (x->is_cancelled || x->phase != HOT_T_BODY || x->has_trailers)
-        return hot_t_answer(x, "trailers", x->is_cancelled ? HOT_CANCELLED : HOT_STATE, "once, and after the head");
+    if (x->is_cancelled || x->phase != HOT_T_BODY || x->has_trailers || x->is_upgraded)
+        return hot_t_answer(x, "trailers", x->is_cancelled ? HOT_CANCELLED : HOT_STATE,
+                            "once, after the head, and none after a 101");
     x->has_trailers = 1;
     x->out_trailers = hot_t_keep(fields, count);
     return hot_t_answer(x, "trailers", HOT_OK, "");
@@ -329,7 +368,7 @@ static inline hot_status hot_t_abort(hot_exchange id, hot_slice why) {
 static inline hot_status hot_t_notify(hot_exchange id, uint32_t events, void (*wake)(void *), void *context) {
     hot_test_exchange *x = hot_t_open(id, "notify");
     hot_t_notice before;
-    if (x == NULL || wake == NULL || events > (HOT_READABLE | HOT_WRITABLE))
+    if (x == NULL || wake == NULL || events > HOT_T_EVENTS)
         return hot_t_answer(x, "notify", HOT_INVALID, "`wake` is null, or an event is unknown");
     if (x->is_cancelled)
         return hot_t_answer(x, "notify", HOT_CANCELLED, "");

@@ -12,6 +12,7 @@
 #define HOT_T_HEAD ((size_t)64 * 1024)
 #define HOT_T_SERIES 256u
 #define HOT_T_LABELS 8u
+#define HOT_T_EVENTS (HOT_READABLE | HOT_WRITABLE | HOT_ENDING)
 #define HOT_T_PATIENCE 30u /* seconds for start, health, stop and what is left after a deadline */
 #define HOT_T_GRACE 2000u  /* milliseconds for a module to end an exchange that it was told is cancelled */
 
@@ -49,7 +50,13 @@ struct hot_test_exchange {
     unsigned waiting; /* threads of the module that wait in a service */
     const char *ended_by;
     int is_cancelled, is_late, is_read; /* is_read: by hot_test_read, so the module may not run ahead */
+    unsigned time_ms;
     struct timespec deadline;
+    int is_still, has_moved; /* it waits for its client, who has moved since that was looked at */
+    struct timespec still_since, still_until;
+    int is_long, is_asked; /* a long stream has a deadline once it is asked to end: */
+    struct timespec asked;
+    int is_upgrade, is_upgraded; /* whether the request asks for the connection, and whether the module has it */
     /* The request. */
     hot_slice method, target, peer;
     hot_t_fields headers, request_trailers;
@@ -65,7 +72,7 @@ struct hot_test_exchange {
     hot_t_bytes out;
     size_t out_taken, window;
     char *aborted;
-    hot_t_notice notices[4]; /* by the value of `events` */
+    hot_t_notice notices[HOT_T_EVENTS + 1]; /* by the value of `events` */
     hot_test_response response;
 };
 
@@ -218,11 +225,9 @@ static inline void hot_t_breach(const char *format, ...) {
     fputc('\n', stderr);
 }
 
-static inline struct timespec hot_t_in(unsigned milliseconds) {
-    struct timespec at;
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    at.tv_sec += (time_t)(milliseconds / 1000);
-    at.tv_nsec += (long)(milliseconds % 1000) * 1000000;
+static inline struct timespec hot_t_add(struct timespec at, uint64_t nanoseconds) {
+    at.tv_sec += (time_t)(nanoseconds / 1000000000);
+    at.tv_nsec += (long)(nanoseconds % 1000000000);
     if (at.tv_nsec >= 1000000000) {
         at.tv_sec += 1;
         at.tv_nsec -= 1000000000;
@@ -230,12 +235,18 @@ static inline struct timespec hot_t_in(unsigned milliseconds) {
     return at;
 }
 
-/* Nanoseconds from now to then; 0 when it has passed. */
-static inline uint64_t hot_t_left(struct timespec then) {
-    const struct timespec now = hot_t_in(0);
-    const int64_t left = ((int64_t)then.tv_sec - now.tv_sec) * 1000000000 + then.tv_nsec - now.tv_nsec;
+static inline struct timespec hot_t_in(unsigned milliseconds) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return hot_t_add(now, (uint64_t)milliseconds * 1000000);
+}
+
+/* Nanoseconds from here to then; 0 when it has passed. */
+static inline uint64_t hot_t_between(struct timespec here, struct timespec then) {
+    const int64_t left = ((int64_t)then.tv_sec - here.tv_sec) * 1000000000 + then.tv_nsec - here.tv_nsec;
     return left > 0 ? (uint64_t)left : 0;
 }
+static inline uint64_t hot_t_left(struct timespec then) { return hot_t_between(hot_t_in(0), then); }
 
 /* Waits for news until then: 0 when that has passed. */
 static inline int hot_t_wait(struct timespec until) {
@@ -243,6 +254,44 @@ static inline int hot_t_wait(struct timespec until) {
         return 0;
     pthread_cond_timedwait(&hot_t.changed, &hot_t.lock, &until);
     return 1;
+}
+
+/* What the client has sent and the module has not read. Before a 101 it is not the request's body, which has ended. */
+static inline int hot_t_is_early(const hot_test_exchange *x) { return x->is_upgrade && !x->is_upgraded; }
+static inline size_t hot_t_unread(const hot_test_exchange *x) {
+    return hot_t_is_early(x) ? 0 : x->in.len - x->in_taken;
+}
+static inline int hot_t_has_whole(const hot_test_exchange *x) { return x->in_whole || hot_t_is_early(x); }
+static inline int hot_t_has_piece(const hot_test_exchange *x) { return hot_t_unread(x) > 0 || hot_t_has_whole(x); }
+
+/* The clock is the module's: while the exchange waits for its client, for a body that has not come or until what was
+   written is taken, the deadline moves along. A client that does not move is given up in the end. */
+static inline void hot_t_tick(hot_test_exchange *x) {
+    const struct timespec now = hot_t_in(0);
+    const int stood_still = x->is_still, is_untaken = x->is_read && x->out_taken < x->out.len;
+    if (stood_still)
+        x->deadline = hot_t_add(x->deadline, hot_t_between(x->still_since, now));
+    x->is_still = !x->is_long && x->phase != HOT_T_ENDED && (is_untaken || !hot_t_has_piece(x));
+    x->still_since = now;
+    if (!stood_still || x->has_moved)
+        x->still_until = hot_t_add(now, (uint64_t)x->time_ms * 1000000);
+    x->has_moved = 0;
+}
+
+/* Whether there is a deadline: only a long stream has none. */
+static inline int hot_t_is_bounded(const hot_test_exchange *x) { return !x->is_long || x->is_asked; }
+
+static inline struct timespec hot_t_end_of_time(const hot_test_exchange *x) {
+    return x->is_still ? x->still_until : x->deadline;
+}
+static inline int hot_t_is_over_time(const hot_test_exchange *x) {
+    return hot_t_is_bounded(x) && hot_t_left(hot_t_end_of_time(x)) == 0;
+}
+
+/* Waits for news until the deadline; without one until `patience`, what the client waits for one thing. */
+static inline int hot_t_wait_for(hot_test_exchange *x, struct timespec patience) {
+    hot_t_tick(x);
+    return hot_t_wait(hot_t_is_bounded(x) ? hot_t_end_of_time(x) : patience);
 }
 
 static inline void hot_t_setup(void) {
@@ -264,10 +313,11 @@ static inline size_t hot_t_room(const hot_test_exchange *x) {
 }
 
 static inline int hot_t_is_due(const hot_test_exchange *x, uint32_t events) {
-    if (x->phase == HOT_T_ENDED || x->is_cancelled || hot_t_left(x->deadline) == 0)
+    if (x->phase == HOT_T_ENDED || x->is_cancelled || hot_t_is_over_time(x))
         return 1;
-    return ((events & HOT_READABLE) != 0 && (x->in_taken < x->in.len || x->in_whole)) ||
-           ((events & HOT_WRITABLE) != 0 && (x->phase == HOT_T_WAITING || hot_t_room(x) > 0));
+    return ((events & HOT_READABLE) != 0 && hot_t_has_piece(x)) ||
+           ((events & HOT_WRITABLE) != 0 && (x->phase == HOT_T_WAITING || hot_t_room(x) > 0)) ||
+           ((events & HOT_ENDING) != 0 && x->is_long && x->is_asked);
 }
 
 /* Leaves the lock, tells all who wait, and runs the wakes that are due: never under the lock. */
@@ -277,7 +327,8 @@ static inline void hot_t_leave(void) {
         hot_t_notice due = {NULL, NULL};
         for (x = hot_t.exchanges; x != NULL && due.wake == NULL; x = x->next) {
             uint32_t events;
-            for (events = 0; events < 4 && due.wake == NULL; events++) {
+            hot_t_tick(x);
+            for (events = 0; events <= HOT_T_EVENTS && due.wake == NULL; events++) {
                 if (x->notices[events].wake != NULL && hot_t_is_due(x, events)) {
                     due = x->notices[events];
                     x->notices[events].wake = NULL;

@@ -33,8 +33,24 @@ pub const NONBLOCK: u32 = 1;
 pub const READABLE: u32 = 1;
 /// Event of [`Host::notify`]: `body_write` would not answer [`WOULD_BLOCK`].
 pub const WRITABLE: u32 = 2;
-/// Event of [`Host::notify`]: the gateway asks for an end of the exchange.
+/// Event of [`Host::notify`]: the gateway asks for an end, to be reached within [`Host::time_left`].
 pub const ENDING: u32 = 4;
+/// All events of [`Host::notify`]: other bits are refused.
+pub const EVENTS: u32 = READABLE | WRITABLE | ENDING;
+
+/// The status by which a connection becomes the module's.
+pub const SWITCHING_PROTOCOLS: u16 = 101;
+
+/// Whether an answer is a long stream, which has no deadline until it is asked to end: a connection after a 101, and
+/// server-sent events. `content_type` is the value of that header.
+#[must_use]
+pub fn is_long_stream(status: u16, content_type: Option<&[u8]>) -> bool {
+    let is_events = |value: &[u8]| {
+        let kind = value.split(|byte| *byte == b';').next().unwrap_or_default();
+        kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+    };
+    status == SWITCHING_PROTOCOLS || content_type.is_some_and(is_events)
+}
 
 /// Kind of [`Host::metric`]: adds the value, which is not negative.
 pub const COUNTER: u32 = 1;

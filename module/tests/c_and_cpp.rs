@@ -78,7 +78,7 @@ fn passes(
 }
 
 /// One for each way to go wrong that the header knows of.
-const BREACHES: [&str; 24] = [
+const BREACHES: [&str; 27] = [
     "the table's abi is not 0",
     "the table has no `start`",
     "`start` failed and said no reason",
@@ -96,6 +96,9 @@ const BREACHES: [&str; 24] = [
     "GET /order/head: `respond` was refused: the head is sent once",
     "GET /order/trailers: `trailers` was refused",
     "GET /order/request-trailers: `request_trailers` was refused",
+    "GET /upgrade: `respond` was refused: a status outside 200 to 599 (101 is for `respond`",
+    "GET /upgrade/trailers: `trailers` was refused: once, after the head, and none after a 101",
+    "GET /upgrade/request-trailers: `request_trailers` was refused",
     "GET /null/out: `target` was refused: `out` is null",
     "GET /null/wake: `notify` was refused",
     "GET /flag: `body_read` was refused",

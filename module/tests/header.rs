@@ -86,6 +86,7 @@ fn layouts_and_constants_are_those_of_the_header() {
         ("HOT_NONBLOCK", i64::from(abi::NONBLOCK)),
         ("HOT_READABLE", i64::from(abi::READABLE)),
         ("HOT_WRITABLE", i64::from(abi::WRITABLE)),
+        ("HOT_ENDING", i64::from(abi::ENDING)),
         ("HOT_COUNTER", i64::from(abi::COUNTER)),
         ("HOT_GAUGE", i64::from(abi::GAUGE)),
         ("HOT_HISTOGRAM", i64::from(abi::HISTOGRAM)),

@@ -222,25 +222,30 @@ static void abort_in(hot_exchange x, const char *state) {
 /* Waits for the end that others make: the client's going or the deadline. */
 static void *given_up(void *argument) {
     hot_exchange x = (hot_exchange)(uintptr_t)argument;
-    bell gone = {.times = 0}, reader = {.times = 0}, first = {.times = 0};
+    bell gone = {.times = 0}, reader = {.times = 0}, first = {.times = 0}, ending = {.times = 0}, any = {.times = 0};
     sem_init(&gone.sem, 0, 0), sem_init(&reader.sem, 0, 0), sem_init(&first.sem, 0, 0);
+    sem_init(&ending.sem, 0, 0), sem_init(&any.sem, 0, 0);
     hot_slice piece;
     step("given_up_notify", host->notify(x, 0, ring, &gone));
     step("given_up_replaced", host->notify(x, HOT_READABLE, ring, &first));
     step("given_up_replaces", host->notify(x, HOT_READABLE, ring, &reader));
+    step("given_up_notify_ending", host->notify(x, HOT_ENDING, ring, &ending));
+    step("given_up_notify_any", host->notify(x, HOT_READABLE | HOT_ENDING, ring, &any));
     step("given_up_the_replaced_is_woken", rung(&first));
-    step("given_up_no_other_is", rung(&gone) + rung(&reader));
+    step("given_up_no_other_is", rung(&gone) + rung(&reader) + rung(&ending) + rung(&any));
     hot_slice target;
     step("given_up_target", host->target(x, &target));
     wait_for(&gone);
     wait_for(&reader);
+    wait_for(&ending);
+    wait_for(&any);
     step("given_up_read", host->body_read(x, HOT_NONBLOCK, &piece));
     step("given_up_write", host->body_write(x, 0, TEXT("late"), NULL));
     step("given_up_respond", host->respond(x, 200, NULL, 0));
     step("given_up_no_more_notices", host->notify(x, 0, ring, &gone));
     step("given_up_lent_bytes_stay", target.len > 0 && target.ptr[0] == '/');
     step("given_up_finish", host->finish(x));
-    step("given_up_woken_once", rung(&gone) + rung(&reader));
+    step("given_up_woken_once", rung(&gone) + rung(&reader) + rung(&ending) + rung(&any));
     return NULL;
 }
 

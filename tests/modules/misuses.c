@@ -80,7 +80,7 @@ static void nowhere(hot_exchange x) {
     step("null_request_trailers", host->request_trailers(x, NULL, NULL));
     step("null_wake", host->notify(x, HOT_READABLE, NULL, NULL));
     step("trailers_before_the_end", host->request_trailers(x, &headers, &number));
-    step("unknown_event", host->notify(x, 4, never, NULL));
+    step("unknown_event", host->notify(x, 8, never, NULL));
     step("unknown_events", host->notify(x, UINT32_MAX, never, NULL));
     step("unknown_read_flag", host->body_read(x, 2, &body));
     step("nothing_was_lost", host->body_all(x, 100, &body));
@@ -120,6 +120,9 @@ static void heads(hot_exchange x) {
         step("bad_status_respond", host->respond(x, statuses[i], NULL, 0));
         step("bad_status_reply", host->reply(x, statuses[i], NULL, 0, NOTHING));
     }
+    const hot_header upgrade = {TEXT("upgrade"), TEXT("echo/1")};
+    step("unasked_upgrade_respond", host->respond(x, 101, &upgrade, 1));
+    step("unasked_upgrade_reply", host->reply(x, 101, &upgrade, 1, NOTHING));
     const hot_header forbidden[] = {
         {TEXT("Connection"), TEXT("close")}, {TEXT("keep-alive"), TEXT("1")}, {TEXT("Proxy-Connection"), TEXT("a")},
         {TEXT("TE"), TEXT("trailers")},      {TEXT("trailer"), TEXT("a")},    {TEXT("Transfer-Encoding"), TEXT("chunked")},
@@ -204,7 +207,7 @@ static void metrics(void) {
 static void cancelled(hot_exchange x) {
     const hot_header *headers;
     size_t number;
-    step("cancelled_unknown_event", host->notify(x, 4, never, NULL));
+    step("cancelled_unknown_event", host->notify(x, 8, never, NULL));
     step("cancelled_null_wake", host->notify(x, HOT_READABLE, NULL, NULL));
     step("cancelled_null_body_read", host->body_read(x, 0, NULL));
     step("cancelled_unknown_flag", host->body_write(x, 4, TEXT("a"), &number));

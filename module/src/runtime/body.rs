@@ -2,7 +2,7 @@
 
 use super::link::Link;
 use super::pipe::{BodyWriter, Pipe};
-use crate::{Error, OrStatus, StatusError};
+use crate::{CallError, Error, OrStatus, StatusError};
 use bytes::{Buf, Bytes, BytesMut};
 use core::fmt;
 use core::pin::Pin;
@@ -72,6 +72,9 @@ impl Body {
 
     /// A body that `write` writes piece by piece, at the speed of the client; what it takes is dropped when the client goes
     /// away. An error cuts the connection, so that the client sees that the body is not whole.
+    ///
+    /// It begins when the head has been sent. So in an answer with the status 101 the request's body, which `write` takes
+    /// along unread, gives the connection's bytes, and what it writes are those that the client gets.
     ///
     /// ```
     /// # use hot_module::Body;
@@ -215,6 +218,8 @@ impl Incoming {
         Poll::Ready(match self.link.request_trailers() {
             Ok(trailers) if trailers.is_empty() => None,
             Ok(trailers) => Some(Ok(Frame::trailers(trailers))),
+            // A connection after a 101 has none.
+            Err(CallError::State) => None,
             Err(error) => Some(Err(error.into())),
         })
     }

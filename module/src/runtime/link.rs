@@ -5,8 +5,10 @@ use crate::abi;
 use crate::sdk::{Notify, services};
 use crate::{CallError, Error, Exchange, Header, Response};
 use bytes::{Buf, Bytes};
+use core::cell::RefCell;
 use core::task::{Context, Poll, ready};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::header::UPGRADE;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
@@ -22,6 +24,12 @@ pub(super) struct Link {
     readable: Arc<Notice>,
     writable: Arc<Notice>,
     over: Arc<Notice>,
+    ending: Arc<Notice>,
+}
+
+std::thread_local! {
+    /// The exchange whose answer this thread makes at the moment.
+    static CURRENT: RefCell<Option<Arc<Link>>> = const { RefCell::new(None) };
 }
 
 impl Link {
@@ -33,7 +41,25 @@ impl Link {
             readable: Arc::default(),
             writable: Arc::default(),
             over: Arc::default(),
+            ending: Arc::default(),
         })
+    }
+
+    /// Polls what makes the answer: a body that is polled within finds its exchange by [`current`](Self::current), however
+    /// many layers of others lie around it.
+    pub(super) fn enter<T>(self: &Arc<Self>, poll: impl FnOnce() -> T) -> T {
+        struct Leave(Option<Arc<Link>>);
+        impl Drop for Leave {
+            fn drop(&mut self) {
+                let _dropped_unborrowed = CURRENT.replace(self.0.take());
+            }
+        }
+        let _leave = Leave(CURRENT.replace(Some(Arc::clone(self))));
+        poll()
+    }
+
+    pub(super) fn current() -> Option<Arc<Self>> {
+        CURRENT.with_borrow(Clone::clone)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Exchange>> {
@@ -56,6 +82,19 @@ impl Link {
     /// Ready when the exchange is over: cancelled, past its deadline, or ended.
     pub(super) fn poll_over(&self, task: &Context<'_>) -> Poll<CallError> {
         self.over.wait(self.notify, self.id, 0, task)
+    }
+
+    /// Ready when the gateway asks for an end, or the exchange is over.
+    pub(super) fn poll_ending(&self, task: &Context<'_>) -> Poll<()> {
+        // No other asks for this event, so that one `wake` tells: to ask again would wake at once, again and again.
+        if self.ending.has_rung() {
+            return Poll::Ready(());
+        }
+        match self.ending.wait(self.notify, self.id, abi::ENDING, task) {
+            // The host is from before long streams, and asks none to end.
+            Poll::Ready(CallError::Invalid) | Poll::Pending => Poll::Pending,
+            Poll::Ready(_over) => Poll::Ready(()),
+        }
     }
 
     /// The next piece of the request's body; `None` at its end.
@@ -93,7 +132,12 @@ impl Link {
 
     /// The head of the answer.
     pub(super) fn respond(&self, head: &http::response::Parts) -> Result<(), CallError> {
-        self.with(|exchange| exchange.respond(head.status.as_u16(), &to_fields(&head.headers)))
+        let upgrade = head.headers.get_all(UPGRADE).into_iter();
+        let upgrade = upgrade.filter(|_| head.status == StatusCode::SWITCHING_PROTOCOLS);
+        let upgrade =
+            upgrade.map(|protocol| Header::from_bytes(UPGRADE.as_str().as_bytes(), protocol.as_bytes()));
+        let fields: Vec<_> = to_fields(&head.headers).into_iter().chain(upgrade).collect();
+        self.with(|exchange| exchange.respond(head.status.as_u16(), &fields))
     }
 
     pub(super) fn trailers(&self, trailers: &HeaderMap) -> Result<(), CallError> {

@@ -21,6 +21,7 @@ pub(super) struct Notice {
 struct Place {
     /// The host owes a `wake`, and holds a reference to the notice.
     is_owed: bool,
+    has_rung: bool,
     waker: Option<Waker>,
 }
 
@@ -58,6 +59,11 @@ impl Notice {
         }
     }
 
+    /// Whether the host has woken it: an event that it waited for was so, or the exchange is over.
+    pub(super) fn has_rung(&self) -> bool {
+        self.with(|place| place.has_rung)
+    }
+
     fn ask(self: &Arc<Self>, notify: Notify, exchange: abi::Exchange, events: u32) -> Result<(), CallError> {
         let context = Arc::into_raw(Arc::clone(self)).cast_mut().cast::<c_void>();
         // SAFETY: `notify` takes any handle and any events. `context` is what `wake` expects, a reference of its own; the
@@ -84,6 +90,7 @@ unsafe extern "C" fn wake(context: *mut c_void) {
     let notice = unsafe { Arc::from_raw(context.cast_const().cast::<Notice>()) };
     let waker = notice.with(|place| {
         place.is_owed = false;
+        place.has_rung = true;
         place.waker.take()
     });
     // A waker of somebody's own may panic, which must not cross into the host.
@@ -156,7 +163,9 @@ mod tests {
             let waker = Arc::clone(task).into();
             assert!(notice.wait(keep, 1, 1, &Context::from_waker(&waker)).is_pending());
         }
+        assert!(!notice.has_rung());
         assert_eq!(wake_kept(1), 1);
+        assert!(notice.has_rung());
         assert_eq!((first.0.load(Ordering::SeqCst), second.0.load(Ordering::SeqCst)), (0, 1));
         // Neither the host nor the tasks hold anything of it any more.
         assert_eq!((Arc::strong_count(&notice), Arc::strong_count(&second)), (1, 1));

@@ -1,5 +1,6 @@
 //! A body that a future writes.
 
+use super::link::Link;
 use crate::{CallError, Error};
 use bytes::Bytes;
 use core::fmt;
@@ -30,6 +31,10 @@ struct Place {
     writer: Option<Waker>,
     /// Who waits for a frame.
     reader: Option<Waker>,
+    /// The exchange that it answers, from the first time that it was asked for a frame.
+    link: Option<Arc<Link>>,
+    /// Who waits for that.
+    unlinked: Option<Waker>,
 }
 
 /// Writes the body of a response: see [`Body::stream`](super::Body::stream).
@@ -68,6 +73,25 @@ impl BodyWriter {
         self.put(Frame::trailers(trailers)).await
     }
 
+    /// Waits until the gateway asks for an end, as it asks long streams whose instance is replaced: write what is left, and
+    /// return. What is still written when the time is over (10 seconds, unless the gateway is told otherwise) is cut off.
+    ///
+    /// Only server-sent events (the content type `text/event-stream`) and a connection after a 101 are asked; of any other
+    /// answer it waits for ever. It is to be selected on, beside what the body waits for; `docs/modules.md` shows it.
+    pub async fn ending(&self) {
+        core::future::poll_fn(|task| {
+            let mut place = lock(&self.place);
+            let Some(link) = &place.link else {
+                place.unlinked = Some(task.waker().clone());
+                return Poll::Pending;
+            };
+            let link = Arc::clone(link);
+            drop(place);
+            link.poll_ending(task)
+        })
+        .await;
+    }
+
     async fn put(&mut self, frame: Frame<Bytes>) -> Result<(), CallError> {
         let mut frame = Some(frame);
         core::future::poll_fn(|task| {
@@ -99,6 +123,19 @@ impl Pipe {
         Self { writes: Some(Box::pin(writes)), failed: None, place }
     }
 
+    /// Notes which exchange it answers.
+    fn link(&self) {
+        let mut place = lock(&self.place);
+        if place.link.is_some() {
+            return;
+        }
+        let Some(link) = Link::current() else { return };
+        place.link = Some(link);
+        let unlinked = place.unlinked.take();
+        drop(place);
+        unlinked.into_iter().for_each(Waker::wake);
+    }
+
     /// The frame that waits; else `task` is told of the next.
     fn take(&self, task: &Context<'_>) -> Option<Frame<Bytes>> {
         let mut place = lock(&self.place);
@@ -121,6 +158,7 @@ impl Body for Pipe {
         mut self: Pin<&mut Self>,
         task: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        self.link();
         if let Some(frame) = self.take(task) {
             return Poll::Ready(Some(Ok(frame)));
         }

@@ -21,7 +21,8 @@ const AT_ONCE: usize = 64 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
-/// When the client stops waiting, and the handler is dropped. An extension of the request.
+/// When the handler is dropped, as of its beginning: the time stands still while the exchange waits for its client, and an
+/// answer that is a long stream has none. An extension of the request, if it has a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadline(pub Instant);
 
@@ -55,11 +56,11 @@ enum End<T> {
 }
 
 /// Runs a future until it is done, it panics, or the exchange is over; then it is dropped.
-async fn until_over<T>(link: &Link, future: impl Future<Output = T>) -> End<T> {
+async fn until_over<T>(link: &Arc<Link>, future: impl Future<Output = T>) -> End<T> {
     let mut future = pin!(future);
     core::future::poll_fn(|task| {
         // After a panic the future is only dropped, so that nobody sees what it left half done.
-        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(task))) {
+        match catch_unwind(AssertUnwindSafe(|| link.enter(|| future.as_mut().poll(task)))) {
             Ok(Poll::Ready(done)) => return Poll::Ready(End::Done(done)),
             Ok(Poll::Pending) => {}
             Err(panic) => {
@@ -94,6 +95,8 @@ fn request(link: &Arc<Link>) -> Result<http::Request<Body>, Error> {
     }
     let length = request.headers().get(http::header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+    // There is no body, but after a 101 there is what the connection gives.
+    let length = length.filter(|_| !request.headers().contains_key(http::header::UPGRADE));
     *request.body_mut() = Body::incoming(Arc::clone(link), length);
     Ok(request)
 }

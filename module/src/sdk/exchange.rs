@@ -13,6 +13,8 @@ use std::vec::Vec;
 /// [`reply`](Self::reply), [`finish`](Self::finish) or [`abort`](Self::abort); a drop is an abort.
 pub struct Exchange {
     id: abi::Exchange,
+    /// Whether its answer has become a long stream.
+    is_long: bool,
 }
 
 impl fmt::Debug for Exchange {
@@ -73,7 +75,7 @@ pub type Headers<'a> = &'a [Header<'a>];
 impl Exchange {
     /// Takes on the exchange that the host handed over. The caller has checked that nobody else has.
     pub(super) const fn new(id: abi::Exchange) -> Self {
-        Self { id }
+        Self { id, is_long: false }
     }
 
     /// The handle: a number that no other exchange of this process has.
@@ -129,13 +131,19 @@ impl Exchange {
         unsafe { calls::header(self.id, name) }
     }
 
-    /// The time until the deadline; zero when it has passed.
+    /// The time until the deadline, as of now: it stands still while the exchange waits for its client. Zero when it has
+    /// passed; [`Duration::MAX`] of a long stream (server-sent events, a connection after a 101) that has not been asked to
+    /// end, and wherever else there is no deadline.
     #[must_use]
     pub fn time_left(&self) -> Duration {
-        let mut nanoseconds = 0;
-        // SAFETY: `time_left` writes one `u64` to a local, and leaves it at 0 when it refuses.
-        let told = host().and_then(|s| check(unsafe { (s.time_left)(self.id, &raw mut nanoseconds) }));
-        told.map_or(Duration::ZERO, |()| Duration::from_nanos(nanoseconds))
+        time_left(self.id)
+    }
+
+    /// Whether the gateway asks for an end, as it asks long streams whose instance is replaced: write what is left, and
+    /// [finish](Self::finish) within [`time_left`](Self::time_left). An answer that has a deadline is never asked.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        is_ending(self.id, self.is_long)
     }
 
     /// The request's trailers, after the end of its body.
@@ -150,7 +158,7 @@ impl Exchange {
     /// The two directions apart, to read the request's body and write the answer in turns.
     pub const fn split(&mut self) -> (Reader<'_>, Writer<'_>) {
         let id = self.id;
-        (Reader { id, exchange: PhantomData }, Writer { id, exchange: PhantomData })
+        (Reader { id, exchange: PhantomData }, Writer { id, is_long: &mut self.is_long })
     }
 
     /// All that is left of the request's body. Waits for it.
@@ -175,7 +183,8 @@ impl Exchange {
         self.ended(status)
     }
 
-    /// The head of the answer; the body follows with [`Writer::write`].
+    /// The head of the answer, a status of 200 to 599; the body follows with [`Writer::write`]. With 101, which is for a
+    /// request that has the header `upgrade`, the connection's bytes follow in both directions.
     ///
     /// # Errors
     /// [`CallError::State`] if it was sent, [`CallError::Invalid`], [`CallError::Cancelled`].
@@ -264,7 +273,7 @@ impl Reader<'_> {
 #[derive(Debug)]
 pub struct Writer<'a> {
     id: abi::Exchange,
-    exchange: PhantomData<&'a mut Exchange>,
+    is_long: &'a mut bool,
 }
 
 impl Writer<'_> {
@@ -275,7 +284,22 @@ impl Writer<'_> {
     pub fn respond(&mut self, status: u16, headers: &[Header<'_>]) -> Result<(), CallError> {
         let (first, count) = raw(headers);
         // SAFETY: `first` points to `count` headers; they and their slices outlive the call, which copies them.
-        check(unsafe { (host()?.respond)(self.id, status.into(), first, count) })
+        check(unsafe { (host()?.respond)(self.id, status.into(), first, count) })?;
+        let kind = headers.iter().find(|header| header.name().eq_ignore_ascii_case("content-type"));
+        *self.is_long = abi::is_long_stream(status, kind.map(Header::value));
+        Ok(())
+    }
+
+    /// As [`Exchange::time_left`].
+    #[must_use]
+    pub fn time_left(&self) -> Duration {
+        time_left(self.id)
+    }
+
+    /// As [`Exchange::is_ending`].
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        is_ending(self.id, *self.is_long)
     }
 
     /// As [`Exchange::write`].
@@ -307,6 +331,21 @@ impl Writer<'_> {
         // SAFETY: as in `respond`.
         check(unsafe { (host()?.trailers)(self.id, first, count) })
     }
+}
+
+fn time_left(id: abi::Exchange) -> Duration {
+    let mut nanoseconds = 0;
+    // SAFETY: `time_left` writes one `u64` to a local, and leaves it at 0 when it refuses.
+    match host().and_then(|s| check(unsafe { (s.time_left)(id, &raw mut nanoseconds) })) {
+        Ok(()) if nanoseconds == u64::MAX => Duration::MAX,
+        Ok(()) => Duration::from_nanos(nanoseconds),
+        Err(_) => Duration::ZERO,
+    }
+}
+
+/// Only a long stream is asked to end, and by that it gets a deadline.
+fn is_ending(id: abi::Exchange, is_long: bool) -> bool {
+    is_long && time_left(id) < Duration::MAX
 }
 
 /// Headers as the ABI wants them: `Header` is `repr(transparent)` over the ABI's.

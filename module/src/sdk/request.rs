@@ -95,7 +95,7 @@ impl Request {
         self.exchange.peer().parse().ok()
     }
 
-    /// How long there is until the deadline; zero when it has passed.
+    /// As [`Exchange::time_left`].
     #[must_use]
     pub fn time_left(&self) -> Duration {
         self.exchange.time_left()

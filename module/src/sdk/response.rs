@@ -85,13 +85,16 @@ impl Response {
     /// 200 with a body that `write` writes after the head has gone. It may read the request's body in turns.
     ///
     /// An error of it is logged and cuts the connection: the client sees that the body is not complete.
+    ///
+    /// With the content type `text/event-stream` it has no deadline, and looks at [`Writer::is_ending`] from time to time.
+    /// With the status 101 both directions are the connection's bytes.
     pub fn stream(
         write: impl FnOnce(&mut Reader<'_>, &mut Writer<'_>) -> Result<(), Error> + Send + 'static,
     ) -> Self {
         Self { body: Payload::Stream(Box::new(write)), ..Self::new(200) }
     }
 
-    /// With another status, 200 to 599.
+    /// With another status, 200 to 599; or 101 with a [`stream`](Self::stream), for a request with the header `upgrade`.
     pub const fn status(mut self, status: u16) -> Self {
         self.status = status;
         self

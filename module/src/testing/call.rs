@@ -1,6 +1,6 @@
 //! The client's side of an exchange: a request as it is made, a call as it goes, an answer as it came.
 
-use super::exchange::{End, Exchange, Field, Head, State, WINDOW};
+use super::exchange::{DEADLINE, End, Exchange, Field, Head, State, WINDOW};
 use super::{Host, TIME};
 use core::fmt;
 use std::borrow::{Cow, ToOwned};
@@ -48,7 +48,9 @@ impl<'a> RequestBuilder<'a> {
         self
     }
 
-    /// With that much time until the exchange's deadline instead of 30 seconds.
+    /// With that much time until the exchange's deadline instead of 30 seconds. As on a node it is the module's own, and
+    /// stands still while the exchange waits for the test, which may stand still as long. A long stream has no deadline;
+    /// that much is then what the client waits for one thing, before it goes away.
     pub const fn time(mut self, time: Duration) -> Self {
         self.time = time;
         self
@@ -75,7 +77,7 @@ impl<'a> RequestBuilder<'a> {
     }
 
     fn start(self, before: impl FnOnce(&Exchange)) -> Call {
-        let exchange = Arc::new(Exchange::new(self.head, Instant::now() + self.time));
+        let exchange = Arc::new(Exchange::new(self.head, self.time));
         before(&exchange);
         self.host.handle(&exchange);
         Call { exchange, is_sent: false }
@@ -133,6 +135,12 @@ impl Call {
         read.flatten()
     }
 
+    /// The gateway asks for an end within that time, as it does when an instance is replaced. That counts for a long
+    /// stream, one that the answer has become or becomes: server-sent events, or a connection after a 101.
+    pub fn ask_to_end(&mut self, within: Duration) {
+        self.exchange.with(|state| state.ask_to_end(Instant::now() + within));
+    }
+
     /// The client goes away.
     pub fn cancel(&mut self) {
         self.exchange.cancel("the client went away");
@@ -144,7 +152,7 @@ impl Call {
         let is_over = |state: &mut State| state.check().is_err().then_some(());
         self.wait(is_over);
         let until = Instant::now() + super::PATIENCE;
-        self.exchange.wait(until, |state| state.outgoing.end.is_some().then_some(())).is_some()
+        self.exchange.wait(|_| Some(until), |state| state.outgoing.end.is_some().then_some(())).is_some()
     }
 
     /// Ends the request's body if that is still open, and waits for the rest of the answer.
@@ -185,11 +193,14 @@ impl Call {
         });
     }
 
-    /// Waits until the deadline at most, and cancels then, as the gateway does.
+    /// Waits until the deadline at most, and cancels then, as the gateway does; without one, for as long as the client
+    /// waits.
     fn wait<T>(&self, ready: impl FnMut(&mut State) -> Option<T>) -> Option<T> {
-        let done = self.exchange.wait(self.exchange.deadline, ready);
+        let patience = Instant::now().checked_add(self.exchange.time);
+        let done = self.exchange.wait(|state| state.clock.until().or(patience), ready);
         if done.is_none() {
-            self.exchange.cancel(DEADLINE);
+            let is_late = self.exchange.with(|state| state.is_late());
+            self.exchange.cancel(if is_late { DEADLINE } else { "the client has waited long enough" });
         }
         done
     }
@@ -200,9 +211,6 @@ impl Drop for Call {
         self.exchange.cancel("the client went away");
     }
 }
-
-/// Why an exchange is cancelled whose time is over.
-pub(super) const DEADLINE: &str = "the deadline passed";
 
 /// What the client sees as the status.
 fn status(state: &State) -> u16 {

@@ -29,6 +29,7 @@
 //! one binary run one after the other.
 
 mod call;
+mod clock;
 mod exchange;
 mod journal;
 mod services;

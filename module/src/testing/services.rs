@@ -173,11 +173,11 @@ unsafe fn borrow_all<'a>(first: *const Header, count: usize) -> Outcome<&'a [Hea
     }
 }
 
-/// Copies the fields that a module sends, and checks them as hot-host does.
+/// Copies the fields that a module sends, and checks them as hot-host does; `is_101` is whether they go with that status.
 ///
 /// # Safety
 /// `first` is good for reads of `count` headers and their bytes during the call, or null, or misaligned.
-unsafe fn copy_fields(first: *const Header, count: usize) -> Outcome<Vec<Field>> {
+unsafe fn copy_fields(first: *const Header, count: usize, is_101: bool) -> Outcome<Vec<Field>> {
     if count > MAX_HEADERS {
         return Err(abi::TOO_LARGE);
     }
@@ -189,24 +189,27 @@ unsafe fn copy_fields(first: *const Header, count: usize) -> Outcome<Vec<Field>>
         let name = unsafe { borrow(header.name) }?;
         // SAFETY: as above.
         let value = unsafe { borrow(header.value) }?;
-        fields.push((check_field(name, value)?, value.to_owned()));
+        fields.push((check_field(name, value, is_101)?, value.to_owned()));
     }
     let sizes = fields.iter().map(|(name, value)| FIELD_COST + name.len() + value.len());
     if HEAD_COST + sizes.sum::<usize>() > MAX_HEAD { Err(abi::TOO_LARGE) } else { Ok(fields) }
 }
 
 /// The name in lower case, if HTTP and the gateway allow it.
-fn check_field(name: &[u8], value: &[u8]) -> Outcome<String> {
+fn check_field(name: &[u8], value: &[u8], is_101: bool) -> Outcome<String> {
     let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
     let is_text = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f);
     let name = name.to_ascii_lowercase();
     if name.is_empty() || !name.iter().all(is_token) || !value.iter().all(is_text) {
         return Err(abi::INVALID);
     }
-    String::from_utf8(name)
-        .ok()
-        .filter(|name| !OF_THE_CONNECTION.contains(&name.as_str()))
-        .ok_or(abi::INVALID)
+    // With a 101 the module may choose the protocol, and there is no body whose length it could promise.
+    let is_refused = |name: &str| match name {
+        "upgrade" if is_101 => false,
+        "content-length" => is_101,
+        name => OF_THE_CONNECTION.contains(&name),
+    };
+    String::from_utf8(name).ok().filter(|name| !is_refused(name)).ok_or(abi::INVALID)
 }
 
 fn check_status(status: u32) -> Outcome<u16> {
@@ -286,8 +289,8 @@ unsafe extern "C" fn header(handle: abi::Exchange, name: Slice, out: *mut Slice)
 
 unsafe extern "C" fn time_left(handle: abi::Exchange, out: *mut u64) -> Status {
     let left_of = |x: &Exchange| {
-        let left = x.deadline.saturating_duration_since(Instant::now()).as_nanos();
-        Ok(u64::try_from(left).unwrap_or(u64::MAX))
+        let left = x.with(|state| state.clock.left(Instant::now()));
+        Ok(left.and_then(|left| u64::try_from(left.as_nanos()).ok()).unwrap_or(u64::MAX))
     };
     // SAFETY: the module gives a place for one number, or null.
     unsafe { give(handle, out, left_of) }
@@ -327,7 +330,7 @@ unsafe extern "C" fn reply(
     let outcome = (|| {
         let code = check_status(code)?;
         // SAFETY: the module lends `count` headers for this call.
-        let fields = unsafe { copy_fields(first, count) }?;
+        let fields = unsafe { copy_fields(first, count, false) }?;
         // SAFETY: the module lends the body for this call.
         let body = unsafe { borrow(body) }?;
         exchange.with(|state| state.respond(code, fields))?;
@@ -339,9 +342,14 @@ unsafe extern "C" fn reply(
 
 unsafe extern "C" fn respond(handle: abi::Exchange, code: u32, first: *const Header, count: usize) -> Status {
     let outcome = find(handle).and_then(|x| {
-        let code = check_status(code)?;
+        let is_101 = code == u32::from(abi::SWITCHING_PROTOCOLS) && x.is_upgrade;
+        let code = if is_101 { abi::SWITCHING_PROTOCOLS } else { check_status(code)? };
         // SAFETY: the module lends `count` headers for this call.
-        let fields = unsafe { copy_fields(first, count) }?;
+        let mut fields = unsafe { copy_fields(first, count, is_101) }?;
+        if is_101 && !fields.iter().any(|(name, _)| name == "upgrade") {
+            // The gateway says it to the client: what was asked for.
+            fields.extend(x.head.headers.iter().filter(|(name, _)| name == "upgrade").cloned());
+        }
         x.with(|state| state.respond(code, fields))
     });
     status(outcome)
@@ -393,7 +401,7 @@ const fn check_flags(flags: u32) -> Outcome {
 unsafe extern "C" fn trailers(handle: abi::Exchange, first: *const Header, count: usize) -> Status {
     let outcome = find(handle).and_then(|x| {
         // SAFETY: the module lends `count` trailers for this call.
-        let fields = unsafe { copy_fields(first, count) }?;
+        let fields = unsafe { copy_fields(first, count, false) }?;
         x.with(|state| state.trailers(fields))
     });
     status(outcome)
@@ -449,10 +457,7 @@ unsafe extern "C" fn notify(
     context: *mut c_void,
 ) -> Status {
     let outcome = find(handle).and_then(|x| {
-        let Some(wake) = wake.filter(|_| events <= 3) else { return Err(abi::INVALID) };
-        if Instant::now() >= x.deadline {
-            return Err(abi::CANCELLED);
-        }
+        let Some(wake) = wake.filter(|_| events <= abi::EVENTS) else { return Err(abi::INVALID) };
         // `with` calls the new one at once if its event is so already.
         x.with(|state| state.notify(events, Notice { wake, context }))
     });

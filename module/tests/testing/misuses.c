@@ -104,7 +104,7 @@ static void arguments(hot_exchange x, hot_slice target) {
     if (is(target, "/flag"))
         host->body_read(x, 8, &piece);
     if (is(target, "/event"))
-        host->notify(x, 4, wake_that_calls, NULL);
+        host->notify(x, 8, wake_that_calls, NULL);
     if (is(target, "/level"))
         host->log(9, TEXT("x"));
     if (is(target, "/status"))
@@ -135,6 +135,90 @@ static void arguments(hot_exchange x, hot_slice target) {
     host->reply(x, 200, NULL, 0, NONE);
 }
 
+/* The connection of an upgraded request, and what may not be done with it. */
+static void upgraded(hot_exchange x, hot_slice target) {
+    const hot_header fields[] = {{TEXT("Upgrade"), TEXT("two")}, {TEXT("content-length"), TEXT("0")}};
+    const hot_header *trailers;
+    hot_slice piece = NONE;
+    size_t count;
+    if (is(target, "/upgrade/reply"))
+        host->reply(x, 101, NULL, 0, NONE);
+    if (is(target, "/upgrade/length"))
+        host->respond(x, 101, fields, 2);
+    if (is(target, "/upgrade/other"))
+        host->respond(x, 200, fields, 1);
+    /* Before the 101 the request has no body, whatever the client has sent already. */
+    if (host->body_read(x, HOT_NONBLOCK, &piece) != HOT_OK || piece.len != 0 || host->body_all(x, 0, &piece) != HOT_OK)
+        return;
+    if (host->respond(x, 101, fields, is(target, "/upgrade/choose") ? 1 : 0) != HOT_OK) {
+        host->reply(x, 400, NULL, 0, NONE);
+        return;
+    }
+    if (is(target, "/upgrade/trailers"))
+        host->trailers(x, fields, 0);
+    while (host->body_read(x, 0, &piece) == HOT_OK && piece.len > 0)
+        host->body_write(x, 0, piece, NULL);
+    if (is(target, "/upgrade/request-trailers"))
+        host->request_trailers(x, &trailers, &count);
+    host->finish(x);
+}
+
+static pthread_mutex_t bell = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t rung = PTHREAD_COND_INITIALIZER;
+static int rings;
+
+static void ring(void *context) {
+    (void)context;
+    pthread_mutex_lock(&bell);
+    rings++;
+    pthread_cond_signal(&rung);
+    pthread_mutex_unlock(&bell);
+}
+
+/* Server-sent events: one that the time is without end, and one that an end is asked for. */
+static void events(hot_exchange x, hot_slice target) {
+    const hot_header kind = {TEXT("Content-Type"), TEXT(" Text/Event-Stream; charset=utf-8")};
+    uint64_t before = 0, after = 0;
+    rings = 0;
+    host->time_left(x, &before);
+    host->respond(x, 200, &kind, 1);
+    host->time_left(x, &after);
+    host->body_write(x, 0, before < UINT64_MAX && after == UINT64_MAX ? TEXT("endless\n") : TEXT("bounded\n"), NULL);
+    if (is(target, "/events/deaf")) {
+        hot_slice piece;
+        while (host->body_read(x, 0, &piece) == HOT_OK && piece.len > 0) {}
+        while (host->body_write(x, 0, TEXT("more\n"), NULL) == HOT_OK) {}
+        host->abort(x, NONE);
+        return;
+    }
+    host->notify(x, HOT_ENDING, ring, NULL);
+    pthread_mutex_lock(&bell);
+    while (rings == 0)
+        pthread_cond_wait(&rung, &bell);
+    pthread_mutex_unlock(&bell);
+    host->time_left(x, &after);
+    host->body_write(x, 0, after <= 5000000000u ? TEXT("bye\n") : TEXT("no end\n"), NULL);
+    host->finish(x);
+}
+
+/* The clock stands still for a body that has not come, and not behind it. */
+static void times(hot_exchange x) {
+    uint64_t before = 0, after = 0, running = 0;
+    hot_slice body;
+    host->time_left(x, &before);
+    host->time_left(x, &after);
+    host->respond(x, 200, NULL, 0);
+    host->body_write(x, 0, before == after ? TEXT("still ") : TEXT("moved "), NULL);
+    host->body_all(x, 100, &body);
+    /* What was written has been taken, since only then the test ends the body. */
+    host->time_left(x, &before);
+    do
+        host->time_left(x, &running);
+    while (running == before);
+    host->body_write(x, 0, running < before ? TEXT("runs") : TEXT("grows"), NULL);
+    host->finish(x);
+}
+
 static void handle(void *self, hot_exchange x) {
     hot_slice target = NONE;
     (void)self;
@@ -158,6 +242,12 @@ static void handle(void *self, hot_exchange x) {
         pthread_detach(waiter);
     } else if (begins(target, "/order/"))
         order(x, target);
+    else if (begins(target, "/upgrade"))
+        upgraded(x, target);
+    else if (is(target, "/times"))
+        times(x);
+    else if (begins(target, "/events"))
+        events(x, target);
     else if (is(target, "/twice") || is(target, "/late") || is(target, "/made-up") || is(target, "/short") ||
              is(target, "/promised") || is(target, "/endless") || is(target, "/never"))
         endings(x, target);

@@ -59,6 +59,38 @@ void echo_by_notice(hot::Exchange &exchange) {
     exchange.finish();
 }
 
+// Events until it is asked to end; it waits for that in turns, as those do that have no event loop.
+hot::Response events() {
+    return hot::Response::stream([](hot::Reader &, hot::Writer &writer) {
+               writer.write(writer.time_left() == std::chrono::nanoseconds::max() ? "data: 1\n\n" : "data: late\n\n");
+               while (!writer.is_ending())
+                   std::this_thread::sleep_for(std::chrono::milliseconds(1));
+               writer.write(writer.time_left() < std::chrono::minutes(1) ? "event: bye\n\n" : "event: late\n\n");
+           }).header("Content-Type", "text/Event-Stream;charset=utf-8");
+}
+
+// The same by a notice, with the exchange in another place than where it got its head.
+void events_by_notice(hot::Exchange &exchange) {
+    Flag flag;
+    const bool was_ending = exchange.is_ending();
+    exchange.respond(200, {{"x-other", "1"}, {"content-type", "text/event-stream"}});
+    hot::Exchange moved = std::move(exchange);
+    moved.write(was_ending || moved.is_ending() ? "data: ending\n\n" : "data: 1\n\n");
+    moved.notify(HOT_ENDING, [&flag] { flag.raise(); });
+    flag.take();
+    moved.write(moved.is_ending() ? "event: bye\n\n" : "event: late\n\n");
+    moved.finish();
+}
+
+hot::Response echo_of_connection(hot::Request &request) {
+    if (request.header("upgrade") != "echo/1")
+        throw hot::StatusError(400, "speak echo/1");
+    return hot::Response::stream([](hot::Reader &reader, hot::Writer &writer) {
+               for (const std::string_view piece : reader)
+                   writer.write(piece);
+           }).status(101).header("upgrade", "echo/1");
+}
+
 void describe(hot::Exchange &exchange) {
     std::string text = std::string(exchange.method()) + ' ' + std::string(exchange.target()) + ' ' +
                        std::string(exchange.path()) + ' ' + std::string(exchange.query().value_or("no query"sv)) + ' ' +
@@ -115,6 +147,19 @@ class Wrapper : public hot::RawModule {
                                       for (int row = 0; row < 3; ++row)
                                           writer.write(std::to_string(row));
                                   }).trailer("x-rows", "3"));
+        if (path == "/events")
+            return exchange.reply(events());
+        if (path == "/events/notice")
+            return events_by_notice(exchange);
+        if (path == "/not-events") {
+            exchange.respond(200, {{"content-type", "text/plain"}});
+            exchange.write(exchange.is_ending() || exchange.time_left() > std::chrono::hours(1) ? "odd" : "bounded");
+            return exchange.finish();
+        }
+        if (path == "/connection") {
+            hot::Request request(exchange);
+            return exchange.reply(echo_of_connection(request));
+        }
         if (path == "/elsewhere") {
             std::thread([moved = std::move(exchange)]() mutable { moved.reply(200, {}, "from elsewhere"); }).detach();
             return;

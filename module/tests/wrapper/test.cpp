@@ -86,6 +86,39 @@ void streams(const char *path) {
         HOT_CHECK_TEXT(hot_test_trailer(response, "x-sum"), "11");
 }
 
+void long_streams() {
+    for (const char *target : {"/events", "/events/notice"}) {
+        hot_test_exchange *exchange = hot_test_open(to(target));
+        char piece[16] = {0};
+        HOT_CHECK_INT(hot_test_read(exchange, piece, 9), 9);
+        HOT_CHECK_TEXT(piece, "data: 1\n\n");
+        hot_test_ask_to_end(exchange, 5000);
+        const hot_test_response *response = hot_test_close(exchange);
+        HOT_CHECK(response->complete);
+        HOT_CHECK_TEXT(response->body, "data: 1\n\nevent: bye\n\n");
+    }
+    hot_test_exchange *exchange = hot_test_open(to("/not-events"));
+    hot_test_ask_to_end(exchange, 5000);
+    HOT_CHECK_TEXT(hot_test_close(exchange)->body, "bounded");
+}
+
+void connection() {
+    HOT_CHECK_INT(hot_test_get("/connection")->status, 400);
+    hot_test_request request = to("/connection");
+    request.headers = "upgrade: echo/1\n";
+    hot_test_exchange *exchange = hot_test_open(request);
+    HOT_CHECK_INT(hot_test_head(exchange), 101);
+    char piece[8] = {0};
+    for (const char *text : {"one", "two"}) {
+        hot_test_write(exchange, text);
+        HOT_CHECK_INT(hot_test_read(exchange, piece, 3), 3);
+        HOT_CHECK_TEXT(piece, text);
+    }
+    const hot_test_response *response = hot_test_close(exchange);
+    HOT_CHECK(response->complete && body(response) == "onetwo");
+    HOT_CHECK_TEXT(hot_test_header(response, "upgrade"), "echo/1");
+}
+
 void cancellation() {
     hot_test_request request = to("/gone");
     request.streamed = 1;
@@ -131,6 +164,8 @@ int main(int argc, char **argv) {
     HOT_CHECK(response->complete && body(response) == "012");
     HOT_CHECK_TEXT(hot_test_trailer(response, "x-rows"), "3");
     cancellation();
+    long_streams();
+    connection();
     HOT_CHECK_TEXT(hot_test_get("/metrics")->body, "kept");
     const hot_test_series *jobs = hot_test_metric("jobs_total", "code=200,kind=b");
     HOT_CHECK(jobs != nullptr && jobs->value == 2 && hot_test_metric("jobs_total", "")->value == 1);

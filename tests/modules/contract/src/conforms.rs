@@ -3,7 +3,9 @@
 use crate::bell::Bell;
 use crate::host::{self, answer, bytes, field, first_of, text};
 use crate::report::{self, step, step_count};
-use hot_module::abi::{self, COUNTER, Exchange, GAUGE, HISTOGRAM, NONBLOCK, READABLE, Slice, WRITABLE};
+use hot_module::abi::{
+    self, COUNTER, ENDING, Exchange, GAUGE, HISTOGRAM, NONBLOCK, READABLE, Slice, WRITABLE,
+};
 use std::ptr::{null, null_mut};
 use std::sync::OnceLock;
 use std::thread;
@@ -194,22 +196,27 @@ fn abort_trailers(x: Exchange) {
 /// Waits for the end that others make: the client's going or the deadline.
 fn given_up(x: Exchange) {
     let (gone, reader, first) = (Bell::default(), Bell::default(), Bell::default());
+    let (ending, any) = (Bell::default(), Bell::default());
     let (mut piece, mut target) = (Slice::EMPTY, Slice::EMPTY);
     step("given_up_notify", gone.ask(x, 0));
     step("given_up_replaced", first.ask(x, READABLE));
     step("given_up_replaces", reader.ask(x, READABLE));
+    step("given_up_notify_ending", ending.ask(x, ENDING));
+    step("given_up_notify_any", any.ask(x, READABLE | ENDING));
     step_count("given_up_the_replaced_is_woken", first.times());
-    step_count("given_up_no_other_is", gone.times() + reader.times());
+    step_count("given_up_no_other_is", gone.times() + reader.times() + ending.times() + any.times());
     step("given_up_target", host::target(x, &raw mut target));
     gone.wait();
     reader.wait();
+    ending.wait();
+    any.wait();
     step("given_up_read", host::body_read(x, NONBLOCK, &raw mut piece));
     step("given_up_write", host::body_write(x, 0, text("late"), null_mut()));
     step("given_up_respond", host::respond(x, 200, null(), 0));
     step("given_up_no_more_notices", gone.ask(x, 0));
     step("given_up_lent_bytes_stay", bytes(target).first() == Some(&b'/'));
     step("given_up_finish", host::finish(x));
-    step_count("given_up_woken_once", gone.times() + reader.times());
+    step_count("given_up_woken_once", gone.times() + reader.times() + ending.times() + any.times());
 }
 
 /// Answers, without ever waiting in a call, while the gateway reads nothing: many of these at once fill its link. None of

@@ -95,7 +95,7 @@ fn nowhere(x: Exchange) {
     step("null_request_trailers", host::request_trailers(x, null_mut(), null_mut()));
     step("null_wake", host::notify(x, READABLE, None, null_mut()));
     step("trailers_before_the_end", host::request_trailers(x, &raw mut first, &raw mut number));
-    step("unknown_event", host::notify(x, 4, Some(never), null_mut()));
+    step("unknown_event", host::notify(x, 8, Some(never), null_mut()));
     step("unknown_events", host::notify(x, u32::MAX, Some(never), null_mut()));
     step("unknown_read_flag", host::body_read(x, 2, &raw mut body));
     step("nothing_was_lost", host::body_all(x, 100, &raw mut body));
@@ -131,6 +131,9 @@ fn heads(x: Exchange) {
         step("bad_status_respond", host::respond(x, status, null(), 0));
         step("bad_status_reply", host::reply(x, status, null(), 0, Slice::EMPTY));
     }
+    let upgrade = field("upgrade", "echo/1");
+    step("unasked_upgrade_respond", host::respond(x, 101, &raw const upgrade, 1));
+    step("unasked_upgrade_reply", host::reply(x, 101, &raw const upgrade, 1, Slice::EMPTY));
     let not_ascii = Header { name: Slice::of(b"x\xc3\xa4"), ..field("", "v") };
     let forbidden = [
         field("Connection", "close"),
@@ -236,7 +239,7 @@ fn metric_bounds() {
 /// What is wrong in itself is so of a cancelled exchange too, and what comes out of order is cancelled.
 fn cancelled(x: Exchange) {
     let (mut first, mut number) = (null(), 0);
-    step("cancelled_unknown_event", host::notify(x, 4, Some(never), null_mut()));
+    step("cancelled_unknown_event", host::notify(x, 8, Some(never), null_mut()));
     step("cancelled_null_wake", host::notify(x, READABLE, None, null_mut()));
     step("cancelled_null_body_read", host::body_read(x, 0, null_mut()));
     step("cancelled_unknown_flag", host::body_write(x, 4, text("a"), &raw mut number));
