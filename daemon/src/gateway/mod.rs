@@ -16,9 +16,12 @@ mod counters;
 mod deck;
 mod entry;
 mod exchange;
+mod first;
 mod forward;
+mod frames;
 #[doc(hidden)]
 pub mod fuzzing;
+mod h2;
 mod limits;
 mod link;
 mod pieces;

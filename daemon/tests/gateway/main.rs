@@ -5,6 +5,7 @@
 mod bounds;
 mod client;
 mod crash;
+mod h2;
 mod host;
 mod http;
 mod picks;
