@@ -22,6 +22,7 @@ mod frames;
 #[doc(hidden)]
 pub mod fuzzing;
 mod h2;
+mod head;
 mod limits;
 mod link;
 mod pieces;

@@ -4,6 +4,7 @@
 
 mod bounds;
 mod client;
+mod conformance;
 mod crash;
 mod h2;
 mod host;

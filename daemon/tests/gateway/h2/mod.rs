@@ -1,8 +1,8 @@
 //! HTTP/2 with prior knowledge.
 
 mod bounds;
-mod client;
-mod raw;
+pub(crate) mod client;
+pub(crate) mod raw;
 mod requests;
 
 use hotd::gateway::GatewayConfig;
