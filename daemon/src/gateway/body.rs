@@ -13,6 +13,7 @@ use thiserror::Error;
 use super::conn::Busy;
 use super::entry::Failure;
 use super::exchange::{BodySender, Exchange, Over, Piece};
+use super::forward;
 
 /// A response's body.
 #[derive(Debug)]
@@ -172,7 +173,7 @@ impl Upload {
                 Poll::Ready(None)
             }
             Err(frame) => {
-                let trailers: Option<HeaderMap> = frame.into_trailers().ok();
+                let trailers: Option<HeaderMap> = frame.into_trailers().ok().map(forward::only_trailers);
                 sender.finish(trailers.as_ref());
                 Poll::Ready(Some(UploadEnd::Whole))
             }

@@ -3,7 +3,7 @@
 //! No timer is set per request or connection: each notes when it last got anywhere, and the thread looks at all of
 //! them a few times a second.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -17,6 +17,7 @@ use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepidle};
 use tokio::net::TcpStream;
 
 use super::config::GatewayConfig;
+use super::h2::{Finding, GOODBYE, Streams};
 use super::tunnel::Tunnel;
 
 /// Up to so many bytes the head and the body of a response leave as one buffer: for the kernel a list of buffers is
@@ -44,7 +45,9 @@ pub(super) struct Client {
     steps: Cell<u32>,
     /// The steps that the sweep saw, and when it saw them first.
     seen: Cell<(u32, Instant)>,
-    closed: Cell<bool>,
+    stay: Cell<Stay>,
+    /// What goes on on its streams, if it speaks HTTP/2.
+    streams: OnceCell<Rc<Streams>>,
     /// Bytes of bodies that were given to be sent, and are not known to have left.
     unsent: Cell<usize>,
     /// Who waits for them to leave.
@@ -52,6 +55,17 @@ pub(super) struct Client {
     /// What is to become of the connection once the response that is being sent has left.
     tunnel: RefCell<Option<Tunnel>>,
     task: RefCell<Option<Waker>>,
+}
+
+/// How long a connection is to live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stay {
+    /// As long as the client likes.
+    On,
+    /// Until what is in flight has ended.
+    Leaving,
+    /// No longer.
+    CutOff,
 }
 
 impl Client {
@@ -68,7 +82,8 @@ impl Client {
             blocked: Cell::new(false),
             steps: Cell::new(0),
             seen: Cell::new((0, Instant::now())),
-            closed: Cell::new(false),
+            stay: Cell::new(Stay::On),
+            streams: OnceCell::new(),
             unsent: Cell::new(0),
             sated: RefCell::default(),
             tunnel: RefCell::new(None),
@@ -139,13 +154,31 @@ impl Client {
         self.sated.borrow_mut().drain(..).for_each(Waker::wake);
     }
 
-    /// Remembers which task to wake, and says whether it is to end.
-    pub(super) fn begin_turn(&self, cx: &Context<'_>) -> bool {
+    /// The first bytes of a head are here, and more are needed to tell of what.
+    pub(super) fn begin_head(&self) {
+        if !self.head_begun.replace(true) {
+            self.step();
+        }
+    }
+
+    /// It speaks HTTP/2.
+    pub(super) fn begin_streams(&self) -> &Rc<Streams> {
+        self.streams.get_or_init(Streams::new)
+    }
+
+    /// It was asked to leave.
+    pub(super) fn leave(&self) {
+        self.stay.set(Stay::Leaving);
+        self.step();
+    }
+
+    /// Remembers which task to wake, and says whether the connection is to end.
+    pub(super) fn begin_turn(&self, cx: &Context<'_>) -> Stay {
         let mut task = self.task.borrow_mut();
         if task.as_ref().is_none_or(|task| !task.will_wake(cx.waker())) {
             *task = Some(cx.waker().clone());
         }
-        self.closed.get()
+        self.stay.get()
     }
 
     pub(super) fn wake(&self) {
@@ -154,19 +187,31 @@ impl Client {
         }
     }
 
-    fn step(&self) {
+    /// It got on with something.
+    pub(super) fn step(&self) {
         self.steps.set(self.steps.get().wrapping_add(1));
     }
 
     /// Ends the connection if the client has taken too long over anything.
     pub(super) fn sweep(&self, now: Instant, config: &GatewayConfig) {
         let (seen, since) = self.seen.get();
-        if seen != self.steps.get() {
-            self.seen.set((self.steps.get(), now));
-            return;
-        }
+        let since = if seen == self.steps.get() { since } else { now };
+        self.seen.set((self.steps.get(), since));
         let waited = now.saturating_duration_since(since);
-        let late = if self.blocked.get() {
+        let stay = match self.streams.get() {
+            Some(streams) => self.stay_with(streams.sweep(now, config), waited, config),
+            None if self.is_late(waited, config) => Stay::CutOff,
+            None => return,
+        };
+        if stay != self.stay.get() {
+            self.stay.set(stay);
+            self.wake();
+        }
+    }
+
+    /// Whether a client of HTTP/1 has taken too long.
+    fn is_late(&self, waited: Duration, config: &GatewayConfig) -> bool {
+        if self.blocked.get() {
             waited >= config.stall_timeout
         } else if self.busy.get() > 0 {
             false
@@ -174,10 +219,23 @@ impl Client {
             waited >= config.header_timeout
         } else {
             waited >= config.idle_timeout
-        };
-        if late {
-            self.closed.set(true);
-            self.wake();
+        }
+    }
+
+    /// How long a client of HTTP/2 is to stay. Who has nothing in flight is asked to leave, so that a request that is
+    /// under way to us is not lost; whoever does not go then is cut off.
+    fn stay_with(&self, finding: Finding, waited: Duration, config: &GatewayConfig) -> Stay {
+        let stay = self.stay.get();
+        if finding == Finding::Broken || (self.blocked.get() && waited >= config.stall_timeout) {
+            Stay::CutOff
+        } else if self.busy.get() > 0 {
+            stay
+        } else if stay == Stay::Leaving && waited >= GOODBYE {
+            Stay::CutOff
+        } else if stay == Stay::On && waited >= config.idle_timeout {
+            Stay::Leaving
+        } else {
+            stay
         }
     }
 }
@@ -212,6 +270,11 @@ pub(super) struct ClientIo {
 impl ClientIo {
     pub(super) fn new(socket: TcpStream, client: Rc<Client>) -> Self {
         Self { socket: TokioIo::new(socket), client }
+    }
+
+    /// Whose it is.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Has the kernel find out whether the client is still there, where it may be silent for hours.

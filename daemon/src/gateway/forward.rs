@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use hot_wire::data::{Fields, Response};
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue,
-    UPGRADE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue,
+    InvalidHeaderValue, UPGRADE,
 };
 use http::request::Parts;
 use http::{Response as Answer, StatusCode, Version};
@@ -32,6 +32,9 @@ pub(super) struct RequestFields<'a> {
     forwarded_for: Option<Vec<u8>>,
     /// See [`upgrade`].
     upgrade: Option<&'a HeaderValue>,
+    /// All cookies, if they came in more than one field: HTTP/2 allows that, and nothing else does (RFC 9113, section
+    /// 8.2.3).
+    cookies: Option<Vec<u8>>,
 }
 
 impl<'a> RequestFields<'a> {
@@ -46,7 +49,8 @@ impl<'a> RequestFields<'a> {
             all.extend_from_slice(client.ip_text().as_bytes());
             all
         });
-        Self { parts, client, named: named_by_connection(&parts.headers), forwarded_for, upgrade }
+        let named = named_by_connection(&parts.headers);
+        Self { parts, client, named, forwarded_for, upgrade, cookies: split_cookies(parts) }
     }
 
     /// All fields, in the client's order, with what the gateway adds behind them.
@@ -61,6 +65,7 @@ impl<'a> RequestFields<'a> {
         let said = |name: &str| self.client.is_trusted() && headers.contains_key(name);
         let added = [
             ("host", authority),
+            ("cookie", self.cookies.as_deref()),
             (FORWARDED_FOR, Some(forwarded_for)),
             (FORWARDED_PROTO, (!said(FORWARDED_PROTO)).then_some(b"http".as_slice())),
             (FORWARDED_HOST, host.filter(|_| !said(FORWARDED_HOST))),
@@ -74,6 +79,7 @@ impl<'a> RequestFields<'a> {
         match name.as_str() {
             "expect" | FORWARDED_FOR | PIN => false,
             "host" => self.parts.uri.authority().is_none(),
+            "cookie" => self.cookies.is_none(),
             FORWARDED_PROTO | FORWARDED_HOST => self.client.is_trusted(),
             other => !is_hop_by_hop(other) && !self.named.contains(name),
         }
@@ -129,6 +135,54 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
         }
     }
     named
+}
+
+/// Joins cookies that came in more than one field of HTTP/2.
+fn split_cookies(parts: &Parts) -> Option<Vec<u8>> {
+    if parts.version != Version::HTTP_2 || parts.headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return None;
+    }
+    let cookies: Vec<_> = parts.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    Some(cookies.join(&b"; "[..]))
+}
+
+/// Whether a field may come behind a body. What says how to read a message, or whether to, must come before it
+/// (RFC 9110, section 6.5.1).
+fn may_trail(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    !is_hop_by_hop(name)
+        && !matches!(
+            name,
+            "authorization"
+                | "cache-control"
+                | "content-encoding"
+                | "content-length"
+                | "content-range"
+                | "content-type"
+                | "cookie"
+                | "expect"
+                | "forwarded"
+                | "host"
+                | "max-forwards"
+                | "set-cookie"
+                | "trailer"
+                | FORWARDED_FOR
+                | FORWARDED_PROTO
+                | FORWARDED_HOST
+                | PIN
+        )
+}
+
+/// Trailers, of a request or of a response, without fields that have no place there.
+pub(super) fn only_trailers(mut trailers: HeaderMap) -> HeaderMap {
+    if trailers.keys().all(may_trail) {
+        return trailers;
+    }
+    let out: Vec<_> = trailers.keys().filter(|name| !may_trail(name)).cloned().collect();
+    for name in out {
+        trailers.remove(name);
+    }
+    trailers
 }
 
 /// What a module wrote is no HTTP.
@@ -215,7 +269,7 @@ pub(super) fn head(response: Response, may_upgrade: bool) -> Result<Head, Invali
 
 /// The trailers of a host's response, copied out of the buffer that was read.
 pub(super) fn trailers(fields: &Fields) -> Result<HeaderMap, Invalid> {
-    headers(fields, HeaderValue::from_bytes).map(|(headers, _)| headers)
+    headers(fields, HeaderValue::from_bytes).map(|(trailers, _)| only_trailers(trailers))
 }
 
 /// Fields as headers, without those that this side says itself: how long a response is and how it is framed.

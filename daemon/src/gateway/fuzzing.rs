@@ -26,6 +26,7 @@ use super::conn::Client;
 use super::entry::{Entry, Start};
 use super::exchange::Kept;
 use super::forward::{self, RequestFields};
+use super::head;
 use super::thread::http1;
 
 /// The address of the client, as text.
@@ -43,7 +44,11 @@ pub fn request(bytes: &[u8], trusted: bool) -> Option<Vec<u8>> {
     let client = Client::new(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), 40_123), &config);
     let sent = RefCell::new(None);
     converse(bytes, &config, |request| {
-        let (parts, _body) = request.into_parts();
+        let (parts, body) = request.into_parts();
+        if head::check(&parts, &body).is_err() {
+            sent.borrow_mut().get_or_insert(None);
+            return Response::new(ResponseBody::Whole(Bytes::new()));
+        }
         let fields = RequestFields::new(&parts, &client, forward::upgrade(&parts, false));
         let head = RequestHead {
             method: parts.method.as_str().as_bytes(),

@@ -16,9 +16,13 @@ mod counters;
 mod deck;
 mod entry;
 mod exchange;
+mod first;
 mod forward;
+mod frames;
 #[doc(hidden)]
 pub mod fuzzing;
+mod h2;
+mod head;
 mod hosts;
 mod limits;
 mod link;

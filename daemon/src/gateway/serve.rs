@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use hot_wire::data::{CancelReason, INITIAL_WINDOW, RequestHead};
-use http::header::{CONNECTION, CONTENT_TYPE, Entry, HOST, HeaderValue, RETRY_AFTER, UPGRADE};
+use http::header::{CONNECTION, CONTENT_TYPE, Entry, HeaderValue, RETRY_AFTER, UPGRADE};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 
@@ -19,6 +19,7 @@ use super::counters::Outcome;
 use super::entry::{Failure, Start};
 use super::exchange::{Exchange, Kept};
 use super::forward::{self, Head, RequestFields};
+use super::head::{self, Refused};
 use super::limits::Full;
 use super::place::{Choice, Placed, Refusal, Wish};
 use super::retry::{Attempt, Next, Progress, after_loss};
@@ -42,7 +43,7 @@ type Answer = Response<ResponseBody>;
 pub(super) fn begin(thread: &Rc<Thread>, client: &Rc<Client>, request: Request<Incoming>) -> Begun {
     let busy = client.begin();
     let (parts, body) = request.into_parts();
-    if let Some(answer) = answered_here(thread, &parts) {
+    if let Some(answer) = answered_here(thread, &parts, &body) {
         return Begun::Answered(answer);
     }
     if body.size_hint().lower() > thread.config().max_body_bytes {
@@ -92,21 +93,16 @@ impl Begun {
 }
 
 /// Requests that go to no module.
-fn answered_here(thread: &Rc<Thread>, parts: &Parts) -> Option<Answer> {
+fn answered_here(thread: &Rc<Thread>, parts: &Parts, body: &Incoming) -> Option<Answer> {
+    if let Err(Refused(status, sentence)) = head::check(parts, body) {
+        return Some(closing(say(status, sentence)));
+    }
     let path = parts.uri.path();
-    if parts.method == Method::CONNECT {
-        return Some(say(StatusCode::METHOD_NOT_ALLOWED, "this gateway is no proxy: CONNECT is not served"));
-    }
-    // RFC 9112, section 3.2. Two would let what is in front of this and a module see two different hosts.
-    let mut hosts = parts.headers.get_all(HOST).iter();
-    if hosts.next().is_none() && parts.version == Version::HTTP_11 && parts.uri.authority().is_none() {
-        return Some(say(StatusCode::BAD_REQUEST, "the request has no Host header, which HTTP/1.1 asks for"));
-    }
-    if hosts.next().is_some() {
-        return Some(say(
-            StatusCode::BAD_REQUEST,
-            "the request has more than one Host header; one is allowed",
-        ));
+    if path == "*" {
+        // It asks what this server can do at all: a ping (RFC 9110, section 9.3.7).
+        let mut pong = Response::new(ResponseBody::Whole(Bytes::new()));
+        *pong.status_mut() = StatusCode::NO_CONTENT;
+        return Some(pong);
     }
     let own = path.strip_prefix(RESERVED_PREFIX).filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
     Some(match own {
@@ -231,6 +227,11 @@ impl Serving {
             (Err(_), Some(upload)) if uploaded == Some(UploadEnd::TooLarge) => {
                 drop(exchange);
                 Tried::Answer(too_large(&self.thread, upload.into_body()))
+            }
+            (Err(_), _) if uploaded == Some(UploadEnd::ClientGone) => {
+                drop(exchange);
+                let text = "the request's body broke off, or it is not framed as HTTP asks";
+                Tried::Answer(closing(say(StatusCode::BAD_REQUEST, text)))
             }
             (Err(failure), upload) => self.after(failure, exchange, &placed, upload),
         }

@@ -22,8 +22,10 @@ use tokio::time::{sleep, sleep_until};
 
 use super::Event;
 use super::config::GatewayConfig;
-use super::conn::{Client, ClientIo};
+use super::conn::{Client, ClientIo, Stay};
 use super::counters::Recorder;
+use super::first::{Protocol, first_words};
+use super::h2::{self, FramedIo, Scratch, Watched};
 use super::link::{self, Link, LinkEnd, Look};
 use super::load::Load;
 use super::routes::Routes;
@@ -39,7 +41,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What is read ahead of a connection, and from which on nothing more is taken for it to write. Twice the largest head:
 /// one that is within its bound is whole before this is full.
-const CONNECTION_BUFFER: usize = 128 * 1024;
+pub(super) const CONNECTION_BUFFER: u32 = 128 * 1024;
+
+/// Room for what one read of a connection of HTTP/2 may give.
+const SCRATCH: usize = 64 * 1024;
 
 /// What other threads share with a gateway thread.
 #[derive(Debug)]
@@ -91,12 +96,13 @@ pub(super) struct Thread {
     drain: RefCell<Option<(Instant, oneshot::Sender<usize>)>>,
     draining: Cell<bool>,
     drain_began: Notify,
+    scratch: Scratch,
 }
 
 /// How HTTP/1 is spoken with clients.
 pub(super) fn http1(config: &GatewayConfig) -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder.max_header_size(config.max_header_bytes).max_buf_size(CONNECTION_BUFFER);
+    builder.max_header_size(config.max_header_bytes).max_buf_size(CONNECTION_BUFFER as usize);
     // The time-outs are ours: hyper's would set a timer per request.
     builder.header_read_timeout(None);
     builder
@@ -310,32 +316,91 @@ impl Thread {
 
     /// Serves one connection to its end.
     async fn converse(self: &Rc<Self>, socket: TcpStream, client: Rc<Client>) {
-        let service = service_fn(|request| {
-            let begun = begin(self, &client, request);
-            async move { Ok::<_, Infallible>(begun.answer().await) }
-        });
-        let io = ClientIo::new(socket, Rc::clone(&client));
-        let mut connection = http1(&self.config).serve_connection(io, service);
-        let mut ending = false;
-        let over = poll_fn(|cx| {
-            if client.begin_turn(cx) {
-                return Poll::Ready(Ok(()));
-            }
-            if self.draining.get() && !ending {
-                ending = true;
-                Pin::new(&mut connection).graceful_shutdown();
-            }
-            Pin::new(&mut connection).poll(cx)
-        });
-        if let Err(error) = over.await {
+        let spoken = {
+            let mut spoken = pin!(first_words(&socket, &client));
+            poll_fn(|cx| {
+                let stay = client.begin_turn(cx);
+                match spoken.as_mut().poll(cx) {
+                    Poll::Pending if stay != Stay::On || self.draining.get() => Poll::Ready(None),
+                    spoken => spoken.map(Some),
+                }
+            })
+            .await
+        };
+        let ended = match spoken {
+            Some(Protocol::Http1) => self.converse_in_1(socket, &client).await,
+            // Apart: it is larger, and few connections are of this kind.
+            Some(Protocol::Http2) => Box::pin(self.converse_in_2(socket, &client)).await,
+            None => return,
+        };
+        if let Some(Err(error)) = ended {
             tracing::debug!(client = %client.ip(), %error, "a connection broke");
         }
+    }
+
+    async fn converse_in_1(
+        self: &Rc<Self>,
+        socket: TcpStream,
+        client: &Rc<Client>,
+    ) -> Option<hyper::Result<()>> {
+        let service = service_fn(|request| {
+            let begun = begin(self, client, request);
+            async move { Ok::<_, Infallible>(begun.answer().await) }
+        });
+        let io = ClientIo::new(socket, Rc::clone(client));
+        let mut connection = http1(&self.config).serve_connection(io, service);
+        let leave = |connection: Pin<&mut _>| http1::Connection::graceful_shutdown(connection);
+        let ended = self.until_over(client, Pin::new(&mut connection), leave).await;
         if let Some(tunnel) = client.take_tunnel() {
             let http1::Parts { io, read_buf, .. } = connection.into_parts();
-            if let Err(error) = tunnel.run(&client, io, read_buf).await {
+            if let Err(error) = tunnel.run(client, io, read_buf).await {
                 tracing::debug!(client = %client.ip(), %error, "an upgraded connection broke");
             }
         }
+        ended
+    }
+
+    async fn converse_in_2(
+        self: &Rc<Self>,
+        socket: TcpStream,
+        client: &Rc<Client>,
+    ) -> Option<hyper::Result<()>> {
+        let streams = client.begin_streams();
+        let service = service_fn(|request| {
+            let watch = streams.begin();
+            let begun = begin(self, client, request);
+            async move { Ok::<_, Infallible>(begun.answer().await.map(|body| Watched::new(body, watch))) }
+        });
+        let io = ClientIo::new(socket, Rc::clone(client));
+        let io = FramedIo::new(io, Rc::clone(streams), Rc::clone(&self.scratch));
+        let mut connection = pin!(h2::http2(&self.config, streams).serve_connection(io, service));
+        self.until_over(client, connection.as_mut(), |connection| connection.graceful_shutdown()).await
+    }
+
+    /// Runs a client's conversation until it is over, or until the client is cut off. `leave` asks it to leave, once.
+    async fn until_over<C: Future>(
+        &self,
+        client: &Client,
+        mut conversation: Pin<&mut C>,
+        leave: impl Fn(Pin<&mut C>),
+    ) -> Option<C::Output> {
+        let mut left = false;
+        poll_fn(|cx| {
+            let stay = client.begin_turn(cx);
+            if stay == Stay::CutOff {
+                return Poll::Ready(None);
+            }
+            let over = conversation.as_mut().poll(cx);
+            if over.is_ready() || left || (stay == Stay::On && !self.draining.get()) {
+                return over.map(Some);
+            }
+            // Only now: what was there already has been read.
+            left = true;
+            client.leave();
+            leave(conversation.as_mut());
+            conversation.as_mut().poll(cx).map(Some)
+        })
+        .await
     }
 
     /// Acts on mail until a drain is over, or nobody is left to write.
@@ -418,6 +483,7 @@ pub(super) fn run(start: Start, ready: &std::sync::mpsc::SyncSender<io::Result<(
             drain: RefCell::default(),
             draining: Cell::new(false),
             drain_began: Notify::new(),
+            scratch: Rc::new(RefCell::new(vec![0; SCRATCH])),
         });
         for listener in listeners {
             tokio::task::spawn_local(Rc::clone(&thread).accept(listener));

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use hyper::rt::{Read, ReadBuf, Write};
 
-use super::conn::{Busy, Client, ClientIo};
+use super::conn::{Busy, Client, ClientIo, Stay};
 use super::exchange::{BodySender, Exchange, Piece};
 
 /// The most that is read of the client at a time: chatter, as a rule, and there may be thousands.
@@ -52,7 +52,7 @@ impl Tunnel {
         io.keep_alive();
         self.up = read;
         poll_fn(|cx| {
-            if client.begin_turn(cx) {
+            if client.begin_turn(cx) == Stay::CutOff {
                 return Poll::Ready(Ok(()));
             }
             self.poll_up(&mut io, cx)?;

@@ -112,6 +112,10 @@ fn serve(mut link: UnixStream, act: &(dyn Fn(Came) + Send + Sync)) {
 }
 
 impl Reply {
+    pub(crate) fn exchange(&self) -> u64 {
+        self.exchange
+    }
+
     pub(crate) fn respond(&self, status: u16, fields: &[(&str, &str)], body: &[u8], end: bool) {
         let fields = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
         let mut out = BytesMut::new();

@@ -4,7 +4,9 @@
 
 mod bounds;
 mod client;
+mod conformance;
 mod crash;
+mod h2;
 mod host;
 mod http;
 mod lasting;
