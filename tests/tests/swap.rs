@@ -129,8 +129,8 @@ fn swaps_under_load_cost_nobody_anything_and_say_so() -> Result<()> {
 #[test]
 fn what_is_in_flight_at_a_rollback_is_finished_where_it_is() -> Result<()> {
     let node = Node::start()?;
-    node.push(&slow("1.0.0", 2000)?, &[])?.expect(0)?;
-    node.push(&slow("1.1.0", 2000)?, &["--steps", "100%", "--bake", "1s"])?.expect(0)?;
+    node.push(&slow("1.0.0", 4000)?, &[])?.expect(0)?;
+    node.push(&slow("1.1.0", 4000)?, &["--steps", "100%", "--bake", "1s"])?.expect(0)?;
     let mut events = node.events()?;
     let sent = Sent::send(node.http(), "GET", REQUESTS);
     node.wait_module("probe", WAIT, |module| in_flight(module) == REQUESTS)?;
@@ -174,8 +174,8 @@ fn an_instance_that_is_replaced_finishes_what_it_has_and_ends() -> Result<()> {
 #[test]
 fn what_a_crash_took_is_told_as_its_clients_saw_it() -> Result<()> {
     let node = Node::start()?;
-    node.push(&slow("1.0.0", 3000)?, &[])?.expect(0)?;
-    let next = slow("1.1.0", 3000)?;
+    node.push(&slow("1.0.0", 5000)?, &[])?.expect(0)?;
+    let next = slow("1.1.0", 5000)?;
     let next = next.to_str().context("UTF-8")?;
     node.hotctl(&["push", next, "--canary", "50%", "--bake", "10m", "--detach"])?.expect(0)?;
     let canary = |module: &ModuleStatus| module.phase == "baking";
@@ -252,7 +252,7 @@ fn a_standby_whose_time_is_over_finishes_what_it_has_and_ends() -> Result<()> {
         let (file, key) = (file.to_str().context("UTF-8")?, ada.path().to_str().context("UTF-8")?);
         service.hotctl(&["push", file, "--key", key, "--steps", "100%", "--bake", "1s"])?.expect(0)
     };
-    push(&slow("1.0.0", 8000)?)?;
+    push(&slow("1.0.0", 12_000)?)?;
     let old = service.hosts()?.pop().context("a host runs")?;
     let mut events = service.events()?;
     let sent = Sent::send(service.http(), "GET", REQUESTS);

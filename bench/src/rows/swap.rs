@@ -2,15 +2,15 @@
 
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::Effort;
 use crate::client::{Background, Seen};
 use crate::report::{Figure, Section};
 use crate::server::Hot;
-use crate::stats::Spread;
+use crate::stats::{Spread, quantile};
 
 /// Open loop, requests per second over [`CONNECTIONS`], as DESIGN has it.
 const PER_SECOND: u32 = 10_000;
@@ -19,6 +19,9 @@ const CONNECTIONS: usize = 64;
 /// How long the new release is watched: a swap takes a little more.
 const BAKE: &str = "1s";
 
+/// Longest wait for the proof of the last swap.
+const TOLD_WITHIN: Duration = Duration::from_secs(60);
+
 pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
     let swaps = effort.repeats.min(30);
     let hot = Hot::start("")?;
@@ -26,19 +29,22 @@ pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
     let load = Background::start(hot.load(CONNECTIONS, Some(PER_SECOND)));
     thread::sleep(Duration::from_secs(1));
     let mut pairs: Vec<(Seen, Seen)> = Vec::new();
+    let mut first_answers = Vec::new();
+    let known = hot.flips()?.len();
     for number in 0..swaps {
         let (before, after) = if number % 2 == 0 { ("1.0.0", "1.0.1") } else { ("1.0.1", "1.0.0") };
         load.cut()?;
         hot.push(after, &["--steps", "100%", "--bake", BAKE])?;
         let swap = load.cut()?;
-        ensure!(
-            swap.words.contains_key(after),
-            "{after} was pushed over {before} and never answered: {swap:?}"
-        );
+        let answer = swap.words.get(after);
+        let (_, first) = answer
+            .with_context(|| format!("{after} was pushed over {before} and never answered: {swap:?}"))?;
+        first_answers.push(SystemTime::now() - first.elapsed());
         thread::sleep(swap.time);
         pairs.push((swap, load.cut()?));
     }
     load.stop()?;
+    let delays = delays(&hot, known, &first_answers)?;
     let sum = |of: fn(&Seen) -> u64| pairs.iter().map(|(swap, control)| of(swap) + of(control)).sum::<u64>();
     let p99 = |seen: &Seen| seen.micros(0.99);
     let figure = |what: String, held, goal, measured| Figure { what, held, goal, measured };
@@ -64,6 +70,12 @@ pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
                     sum(Seen::good)
                 ),
             ),
+            figure(
+                "first answer of the new release after the flip's start, most of all".to_owned(),
+                "15 ms",
+                "5 ms",
+                format!("{:.0} ms (p50 {:.0})", quantile(&delays, 1.0), quantile(&delays, 0.5)),
+            ),
             figure("p99 during a swap over p99 beside it".to_owned(), "1.3", "1.1", ratio.text(2)),
             figure("p99 during a swap".to_owned(), "", "", format!("{} us", during.text(0))),
             figure("p99 beside it".to_owned(), "", "", format!("{} us", beside.text(0))),
@@ -71,4 +83,28 @@ pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
         tables: Vec::new(),
         plots: Vec::new(),
     })
+}
+
+/// From the start of each flip, by hotd's clock and to the millisecond, to the first answer that a client had of the new
+/// release; milliseconds. The node tells of a swap some seconds after it. `known`: those of before.
+fn delays(hot: &Hot, known: usize, first_answers: &[SystemTime]) -> Result<Vec<f64>> {
+    let end = Instant::now() + TOLD_WITHIN;
+    let flips = loop {
+        let flips = hot.flips()?.split_off(known);
+        if flips.len() >= first_answers.len() || Instant::now() > end {
+            break flips;
+        }
+        thread::sleep(Duration::from_millis(100));
+    };
+    ensure!(
+        flips.len() == first_answers.len(),
+        "the node told of {} swaps, expected {}",
+        flips.len(),
+        first_answers.len()
+    );
+    let delay = |(flip, answer): (&SystemTime, &SystemTime)| {
+        // Before it by less than the millisecond to which the flip is told.
+        answer.duration_since(*flip).unwrap_or_default().as_secs_f64() * 1e3
+    };
+    Ok(flips.iter().zip(first_answers).map(delay).collect())
 }

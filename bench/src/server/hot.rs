@@ -2,15 +2,29 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use hot_tests::{Key, Module, Output, Process, Rollback, Service};
+use serde::Deserialize;
 use tempfile::TempDir;
 
 use crate::client::Plan;
 
 /// What the module answers.
 pub(super) const PATH: &str = "/bench";
+
+/// What is read of an event.
+#[derive(Debug, Deserialize)]
+struct Event {
+    swap: Option<Swap>,
+}
+
+/// What is read of a swap's proof.
+#[derive(Debug, Deserialize)]
+struct Swap {
+    flipped: String,
+}
 
 /// A service with one module.
 #[derive(Debug)]
@@ -57,6 +71,20 @@ impl Hot {
     /// `hotctl rollback` of the module.
     pub(crate) fn rollback(&self) -> Result<Rollback> {
         self.service.hotctl(&["rollback", "bench", "-o", "json"])?.expect(0)?.json()
+    }
+
+    /// When traffic began to leave an instance, to the millisecond, for each swap that it has told of; oldest first.
+    pub(crate) fn flips(&self) -> Result<Vec<SystemTime>> {
+        let output = self.service.hotctl(&["events", "-n", "10000", "-o", "json"])?.expect(0)?;
+        let events =
+            output.stdout.lines().map(|line| serde_json::from_str::<Event>(line).context("an event"));
+        let swaps = events.filter_map(|event| event.map(|event| event.swap).transpose());
+        swaps
+            .map(|swap| {
+                let flipped: jiff::Timestamp = swap?.flipped.parse().context("the time of a swap")?;
+                Ok(flipped.into())
+            })
+            .collect()
     }
 
     /// Where its gateway listens.

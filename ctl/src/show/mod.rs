@@ -195,23 +195,24 @@ pub(crate) fn history(entries: &[HistoryEntry], now: SystemTime, layout: Layout)
     lines
 }
 
-/// How traffic moved, each time that it did: bad where a client lost its answer by it.
+/// How traffic moved by a rollout, the last time that it did: `12 in flight, 0 lost, p99 3.10, 3.30, 3.00 ms`, where the
+/// latter are before, during and after. What was sent again is not lost to anybody. Bad where any of them lost something.
 fn swaps(swaps: &[Swap]) -> Cell {
-    let tone = if swaps.iter().any(|swap| swap.lost > swap.sent_again) { Tone::Bad } else { Tone::Plain };
-    let texts: Vec<String> = swaps.iter().map(swap).collect();
-    Cell::toned(&texts.join("; "), tone)
-}
-
-/// `12 in flight, 0 lost, p99 3.10, 3.30, 3.00 ms`: the last ones are before, during and after.
-fn swap(swap: &Swap) -> String {
-    let again =
-        if swap.sent_again > 0 { format!(" ({} sent again)", swap.sent_again) } else { String::new() };
-    let windows = [swap.before, swap.during, swap.after];
-    let p99 = windows
-        .map(|window| window.and_then(|window| window.p99_ms).map_or_else(|| "-".to_owned(), words::millis));
-    let known =
-        if p99.iter().all(|p99| p99 == "-") { String::new() } else { format!(", p99 {} ms", p99.join(", ")) };
-    format!("{} in flight, {} lost{again}{known}", swap.in_flight, swap.lost)
+    let lost = |swap: &Swap| swap.lost.saturating_sub(swap.sent_again);
+    let Some(last) = swaps.last() else { return Cell::from("") };
+    let fate = match (lost(last), last.sent_again) {
+        (0, again) if again > 0 => format!("{again} sent again"),
+        (lost, _) => format!("{lost} lost"),
+    };
+    let p99 = [last.before, last.during, last.after].map(|window| window.and_then(|window| window.p99_ms));
+    let known = if p99.iter().all(Option::is_none) {
+        String::new()
+    } else {
+        let p99 = p99.map(|p99| p99.map_or_else(|| "-".to_owned(), words::millis));
+        format!(", p99 {} ms", p99.join(", "))
+    };
+    let tone = if swaps.iter().any(|swap| lost(swap) > 0) { Tone::Bad } else { Tone::Plain };
+    Cell::toned(&format!("{} in flight, {fate}{known}", last.in_flight), tone)
 }
 
 fn ended(entry: &HistoryEntry) -> Cell {

@@ -152,8 +152,8 @@ impl Proof {
     fn latency(&self) -> String {
         let known = [(&self.before, "before"), (&self.during, "during"), (&self.after, "after")];
         let known = known.iter().filter_map(|(window, when)| {
-            let p99 = window.p99_us?;
-            Some(format!("{}.{} ms {when}", p99 / 1000, p99 % 1000 / 100))
+            let tenths = window.p99_us?.saturating_add(50) / 100;
+            Some(format!("{}.{} ms {when}", tenths / 10, tenths % 10))
         });
         let known: Vec<String> = known.collect();
         if known.is_empty() {
@@ -189,7 +189,7 @@ mod tests {
             to: Party { instance: 2, release: 7, version: "1.1.0".to_owned(), digest: "bb".to_owned() },
             in_flight: 12,
             finished: 12,
-            before: window(3_140),
+            before: window(3_060),
             during: window(3_300),
             after: window(3_000),
             ..Proof::default()
