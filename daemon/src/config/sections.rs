@@ -87,7 +87,7 @@ impl Default for Log {
 }
 
 fn http(top: &Section<'_>) -> Http {
-    const KEYS: [&str; 18] = [
+    const KEYS: [&str; 19] = [
         "listen",
         "threads",
         "max_body",
@@ -105,6 +105,7 @@ fn http(top: &Section<'_>) -> Http {
         "drain_deadline",
         "pin_from",
         "forwarded_from",
+        "access_log",
         "show_release",
     ];
     const LISTEN: &str = "addresses like [\"0.0.0.0:8080\"]";
@@ -159,6 +160,7 @@ fn gateway(section: &Section<'_>, default: GatewayConfig) -> GatewayConfig {
         max_wait: span("max_wait", default.max_wait),
         pin_from: sources("pin_from", default.pin_from),
         forwarded_from: sources("forwarded_from", default.forwarded_from),
+        access_log: section.value("access_log", absolute_path),
         show_release: section.value("show_release", flag).unwrap_or(default.show_release),
     }
 }

@@ -27,6 +27,7 @@ drain_deadline = "1m"
 threads = 3
 pin_from = ["127.0.0.1"]
 forwarded_from = ["10.0.0.0/8", "fd00::/8"]
+access_log = "/var/log/x/access.log"
 show_release = true
 
 [grpc]
@@ -94,6 +95,7 @@ fn every_key_is_read() {
             max_wait: Duration::from_millis(500),
             pin_from: Sources::In(vec!["127.0.0.1".parse().unwrap()]),
             forwarded_from: Sources::In(vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()]),
+            access_log: Some("/var/log/x/access.log".into()),
             show_release: true,
         },
         request_deadline: Duration::from_secs(10),

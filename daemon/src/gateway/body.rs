@@ -10,6 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use thiserror::Error;
 
+use super::access::Pending;
 use super::conn::Busy;
 use super::entry::Failure;
 use super::exchange::{BodySender, Exchange, Over, Piece};
@@ -38,13 +39,21 @@ pub(super) struct Stream {
     left: Option<u64>,
     /// What the client may be given before it has been sent.
     ahead: usize,
+    /// Its line of the access log, if there is one.
+    line: Option<Box<Pending>>,
     /// The connection's account, until all is through.
     busy: Busy,
 }
 
 impl Stream {
-    pub(super) fn new(exchange: Exchange, length: Option<u64>, ahead: usize, busy: Busy) -> Self {
-        Self { exchange, left: length, ahead, busy }
+    pub(super) fn new(
+        exchange: Exchange,
+        length: Option<u64>,
+        ahead: usize,
+        line: Option<Box<Pending>>,
+        busy: Busy,
+    ) -> Self {
+        Self { exchange, left: length, ahead, line, busy }
     }
 }
 
@@ -78,16 +87,35 @@ impl Body for ResponseBody {
 impl Stream {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
         ready!(self.busy.client().poll_hungry(self.ahead, cx));
-        let Some(piece) = ready!(self.exchange.poll_piece(cx)) else { return Poll::Ready(None) };
+        let Some(piece) = ready!(self.exchange.poll_piece(cx)) else {
+            self.end_line();
+            return Poll::Ready(None);
+        };
         Poll::Ready(Some(match piece {
             Ok(Piece::Data(data)) => {
                 self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
                 self.busy.client().give(data.len());
+                if let Some(line) = &mut self.line {
+                    line.sent(data.len());
+                }
+                if self.exchange.is_drained() {
+                    self.end_line();
+                }
                 Ok(Frame::data(data))
             }
-            Ok(Piece::Trailers(trailers)) => Ok(Frame::trailers(trailers)),
+            Ok(Piece::Trailers(trailers)) => {
+                self.end_line();
+                Ok(Frame::trailers(trailers))
+            }
             Err(failure) => Err(CutOff(failure)),
         }))
+    }
+
+    /// All of it was given to be sent.
+    fn end_line(&mut self) {
+        if let Some(line) = &mut self.line {
+            line.complete();
+        }
     }
 }
 

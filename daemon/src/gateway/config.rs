@@ -1,6 +1,7 @@
 //! The gateway's settings, and which clients they trust.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub struct GatewayConfig {
     pub pin_from: Sources,
     /// Whose `X-Forwarded-For`, `-Proto` and `-Host` are kept. Those of others are replaced.
     pub forwarded_from: Sources,
+    /// Where a line for each request is written, if anywhere.
+    pub access_log: Option<PathBuf>,
     /// Whether responses say the release that made them, in the header `x-hot-release`.
     pub show_release: bool,
 }
@@ -50,6 +53,7 @@ impl Default for GatewayConfig {
             max_wait: Duration::from_secs(5),
             pin_from: Sources::None,
             forwarded_from: Sources::None,
+            access_log: None,
             show_release: false,
         }
     }

@@ -9,6 +9,7 @@
 //! and each thread has its own link to each host, so that the way of a request crosses no lock that two threads want
 //! at once.
 
+mod access;
 mod body;
 mod config;
 mod conn;
@@ -41,8 +42,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hot_wire::host::Features;
 use thiserror::Error;
@@ -54,12 +56,16 @@ pub use link::LinkEnd;
 pub use table::{Backend, Conflict, ModuleTable, RESERVED_PREFIX, Role, Table, conflicts};
 
 use crate::supervisor::InstanceId;
+use access::AccessFile;
 use counters::Recorders;
 use routes::Routes;
 use thread::{Mail, Seat};
 
 /// Events that a slow listener may have outstanding before it misses some.
 const EVENTS_KEPT: usize = 1024;
+
+/// The most that the last lines of the access log are waited for.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// What the gateway has to tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +85,14 @@ pub enum StartError {
     /// A listener can't be shared by the threads.
     #[error("the listener can't be shared between threads")]
     Listener(#[source] io::Error),
+    /// The access log can't be opened.
+    #[error("the access log {} can't be opened", path.display())]
+    AccessLog {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A thread or its executor can't be made.
     #[error("a gateway thread can't be started")]
     Thread(#[source] io::Error),
@@ -116,6 +130,7 @@ struct Inner {
     newest: Mutex<Option<Arc<Routes>>>,
     instances: Mutex<BTreeMap<InstanceId, Recorders>>,
     events: broadcast::Sender<Event>,
+    access: Mutex<Option<AccessFile>>,
 }
 
 #[derive(Debug)]
@@ -136,6 +151,10 @@ impl Gateway {
         if config.threads == 0 {
             return Err(StartError::NoThreads);
         }
+        let open = |path: &PathBuf| {
+            AccessFile::open(path).map_err(|source| StartError::AccessLog { path: path.clone(), source })
+        };
+        let access = config.access_log.as_ref().map(open).transpose()?;
         let config = Arc::new(config);
         let (events, _) = broadcast::channel(EVENTS_KEPT);
         let mut threads = Vec::with_capacity(config.threads);
@@ -148,11 +167,13 @@ impl Gateway {
                 seat: Arc::clone(&seat),
                 mail: inbox,
                 events: events.clone(),
+                access: access.as_ref().map(AccessFile::lines),
             };
             spawn(number, start).map_err(StartError::Thread)?;
             threads.push(Handle { seat, mail });
         }
-        let inner = Inner { threads, newest: Mutex::default(), instances: Mutex::default(), events };
+        let (newest, instances) = (Mutex::default(), Mutex::default());
+        let inner = Inner { threads, newest, instances, events, access: Mutex::new(access) };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -252,6 +273,10 @@ impl Gateway {
         let mut left = 0;
         for drained in threads {
             left += drained.await.unwrap_or(0);
+        }
+        let access = self.inner.access.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(access) = access {
+            access.finish(LAST_LINES).await;
         }
         left
     }

@@ -13,6 +13,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 
+use super::access::Pending;
 use super::body::{self, ResponseBody, Stream, Upload, UploadEnd};
 use super::conn::{Busy, Client};
 use super::counters::Outcome;
@@ -43,11 +44,12 @@ type Answer = Response<ResponseBody>;
 pub(super) fn begin(thread: &Rc<Thread>, client: &Rc<Client>, request: Request<Incoming>) -> Begun {
     let busy = client.begin();
     let (parts, body) = request.into_parts();
+    let line = thread.access_log().map(|_| Pending::new(thread, client, &parts));
     if let Some(answer) = answered_here(thread, &parts, &body) {
-        return Begun::Answered(answer);
+        return Begun::Answered(answer, line);
     }
     if body.size_hint().lower() > thread.config().max_body_bytes {
-        return Begun::Answered(too_large(thread, body));
+        return Begun::Answered(too_large(thread, body), line);
     }
     let pin = if client.may_pin() { forward::pin(&parts.headers).map(str::to_owned) } else { None };
     let mut serving = Serving {
@@ -62,18 +64,19 @@ pub(super) fn begin(thread: &Rc<Thread>, client: &Rc<Client>, request: Request<I
         lost_with: None,
         arrived: None,
         placements: 0,
+        line,
         busy: Some(busy),
     };
     let body = serving.attempt.has_body.then_some(body);
     match serving.first(&parts) {
         Ok(first) => Begun::Serving { serving, first, body },
-        Err(refusal) => Begun::Answered(refused(&refusal)),
+        Err(refusal) => Begun::Answered(refused(&refusal), serving.line.take()),
     }
 }
 
 /// A request that is being served.
 pub(super) enum Begun {
-    Answered(Answer),
+    Answered(Answer, Option<Box<Pending>>),
     /// It is with an instance, or waits for one.
     Serving {
         serving: Serving,
@@ -86,10 +89,25 @@ impl Begun {
     /// The response.
     pub(super) async fn answer(self) -> Answer {
         match self {
-            Self::Answered(answer) => answer,
-            Self::Serving { serving, first, body } => serving.run(first, body).await,
+            Self::Answered(answer, line) => logged(answer, line),
+            Self::Serving { mut serving, first, body } => {
+                let answer = serving.run(first, body).await;
+                logged(answer, serving.line.take())
+            }
         }
     }
+}
+
+/// Ends the line of an answer that is whole. That of a stream goes with it.
+fn logged(answer: Answer, line: Option<Box<Pending>>) -> Answer {
+    if let Some(mut line) = line {
+        line.answered(answer.status());
+        if let ResponseBody::Whole(body) = answer.body() {
+            line.sent(body.len());
+        }
+        line.complete();
+    }
+    answer
 }
 
 /// Requests that go to no module.
@@ -133,6 +151,8 @@ pub(super) struct Serving {
     lost_with: Option<InstanceId>,
     arrived: Option<Instant>,
     placements: u32,
+    /// Its line of the access log, if there is one.
+    line: Option<Box<Pending>>,
     busy: Option<Busy>,
 }
 
@@ -183,7 +203,7 @@ impl Serving {
         Wish { host, path, choice, arrived: self.arrived }
     }
 
-    async fn run(mut self, first: Option<(Placed, Exchange)>, mut body: Option<Incoming>) -> Answer {
+    async fn run(&mut self, first: Option<(Placed, Exchange)>, mut body: Option<Incoming>) -> Answer {
         let mut next = first;
         loop {
             let (placed, exchange) = match next.take() {
@@ -246,6 +266,9 @@ impl Serving {
         fields: impl Iterator<Item = (&'f [u8], &'f [u8])>,
     ) -> Result<(Placed, Exchange), Refusal> {
         self.placements += 1;
+        if let Some(line) = &mut self.line {
+            line.placed(&placed.module.table.module, placed.release);
+        }
         self.arrived = Some(placed.arrived);
         let deadline = placed.arrived + placed.module.table.deadline;
         let left = deadline.saturating_duration_since(placed.at).as_millis();
@@ -295,21 +318,25 @@ impl Serving {
         }
         let Some(busy) = self.busy.take() else { unreachable!("a request is answered once") };
         exchange.keep(permit);
+        let mut line = self.line.take();
+        if let Some(line) = &mut line {
+            line.answered(head.status);
+        }
         if head.is_upgrade() {
-            return self.upgraded(exchange, head, busy);
+            return self.upgraded(head, |client| client.hand_over(Tunnel::new(exchange, line, busy)));
         }
         let ahead = usize::try_from(self.thread.window()).unwrap_or(usize::MAX);
-        let body = Stream::new(exchange, head.announced, ahead, busy);
+        let body = Stream::new(exchange, head.announced, ahead, line, busy);
         head.with_body(ResponseBody::Stream(body))
     }
 
     /// The last response of a connection that is the module's from there on.
-    fn upgraded(&mut self, exchange: Exchange, mut head: Head, busy: Busy) -> Answer {
+    fn upgraded(&mut self, mut head: Head, hand_over: impl FnOnce(&Client)) -> Answer {
         head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         if let (Entry::Vacant(protocol), Some(wanted)) = (head.headers.entry(UPGRADE), self.upgrade.take()) {
             protocol.insert(wanted);
         }
-        self.client.hand_over(Tunnel::new(exchange, busy));
+        hand_over(&self.client);
         head.with_body(ResponseBody::Whole(Bytes::new()))
     }
 

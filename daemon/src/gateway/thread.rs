@@ -21,6 +21,7 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use tokio::time::{sleep, sleep_until};
 
 use super::Event;
+use super::access::{AccessLog, Lines};
 use super::config::GatewayConfig;
 use super::conn::{Client, ClientIo, Stay};
 use super::counters::Recorder;
@@ -79,6 +80,8 @@ pub(super) struct Start {
     pub(super) seat: Arc<Seat>,
     pub(super) mail: mpsc::UnboundedReceiver<Mail>,
     pub(super) events: broadcast::Sender<Event>,
+    /// To the access log, if there is one.
+    pub(super) access: Option<Lines>,
 }
 
 /// A thread's state, shared by its tasks.
@@ -88,6 +91,7 @@ pub(super) struct Thread {
     seat: Arc<Seat>,
     mail: RefCell<mpsc::UnboundedReceiver<Mail>>,
     events: broadcast::Sender<Event>,
+    access: Option<AccessLog>,
     links: RefCell<BTreeMap<InstanceId, Rc<Link>>>,
     load: Rc<Load>,
     clients: RefCell<Slab<Rc<Client>>>,
@@ -111,6 +115,10 @@ pub(super) fn http1(config: &GatewayConfig) -> http1::Builder {
 impl Thread {
     pub(super) fn config(&self) -> &GatewayConfig {
         &self.config
+    }
+
+    pub(super) fn access_log(&self) -> Option<&AccessLog> {
+        self.access.as_ref()
     }
 
     /// What may be under way of one more response.
@@ -257,6 +265,9 @@ impl Thread {
             }
             for (_, client) in &*self.clients.borrow() {
                 client.sweep(now, &self.config);
+            }
+            if let Some(log) = &self.access {
+                log.flush();
             }
         }
     }
@@ -475,6 +486,7 @@ pub(super) fn run(start: Start, ready: &std::sync::mpsc::SyncSender<io::Result<(
             seat: start.seat,
             mail: RefCell::new(start.mail),
             events: start.events,
+            access: start.access.map(AccessLog::new),
             links: RefCell::default(),
             load: Rc::default(),
             clients: RefCell::default(),

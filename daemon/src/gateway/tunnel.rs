@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use hyper::rt::{Read, ReadBuf, Write};
 
+use super::access::Pending;
 use super::conn::{Busy, Client, ClientIo, Stay};
 use super::exchange::{BodySender, Exchange, Piece};
 
@@ -30,11 +31,13 @@ pub(super) struct Tunnel {
     down: Bytes,
     /// The module has ended its side.
     down_ended: bool,
+    /// Its line of the access log, if there is one.
+    line: Option<Box<Pending>>,
     _busy: Busy,
 }
 
 impl Tunnel {
-    pub(super) fn new(exchange: Exchange, busy: Busy) -> Self {
+    pub(super) fn new(exchange: Exchange, line: Option<Box<Pending>>, busy: Busy) -> Self {
         let sender = exchange.sender();
         Self {
             exchange,
@@ -43,6 +46,7 @@ impl Tunnel {
             up_ended: false,
             down: Bytes::new(),
             down_ended: false,
+            line,
             _busy: busy,
         }
     }
@@ -109,9 +113,19 @@ impl Tunnel {
                 return Pin::new(&mut *io).poll_shutdown(cx);
             }
             match ready!(self.exchange.poll_piece(cx)) {
-                Some(Ok(Piece::Data(data))) => self.down = data,
+                Some(Ok(Piece::Data(data))) => {
+                    if let Some(line) = &mut self.line {
+                        line.sent(data.len());
+                    }
+                    self.down = data;
+                }
                 Some(Ok(Piece::Trailers(_))) => {}
-                None => self.down_ended = true,
+                None => {
+                    self.down_ended = true;
+                    if let Some(line) = &mut self.line {
+                        line.complete();
+                    }
+                }
                 Some(Err(failure)) => {
                     return Poll::Ready(Err(io::Error::other(format!(
                         "the module's side ended: {failure:?}"

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::panic, reason = "a helper that gets what it did not ask for ends its test")]
 
+mod access;
 mod bounds;
 mod client;
 mod conformance;

@@ -1,0 +1,101 @@
+//! The access log: one line for each request, when it is over.
+//!
+//! A thread of the gateway gathers its lines and gives them on a few times a second, so that a request waits for no disk.
+//! Where the [file](file::AccessFile) can't keep up, lines are left out and counted, and the log says so.
+
+mod file;
+mod line;
+
+use std::cell::{Cell, RefCell};
+use std::sync::mpsc::TrySendError;
+
+pub(super) use file::{AccessFile, Lines};
+pub(super) use line::{Line, Pending};
+
+/// Bytes of lines that are given on at once, not with the next look.
+const WORTH_A_WRITE: usize = 64 * 1024;
+
+/// The lines of one thread.
+#[derive(Debug)]
+pub(super) struct AccessLog {
+    lines: RefCell<Vec<u8>>,
+    file: Lines,
+    left_out: Cell<u64>,
+}
+
+impl AccessLog {
+    pub(super) fn new(file: Lines) -> Self {
+        Self { lines: RefCell::default(), file, left_out: Cell::new(0) }
+    }
+
+    fn put(&self, line: &Line) {
+        let mut lines = self.lines.borrow_mut();
+        let before = lines.len();
+        if serde_json::to_writer(&mut *lines, line).is_err() {
+            lines.truncate(before);
+            return;
+        }
+        lines.push(b'\n');
+        let is_much = lines.len() >= WORTH_A_WRITE;
+        drop(lines);
+        if is_much {
+            self.flush();
+        }
+    }
+
+    /// Gives on what was gathered.
+    pub(super) fn flush(&self) {
+        let lines = std::mem::take(&mut *self.lines.borrow_mut());
+        if lines.is_empty() {
+            return;
+        }
+        match self.file.try_send(lines) {
+            Ok(()) => {
+                if let left_out @ 1.. = self.left_out.take() {
+                    tracing::warn!(left_out, "the access log did not keep up: lines were left out");
+                }
+            }
+            Err(TrySendError::Full(lines) | TrySendError::Disconnected(lines)) => {
+                let count = lines.iter().filter(|byte| **byte == b'\n').count();
+                self.left_out.set(self.left_out.get() + count as u64);
+            }
+        }
+    }
+}
+
+impl Drop for AccessLog {
+    /// Of a thread that ends nothing is left behind.
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_find_no_room_are_counted_and_requests_go_on() {
+        let (sender, taken) = std::sync::mpsc::sync_channel(1);
+        let log = AccessLog::new(sender);
+        for _ in 0..3 {
+            log.put(&Line::example());
+            log.flush();
+        }
+        assert_eq!(log.left_out.get(), 2);
+        assert_eq!(taken.recv().unwrap().iter().filter(|byte| **byte == b'\n').count(), 1);
+        log.put(&Line::example());
+        log.flush();
+        assert_eq!(log.left_out.get(), 0, "it was said");
+    }
+
+    #[test]
+    fn much_is_given_on_at_once() {
+        let (sender, taken) = std::sync::mpsc::sync_channel(1);
+        let log = AccessLog::new(sender);
+        while taken.try_recv().is_err() {
+            log.put(&Line::example());
+        }
+        assert!(log.lines.borrow().is_empty());
+    }
+}
