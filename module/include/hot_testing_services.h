@@ -154,8 +154,8 @@ static inline int hot_t_is_token(hot_slice name) {
 }
 
 static inline int hot_t_is_allowed(const hot_header *field) {
-    static const char *const hop[] = {"connection", "keep-alive", "proxy-connection", "te", "trailer",
-                                      "transfer-encoding", "upgrade"};
+    static const char *const hop[] = {"connection", "keep-alive", "proxy-connection",
+                                      "te",         "transfer-encoding", "upgrade"};
     size_t i;
     if (!hot_t_is_slice(field->name) || !hot_t_is_slice(field->value) || !hot_t_is_token(field->name))
         return 0;

@@ -111,7 +111,8 @@ fn view(bytes: &[u8], fields: &FieldLengths) -> Box<[abi::Header]> {
 }
 
 /// Whether a module may send this header: a token as name (RFC 9110, 5.6.2), no control characters in the value but tab
-/// (5.5), and nothing that is the connection's business (7.6.1), which the gateway alone decides.
+/// (5.5), and nothing that is the connection's business (7.6.1), which the gateway alone decides. `trailer` is about the
+/// message: it announces what comes behind the body (6.6.2).
 pub(crate) fn is_allowed(name: &[u8], value: &[u8]) -> bool {
     !name.is_empty()
         && name.iter().all(|&byte| is_token(byte))
@@ -128,15 +129,8 @@ const fn is_token(byte: u8) -> bool {
 }
 
 fn is_hop_by_hop(name: &[u8]) -> bool {
-    const NAMES: [&[u8]; 7] = [
-        b"connection",
-        b"keep-alive",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    ];
+    const NAMES: [&[u8]; 6] =
+        [b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"];
     NAMES.iter().any(|hop| hop.eq_ignore_ascii_case(name))
 }
 
@@ -180,9 +174,12 @@ mod tests {
         ] {
             assert!(!is_allowed(name.as_bytes(), value.as_bytes()), "{name}: {value}");
         }
-        for (name, value) in
-            [("x-a_b.c~1!", "any \t value \u{e9}"), ("Content-Type", ""), ("content-length", "5")]
-        {
+        for (name, value) in [
+            ("x-a_b.c~1!", "any \t value \u{e9}"),
+            ("Content-Type", ""),
+            ("content-length", "5"),
+            ("Trailer", "a"),
+        ] {
             assert!(is_allowed(name.as_bytes(), value.as_bytes()), "{name}: {value}");
         }
     }
