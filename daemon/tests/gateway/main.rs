@@ -9,6 +9,7 @@ mod crash;
 mod h2;
 mod host;
 mod http;
+mod isolation;
 mod picks;
 mod rig;
 mod streams;
