@@ -50,6 +50,8 @@ fn sent_on(bytes: &[u8], trusted: bool) -> Option<Request> {
     assert!(
         !request.target().is_empty() && request.target().iter().all(|byte| *byte > b' ' && *byte != 0x7f)
     );
+    assert!(request.target().starts_with(b"/") || request.target() == b"*", "{request:?}");
+    assert!(values(&request, "host").len() <= 1, "{request:?}");
     assert!(request.fields.len() <= MAX_FIELDS);
     for (name, value) in &request.fields {
         if name == b"upgrade" {

@@ -112,7 +112,8 @@ typedef struct hot_host {
     /* A piece of the body. Waits while the client is slow; with HOT_NONBLOCK it takes what there is room for. `written`
        may be null without HOT_NONBLOCK. */
     hot_status (*body_write)(hot_exchange, uint32_t flags, hot_slice body, size_t *written);
-    /* Trailers, at most once, after the head; they travel with finish. None after a 101. */
+    /* Trailers, at most once, after the head; they travel with finish. None after a 101. Over HTTP/1.1 a client gets those
+       that the head's header `trailer` names, if it asked for trailers. */
     hot_status (*trailers)(hot_exchange, const hot_header *headers, size_t count);
     /* The end of a complete answer. */
     hot_status (*finish)(hot_exchange);

@@ -162,8 +162,8 @@ static inline int hot_t_is_token(hot_slice name) {
 
 /* With a 101 the module may choose the protocol, and there is no body whose length it could promise. */
 static inline int hot_t_is_allowed(const hot_header *field, int is_101) {
-    static const char *const hop[] = {"connection", "keep-alive", "proxy-connection", "te", "trailer",
-                                      "transfer-encoding", "upgrade"};
+    static const char *const hop[] = {"connection", "keep-alive", "proxy-connection",
+                                      "te",         "transfer-encoding", "upgrade"};
     size_t i;
     if (!hot_t_is_slice(field->name) || !hot_t_is_slice(field->value) || !hot_t_is_token(field->name))
         return 0;

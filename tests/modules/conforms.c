@@ -92,8 +92,8 @@ static void stream(hot_exchange x) {
     size_t written = 0, number = 0;
     const hot_header *trailers;
     hot_status status;
-    hot_header own = {TEXT("x-sum"), TEXT("6")};
-    step("stream_respond", host->respond(x, 200, NULL, 0));
+    hot_header announced = {TEXT("trailer"), TEXT("x-sum")}, own = {TEXT("x-sum"), TEXT("6")};
+    step("stream_respond", host->respond(x, 200, &announced, 1));
     step("stream_empty_write", host->body_write(x, 0, NOTHING, NULL));
     while ((status = host->body_read(x, 0, &piece)) == HOT_OK && piece.len > 0)
         if ((status = host->body_write(x, 0, piece, &written)) != HOT_OK || written != piece.len)

@@ -1,4 +1,4 @@
-//! Single requests over HTTP/1.1, each on a connection of its own.
+//! Single requests, each on a connection of its own: over HTTP/1.1 but for one way.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http_body_util::{BodyExt, Collected, Full};
+use hyper::body::Body;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 
 /// Longest that one request may take.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -37,6 +38,31 @@ pub fn exchange(address: SocketAddr, request: Request) -> Result<Reply> {
 pub fn get(address: SocketAddr, path: &str) -> Result<Reply> {
     let request = http::Request::get(path).header("host", address.to_string());
     exchange(address, request.body(Full::default()).context("a path")?)
+}
+
+/// Sends one request over HTTP/2 with prior knowledge, and reads the whole response with its trailers.
+///
+/// # Errors
+/// As [`exchange`].
+pub fn exchange_h2<B>(
+    address: SocketAddr,
+    request: http::Request<B>,
+) -> Result<http::Response<Collected<Bytes>>>
+where
+    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("a runtime")?;
+    let send = async {
+        let stream = tokio::net::TcpStream::connect(address).await.context("connecting")?;
+        let builder = http2::Builder::new(TokioExecutor::new());
+        let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.context("handshake")?;
+        let driver = tokio::spawn(connection);
+        let (head, body) = sender.send_request(request).await.context("sending")?.into_parts();
+        let body = body.collect().await.context("reading the body")?;
+        driver.abort();
+        anyhow::Ok(http::Response::from_parts(head, body))
+    };
+    runtime.block_on(async { tokio::time::timeout(DEADLINE, send).await.context("no response in time")? })
 }
 
 async fn send(address: SocketAddr, request: Request) -> Result<Reply> {

@@ -27,7 +27,7 @@ pub use binaries::Binaries;
 pub use calls::{Door, plan, start, upload_refused};
 pub use follow::Follow;
 pub use hotctl::{BUILD, Hotctl, Output, run, run_for, text};
-pub use http::{Reply, Request, exchange, get, raw};
+pub use http::{Reply, Request, exchange, exchange_h2, get, raw};
 pub use keys::Key;
 pub use load::{Counts, Failure, Load, LoadOptions, Pace, Window};
 pub use modules::{Module, built, example, has_cpp, panics, target};

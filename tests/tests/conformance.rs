@@ -12,8 +12,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use hot_tests::{Module, Node, WAIT, built, exchange, get, raw};
-use http_body_util::Full;
+use hot_tests::{Module, Node, WAIT, built, exchange, exchange_h2, get, raw};
+use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
 
 #[path = "../modules/steps.rs"]
@@ -80,18 +80,23 @@ fn head(stream: &mut impl BufRead) -> Result<String> {
 }
 
 /// Reads a chunked body to its end.
-fn chunked(stream: &mut impl BufRead) -> Result<Vec<u8>> {
-    let mut body = Vec::new();
+fn chunked(stream: &mut impl BufRead) -> Result<(Vec<u8>, Vec<String>)> {
+    let (mut body, mut trailers) = (Vec::new(), Vec::new());
     loop {
         let mut line = String::new();
         stream.read_line(&mut line).context("a chunk's size")?;
         let size =
             usize::from_str_radix(line.trim_end(), 16).with_context(|| format!("a size, not {line:?}"))?;
+        while size == 0 {
+            let mut line = String::new();
+            stream.read_line(&mut line).context("a trailer, or the end")?;
+            match line.trim_end() {
+                "" => return Ok((body, trailers)),
+                trailer => trailers.push(trailer.to_owned()),
+            }
+        }
         let mut piece = vec![0; size + 2];
         stream.read_exact(&mut piece).context("a chunk")?;
-        if size == 0 {
-            return Ok(body);
-        }
         body.extend_from_slice(&piece[..size]);
     }
 }
@@ -119,14 +124,17 @@ fn conforms(module: &mut Driven<'_>) -> Result<()> {
 
 /// Bodies that come and go piece by piece.
 fn streams(module: &mut Driven<'_>) -> Result<()> {
-    let mut stream = module.open("stream", "transfer-encoding: chunked\r\ntrailer: x-came\r\n")?;
+    let said = "transfer-encoding: chunked\r\ntrailer: x-came\r\nte: trailers\r\n";
+    let mut stream = module.open("stream", said)?;
     assert_eq!(head(&mut stream)?, "HTTP/1.1 200 OK", "the response begins before the request has ended");
     for piece in ["one", "two", "three"] {
         send(&stream, piece)?;
     }
     stream.get_ref().write_all(b"0\r\nx-came: 1\r\n\r\n").context("sending the trailers")?;
-    assert_eq!(String::from_utf8(chunked(&mut stream)?)?, "onetwothree!");
+    let (body, trailers) = chunked(&mut stream)?;
+    assert_eq!((String::from_utf8(body)?.as_str(), trailers), ("onetwothree!", vec!["x-sum: 6".to_owned()]));
     module.done("stream")?;
+    over_http_2(module.node)?;
 
     let mut stream = module.open("async", "transfer-encoding: chunked\r\n")?;
     head(&mut stream)?;
@@ -135,8 +143,23 @@ fn streams(module: &mut Driven<'_>) -> Result<()> {
     stream.get_ref().write_all(b"0\r\n\r\n").context("sending the end")?;
     // A client that does not read stops the module, and nobody else.
     module.wait("async_write_would_block")?;
-    assert_eq!(chunked(&mut stream)?.len(), 8_000_000);
+    assert_eq!(chunked(&mut stream)?.0.len(), 8_000_000);
     module.done("async")
+}
+
+/// The same exchange with a client of HTTP/2, for which trailers need no header.
+fn over_http_2(node: &Node) -> Result<()> {
+    let mut trailers = http::HeaderMap::new();
+    trailers.insert("x-came", http::HeaderValue::from_static("1"));
+    let body = Full::new(Bytes::from_static(b"one")).with_trailers(std::future::ready(Some(Ok(trailers))));
+    let uri = format!("http://{}/conforms/stream", node.http());
+    let reply = exchange_h2(node.http(), http::Request::post(uri).body(body)?)?.into_body();
+    assert_eq!(
+        reply.trailers().and_then(|trailers| trailers.get("x-sum")).map(|sum| sum.as_bytes()),
+        Some(&b"6"[..])
+    );
+    assert_eq!(reply.to_bytes(), "one!");
+    Ok(())
 }
 
 /// Answers that the module, or the client, does not bring to an end.

@@ -35,11 +35,11 @@ pub(super) struct Frames {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Counted {
     /// Heads that began, the connection's own besides: HEADERS.
-    pub(super) heads: u32,
+    pub(super) heads: u64,
     /// Streams that the client broke off: RST_STREAM.
-    pub(super) resets: u32,
+    pub(super) resets: u64,
     /// Leave to send on, so the client took something: WINDOW_UPDATE.
-    pub(super) credits: u32,
+    pub(super) credits: u64,
 }
 
 impl Default for Frames {
@@ -81,7 +81,7 @@ impl Frames {
     }
 
     /// The head that has begun and is not whole yet, by its number.
-    pub(super) fn open_head(&self) -> Option<u32> {
+    pub(super) fn open_head(&self) -> Option<u64> {
         self.in_head.then_some(self.counted.heads)
     }
 
@@ -96,13 +96,13 @@ impl Frames {
         self.left = u32::from_be_bytes([0, high, middle, low]);
         match kind {
             HEADERS => {
-                self.counted.heads = self.counted.heads.wrapping_add(1);
+                self.counted.heads += 1;
                 self.in_head = true;
                 self.head_ends = flags & END_HEADERS != 0;
             }
             CONTINUATION => self.head_ends = flags & END_HEADERS != 0,
-            RST_STREAM => self.counted.resets = self.counted.resets.saturating_add(1),
-            WINDOW_UPDATE => self.counted.credits = self.counted.credits.wrapping_add(1),
+            RST_STREAM => self.counted.resets += 1,
+            WINDOW_UPDATE => self.counted.credits += 1,
             // Of the head of the connection; within that of a request no other frame is allowed.
             _ => self.head_ends = self.in_head,
         }
@@ -121,7 +121,7 @@ mod tests {
     }
 
     /// The numbers of the heads that were open after each byte, without repetition.
-    fn heads(stream: &[u8], step: usize) -> (Vec<Option<u32>>, Counted) {
+    fn heads(stream: &[u8], step: usize) -> (Vec<Option<u64>>, Counted) {
         let mut frames = Frames::default();
         let mut open = vec![frames.open_head()];
         for piece in stream.chunks(step) {

@@ -43,7 +43,7 @@ const SEND_BUFFER: usize = 2 * PIECE;
 const PIECE: usize = 16 * 1024;
 
 /// Streams that a client may break off whatever else it does: people do go away.
-const FREE_RESETS: u32 = 200;
+const FREE_RESETS: u64 = 200;
 
 /// Streams that are reset before they are looked at cost a table entry each; hyper's default, said here because the
 /// bound on what a connection can hold rests on it.
@@ -76,7 +76,7 @@ pub(super) fn http2(config: &GatewayConfig, streams: &Rc<Streams>) -> http2::Bui
 pub(super) struct Streams {
     frames: RefCell<Frames>,
     /// The head that the sweep saw open, and when it saw it first.
-    open_head: Cell<(Option<u32>, Instant)>,
+    open_head: Cell<(Option<u64>, Instant)>,
     /// The request that was begun, until its stream runs.
     begun: RefCell<Option<Rc<Watch>>>,
     running: RefCell<Slab<Rc<Watch>>>,

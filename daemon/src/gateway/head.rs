@@ -70,7 +70,7 @@ fn host(parts: &Parts) -> Result<(), Refused> {
             _ => Err(bad("the request has no Host header, which HTTP/1.1 asks for")),
         };
     };
-    if !is_host(host) || field.is_some_and(|field| !is_host(field)) {
+    if !is_host(host) || (authority.is_some() && !field.is_none_or(is_host)) {
         return Err(bad("the request's host is neither a name nor an address, with a port or without"));
     }
     // In HTTP/1 the target overrules the field. HTTP/2 knows no reason to send both (RFC 9113, section 8.3.1).

@@ -16,6 +16,8 @@ pub(crate) struct Response {
     pub(crate) status: u16,
     headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
+    /// The lines behind a body in chunks.
+    pub(crate) trailers: Vec<String>,
     /// The connection ended before the body did.
     pub(crate) cut_off: bool,
 }
@@ -63,7 +65,7 @@ impl Client {
             return response;
         }
         if response.header("transfer-encoding").is_some_and(|coding| coding == "chunked") {
-            response.cut_off = self.chunks(&mut response.body).is_none();
+            response.cut_off = self.chunks(&mut response).is_none();
         } else if let Some(length) = response.header("content-length") {
             let length: u64 = length.parse().expect("a length is a number");
             let read = self.socket.by_ref().take(length).read_to_end(&mut response.body);
@@ -88,7 +90,7 @@ impl Client {
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
         let status = code.unwrap_or_else(|| panic!("no status line: {status:?}"));
-        Response { status, headers, body: Vec::new(), cut_off: false }
+        Response { status, headers, body: Vec::new(), trailers: Vec::new(), cut_off: false }
     }
 
     /// The chunks that are left of a response whose head was read.
@@ -99,16 +101,21 @@ impl Client {
     }
 
     /// Chunks to their end, with the trailers behind them; `None` if the connection ends before.
-    fn chunks(&mut self, body: &mut Vec<u8>) -> Option<()> {
+    fn chunks(&mut self, response: &mut Response) -> Option<()> {
         loop {
             let size = u64::from_str_radix(&self.line()?, 16).expect("a chunk has a size");
-            let read = self.socket.by_ref().take(size).read_to_end(body).ok()?;
+            let read = self.socket.by_ref().take(size).read_to_end(&mut response.body).ok()?;
             if read as u64 != size {
                 return None;
             }
             if size == 0 {
-                while !self.line()?.is_empty() {}
-                return Some(());
+                loop {
+                    let line = self.line()?;
+                    if line.is_empty() {
+                        return Some(());
+                    }
+                    response.trailers.push(line);
+                }
             }
             self.line()?;
         }

@@ -10,6 +10,7 @@ mod crash;
 mod h2;
 mod host;
 mod http;
+mod isolation;
 mod lasting;
 mod picks;
 mod rig;

@@ -176,6 +176,37 @@ fn both_directions_stream_at_once_with_trailers() {
     assert_eq!(&end, b"0\r\nx-sum: 20\r\n\r\n");
 }
 
+/// A client of HTTP/1.1 may not know what to do with trailers, and is to know beforehand which will come.
+#[test]
+fn trailers_reach_a_client_of_http_1_that_asks_for_them_if_they_are_announced() {
+    let (rig, _host, inbox) = rig();
+    let mut client = rig.client();
+    let announced = [("trailer", "X-Sum, x-none")];
+    for (asked, announced, expected) in [
+        ("te: trailers\r\n", &announced[..], &["x-sum: 20"][..]),
+        ("te: gzip, trailers;q=1\r\n", &[], &[]),
+        ("te: trailers\r\n", &[], &[]),
+        ("", &announced, &[]),
+    ] {
+        client.write(format!("GET /x HTTP/1.1\r\nhost: test\r\n{asked}\r\n"));
+        let (request, reply) = inbox.request();
+        assert!(!crate::host::fields(&request).contains_key("te"), "it is for this hop");
+        reply.respond(200, announced, b"body", false);
+        reply.trailers(&[("x-sum", "20"), ("x-other", "1"), ("content-length", "5")]);
+        let response = client.response(false);
+        assert_eq!((response.text(), response.cut_off), ("body", false));
+        assert_eq!(response.trailers, expected, "{asked:?} {announced:?}");
+        assert_eq!(response.header("trailer").is_some(), !announced.is_empty());
+    }
+    // A length leaves them no place.
+    client.write("GET /x HTTP/1.1\r\nhost: test\r\nte: trailers\r\n\r\n");
+    let (_, reply) = inbox.request();
+    reply.respond(200, &[("trailer", "x-sum"), ("content-length", "4")], b"body", false);
+    reply.trailers(&[("x-sum", "20")]);
+    assert_eq!(client.response(false).text(), "body");
+    assert_eq!(rig.counters_when(A, |counters| counters.in_flight == 0).errors, 0);
+}
+
 #[test]
 fn a_streamed_response_with_a_length_keeps_it_and_the_connection() {
     let (rig, _host, inbox) = rig();

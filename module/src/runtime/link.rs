@@ -187,8 +187,8 @@ pub(super) fn to_map(headers: &[Header<'_>]) -> HeaderMap {
 }
 
 /// Headers that a service may set for a connection that it thinks is its own, and that the host refuses.
-const OF_THE_CONNECTION: [&str; 7] =
-    ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
+const OF_THE_CONNECTION: [&str; 6] =
+    ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"];
 
 fn to_fields(map: &HeaderMap) -> Vec<Header<'_>> {
     map.iter()

@@ -22,8 +22,8 @@ const FIELD_COST: usize = 4;
 const MAX_LINE: usize = 3800;
 
 /// Headers about the connection, which is the gateway's.
-const OF_THE_CONNECTION: [&str; 7] =
-    ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
+const OF_THE_CONNECTION: [&str; 6] =
+    ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"];
 
 #[expect(clippy::cast_possible_truncation, reason = "the table's size is asserted in `abi`, and small")]
 const SIZE: u32 = size_of::<Host>() as u32;

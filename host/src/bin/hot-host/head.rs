@@ -112,7 +112,8 @@ fn view(bytes: &[u8], fields: &FieldLengths) -> Box<[abi::Header]> {
 
 /// Whether a module may send this header: a token as name (RFC 9110, 5.6.2), no control characters in the value but tab
 /// (5.5), and nothing that is the connection's business (7.6.1), which the gateway alone decides. With status 101 it says to
-/// what the connection is upgraded, and no length: what follows is no body.
+/// what the connection is upgraded, and no length: what follows is no body. `trailer` is about the message: it announces what
+/// comes behind the body (6.6.2).
 pub(crate) fn is_allowed(name: &[u8], value: &[u8], status: u16) -> bool {
     let is_of_connection = match status {
         SWITCHING_PROTOCOLS => {
@@ -142,15 +143,8 @@ const fn is_token(byte: u8) -> bool {
 }
 
 fn is_hop_by_hop(name: &[u8]) -> bool {
-    const NAMES: [&[u8]; 7] = [
-        b"connection",
-        b"keep-alive",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    ];
+    const NAMES: [&[u8]; 6] =
+        [b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"];
     NAMES.iter().any(|hop| hop.eq_ignore_ascii_case(name))
 }
 
@@ -200,9 +194,12 @@ mod tests {
         ] {
             assert!(!is_allowed(name.as_bytes(), value.as_bytes(), 200), "{name}: {value}");
         }
-        for (name, value) in
-            [("x-a_b.c~1!", "any \t value \u{e9}"), ("Content-Type", ""), ("content-length", "5")]
-        {
+        for (name, value) in [
+            ("x-a_b.c~1!", "any \t value \u{e9}"),
+            ("Content-Type", ""),
+            ("content-length", "5"),
+            ("Trailer", "a"),
+        ] {
             assert!(is_allowed(name.as_bytes(), value.as_bytes(), 200), "{name}: {value}");
         }
     }

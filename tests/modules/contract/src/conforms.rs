@@ -104,7 +104,8 @@ fn head_of(x: Exchange, target: &mut Slice) {
 /// Reads and writes in turns, with trailers both ways.
 fn stream(x: Exchange) {
     let (mut piece, mut written) = (Slice::EMPTY, 0);
-    step("stream_respond", host::respond(x, 200, null(), 0));
+    let announced = field("trailer", "x-sum");
+    step("stream_respond", host::respond(x, 200, &raw const announced, 1));
     step("stream_empty_write", host::body_write(x, 0, Slice::EMPTY, null_mut()));
     let status = loop {
         let read = host::body_read(x, 0, &raw mut piece);

@@ -140,7 +140,6 @@ fn heads(x: Exchange) {
         field("keep-alive", "1"),
         field("Proxy-Connection", "a"),
         field("TE", "trailers"),
-        field("trailer", "a"),
         field("Transfer-Encoding", "chunked"),
         field("upgrade", "h2c"),
         field("", "v"),
