@@ -19,6 +19,8 @@ mod load;
 mod modules;
 mod node;
 mod process;
+mod sending;
+mod series;
 mod service;
 mod status;
 mod store;
@@ -33,6 +35,8 @@ pub use load::{Counts, Failure, Load, LoadOptions, Pace, Window};
 pub use modules::{Module, built, example, has_cpp, panics, target};
 pub use node::{Events, Node, NodeOptions, Refusal, WAIT};
 pub use process::Process;
+pub use sending::{Sending, abandon};
+pub use series::Series;
 pub use service::Service;
 pub use status::{
     Ended, Event, Instance, ModuleNode, ModuleStatus, Problem, Release, Rollback, Rollout, RolloutModule,
