@@ -18,12 +18,14 @@ mod keys;
 mod load;
 mod modules;
 mod node;
+pub mod order;
 mod process;
 mod sending;
 mod series;
 mod service;
 mod status;
 mod store;
+pub mod trace;
 
 pub use binaries::Binaries;
 pub use calls::{Door, plan, start, upload_refused};
