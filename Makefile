@@ -1,5 +1,5 @@
 # Each target is one line; scripts/ says how. Everything that is missing gets unpacked into target/tools.
-.PHONY: demo test lint bench bench-quick fuzz install examples audit differential
+.PHONY: demo test lint bench bench-quick fuzz install examples audit differential steps
 .NOTPARALLEL:
 PREFIX ?= /usr/local
 
@@ -12,4 +12,5 @@ fuzz:     ; @scripts/fuzz all
 examples: ; @examples/build.sh --all
 audit:    ; @scripts/audit
 differential: ; @scripts/differential
+steps:    ; @scripts/steps
 install:  ; @scripts/install '$(DESTDIR)$(PREFIX)'

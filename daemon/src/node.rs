@@ -68,12 +68,7 @@ impl Node {
         };
         let (own, data_dir) = (config.trust.clone(), config.data_dir.clone());
         let trust = crate::blocking(move || TrustFiles::open(own, &data_dir)).await?;
-        let options = Options {
-            keep: config.store.keep,
-            max_artifact: config.store.max_artifact,
-            ..Options::default()
-        };
-        let data_dir = config.data_dir.clone();
+        let (options, data_dir) = (store_options(&config), config.data_dir.clone());
         let (store, recovered) = crate::blocking(move || Store::open(&data_dir, options)).await?;
         tell(&recovered);
         let files = trust.clone();
@@ -127,6 +122,7 @@ impl Node {
             ledger,
             trust,
             max_artifact: config.store.max_artifact,
+            upload_patience: config.store.upload_patience,
             policy: config.policy.clone(),
             driver,
             agent: agent.clone(),
@@ -190,6 +186,12 @@ impl Node {
         }
         Ok(())
     }
+}
+
+/// Bounds of the store, as far as the config has them.
+fn store_options(config: &Config) -> Options {
+    let crate::config::Store { keep, max_artifact, .. } = config.store;
+    Options { keep, max_artifact, ..Options::default() }
 }
 
 /// The door for callers on this machine.

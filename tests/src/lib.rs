@@ -12,20 +12,26 @@ mod binaries;
 mod calls;
 mod daemon;
 mod follow;
+mod harm;
 mod hotctl;
 mod http;
 mod keys;
 mod load;
 mod modules;
 mod node;
+pub mod order;
 mod process;
+mod sending;
+mod series;
 mod service;
 mod status;
 mod store;
+pub mod trace;
 
 pub use binaries::Binaries;
 pub use calls::{Door, plan, start, upload_refused};
 pub use follow::Follow;
+pub use harm::{Harm, Steps};
 pub use hotctl::{BUILD, Hotctl, Output, run, run_for, text};
 pub use http::{Reply, Request, exchange, exchange_h2, get, raw};
 pub use keys::Key;
@@ -33,6 +39,8 @@ pub use load::{Counts, Failure, Load, LoadOptions, Pace, Window};
 pub use modules::{Module, built, example, has_cpp, panics, target};
 pub use node::{Events, Node, NodeOptions, Refusal, WAIT};
 pub use process::Process;
+pub use sending::{Sending, abandon};
+pub use series::Series;
 pub use service::Service;
 pub use status::{
     Ended, Event, Instance, ModuleNode, ModuleStatus, Problem, Release, Rollback, Rollout, RolloutModule,

@@ -4,6 +4,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -83,9 +84,17 @@ impl Service {
     /// # Errors
     /// When it does not within [`WAIT`]; the text has the end of its log.
     pub fn boot(&mut self) -> Result<()> {
+        self.boot_with(Ok)
+    }
+
+    /// Starts `hotd` by what `change` makes of its command, and waits until it serves.
+    ///
+    /// # Errors
+    /// When it does not within [`WAIT`]; the text has the end of its log.
+    pub fn boot_with(&mut self, change: impl FnOnce(Command) -> Result<Command>) -> Result<()> {
         let mut command = daemon::command(&self.binaries.hotd());
         command.arg("--config").arg(self.config()).current_dir(self.folder.path());
-        let (hotd, ready) = Daemon::start(command, &self.folder.path().join("hotd.log"))?;
+        let (hotd, ready) = Daemon::start(change(command)?, &self.folder.path().join("hotd.log"))?;
         self.hotd = Some(hotd);
         let http = ready.strip_prefix("http=").and_then(|rest| rest.split_once(" socket="));
         let (http, socket) = http.with_context(|| format!("hotd said `ready {ready}`"))?;

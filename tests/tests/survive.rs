@@ -3,12 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use hot_tests::{Load, LoadOptions, Module, Node, WAIT};
+use hot_tests::{Load, LoadOptions, Module, Node, Series, WAIT, text};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde::Deserialize;
@@ -17,7 +16,7 @@ use serde::Deserialize;
 const ANSWERS_AGAIN: Duration = Duration::from_secs(1);
 
 /// Kills at random moments. Each finds another point of a push.
-const KILLS: u32 = 200;
+const KILLS: usize = 200;
 
 #[test]
 fn hosts_outlive_their_daemon_and_answer_again_within_a_second() -> Result<()> {
@@ -204,43 +203,13 @@ struct Version {
     removed: bool,
 }
 
-/// Makes versions of one module without a compiler: the same file with another version of the same length in it.
-struct Series {
-    bytes: Vec<u8>,
-    file: PathBuf,
-}
-
-impl Series {
-    const FIRST: &'static str = "1.0.100";
-
-    fn new(node: &Node) -> Result<Self> {
-        let bytes = fs::read(Module::new("good").version(Self::FIRST).build()?)?;
-        Ok(Self { bytes, file: node.scratch().join("series.so") })
-    }
-
-    /// Writes the file in version `1.0.NUMBER`.
-    fn write(&self, number: u32) -> Result<String> {
-        ensure!((100..1000).contains(&number), "found {number}, expected three digits");
-        let version = format!("1.0.{number}");
-        let mut bytes = self.bytes.clone();
-        let first = Self::FIRST.as_bytes();
-        for at in 0..=bytes.len() - first.len() {
-            if bytes[at..].starts_with(first) {
-                bytes[at..at + first.len()].copy_from_slice(version.as_bytes());
-            }
-        }
-        fs::write(&self.file, bytes)?;
-        Ok(version)
-    }
-}
-
 #[test]
 fn no_acknowledged_push_is_missing_after_two_hundred_kills() -> Result<()> {
     // Fixed, so that a failure can be looked at again; the machine's own timing varies the moments enough.
     let mut random = SmallRng::seed_from_u64(200);
     let mut node = Node::start()?;
-    let series = Series::new(&node)?;
-    let file = series.file.to_str().context("UTF-8")?.to_owned();
+    let series = Series::new(node.scratch())?;
+    let file = text(series.file())?.to_owned();
     let push = ["push", file.as_str(), "--detach"];
 
     // How long a push takes here: kills are spread over a bit more than that.
@@ -285,7 +254,7 @@ fn no_acknowledged_push_is_missing_after_two_hundred_kills() -> Result<()> {
     );
     // And the node still is one: it serves, and takes the next push to its end.
     series.write(999)?;
-    node.push(&series.file, &["--steps", "100%", "--bake", "1s"])?.expect(0)?;
+    node.push(series.file(), &["--steps", "100%", "--bake", "1s"])?.expect(0)?;
     assert_eq!(hot_tests::get(node.http(), "/probe")?.body().as_ref(), b"probe 1.0.999\n");
     node.stop()
 }

@@ -98,6 +98,8 @@ pub struct Store {
     pub keep: usize,
     /// Largest artifact, in bytes.
     pub max_artifact: u64,
+    /// How long an upload may take for each 256 KiB.
+    pub upload_patience: Duration,
 }
 
 /// `[spawn]`: who starts hosts.

@@ -76,7 +76,11 @@ impl Default for Http {
 
 impl Default for Store {
     fn default() -> Self {
-        Self { keep: 5, max_artifact: hot_artifact::DEFAULT_MAX_SIZE }
+        Self {
+            keep: 5,
+            max_artifact: hot_artifact::DEFAULT_MAX_SIZE,
+            upload_patience: Duration::from_secs(60),
+        }
     }
 }
 
@@ -224,11 +228,12 @@ fn library(value: &DeValue<'_>) -> Result<String, String> {
 }
 
 fn store(top: &Section<'_>) -> Store {
-    let section = top.section("store", "store", &["keep", "max_artifact"]);
+    let section = top.section("store", "store", &["keep", "max_artifact", "upload_patience"]);
     let default = Store::default();
     Store {
         keep: section.value("keep", count(1..=1000)).unwrap_or(default.keep),
         max_artifact: section.value("max_artifact", size(4096..=4 << 30)).unwrap_or(default.max_artifact),
+        upload_patience: section.value("upload_patience", duration).unwrap_or(default.upload_patience),
     }
 }
 

@@ -43,6 +43,7 @@ revoked = "/etc/x/revoked"
 [store]
 keep = 3
 max_artifact = "10MiB"
+upload_patience = "5s"
 
 [policy]
 steps = ["1% 5m", "50%", "100%"]
@@ -111,7 +112,8 @@ fn every_key_is_read() {
     assert_eq!(config.trust.revoked.as_deref(), Some(Path::new("/etc/x/revoked")));
     assert!(config.trust.modules.allow(&"pay-x".parse().unwrap(), "anna"));
     assert!(!config.trust.modules.allow(&"pay-x".parse().unwrap(), "berta"));
-    assert_eq!(config.store, Store { keep: 3, max_artifact: 10 << 20 });
+    let upload_patience = Duration::from_secs(5);
+    assert_eq!(config.store, Store { keep: 3, max_artifact: 10 << 20, upload_patience });
     assert_eq!(config.spawn, Spawn::Socket("/run/y.sock".into()));
     assert_eq!(config.log, Log { level: "info,hotd=debug".into(), format: LogFormat::Json });
     let policy = config.policy.spec();
@@ -214,6 +216,7 @@ fn each_kind_of_wrong_value_is_one_mistake() {
         "[store]\nmax_artifact = \"1B\"",
         "[store]\nmax_artifact = 1048576",
         "[store]\nkeep = -1",
+        "[store]\nupload_patience = \"0s\"",
         "[policy]\np99_ratio = 0.5",
         "[policy]\np99_ratio = \"2\"",
         "[policy]\nerror_rate = \"101%\"",

@@ -1,7 +1,7 @@
 //! Uploads: spool, hash, verify, commit.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use hot_artifact::trust::Trust;
 use hot_artifact::{Checks, Sha256, Verified, VerifyError};
@@ -15,9 +15,6 @@ use super::refusal::{commit_refused, not_accepted, not_signed_again, trust_froze
 use super::status::{Refused, internal, invalid, refused};
 use crate::journal::Entry;
 use crate::store::{Begun, Committed, SignAgainError, Spooled, Store, Upload, UploadError, VersionRecord};
-
-/// Longest pause between two messages of an upload; what has arrived stays for the next attempt.
-const PAUSE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// A signature is about 300 bytes; certificates make it longer.
 pub(super) const MAX_SIGNATURE: usize = 16 * 1024;
@@ -37,12 +34,7 @@ impl ArtifactService for Artifacts {
             let artifact = Some(artifact(&self.0, &record));
             return Ok(Response::new(v1::BeginResponse { offset: record.size, artifact, max_chunk }));
         }
-        let begun =
-            crate::blocking(move || store.begin_upload(digest, size)).await.map_err(upload_refused)?;
-        let offset = match begun {
-            Begun::AlreadyHave => size,
-            Begun::Upload(upload) => upload.offset(),
-        };
+        let offset = crate::blocking(move || store.uploaded(digest, size)).await.map_err(upload_refused)?;
         Ok(Response::new(v1::BeginResponse { offset, artifact: None, max_chunk }))
     }
 
@@ -52,7 +44,8 @@ impl ArtifactService for Artifacts {
     ) -> Result<Response<v1::UploadResponse>, Status> {
         let by = Caller::of(&request);
         let mut parts = request.into_inner();
-        let Some(Part::Header(header)) = next(&mut parts).await? else {
+        let patience = Patience::new(self.0.upload_patience);
+        let Some(Part::Header(header)) = patience.next(&mut parts).await? else {
             return Err(invalid("header", "no header in the first message", "the header first, then chunks"));
         };
         let digest = parse_digest(&header.digest)?;
@@ -84,7 +77,7 @@ impl ArtifactService for Artifacts {
                 advice: "Begin again.".to_owned(),
             }));
         };
-        let spooled = receive(upload, header.offset, &mut parts).await?;
+        let spooled = receive(upload, header.offset, &mut parts, patience).await?;
         let (record, committed) = self.commit(spooled, header.signature, by).await?;
         let already_had = committed == Committed::AlreadyThere;
         Ok(Response::new(v1::UploadResponse { artifact: Some(artifact(&self.0, &record)), already_had }))
@@ -232,13 +225,14 @@ async fn receive(
     upload: Upload,
     offset: u64,
     parts: &mut Streaming<v1::UploadRequest>,
+    mut patience: Patience,
 ) -> Result<Spooled, Status> {
     let mut at = offset;
     if offset != upload.offset() {
         return Err(upload_refused(UploadError::WrongOffset { expected: upload.offset(), found: offset }));
     }
     let upload = Arc::new(upload);
-    while let Some(part) = next(parts).await? {
+    while let Some(part) = patience.next(parts).await? {
         let Part::Chunk(chunk) = part else {
             return Err(invalid("header", "a second header", "chunks after the first message"));
         };
@@ -246,6 +240,7 @@ async fn receive(
             let expected = format!("1 to {} bytes", hot_proto::MAX_CHUNK);
             return Err(invalid("chunk", format!("{} bytes", chunk.len()), expected));
         }
+        patience.arrived(chunk.len());
         let writer = Arc::clone(&upload);
         at = crate::blocking(move || writer.write(at, &chunk)).await.map_err(upload_refused)?;
     }
@@ -254,19 +249,49 @@ async fn receive(
     crate::blocking(move || upload.finish()).await.map_err(upload_refused)
 }
 
-async fn next(parts: &mut Streaming<v1::UploadRequest>) -> Result<Option<Part>, Status> {
-    let message = tokio::time::timeout(PAUSE, parts.message()).await.map_err(|_elapsed| {
-        Status::deadline_exceeded(format!(
-            "nothing arrived for {} s; the bytes so far are kept: begin again and go on",
-            PAUSE.as_secs()
-        ))
-    })??;
-    match message {
-        None => Ok(None),
-        Some(v1::UploadRequest { part: Some(part) }) => Ok(Some(part)),
-        Some(v1::UploadRequest { part: None }) => {
-            Err(invalid("part", "an empty message", "a header or a chunk"))
+/// How slow an upload may be: each chunk's worth of bytes has a time of its own. Who sends a byte now and then would else
+/// hold one of few places for years; what has arrived stays for the next attempt, so that slow lines get there as well.
+#[derive(Debug)]
+struct Patience {
+    span: Duration,
+    until: tokio::time::Instant,
+    arrived: usize,
+}
+
+impl Patience {
+    fn new(span: Duration) -> Self {
+        Self { span, until: tokio::time::Instant::now() + span, arrived: 0 }
+    }
+
+    fn arrived(&mut self, bytes: usize) {
+        self.arrived += bytes;
+        if self.arrived >= hot_proto::MAX_CHUNK {
+            *self = Self::new(self.span);
         }
+    }
+
+    /// The next message, if it comes in time.
+    async fn next(&self, parts: &mut Streaming<v1::UploadRequest>) -> Result<Option<Part>, Status> {
+        let message = tokio::time::timeout_at(self.until, parts.message()).await;
+        let message = message.map_err(|_elapsed| self.too_slow())??;
+        match message {
+            None => Ok(None),
+            Some(v1::UploadRequest { part: Some(part) }) => Ok(Some(part)),
+            Some(v1::UploadRequest { part: None }) => {
+                Err(invalid("part", "an empty message", "a header or a chunk"))
+            }
+        }
+    }
+
+    fn too_slow(&self) -> Status {
+        refused(Refused {
+            grpc: Code::DeadlineExceeded,
+            code: "upload_slow",
+            field: "chunk",
+            found: format!("{} bytes in {:?}", self.arrived, self.span),
+            expected: format!("at least {} bytes or the rest of the file", hot_proto::MAX_CHUNK),
+            advice: "What has arrived is kept: begin again and go on.".to_owned(),
+        })
     }
 }
 

@@ -84,6 +84,8 @@ pub struct Api {
     pub trust: TrustFiles,
     /// Largest artifact, bytes.
     pub max_artifact: u64,
+    /// How long an upload may take for each chunk of the largest size.
+    pub upload_patience: Duration,
     /// The rules of a rollout that names no others.
     pub policy: hot_rollout::Policy,
     /// Rollouts.

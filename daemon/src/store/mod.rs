@@ -183,6 +183,17 @@ impl Store {
         history.flush()
     }
 
+    /// Bytes that are here of an upload of `total` bytes with this digest. Changes nothing.
+    ///
+    /// # Errors
+    /// See [`UploadError`]: it could not go on.
+    pub fn uploaded(&self, digest: Sha256, total: u64) -> Result<u64, UploadError> {
+        if self.0.files.has_artifact(&digest) {
+            return Ok(total);
+        }
+        self.0.spool.uploaded(digest, total)
+    }
+
     /// Starts an upload of `total` bytes with this digest, or goes on with it.
     ///
     /// # Errors

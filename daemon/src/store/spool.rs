@@ -177,25 +177,34 @@ impl Spool {
 
     /// Starts an upload or goes on with one.
     pub(super) fn begin(&self, digest: Sha256, total: u64, now: SystemTime) -> Result<Upload, UploadError> {
-        if total == 0 {
-            return Err(UploadError::Empty);
-        }
-        if total > self.limits.artifact {
-            return Err(UploadError::TooLarge { total, limit: self.limits.artifact });
-        }
+        self.check_size(total)?;
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         live.retain(|_, part| part.strong_count() > 0);
-        if let Some(part) = live.get(&digest).and_then(Weak::upgrade) {
-            let there = lock(&part).total;
-            if there != total {
-                return Err(UploadError::OtherTotal { digest, there, total });
-            }
-            return Ok(Upload { digest, part });
+        if let Some(upload) = under_way(&live, digest, total)? {
+            return Ok(upload);
         }
         self.make_room(&live, digest, total, now)?;
         let part = Arc::new(Mutex::new(self.open_part(digest, total)?));
         live.insert(digest, Arc::downgrade(&part));
         Ok(Upload { digest, part })
+    }
+
+    /// Bytes that are here of such an upload, which could go on. Changes nothing.
+    pub(super) fn uploaded(&self, digest: Sha256, total: u64) -> Result<u64, UploadError> {
+        self.check_size(total)?;
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(upload) = under_way(&live, digest, total)? {
+            return Ok(upload.offset());
+        }
+        let path = self.part_path(digest);
+        let there = match fs::metadata(&path) {
+            // One that is too long is begun anew.
+            Ok(found) => Some(found.len()).filter(|len| *len <= total).unwrap_or_default(),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => 0,
+            Err(source) => return Err(UploadError::Io { doing: "read", path, source }),
+        };
+        self.check_space(total - there)?;
+        Ok(there)
     }
 
     /// Removes what nobody has written to for longer than the limit; says how many.
@@ -208,7 +217,7 @@ impl Spool {
     }
 
     fn open_part(&self, digest: Sha256, total: u64) -> Result<Part, UploadError> {
-        let path = self.folder.join(format!("{digest}.part"));
+        let path = self.part_path(digest);
         let failed = |doing, source| UploadError::Io { doing, path: path.clone(), source };
         let (file, offset) = match OpenOptions::new().read(true).write(true).open(&path) {
             Ok(file) => {
@@ -223,16 +232,34 @@ impl Spool {
             }
             Err(e) => return Err(failed("open", e)),
         };
-        let needed = total - offset + MARGIN;
-        // A file system that can't tell is not asked; its writes will say.
-        if let Ok(space) = rustix::fs::statvfs(&self.folder) {
-            let free = space.f_bavail.saturating_mul(space.f_frsize);
-            if free < needed {
-                return Err(UploadError::NoSpace { path: self.folder.clone(), needed, free });
-            }
-        }
+        self.check_space(total - offset)?;
         let hasher = (offset == 0).then(Sha256Hasher::default);
         Ok(Part { disk: Arc::clone(&self.disk), path, file, offset, total, hasher })
+    }
+
+    fn part_path(&self, digest: Sha256) -> PathBuf {
+        self.folder.join(format!("{digest}.part"))
+    }
+
+    fn check_size(&self, total: u64) -> Result<(), UploadError> {
+        let limit = self.limits.artifact;
+        match total {
+            0 => Err(UploadError::Empty),
+            total if total > limit => Err(UploadError::TooLarge { total, limit }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the disk has room for so many more bytes.
+    fn check_space(&self, missing: u64) -> Result<(), UploadError> {
+        let needed = missing + MARGIN;
+        // A file system that can't tell is not asked; its writes will say.
+        let Ok(space) = rustix::fs::statvfs(&self.folder) else { return Ok(()) };
+        let free = space.f_bavail.saturating_mul(space.f_frsize);
+        if free < needed {
+            return Err(UploadError::NoSpace { path: self.folder.clone(), needed, free });
+        }
+        Ok(())
     }
 
     /// Removes expired uploads, then the oldest abandoned ones until this one fits.
@@ -273,6 +300,16 @@ impl Spool {
         let dead = |e: &Entry| e.digest.is_none_or(|digest| !live.contains_key(&digest));
         entries.filter_map(entry).filter(dead).collect()
     }
+}
+
+/// The upload of these bytes that somebody writes right now.
+fn under_way(live: &Live, digest: Sha256, total: u64) -> Result<Option<Upload>, UploadError> {
+    let Some(part) = live.get(&digest).and_then(Weak::upgrade) else { return Ok(None) };
+    let there = lock(&part).total;
+    if there != total {
+        return Err(UploadError::OtherTotal { digest, there, total });
+    }
+    Ok(Some(Upload { digest, part }))
 }
 
 type Live = HashMap<Sha256, Weak<Mutex<Part>>>;

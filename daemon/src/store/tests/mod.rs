@@ -10,3 +10,4 @@ mod power;
 mod properties;
 mod recorder;
 mod uploads;
+mod without;

@@ -165,30 +165,43 @@ fn spool(disk: Arc<dyn Disk>, root: &Path) -> Spool {
     Spool::new(disk, root.join("spool"), limits)
 }
 
-/// Every artifact and config that something points to is whole.
-fn check_contents(files: &Files, note: &str) {
+/// Every artifact and config that something points to is whole; else what is not.
+fn damage(files: &Files) -> Option<String> {
     let Told { modules, artifacts, .. } = told(files);
     for (digest, record) in &artifacts {
-        let (file, _) = files.open_artifact(digest).unwrap();
         let mut bytes = vec![0; usize::try_from(record.size).unwrap()];
-        file.read_exact_at(&mut bytes, 0).unwrap();
-        assert_eq!(Sha256::of(&bytes), *digest, "{note}");
+        let read = files.open_artifact(digest).map(|(file, _)| file.read_exact_at(&mut bytes, 0));
+        if !matches!(read, Ok(Ok(()))) || Sha256::of(&bytes) != *digest {
+            return Some(format!("artifact {digest} has other bytes"));
+        }
     }
     for module in modules.values() {
         for config in module.releases().values().filter_map(|release| release.config) {
-            files.config(&config).unwrap_or_else(|e| panic!("{note}: {e}"));
+            if let Err(error) = files.config(&config) {
+                return Some(error.to_string());
+            }
         }
         for stored in module.versions().values().flat_map(|targets| targets.values()) {
-            assert!(artifacts.contains_key(&stored.digest), "{note}: a version lost its artifact");
+            if !artifacts.contains_key(&stored.digest) {
+                return Some("a version lost its artifact".to_owned());
+            }
         }
     }
+    None
 }
 
-#[test]
-fn no_power_cut_loses_what_was_acknowledged() {
+/// A story that was played: its steps, what readers were told after each operation, and the last event's number.
+pub(super) struct Played {
+    steps: Vec<Step>,
+    states: Vec<Told>,
+    event: u64,
+}
+
+/// Plays the story on the disk that `wrap` makes of a recorder.
+pub(super) fn play(wrap: impl FnOnce(Arc<Recorder>) -> Arc<dyn Disk>) -> Played {
     let folder = fast_folder();
     let recorder = Arc::new(Recorder::new(folder.path()));
-    let disk: Arc<dyn Disk> = Arc::clone(&recorder) as Arc<dyn Disk>;
+    let disk = wrap(Arc::clone(&recorder));
     let (_held, files, _) = start(Arc::clone(&disk), folder.path());
     let spool = spool(disk, folder.path());
     let mut states = vec![Told::default()];
@@ -198,40 +211,79 @@ fn no_power_cut_loses_what_was_acknowledged() {
         states.push(told(&files));
         recorder.acknowledge(n + 1);
     }
+    let event = files.counters.lock().unwrap().next_event(&files.small).unwrap() - 1;
+    // Those after the last acknowledgement are of the question for a number.
+    let mut steps = recorder.steps.lock().unwrap().clone();
+    let last = steps.iter().rposition(|step| matches!(step, Step::Acknowledged(_))).unwrap();
+    steps.truncate(last + 1);
+    Played { steps, states, event }
+}
 
-    let steps = recorder.steps.lock().unwrap().clone();
-    let (mut model, mut acknowledged, mut images) = (Model::default(), 0, 0);
-    for (at, step) in steps.iter().enumerate() {
-        model.apply(step);
-        if let Step::Acknowledged(n) = step {
-            acknowledged = *n;
+impl Played {
+    /// Cuts the power after each step, in ways that `cuts` gives for it; how many images were started on.
+    ///
+    /// # Errors
+    /// What a start did not find, or found damaged.
+    pub(super) fn cut(&self, cuts: impl Fn(usize) -> Vec<Cut>) -> Result<usize, String> {
+        let (mut model, mut acknowledged, mut images) = (Model::default(), 0, 0);
+        for (at, step) in self.steps.iter().enumerate() {
+            model.apply(step);
+            if let Step::Acknowledged(n) = step {
+                acknowledged = *n;
+            }
+            for cut in cuts(at) {
+                let image = fast_folder();
+                model.image(cut, image.path());
+                self.start_on(image.path(), acknowledged).map_err(|lost| {
+                    let step = short(step);
+                    format!("{cut:?} after step {at} ({step}), operation {acknowledged} acknowledged: {lost}")
+                })?;
+                images += 1;
+            }
         }
+        Ok(images)
+    }
+
+    fn start_on(&self, image: &Path, acknowledged: usize) -> Result<(), String> {
+        let (held, files, recovered) = start(Arc::new(RealDisk), image);
+        let found = told(&files);
+        let possible = &self.states[acknowledged..self.states.len().min(acknowledged + 2)];
+        if !possible.contains(&found) {
+            return Err(format!("\n{found:#?}\nis none of\n{possible:#?}"));
+        }
+        if let Some(damaged) = recovered.moved_aside.first() {
+            return Err(format!("{} was damaged: {}", damaged.what, damaged.why));
+        }
+        if let Some(lost) = recovered.lost.first().cloned().or_else(|| damage(&files)) {
+            return Err(lost);
+        }
+        drop((held, files));
+        // The recovery itself left something that is recovered from in the same way.
+        let (_held, files, again) = start(Arc::new(RealDisk), image);
+        if told(&files) != found || (again.removed, again.from_reserve) != (vec![], 0) {
+            return Err("a second start found something else".to_owned());
+        }
+        if acknowledged + 1 == self.states.len() {
+            let event = files.counters.lock().unwrap().next_event(&files.small).map_err(|e| e.to_string())?;
+            if event <= self.event {
+                return Err(format!("event number {event} is given twice"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn no_power_cut_loses_what_was_acknowledged() {
+    let played = play(|recorder| recorder);
+    let images = played.cut(|at| {
         let seeds = [3, 7].map(|k| Cut::Random(k * 1_000_003 + at as u64));
         let fixed = [Cut::AllUnsynced, Cut::Nothing, Cut::Bytes, Cut::Names, Cut::HalfOfBytes];
-        for cut in fixed.into_iter().chain(seeds) {
-            let note =
-                format!("{cut:?} after step {at} ({}), operation {acknowledged} acknowledged", short(step));
-            let image = fast_folder();
-            model.image(cut, image.path());
-            let (held, files, recovered) = start(Arc::new(RealDisk), image.path());
-            let found = told(&files);
-            let possible = &states[acknowledged..states.len().min(acknowledged + 2)];
-            assert!(possible.contains(&found), "{note}:\n{found:#?}\nis none of\n{possible:#?}");
-            assert_eq!(recovered.lost, Vec::<String>::new(), "{note}");
-            check_contents(&files, &note);
-            drop((held, files));
-            // The recovery itself left something that is recovered from in the same way.
-            let (_held, files, again) = start(Arc::new(RealDisk), image.path());
-            assert_eq!(told(&files), found, "{note}, started twice");
-            assert_eq!((again.removed, again.from_reserve), (vec![], 0), "{note}, started twice");
-            images += 1;
-        }
-    }
-    assert!(
-        steps.len() > 200 && images > 1500,
-        "{} steps, {images} images: too few to mean much",
-        steps.len()
-    );
+        fixed.into_iter().chain(seeds).collect()
+    });
+    let images = images.unwrap_or_else(|lost| panic!("{lost}"));
+    let steps = played.steps.len();
+    assert!(steps > 200 && images > 1500, "{steps} steps, {images} images: too few to mean much");
 }
 
 fn short(step: &Step) -> String {
@@ -281,6 +333,6 @@ fn run_with_failure(fails_at: usize) -> usize {
     let (_held, files, recovered) = start(Arc::new(RealDisk), folder.path());
     assert_eq!(told(&files), last, "step {fails_at}");
     assert_eq!(recovered.lost, Vec::<String>::new(), "step {fails_at}");
-    check_contents(&files, &format!("step {fails_at}"));
+    assert_eq!(damage(&files), None, "step {fails_at}");
     steps
 }

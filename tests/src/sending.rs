@@ -1,0 +1,113 @@
+//! An upload whose messages are sent one by one, as slowly and as wrongly as a test wants.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use hot_proto::v1::artifact_service_client::ArtifactServiceClient;
+use hot_proto::v1::upload_request::Part;
+use hot_proto::v1::{UploadHeader, UploadRequest, UploadResponse};
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use crate::{Door, sha256};
+
+/// An upload under way, alone on its connection. Dropping it cuts the connection off.
+#[derive(Debug)]
+pub struct Sending {
+    runtime: Runtime,
+    parts: mpsc::Sender<UploadRequest>,
+    answer: JoinHandle<Result<UploadResponse, Status>>,
+}
+
+impl Sending {
+    /// Begins one with this header.
+    ///
+    /// # Errors
+    /// When the node can't be reached.
+    pub fn begin(door: &Door, header: UploadHeader) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .context("an executor")?;
+        let (parts, receiver) = mpsc::channel(1);
+        let channel = runtime.block_on(door.connect())?;
+        let request = door.request(ReceiverStream::new(receiver))?;
+        let answer = runtime.spawn(async move {
+            Ok(ArtifactServiceClient::new(channel).upload(request).await?.into_inner())
+        });
+        let sending = Self { runtime, parts, answer };
+        sending.send(Part::Header(header));
+        Ok(sending)
+    }
+
+    /// Sends the next chunk, if the node still listens.
+    pub fn chunk(&self, bytes: &[u8]) {
+        self.send(Part::Chunk(bytes.to_vec().into()));
+    }
+
+    /// Sends a message, if the node still listens: its answer says why it does not.
+    pub fn send(&self, part: Part) {
+        drop(self.runtime.block_on(self.parts.send(UploadRequest { part: Some(part) })));
+    }
+
+    /// Whether the node has answered already.
+    pub fn is_answered(&self) -> bool {
+        self.answer.is_finished()
+    }
+
+    /// Says that this was all, and waits for the answer.
+    ///
+    /// # Errors
+    /// What the node says against it.
+    pub fn finish(self) -> Result<UploadResponse, Status> {
+        let Self { runtime, parts, answer } = self;
+        drop(parts);
+        runtime.block_on(answer).unwrap_or_else(|error| Err(Status::internal(error.to_string())))
+    }
+}
+
+/// Begins so many uploads, each of another file of `size` bytes, sends the first `sent` of them and ends there. Eight are
+/// under way at a time. How many ended with which code.
+///
+/// # Errors
+/// When the node can't be reached, or takes one.
+pub fn abandon(
+    door: &Door,
+    signature: &[u8],
+    count: u64,
+    size: u64,
+    sent: usize,
+) -> Result<BTreeMap<String, u64>> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("an executor")?;
+    runtime.block_on(async {
+        let client = ArtifactServiceClient::new(door.connect().await?);
+        let lane = async |lane: u64| -> Result<BTreeMap<String, u64>> {
+            let (mut client, mut codes) = (client.clone(), BTreeMap::new());
+            for number in (lane..count).step_by(8) {
+                let digest = sha256(&number.to_le_bytes());
+                let header =
+                    UploadHeader { digest, size, signature: signature.to_owned(), ..UploadHeader::default() };
+                let parts = [Part::Header(header), Part::Chunk(vec![7; sent].into())];
+                let parts = parts.map(|part| UploadRequest { part: Some(part) });
+                let answer = client.upload(door.request(tokio_stream::iter(parts))?).await;
+                let status = answer.err().context("the node took half a file")?;
+                let detail = hot_proto::status::detail(&status);
+                *codes.entry(detail.map_or_else(|| status.to_string(), |detail| detail.code)).or_default() +=
+                    1;
+            }
+            Ok(codes)
+        };
+        let (a, b, c, d, e, f, g, h) =
+            tokio::try_join!(lane(0), lane(1), lane(2), lane(3), lane(4), lane(5), lane(6), lane(7))?;
+        let mut all = BTreeMap::new();
+        for (code, count) in [a, b, c, d, e, f, g, h].into_iter().flatten() {
+            *all.entry(code).or_default() += count;
+        }
+        Ok(all)
+    })
+}

@@ -1,0 +1,367 @@
+//! A `hotd` that meets harm at one step that it takes on its store, for each step of a start that adopts hosts, a push, a
+//! canary, a promotion and a rollback, under load: `kill -9`, an fsync that fails, a disk that is full.
+//!
+//! A usual run takes steps that are spread over the whole story; `make steps` (HOT_EVERY_STEP=1) takes every one.
+
+use std::fs;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use hot_tests::{Harm, Key, Load, LoadOptions, Series, Service, Steps, WAIT, get, sha256};
+use tonic::{Code, Status};
+
+/// Steps that a usual run takes of those that a kind of harm is for.
+const USUAL: usize = 40;
+
+/// Bytes of a chunk: the module has several.
+const CHUNK: usize = 4096;
+
+/// How long a call may be refused after a step failed: the history is opened again once a second.
+const MENDED: Duration = Duration::from_secs(10);
+
+/// Connections of the load: at most so many requests are under way when `hotd` is killed.
+const CONNECTIONS: u32 = 4;
+
+/// Candidates stay where they are put until they are told.
+const POLICY: &str = "[policy]\nsteps = [\"10%\", \"100%\"]\nbake = \"10m\"\n";
+
+/// What a node was told, and what it said to that.
+#[derive(Clone, Debug, Default)]
+struct Told {
+    /// What was called last, for messages; and whether there was no good answer.
+    call: &'static str,
+    unanswered: bool,
+    /// The digest of what was uploaded, acknowledged.
+    uploaded: Option<String>,
+    /// The rollout that was begun, acknowledged.
+    started: Option<String>,
+    promoted: bool,
+    gone_back: bool,
+}
+
+impl Told {
+    /// A call. None: no good answer. With `retry` one that is refused says why, and is good when it is repeated.
+    fn call<T>(
+        &mut self,
+        name: &'static str,
+        retry: bool,
+        call: impl Fn() -> Result<T, Status>,
+    ) -> Result<Option<T>> {
+        self.call = name;
+        match call() {
+            Ok(answer) => Ok(Some(answer)),
+            Err(mut refused) if retry => {
+                let deadline = Instant::now() + MENDED;
+                loop {
+                    refusal(name, &refused)?;
+                    match call() {
+                        Ok(answer) => return Ok(Some(answer)),
+                        Err(again) => refused = again,
+                    }
+                    ensure!(Instant::now() < deadline, "{name} is refused again and again: {refused}");
+                }
+            }
+            Err(_) => {
+                self.unanswered = true;
+                Ok(None)
+            }
+        }
+    }
+}
+
+struct Rig {
+    service: Service,
+    steps: Steps,
+    key: Key,
+    series: Series,
+    /// What is stable before and after each story, and the process that serves it all the time.
+    stable: String,
+    host: i32,
+}
+
+impl Rig {
+    fn new() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let key = Key::generate(folder.path().join("ada"))?;
+        let service = Service::start(&key.signer("ada@example.com")?, POLICY)?;
+        let at = service.scratch().join("ada");
+        fs::rename(key.path(), &at)?;
+        let steps = Steps::on(&service.data_dir(), &service.scratch().join("steps"))?;
+        let series = Series::new(service.scratch())?;
+        let mut rig = Self { service, steps, key: Key::at(at), series, stable: String::new(), host: 0 };
+        rig.stable = rig.series.write(100)?;
+        rig.upload()?;
+        let first = rig.service.door().start("probe", &rig.stable, "first")?.id;
+        rig.wait_over(&first)?;
+        let ready = rig.service.wait_module("probe", |module| {
+            module.instances().any(|instance| instance.state == "ready" && instance.pid != 0)
+        })?;
+        rig.host = ready.instances().next().context("an instance")?.pid;
+        Ok(rig)
+    }
+
+    fn upload(&self) -> Result<String, Status> {
+        let signed = || -> Result<_> {
+            let (file, signature) = (self.series.file(), self.service.scratch().join("signature"));
+            self.key.sign("hot-module", file, &signature)?;
+            Ok((fs::read(file)?, fs::read(signature)?))
+        };
+        let (bytes, signature) = signed().map_err(|error| Status::internal(format!("{error:#}")))?;
+        let (door, digest) = (self.service.door(), sha256(&bytes));
+        let offset = door.begin(&digest, bytes.len() as u64)?;
+        door.upload(&bytes, &signature, offset, CHUNK)?;
+        Ok(digest)
+    }
+
+    /// Waits until a rollout is as wanted by its record (none: it is over), or `hotd` has ended.
+    fn wait(&self, id: &str, wanted: impl Fn(&str) -> bool) -> Result<()> {
+        let record = self.service.data_dir().join(format!("rollouts/{id}.json"));
+        let deadline = Instant::now() + WAIT;
+        let hotd = self.service.daemon()?;
+        loop {
+            let text = fs::read_to_string(&record).unwrap_or_default();
+            if wanted(&text) || !hotd.alive() {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "rollout {id} is not as wanted: {text}");
+            std::thread::yield_now();
+        }
+    }
+
+    fn wait_over(&self, id: &str) -> Result<()> {
+        self.wait(id, str::is_empty)
+    }
+
+    /// The story, or as much of it as `hotd` lives to hear.
+    fn tell(&self, version: &str, retry: bool) -> Result<Told> {
+        let door = self.service.door();
+        let mut told = Told::default();
+        let Some(digest) = told.call("upload", retry, || self.upload())? else { return Ok(told) };
+        told.uploaded = Some(digest);
+        let Some(rollout) = told.call("start", retry, || door.start("probe", version, version))? else {
+            return Ok(told);
+        };
+        let id = rollout.id;
+        told.started = Some(id.clone());
+        self.wait(&id, |text| text.contains("\"phase\":{\"baking\""))?;
+        let promoted = told.call("promote", retry, || {
+            door.promote("probe").or_else(|refused| {
+                // What took effect and could not be acknowledged may have been written since.
+                let over = refused.code() == Code::FailedPrecondition;
+                if retry && over && self.stable_now() == version { Ok(()) } else { Err(refused) }
+            })
+        })?;
+        if promoted.is_none() {
+            return Ok(told);
+        }
+        told.promoted = true;
+        self.wait_over(&id)?;
+        if !self.service.daemon()?.alive() {
+            return Ok(told);
+        }
+        told.call = "rollback";
+        match door.rollback("probe") {
+            Ok(back) => {
+                told.gone_back = true;
+                self.wait_over(&back.id)?;
+            }
+            Err(refused) if retry => bail!("the way back was refused: {refused}"),
+            Err(_) => told.unanswered = true,
+        }
+        Ok(told)
+    }
+
+    fn stable_now(&self) -> String {
+        self.service.module("probe").map(|module| module.stable_version().to_owned()).unwrap_or_default()
+    }
+
+    /// Looks at a node that has just started, after a story of `version`.
+    fn check(&self, version: &str, told: &Told) -> Result<()> {
+        let module = self.service.wait_module("probe", |module| {
+            module.instances().any(|instance| instance.state == "ready" && instance.pid == self.host)
+        });
+        module.context("the host of stable was not adopted")?;
+        ensure!(self.service.hosts()?.len() <= 3, "hosts are left over: {:?}", self.service.hosts()?);
+        let in_flight = |call: &str| told.unanswered && told.call == call;
+
+        if let Some(id) = &told.started {
+            let rollout = self.service.door().rollout(id);
+            ensure!(rollout.is_ok(), "the rollout {id} was acknowledged and is missing: {rollout:?}");
+        }
+        if told.promoted && !told.gone_back && !in_flight("rollback") {
+            self.service
+                .wait_module("probe", |module| {
+                    module.stable_version() == version && module.candidate.is_none()
+                })
+                .context("a promotion was acknowledged and did not come to its end")?;
+        }
+        let module = self.service.module("probe")?;
+        let stable = module.stable_version();
+        let news = in_flight("promote") || (told.promoted && !told.gone_back);
+        let former = !told.promoted || told.gone_back || in_flight("rollback");
+        ensure!(
+            (stable == version && news) || (stable == self.stable && former),
+            "{stable} is stable, of {} before and {version} after",
+            self.stable
+        );
+        let begun = told.started.is_some() || in_flight("start");
+        let answer = String::from_utf8_lossy(get(self.service.http(), "/probe")?.body()).into_owned();
+        let answers = |version: &str| answer == format!("probe {version}\n");
+        ensure!(answers(&self.stable) || (begun && answers(version)), "found the answer {answer:?}");
+        ensure!(begun || module.candidate.is_none(), "a rollout was not asked for: {:?}", module.candidate);
+        let versions = self.service.hotctl(&["versions", "probe", "-o", "json"])?.expect(0)?.stdout;
+        if let Some(digest) = &told.uploaded {
+            ensure!(versions.contains(digest), "{version} was acknowledged and is missing: {versions}");
+        }
+        Ok(())
+    }
+
+    /// Back to where the story began; on the way everything is done once more that may have been cut short.
+    fn again(&self, version: &str) -> Result<()> {
+        let door = self.service.door();
+        let over = || self.service.wait_module("probe", |module| module.candidate.is_none());
+        if self.service.module("probe")?.candidate.is_some() {
+            door.abort("probe")?;
+        }
+        over()?;
+        if self.stable_now() == version {
+            door.rollback("probe")?;
+            over()?;
+        }
+        self.upload()?;
+        let id = door.start("probe", version, &format!("{version}-again"))?.id;
+        self.wait(&id, |text| text.contains("\"phase\":{\"baking\""))?;
+        door.abort("probe")?;
+        self.wait_over(&id)?;
+        ensure!(self.stable_now() == self.stable, "{} is stable at the end", self.stable_now());
+        Ok(())
+    }
+
+    /// The story without harm: what its steps are.
+    fn steps(&mut self) -> Result<Vec<String>> {
+        let version = self.series.write(101)?;
+        self.service.terminate()?;
+        self.service.boot_with(|hotd| self.steps.around(hotd, None))?;
+        let told = self.tell(&version, false)?;
+        ensure!(told.gone_back, "the story has an end: {told:?}");
+        let taken = self.steps.taken()?;
+        for step in [
+            "rename artifacts/",
+            "fsync modules/probe.json.tmp",
+            "fsync rollouts",
+            "remove rollouts/",
+            "fsync index/db",
+        ] {
+            ensure!(taken.iter().any(|taken| taken.starts_with(step)), "no `{step}` among {taken:?}");
+        }
+        self.again(&version)?;
+        Ok(taken)
+    }
+
+    /// Starts `hotd` with harm at the n-th step and tells it the story. None: it did not come to serve.
+    fn harmed(&mut self, version: &str, harm: Harm, at: usize) -> Result<Option<Told>> {
+        match self.service.boot_with(|hotd| self.steps.around(hotd, Some((harm, at)))) {
+            Ok(()) => Ok(Some(self.tell(version, harm != Harm::Kill)?)),
+            Err(error) => {
+                let said = format!("{error:#}");
+                ensure!(harm == Harm::Kill || said.contains("hotd: "), "hotd gave no reason: {said}");
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// A refusal is a sentence that says what failed.
+fn refusal(call: &str, refused: &Status) -> Result<()> {
+    let detail = hot_proto::status::detail(refused);
+    let detail = detail.with_context(|| format!("{call} was refused without details: {refused:?}"))?;
+    ensure!(!detail.code.is_empty() && !refused.message().is_empty(), "{call} was refused without a reason");
+    Ok(())
+}
+
+/// The steps of a kind of harm that this run takes: places from 1 among those that it is for.
+fn chosen(harm: Harm, steps: &[String]) -> Vec<usize> {
+    let all = steps.iter().filter(|step| harm.is_at(step)).count();
+    let every = std::env::var_os("HOT_EVERY_STEP").is_some();
+    let count = if every { all } else { all.min(USUAL) };
+    (0..count).map(|n| 1 + n * all / count).collect()
+}
+
+fn say(text: &str) {
+    // The test runner shows it with a failed test.
+    drop(writeln!(std::io::stderr(), "{text}"));
+}
+
+#[test]
+fn a_kill_at_any_step_loses_nothing_that_was_acknowledged() -> Result<()> {
+    let mut rig = Rig::new()?;
+    let steps = rig.steps()?;
+    let load = Load::start(LoadOptions::closed(rig.service.http(), "/probe", CONNECTIONS).at(200))?;
+    let (mut killed, mut number) = (0, 102);
+    for at in chosen(Harm::Kill, &steps) {
+        let version = rig.series.write(number)?;
+        number += 1;
+        rig.service.terminate()?;
+        let window = load.begin_window();
+        let told = rig.harmed(&version, Harm::Kill, at)?;
+        let taken = rig.steps.taken()?;
+        let (step, when) =
+            (taken.last().cloned().unwrap_or_default(), told.as_ref().map_or("its start", |told| told.call));
+        let point = format!("killed before step {at}, {step}, during {when}");
+        say(&point);
+        if taken.len() < at {
+            // Some steps come by the clock: a story may have a few less.
+            rig.again(&version)?;
+            continue;
+        }
+        killed += 1;
+        rig.service.kill().ok();
+        rig.service.boot().with_context(|| point.clone())?;
+        rig.check(&version, &told.unwrap_or_default()).with_context(|| point.clone())?;
+        load.wait_requests(window, 1, WAIT)?;
+        let seen = load.end_window(window)?;
+        ensure!(seen.failed() <= u64::from(CONNECTIONS), "{point}: {seen}");
+        rig.again(&version).with_context(|| point.clone())?;
+    }
+    ensure!(
+        steps.len() > 100 && killed > USUAL - 5,
+        "{killed} kills at {} steps are too few to mean much",
+        steps.len()
+    );
+    load.stop()?;
+    rig.service.stop()
+}
+
+fn fails_at_any_step(harm: Harm) -> Result<()> {
+    let mut rig = Rig::new()?;
+    let steps = rig.steps()?;
+    let chosen = chosen(harm, &steps);
+    ensure!(chosen.len() >= 30, "{} steps are too few to mean much", chosen.len());
+    for (at, number) in chosen.into_iter().zip(102..) {
+        let version = rig.series.write(number)?;
+        let point = format!("{harm:?} at the {at}-th of its kind");
+        say(&point);
+        rig.service.terminate()?;
+        let told = rig.harmed(&version, harm, at).with_context(|| point.clone())?;
+        let before =
+            told.as_ref().map(|_| rig.service.module("probe")).transpose()?.and_then(|module| module.stable);
+        rig.service.kill().ok();
+        rig.service.boot().with_context(|| point.clone())?;
+        rig.check(&version, &told.unwrap_or_default()).with_context(|| point.clone())?;
+        let after = rig.service.module("probe")?.stable;
+        ensure!(before.is_none() || before == after, "{point}: {before:?} was stable, and {after:?} is now");
+        rig.again(&version).with_context(|| point.clone())?;
+    }
+    rig.service.stop()
+}
+
+#[test]
+fn an_fsync_that_fails_at_any_step_is_told_and_mended() -> Result<()> {
+    fails_at_any_step(Harm::FailingSync)
+}
+
+#[test]
+fn a_disk_that_is_full_at_any_step_is_told_and_mended() -> Result<()> {
+    fails_at_any_step(Harm::FullDisk)
+}
