@@ -233,8 +233,10 @@ impl Agent {
         tracing::info!(%module, release = run.release.0, "an instance drains and stops");
         let gateway = self.shared.parts.gateway.clone();
         self.shared.tasks.spawn(async move {
-            let until = Instant::now() + DRAIN;
-            while gateway.counters(id).in_flight > 0 && Instant::now() < until {
+            // Its streams are asked to end by the gateway, which gives nothing new to it.
+            let until = Instant::now() + DRAIN.max(gateway.stream_grace() + DRAIN_LOOK * 10);
+            let has_some = |counters: crate::gateway::Counters| counters.in_flight + counters.streams > 0;
+            while has_some(gateway.counters(id)) && Instant::now() < until {
                 tokio::time::sleep(DRAIN_LOOK).await;
             }
             instance.stop(GRACE).await;

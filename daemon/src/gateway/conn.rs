@@ -24,7 +24,7 @@ use super::tunnel::Tunnel;
 /// more work than it is for us to copy so few bytes. The bodies of large responses are never copied.
 const JOINED_UP_TO: usize = 4096;
 
-/// A client of an upgraded connection that is silent for so long is asked by the kernel whether it is there.
+/// A client that is silent for so long is asked by the kernel whether it is there.
 const SILENT_FOR: Duration = Duration::from_secs(60);
 
 /// A client, as its requests and its thread see it.
@@ -129,6 +129,11 @@ impl Client {
         *self.tunnel.borrow_mut() = Some(tunnel);
     }
 
+    /// Whether the connection is handed over: what is said on it from here on is not HTTP.
+    pub(super) fn is_handed_over(&self) -> bool {
+        self.tunnel.borrow().is_some()
+    }
+
     /// Whom the connection was handed to.
     pub(super) fn take_tunnel(&self) -> Option<Tunnel> {
         self.tunnel.borrow_mut().take()
@@ -136,10 +141,14 @@ impl Client {
 
     /// Waits until so little of what it was given is unsent that it may be given more.
     pub(super) fn poll_hungry(&self, ahead: usize, cx: &Context<'_>) -> Poll<()> {
-        if self.unsent.get() < ahead {
+        // In HTTP/2 each stream has a bound of its own, and one that is not taken must not be felt by the others.
+        if self.unsent.get() < ahead || self.streams.get().is_some() {
             return Poll::Ready(());
         }
-        self.sated.borrow_mut().push(cx.waker().clone());
+        let mut sated = self.sated.borrow_mut();
+        if !sated.iter().any(|waker| waker.will_wake(cx.waker())) {
+            sated.push(cx.waker().clone());
+        }
         Poll::Pending
     }
 
@@ -150,7 +159,11 @@ impl Client {
 
     /// Bytes have left, of whatever.
     fn left(&self, len: usize) {
-        self.unsent.set(self.unsent.get().saturating_sub(len));
+        self.now_unsent(self.unsent.get().saturating_sub(len));
+    }
+
+    fn now_unsent(&self, len: usize) {
+        self.unsent.set(len);
         self.sated.borrow_mut().drain(..).for_each(Waker::wake);
     }
 
@@ -277,9 +290,8 @@ impl ClientIo {
         &self.client
     }
 
-    /// Has the kernel find out whether the client is still there, where it may be silent for hours.
-    pub(super) fn keep_alive(&self) {
-        let socket = self.socket.inner();
+    /// Has the kernel find out whether a client is still there: one of a stream may be silent for hours.
+    pub(super) fn keep_alive(socket: &TcpStream) {
         let set = set_socket_keepalive(socket, true).and_then(|()| set_tcp_keepidle(socket, SILENT_FOR));
         if let Err(error) = set {
             tracing::debug!(%error, "a client's socket can't be kept alive");
@@ -319,7 +331,12 @@ impl Write for ClientIo {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+        let flushed = Pin::new(&mut self.socket).poll_flush(cx);
+        // It is flushed only when all has left that was to leave: what hyper cut off a body is not waited for.
+        if flushed.is_ready() && self.client.unsent.get() > 0 {
+            self.client.now_unsent(0);
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

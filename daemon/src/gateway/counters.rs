@@ -24,7 +24,8 @@ pub struct Counters {
     pub picked: u64,
     /// Requests that it answered to the end, whatever the status.
     pub finished: u64,
-    /// Requests that ended as its error: a status of 500 and above (also in `finished`), or aborted.
+    /// Requests that ended as its error: a status of 500 and above (also in `finished`), aborted, or a stream that it gave
+    /// up (also in `finished`).
     pub errors: u64,
     /// Requests that it began and gave up, refused though it was not told to stop, or answered with what is no HTTP.
     pub aborted: u64,
@@ -39,6 +40,8 @@ pub struct Counters {
     pub cancelled: u64,
     /// Requests under way now, pinned ones included.
     pub in_flight: u64,
+    /// Streams that are open now: their requests count as finished from their heads on, and they are not in `in_flight`.
+    pub streams: u64,
     /// Requests under way that wait for the instance, by how long they have been: an age, and how many are at least so
     /// old and younger than the next. Without pinned ones, those that wait for their client, and the youngest.
     pub open: Vec<(Duration, u64)>,
@@ -169,6 +172,7 @@ pub(super) struct Recorder {
     sent_again: AtomicU64,
     cancelled: AtomicU64,
     in_flight: AtomicU64,
+    streams: AtomicU64,
     /// Requests under way by their age, see [`Age`].
     open: [AtomicU64; Age::COUNT as usize],
     /// Nanoseconds since `epoch`, plus one; zero is never.
@@ -205,6 +209,7 @@ impl Recorders {
             sent_again: tally.sent_again,
             cancelled: tally.cancelled,
             in_flight: self.sum(|thread| &thread.in_flight),
+            streams: self.sum(|thread| &thread.streams),
             open: self.open(),
             latency,
             last_pick: tally.last_pick,
@@ -258,6 +263,7 @@ impl Recorder {
             sent_again: AtomicU64::new(0),
             cancelled: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
+            streams: AtomicU64::new(0),
             open: [const { AtomicU64::new(0) }; Age::COUNT as usize],
             last_pick: AtomicU64::new(0),
             latency: Mutex::new(histogram()),
@@ -295,6 +301,21 @@ impl Recorder {
         if let Some(to) = to {
             add(&self.open[to.index()], 1);
         }
+    }
+
+    /// A response has begun that is a stream.
+    pub(super) fn stream_began(&self) {
+        add(&self.streams, 1);
+    }
+
+    /// It has ended.
+    pub(super) fn stream_ended(&self) {
+        add(&self.streams, u64::MAX);
+    }
+
+    /// The module gave one up.
+    pub(super) fn stream_failed(&self) {
+        add(&self.server_errors, 1);
     }
 
     /// A request is no longer under way.

@@ -48,6 +48,10 @@ pub(super) struct Entry {
     accounted: bool,
     /// The request asks to change its connection to another protocol, and may.
     upgrade: bool,
+    /// The host lets streams last.
+    lasts: bool,
+    /// It counts among those that share what may be under way.
+    pub(super) is_load: bool,
     /// As what it is counted among those that wait for the instance.
     age: Option<Age>,
     answered: bool,
@@ -89,6 +93,8 @@ pub(super) struct Start {
     pub(super) bodiless: bool,
     /// It asks to change its connection to another protocol, and may.
     pub(super) upgrade: bool,
+    /// The host knows that streams have no deadline.
+    pub(super) lasts: bool,
     /// What the host may send of the response at first.
     pub(super) window: u32,
 }
@@ -103,6 +109,8 @@ impl Entry {
             counted: start.counted,
             accounted: false,
             upgrade: start.upgrade,
+            lasts: start.lasts,
+            is_load: true,
             age: None,
             answered: false,
             head: None,
@@ -190,7 +198,7 @@ impl Entry {
         self.announced = head.announced;
         if !self.ended {
             self.pieces.push(std::mem::take(&mut head.body));
-            if !self.bodiless && head.is_stream() {
+            if !self.bodiless && self.lasts && head.is_stream() {
                 self.term.begin_stream();
             }
         }
@@ -261,6 +269,19 @@ impl Entry {
     /// It waits for its client to send, or to read what is in `pieces`.
     fn waits_for_client(&self) -> bool {
         self.client_owes.is_some() || !self.pieces.is_empty()
+    }
+
+    /// It was picked by weight, and nothing new goes there: a stream has to end by then.
+    pub(super) fn ask_to_end(&mut self, by: Instant) {
+        // A client that chose this release by hand keeps it.
+        if self.counted {
+            self.term.ask_to_end(by);
+        }
+    }
+
+    /// A stream that was counted as answered has failed since.
+    pub(super) fn is_failed_stream(&self) -> bool {
+        self.counted && self.term.is_stream() && self.failure == Some(Failure::Aborted)
     }
 
     /// As what it was and is now to be counted among those that wait for the instance, where that has changed.

@@ -64,8 +64,9 @@ impl Exchange {
             if let Some(data) = entry.pieces.pop() {
                 entry.moved += data.len() as u64;
                 let consumed = entry.receive.consumed(data.len());
-                // A client that has taken all keeps up: there may be more under way to it.
-                let more = consumed.filter(|_| entry.pieces.is_empty()).and_then(|_| entry.receive.widen());
+                // A client that has taken all keeps up: there may be more under way to it, within its part.
+                let keeps_up = consumed.is_some() && entry.pieces.is_empty();
+                let more = if keeps_up { entry.receive.widen(self.link.window()) } else { None };
                 credit = consumed.map(|consumed| consumed + more.unwrap_or(0)).filter(|_| entry.is_open());
                 return Poll::Ready(Some(Ok(Piece::Data(data))));
             }

@@ -7,7 +7,7 @@ use http::header::{
     InvalidHeaderValue, UPGRADE,
 };
 use http::request::Parts;
-use http::{Response as Answer, StatusCode, Version};
+use http::{Method, Response as Answer, StatusCode, Version};
 
 use super::body::ResponseBody;
 use super::conn::Client;
@@ -102,7 +102,7 @@ fn is_hop_by_hop(name: &str) -> bool {
 }
 
 /// The protocol to which a request asks to change its connection, if that is possible: over HTTP/1.1, by one `Upgrade` that
-/// `Connection` names, and without a body. HTTP itself is spoken here and not by modules: a client that could hide an h2c
+/// `Connection` names, without a body, and not by a HEAD, which has no more than a head for an answer. HTTP itself is spoken here and not by modules: a client that could hide an h2c
 /// connection in one of HTTP/1.1 would get past whatever looks at its requests on the way.
 pub(super) fn upgrade(parts: &Parts, has_body: bool) -> Option<&HeaderValue> {
     let mut values = parts.headers.get_all(UPGRADE).iter();
@@ -113,7 +113,11 @@ pub(super) fn upgrade(parts: &Parts, has_body: bool) -> Option<&HeaderValue> {
         let name = protocol.split(|&byte| byte == b'/').next().unwrap_or_default();
         [&b"h2c"[..], b"h2", b"h3", b"http", b"tls"].iter().any(|http| http.eq_ignore_ascii_case(name))
     };
-    let is_possible = parts.version == Version::HTTP_11 && !has_body && second.is_none() && is_named;
+    let is_possible = parts.version == Version::HTTP_11
+        && parts.method != Method::HEAD
+        && !has_body
+        && second.is_none()
+        && is_named;
     Some(value).filter(|value| is_possible && !self::tokens(value).any(is_http))
 }
 

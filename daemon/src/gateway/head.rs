@@ -81,11 +81,14 @@ fn host(parts: &Parts) -> Result<(), Refused> {
     Ok(())
 }
 
+/// The longest name that DNS has, a dot at its end, a colon and a port.
+const LONGEST_HOST: usize = 253 + 1 + 6;
+
 /// Whether this can be a host with or without a port (RFC 3986, section 3.2.2). Without the name of a user, without what
 /// would end it where it is a part of a URL, and without the marks that may be in names though there are none in hosts.
 fn is_host(host: &[u8]) -> bool {
     let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%:[]".contains(byte);
-    host.iter().all(allowed)
+    host.len() <= LONGEST_HOST && host.iter().all(allowed)
 }
 
 /// Of several lengths that are equal HTTP/1 leaves one; HTTP/2 leaves all, and different ones are refused before this.

@@ -33,22 +33,28 @@ impl<T: Default> Hosts<T> {
 }
 
 impl<T> Hosts<T> {
-    /// Those of a request to this host, the closest first: its own name, the names that it is below of from the longest on,
-    /// then any.
-    pub(super) fn of<'t, 'h>(
+    /// What `look` finds first among those of a request to this host, from the closest on: its own name, the names that it is
+    /// below of from the longest on, then any.
+    pub(super) fn find<'t, R>(
         &'t self,
-        host: Option<&'h str>,
-    ) -> impl Iterator<Item = &'t T> + use<'t, 'h, T> {
+        host: Option<&str>,
+        mut look: impl FnMut(&'t T) -> Option<R>,
+    ) -> Option<R> {
         // Most tables name no host, and then no request is looked at for one.
         let names_some = !self.exact.is_empty() || !self.below.is_empty();
-        let name = host.filter(|_| names_some).map(name);
-        let exact = name.as_ref().and_then(|name| self.exact.get(&**name));
-        let below = std::iter::successors(name, |name| {
-            let (_, parent) = name.split_once('.')?;
-            Some(Cow::Owned(parent.to_owned()))
-        });
-        let below = below.skip(1).filter_map(|name| self.below.get(&*name));
-        exact.into_iter().chain(below).chain(std::iter::once(&self.any))
+        if let Some(name) = host.filter(|_| names_some).map(name) {
+            if let Some(found) = self.exact.get(&*name).and_then(&mut look) {
+                return Some(found);
+            }
+            let mut rest: &str = &name;
+            while let Some((_, parent)) = rest.split_once('.') {
+                if let Some(found) = self.below.get(parent).and_then(&mut look) {
+                    return Some(found);
+                }
+                rest = parent;
+            }
+        }
+        look(&self.any)
     }
 
     /// That of a host as a route has it.
@@ -89,7 +95,13 @@ mod tests {
         for name in ["", "example.com", "*.example.com", "*.a.example.com", "b.a.example.com"] {
             *hosts.entry(name) = name;
         }
-        hosts.of(host).copied().collect()
+        let mut found = Vec::new();
+        let none: Option<()> = hosts.find(host, |name| {
+            found.push(*name);
+            None
+        });
+        assert_eq!(none, None);
+        found
     }
 
     #[test]

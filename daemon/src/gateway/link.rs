@@ -125,6 +125,16 @@ impl Link {
         &self.recorder
     }
 
+    /// Whether its host understands deadlines that move, streams without one, and windows that are asked for.
+    pub(super) fn tells_deadlines(&self) -> bool {
+        self.tells_deadlines
+    }
+
+    /// What the host is asked to have under way of one more response.
+    pub(super) fn window(&self) -> u32 {
+        if self.tells_deadlines { self.load.window() } else { data::INITIAL_WINDOW }
+    }
+
     /// Whether it can take requests.
     pub(super) fn is_ready(&self) -> bool {
         let state = self.state.borrow();
@@ -219,8 +229,13 @@ impl Link {
         let cancel = reason_to_cancel(entry, reason);
         // Who still sends the body learns of it.
         entry.fail(Failure::Aborted);
+        if entry.is_load {
+            self.load.ended();
+        }
+        if entry.term.is_stream() {
+            self.recorder.stream_ended();
+        }
         state.exchanges.remove(slot_of(id));
-        self.load.ended();
         if let Some(account) = account {
             self.recorder.ended(outcome, account);
         }
@@ -259,7 +274,7 @@ impl Link {
                 self.recorder.aged(before, age);
             }
             if let Some(by) = look.streams_end_by {
-                entry.term.ask_to_end(by);
+                entry.ask_to_end(by);
             }
             if self.tells_deadlines
                 && let Some(news) = entry.term.news(look.now)
@@ -284,8 +299,9 @@ impl Link {
             if !entry.is_open() {
                 continue;
             }
-            in_flight += 1;
             let progress = entry.progress(state.written);
+            // What has its answer begun is not sent again.
+            in_flight += u32::from(progress != Progress::Answered);
             entry.fail(Failure::Lost(progress));
             if let Some(account) = entry.account() {
                 let outcome = if progress == Progress::Unsent { Outcome::Cancelled } else { Outcome::Lost };
@@ -313,11 +329,20 @@ impl Link {
                 slot_of(frame.exchange) < state.slots && was_given(generation_of(frame.exchange), newest);
             return if known { Ok(()) } else { Err(Violation("a frame for an exchange that never was")) };
         };
-        if entry.is_open()
-            && let Some(outcome) = entry.receive(frame.message, now)?
-            && let Some(account) = entry.account()
-        {
-            self.recorder.ended(outcome, account);
+        if !entry.is_open() {
+            return Ok(());
+        }
+        let outcome = entry.receive(frame.message, now)?;
+        if entry.term.is_stream() && std::mem::take(&mut entry.is_load) {
+            self.load.ended();
+            self.recorder.stream_began();
+        }
+        if let Some(outcome) = outcome {
+            match entry.account() {
+                Some(account) => self.recorder.ended(outcome, account),
+                None if entry.is_failed_stream() => self.recorder.stream_failed(),
+                None => {}
+            }
         }
         Ok(())
     }
@@ -473,6 +498,7 @@ mod tests {
                 request_ended: true,
                 bodiless: false,
                 upgrade: false,
+                lasts: true,
                 window: data::INITIAL_WINDOW,
             };
             let head = RequestHead {

@@ -131,6 +131,7 @@ struct Inner {
     instances: Mutex<BTreeMap<InstanceId, Recorders>>,
     events: broadcast::Sender<Event>,
     access: Mutex<Option<AccessFile>>,
+    stream_grace: Duration,
 }
 
 #[derive(Debug)]
@@ -173,7 +174,8 @@ impl Gateway {
             threads.push(Handle { seat, mail });
         }
         let (newest, instances) = (Mutex::default(), Mutex::default());
-        let inner = Inner { threads, newest, instances, events, access: Mutex::new(access) };
+        let (access, stream_grace) = (Mutex::new(access), config.stream_grace);
+        let inner = Inner { threads, newest, instances, events, access, stream_grace };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -181,6 +183,12 @@ impl Gateway {
     #[must_use]
     pub fn threads(&self) -> usize {
         self.inner.threads.len()
+    }
+
+    /// How long a stream may go on once it is asked to end.
+    #[must_use]
+    pub fn stream_grace(&self) -> Duration {
+        self.inner.stream_grace
     }
 
     /// Gives the gateway the data streams to an instance's host, one for each thread, and what that host understands. Links that the instance has

@@ -85,8 +85,6 @@ pub(super) enum Refusal {
     Busy(String),
     /// Waited in vain for an instance.
     NoBackend(String),
-    /// As many streams are open as may be.
-    Streams(String),
     /// Waited in vain for the first table.
     NoTable,
     /// With what is added to it, the head is larger than what can be passed on.

@@ -117,7 +117,7 @@ impl Routes {
 
     /// Where requests of this host and path go: the closest host that has a prefix of the path.
     pub(super) fn find<'t>(&'t self, host: Option<&str>, path: &str) -> Option<&'t Target> {
-        self.paths.of(host).find_map(|paths| paths.find(path))
+        self.paths.find(host, |paths| paths.find(path))
     }
 
     /// The deck that this route had, if the same instances have the same weights in it.

@@ -274,7 +274,7 @@ impl Serving {
         let left = deadline.saturating_duration_since(placed.at).as_millis();
         // Zero would be no deadline.
         let deadline_ms = u32::try_from(left).unwrap_or(u32::MAX).max(1);
-        let window = self.thread.window();
+        let window = placed.link.window();
         let head = RequestHead { method, target, peer: self.client.peer().as_bytes(), deadline_ms, window };
         let start = Start {
             started: placed.at,
@@ -283,6 +283,7 @@ impl Serving {
             request_ended: !self.attempt.has_body,
             bodiless: self.to_head,
             upgrade: self.upgrade.is_some(),
+            lasts: placed.link.tells_deadlines(),
             window,
         };
         match placed.link.send(start, &head, fields, placed.permit.gate()) {
@@ -313,7 +314,7 @@ impl Serving {
         if exchange.is_stream() {
             match permit.into_stream() {
                 Ok(stream) => permit = stream,
-                Err(Full) => return refused(&Refusal::Streams(placed.module.table.module.clone())),
+                Err(Full) => return self.no_stream(&placed.module.table.module),
             }
         }
         let Some(busy) = self.busy.take() else { unreachable!("a request is answered once") };
@@ -328,6 +329,16 @@ impl Serving {
         let ahead = usize::try_from(self.thread.window()).unwrap_or(usize::MAX);
         let body = Stream::new(exchange, head.announced, ahead, line, busy);
         head.with_body(ResponseBody::Stream(body))
+    }
+
+    /// The module has begun a stream that it may not have. Only what can do no harm twice is to be tried again.
+    fn no_stream(&self, module: &str) -> Answer {
+        let text = format!("module {module} has too many streams open; try again");
+        let mut answer = say(StatusCode::SERVICE_UNAVAILABLE, &text);
+        if self.attempt.safe {
+            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        answer
     }
 
     /// The last response of a connection that is the module's from there on.
@@ -436,7 +447,6 @@ fn refused(refusal: &Refusal) -> Answer {
             let text = format!("the request's head can't be passed on: {error}");
             return say(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, &text);
         }
-        Refusal::Streams(module) => format!("module {module} has too many streams open; try again"),
         Refusal::NoTable => "this node has not begun to serve yet; try again".to_owned(),
     };
     let mut answer = say(StatusCode::SERVICE_UNAVAILABLE, &text);

@@ -5,9 +5,12 @@
 
 use std::time::{Duration, Instant};
 
-/// A client that makes an exchange wait has to move so many bytes a second on the whole. Below it the time is its own
-/// affair no longer: a place of the module is held for a client that gets nowhere.
+/// A client that makes an exchange wait has to move so many bytes a second. Below it the time is its own affair no longer: a
+/// place of the module is held for a client that gets nowhere.
 const LEAST_RATE: u64 = 1024;
+
+/// What quick bytes are worth for later, at most: a client that was quick once may not rest on that for hours.
+const SAVED_AT_MOST: Duration = Duration::from_secs(30);
 
 /// The host is told of a later deadline when its own has no more left than this: some looks.
 const TELL_AHEAD: Duration = Duration::from_secs(1);
@@ -19,7 +22,7 @@ const TELL_AT_LEAST: Duration = Duration::from_secs(5);
 /// What a host is to be told of an exchange's deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct News {
-    /// Milliseconds from now; 0: none.
+    /// Milliseconds from now.
     pub(super) left_ms: u32,
     /// The module is asked for an end.
     pub(super) ends: bool,
@@ -30,8 +33,9 @@ pub(super) struct News {
 pub(super) struct Term {
     /// `None`: a stream that nobody has asked to end.
     end: Option<Instant>,
-    /// How far the client's waits have moved it.
-    moved: Duration,
+    /// How far the client's waits may still move it, and for how many bytes it was given that.
+    saved: Duration,
+    seen: u64,
     /// The end as the host knows it.
     told: Option<Instant>,
     is_stream: bool,
@@ -39,22 +43,25 @@ pub(super) struct Term {
 
 impl Term {
     pub(super) const fn new(end: Instant) -> Self {
-        Self { end: Some(end), moved: Duration::ZERO, told: Some(end), is_stream: false }
+        Self { end: Some(end), saved: Duration::ZERO, seen: 0, told: Some(end), is_stream: false }
     }
 
     /// The exchange has waited for its client for so long, and so many bytes of its bodies have gone through.
     pub(super) fn client_waited(&mut self, waited: Duration, bytes: u64) {
-        let most = Duration::from_millis(bytes.saturating_mul(1000) / LEAST_RATE);
-        let by = waited.min(most.saturating_sub(self.moved));
+        let new = bytes - std::mem::replace(&mut self.seen, bytes);
+        let worth = Duration::from_millis(new.saturating_mul(1000) / LEAST_RATE);
+        self.saved = (self.saved + worth).min(SAVED_AT_MOST.max(waited));
+        let by = waited.min(self.saved);
         if let Some(end) = self.end.as_mut().filter(|_| !self.is_stream) {
             *end += by;
-            self.moved += by;
+            self.saved -= by;
         }
     }
 
-    /// It is a stream that lasts as long as both sides like.
+    /// It is a stream that lasts as long as both sides like. The host has seen that itself.
     pub(super) fn begin_stream(&mut self) {
         self.end = None;
+        self.told = None;
         self.is_stream = true;
     }
 
@@ -73,16 +80,17 @@ impl Term {
 
     /// What the host is to be told now, if anything.
     pub(super) fn news(&mut self, now: Instant) -> Option<News> {
-        let Some(end) = self.end else {
-            return self.told.take().map(|_| News { left_ms: 0, ends: false });
+        let end = self.end?;
+        let is_known = match self.told {
+            Some(told) if self.is_stream => told == end,
+            told => told.is_some_and(|told| told >= end || told > now + TELL_AHEAD),
         };
-        let is_known = self.told.is_some_and(|told| told >= end || told > now + TELL_AHEAD);
         if is_known {
             return None;
         }
         let left = end.saturating_duration_since(now);
         let left = if self.is_stream { left } else { left.max(TELL_AT_LEAST) };
-        self.told = Some(now + left);
+        self.told = Some(if self.is_stream { end } else { now + left });
         let left_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1);
         Some(News { left_ms, ends: self.is_stream })
     }
@@ -125,7 +133,7 @@ mod tests {
         assert_eq!(term.news(begun + 29 * SECOND), Some(News { left_ms: 21_000, ends: false }));
         assert_eq!(term.news(begun + 29 * SECOND), None);
         // It stands still with little left: some seconds are told at a time.
-        term.client_waited(SECOND, 1 << 30);
+        term.client_waited(SECOND, 2 << 30);
         assert_eq!(term.news(begun + 49 * SECOND), Some(News { left_ms: 5_000, ends: false }));
         assert_eq!(term.news(begun + 52 * SECOND), None);
     }
@@ -135,7 +143,6 @@ mod tests {
         let begun = Instant::now();
         let mut term = Term::new(begun + 30 * SECOND);
         term.begin_stream();
-        assert_eq!(term.news(begun), Some(News { left_ms: 0, ends: false }));
         assert_eq!(term.news(begun), None);
         assert!(!term.is_over(begun + 4000 * SECOND));
         term.client_waited(SECOND, 1 << 30);
@@ -145,6 +152,28 @@ mod tests {
         assert_eq!(term.news(begun + 9 * SECOND), None);
         term.client_waited(SECOND, 1 << 30);
         assert!(!term.is_over(begun + 9 * SECOND) && term.is_over(begun + 10 * SECOND));
+    }
+
+    /// It began just before the flip, or after it.
+    #[test]
+    fn a_stream_that_is_asked_at_once_is_told() {
+        let begun = Instant::now();
+        let mut term = Term::new(begun + 30 * SECOND);
+        term.begin_stream();
+        term.ask_to_end(begun + 10 * SECOND);
+        assert_eq!(term.news(begun), Some(News { left_ms: 10_000, ends: true }));
+        assert_eq!(term.news(begun), None);
+    }
+
+    #[test]
+    fn a_burst_does_not_pay_for_hours() {
+        let begun = Instant::now();
+        let mut term = Term::new(begun + 30 * SECOND);
+        term.client_waited(Duration::from_millis(50), 1 << 30);
+        for _ in 0..100 {
+            term.client_waited(SECOND, 1 << 30);
+        }
+        assert!(term.is_over(begun + 61 * SECOND));
     }
 
     #[test]

@@ -314,6 +314,7 @@ impl Thread {
             // The client has gone already.
             return;
         }
+        ClientIo::keep_alive(&socket);
         let client = Client::new(peer, &self.config);
         let key = self.clients.borrow_mut().insert(Rc::clone(&client));
         self.client_came.notify_one();
@@ -402,7 +403,8 @@ impl Thread {
                 return Poll::Ready(None);
             }
             let over = conversation.as_mut().poll(cx);
-            if over.is_ready() || left || (stay == Stay::On && !self.draining.get()) {
+            let may_stay = (stay == Stay::On && !self.draining.get()) || client.is_handed_over();
+            if over.is_ready() || left || may_stay {
                 return over.map(Some);
             }
             // Only now: what was there already has been read.

@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hyper::rt::{Read, ReadBuf, Write};
@@ -17,6 +18,9 @@ use super::exchange::{BodySender, Exchange, Piece};
 
 /// The most that is read of the client at a time: chatter, as a rule, and there may be thousands.
 const READ: usize = 16 * 1024;
+
+/// How long what a client sends behind the end is read.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// What goes on with a connection once its last response is sent.
 #[derive(Debug)]
@@ -53,7 +57,6 @@ impl Tunnel {
 
     /// Moves bytes until it is over. `read`: what has been read of the client already.
     pub(super) async fn run(mut self, client: &Client, mut io: ClientIo, read: Bytes) -> io::Result<()> {
-        io.keep_alive();
         self.up = read;
         poll_fn(|cx| {
             if client.begin_turn(cx) == Stay::CutOff {
@@ -62,7 +65,11 @@ impl Tunnel {
             self.poll_up(&mut io, cx)?;
             self.poll_down(&mut io, cx)
         })
-        .await
+        .await?;
+        if !self.up_ended {
+            linger(&mut io).await;
+        }
+        Ok(())
     }
 
     /// From the client to the module, as far as it goes now.
@@ -134,4 +141,22 @@ impl Tunnel {
             }
         }
     }
+}
+
+/// Reads and drops what the client still sends, for a moment: closing a socket with unread bytes resets the connection, and
+/// the last that was sent to the client with it.
+async fn linger(io: &mut ClientIo) {
+    let all = poll_fn(|cx| {
+        loop {
+            let mut space = [0; READ];
+            let mut buffer = ReadBuf::new(&mut space);
+            if ready!(Pin::new(&mut *io).poll_read(cx, buffer.unfilled())).is_err()
+                || buffer.filled().is_empty()
+            {
+                return Poll::Ready(());
+            }
+        }
+    });
+    // Either way there is nothing more to do for this client.
+    drop(tokio::time::timeout(LINGER, all).await);
 }

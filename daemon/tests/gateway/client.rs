@@ -95,9 +95,10 @@ impl Client {
 
     /// The chunks that are left of a response whose head was read.
     pub(crate) fn response_chunks(&mut self) -> Vec<u8> {
-        let mut body = Vec::new();
-        assert_eq!(self.chunks(&mut body), Some(()), "it was cut off after {body:?}");
-        body
+        let (headers, body, trailers) = (Vec::new(), Vec::new(), Vec::new());
+        let mut response = Response { status: 0, headers, body, trailers, cut_off: false };
+        assert_eq!(self.chunks(&mut response), Some(()), "it was cut off after {:?}", response.body);
+        response.body
     }
 
     /// Chunks to their end, with the trailers behind them; `None` if the connection ends before.

@@ -66,18 +66,18 @@ impl Default for ReceiveCredit {
 }
 
 impl ReceiveCredit {
-    /// That of a sender which was asked to begin with less. One that does not know how to be asked may begin with
-    /// [`INITIAL_WINDOW`], and is not refused.
+    /// That of a sender which was asked to begin with less, and knows how to be asked.
     #[must_use]
     pub fn within(window: u32) -> Self {
-        Self { granted: INITIAL_WINDOW, consumed: 0, window: window.clamp(1, INITIAL_WINDOW) }
+        let window = window.min(INITIAL_WINDOW);
+        Self { granted: window, consumed: 0, window }
     }
 
-    /// Doubles the window of a sender that was asked to begin with less. Returns the credit to grant beyond what was
-    /// consumed.
+    /// Doubles the window of a sender that was asked to begin with less, up to `most`. Returns the credit to grant beyond
+    /// what was consumed.
     #[must_use = "the credit must be granted to the sender"]
-    pub fn widen(&mut self) -> Option<u32> {
-        let more = self.window.min(INITIAL_WINDOW - self.window);
+    pub fn widen(&mut self, most: u32) -> Option<u32> {
+        let more = self.window.min(most.min(INITIAL_WINDOW).saturating_sub(self.window));
         self.window += more;
         self.granted = self.granted.saturating_add(more);
         (more > 0).then_some(more)
@@ -137,20 +137,13 @@ mod tests {
             left -= sent;
             receiver.received(sent).expect("within the credit");
             let consumed = receiver.consumed(sent);
-            for credit in [consumed, consumed.and_then(|_| receiver.widen())].into_iter().flatten() {
+            for credit in [consumed, consumed.and_then(|_| receiver.widen(u32::MAX))].into_iter().flatten() {
                 sender.grant(credit).expect("fits");
             }
         }
         assert_eq!(largest, usize::try_from(INITIAL_WINDOW).expect("fits"));
-        assert_eq!(receiver.widen(), None);
-    }
-
-    #[test]
-    fn a_sender_of_before_begins_with_the_whole_window() {
-        let mut receiver = ReceiveCredit::within(1000);
-        let window = usize::try_from(INITIAL_WINDOW).expect("fits");
-        receiver.received(window).expect("it was not asked");
-        assert_eq!(receiver.consumed(window), Some(INITIAL_WINDOW));
+        assert_eq!(receiver.widen(u32::MAX), None);
+        assert_eq!(ReceiveCredit::within(1000).widen(1200), Some(200));
     }
 
     #[test]
@@ -159,6 +152,7 @@ mod tests {
         let window = usize::try_from(INITIAL_WINDOW).expect("fits");
         receiver.received(window).expect("the whole window");
         assert_eq!(receiver.received(1), Err(CreditExceeded));
+        assert_eq!(ReceiveCredit::within(1000).received(1001), Err(CreditExceeded));
         assert_eq!(SendCredit::default().grant(u32::MAX), Err(CreditExceeded));
     }
 }

@@ -34,8 +34,8 @@ impl AccessFile {
         let (end, ended) = oneshot::channel();
         std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
             log.write_all(&taken);
-            // Nobody may be waiting.
-            drop(end.send(()));
+            // Whoever waits learns of it by this; it may be nobody.
+            drop(end);
         })?;
         Ok(Self { lines, ended })
     }
@@ -44,6 +44,7 @@ impl AccessFile {
     pub(in super::super) async fn finish(self, within: Duration) {
         let Self { lines, ended } = self;
         drop(lines);
+        // Its end is the drop of the sender, which is an error to the receiver.
         if tokio::time::timeout(within, ended).await.is_err() {
             tracing::warn!("the last lines of the access log were not written in time");
         }

@@ -3,6 +3,7 @@
 use super::{Exchange, Locked, Refusal, check};
 use crate::head::SWITCHING_PROTOCOLS;
 use bytes::Bytes;
+use hot_module::abi;
 use hot_wire::data::{self, AbortCode, HeadError, INITIAL_WINDOW, SendCredit};
 
 /// A header as a module sends it.
@@ -22,6 +23,14 @@ pub(super) struct Outgoing {
     /// The rest of an answer that was given whole, for which there was no credit yet. It has ended for the module.
     rest: Bytes,
 }
+
+/// The same field, for less long.
+fn shorter<'s, 'l: 's>(field: Field<'l>) -> Field<'s> {
+    field
+}
+
+const CONTENT_LENGTH: &[u8] = b"content-length";
+const CONTENT_TYPE: &[u8] = b"content-type";
 
 /// The longest answer that is taken whole whatever the credit is, in bytes: who answers many small clients with it must
 /// not wait for the slowest of them.
@@ -82,14 +91,17 @@ impl Exchange {
     }
 
     /// The head of the answer, and as much of the body as there is credit for: how much that was. With `whole`, the
-    /// answer ends if that was all, or if it is not too long to be kept until there is credit for the rest.
+    /// answer ends if that was all, or if it is not too long to be kept until there is credit for the rest; its length is
+    /// said then, as the gateway says it of an answer that comes in one piece.
     pub(crate) fn respond<'a>(
         &self,
         status: u16,
-        fields: impl Iterator<Item = Field<'a>>,
+        fields: impl Iterator<Item = Field<'a>> + Clone,
         body: &[u8],
         whole: bool,
     ) -> Result<usize, Refusal> {
+        let content_type =
+            fields.clone().find(|(name, _)| name.eq_ignore_ascii_case(CONTENT_TYPE)).map(|(_, value)| value);
         let mut state = self.state();
         check(&state)?;
         let outgoing = &mut state.outgoing;
@@ -100,6 +112,11 @@ impl Exchange {
         let taken = outgoing.credit.take(body.len());
         let end = whole && taken == body.len();
         let is_kept = whole && !end && body.len() <= TAKEN_WHOLE;
+        let says_length = fields.clone().any(|(name, _)| name.eq_ignore_ascii_case(CONTENT_LENGTH));
+        let length = (is_kept && !says_length).then(|| body.len().to_string());
+        let said = length.iter().map(|length| (CONTENT_LENGTH, length.as_bytes()));
+        let fields = fields.map(shorter).chain(said);
+        let is_stream = abi::is_long_stream(status, content_type);
         let sent =
             self.link.append(|out| data::response(out, self.number, status, fields, &body[..taken], end));
         if let Err(HeadError::TooManyFields | HeadError::TooLarge) = sent {
@@ -110,6 +127,10 @@ impl Exchange {
         if status == SWITCHING_PROTOCOLS {
             outgoing.is_connection = true;
             state.incoming.begin_anew();
+        }
+        if is_stream {
+            // The gateway sees that too: it lasts as long as both sides like.
+            state.deadline.at = None;
         }
         if is_kept {
             state.outgoing.rest = Bytes::copy_from_slice(&body[taken..]);

@@ -131,7 +131,7 @@ unsafe fn borrow_all<'a>(first: *const Header, count: usize) -> Outcome<&'a [Hea
 }
 
 /// Name and value of headers that [`borrow_all`] has checked.
-pub(super) fn parts<'a>(fields: &'a [Header]) -> impl Iterator<Item = Field<'a>> {
+pub(super) fn parts<'a>(fields: &'a [Header]) -> impl Iterator<Item = Field<'a>> + Clone {
     let bytes = |slice: Slice| -> &'a [u8] {
         // SAFETY: `borrow_all` has checked both slices, and they are good for as long as `fields` are borrowed.
         unsafe { borrow(slice) }.unwrap_or_default()
