@@ -90,6 +90,12 @@ pub struct Instance {
     /// Its process; 0 when it does not run.
     #[serde(default)]
     pub pid: i32,
+    /// From the order to start its host to ready, milliseconds.
+    #[serde(default)]
+    pub start_ms: Option<f64>,
+    /// Streams that it has now.
+    #[serde(default)]
+    pub streams: u64,
     /// When its host was started, RFC 3339.
     #[serde(default)]
     pub started: Option<String>,

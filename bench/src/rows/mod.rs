@@ -7,6 +7,7 @@ mod memory;
 mod push;
 mod slow;
 mod soak;
+mod start;
 mod swap;
 
 use std::path::Path;
@@ -42,12 +43,13 @@ impl Effort {
 pub(crate) type Row = (&'static str, fn(&Path, Effort) -> Result<Section>);
 
 /// All rows, in the order of the table.
-pub(crate) const ROWS: [Row; 8] = [
+pub(crate) const ROWS: [Row; 9] = [
     ("hop", hop::measure),
     ("swap", swap::measure),
     ("rollback", flip::measure),
     ("crash", crash::measure),
     ("push", push::measure),
+    ("start", start::measure),
     ("memory", memory::measure),
     ("slow", slow::measure),
     ("soak", soak::measure),

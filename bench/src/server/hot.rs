@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
-use hot_tests::{Key, Module, Output, Process, Rollback, Service};
+use hot_tests::{Key, Module, ModuleStatus, Output, Process, Rollback, Service};
 use serde::Deserialize;
 use tempfile::TempDir;
 
@@ -85,6 +85,16 @@ impl Hot {
                 Ok(flipped.into())
             })
             .collect()
+    }
+
+    /// `hotctl restart` of the module.
+    pub(crate) fn restart(&self) -> Result<Output> {
+        self.service.hotctl(&["restart", "bench"])?.expect(0)
+    }
+
+    /// What the node says of the module.
+    pub(crate) fn status(&self) -> Result<ModuleStatus> {
+        self.service.module("bench")
     }
 
     /// Where its gateway listens.

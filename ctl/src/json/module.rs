@@ -63,6 +63,8 @@ struct InstanceJson {
     p99_ms: f64,
     started: Option<String>,
     pid: u32,
+    start_ms: Option<f64>,
+    streams: u64,
 }
 
 impl From<v1::Module> for ModuleJson {
@@ -108,6 +110,8 @@ impl From<v1::Instance> for InstanceJson {
             p99_ms: rounded(instance.p99_ms),
             started: time(instance.started),
             pid: instance.pid,
+            start_ms: instance.start_ms.map(rounded),
+            streams: instance.streams,
         }
     }
 }

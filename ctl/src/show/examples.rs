@@ -36,6 +36,8 @@ fn instance(id: u64, of: ReleaseRef, role: Role, weight: u32) -> Instance {
         p99_ms: 1.25,
         started: at(40),
         pid: 4711,
+        start_ms: Some(3.25),
+        streams: 1,
         ..Instance::default()
     }
 }

@@ -47,6 +47,8 @@ impl Agent {
             routes: runnable.routes.clone(),
             state: RunState::Starting,
             started,
+            ordered: None,
+            start_took: None,
             ready: None,
             instance: None,
             reason: String::new(),
@@ -103,6 +105,9 @@ impl Agent {
             // What was taken back while it was checked is not even loaded.
             Ok(_) if !self.slots(wanted) => return self.ended(&module, id, None),
             Ok((verified, config)) => {
+                if let Some(run) = self.lock().get_mut(&module).and_then(|slot| slot.run_mut(id)) {
+                    run.ordered = Some(Instant::now());
+                }
                 self.shared.parts.supervisor.start(Spec { config, ..spec }, &verified).await
             }
             Err(error) => {
@@ -138,6 +143,8 @@ impl Agent {
             routes: routes.unwrap_or_default(),
             state: RunState::Starting,
             started: spec.started.unwrap_or_else(SystemTime::now),
+            ordered: None,
+            start_took: None,
             ready: None,
             instance: Some(adopted.instance.clone()),
             reason: String::new(),
@@ -211,6 +218,7 @@ impl Agent {
         let Some(run) = run.filter(|run| run.state == RunState::Starting) else { return Ok(()) };
         run.state = RunState::Ready;
         run.ready = Some(Instant::now());
+        run.start_took = run.ordered.map(|ordered| ordered.elapsed());
         let (release, what) = (run.release, format!("instance {id} of {module} {}", run.version));
         // Who hears of it finds it in the slots: they are locked.
         self.shared.report(self.shared.instance_event(module, release, InstanceState::Ready));

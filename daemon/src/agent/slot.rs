@@ -3,7 +3,7 @@
 //! Plain data and the questions that are asked of it. Starts and stops nothing.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use hot_artifact::{Sha256, Version};
 use hot_rollout::{Assignment, ReleaseNumber, Role, Time, Weight};
@@ -44,6 +44,10 @@ pub(crate) struct Run {
     pub routes: Vec<String>,
     pub state: RunState,
     pub started: SystemTime,
+    /// When its host was ordered, by this `hotd`.
+    pub ordered: Option<Instant>,
+    /// From then until the gateway could send to it.
+    pub start_took: Option<Duration>,
     /// Since when the gateway can send to it.
     pub ready: Option<Instant>,
     /// The host, once there is one.
@@ -336,8 +340,6 @@ fn rank(stage: Stage) -> u8 {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::time::Duration;
-
     use hot_rollout::Revision;
 
     use super::*;
@@ -365,6 +367,8 @@ pub(super) mod tests {
             routes: Vec::new(),
             state,
             started: SystemTime::now(),
+            ordered: None,
+            start_took: None,
             ready: None,
             instance: None,
             reason: String::new(),

@@ -183,6 +183,8 @@ pub(super) fn instance(agent: &Agent, slot: &Slot, run: &Run) -> v1::Instance {
         p99_ms: milliseconds(0.99),
         started: Some(run.started.into()),
         pid: run.instance.as_ref().map_or(0, crate::supervisor::Instance::pid),
+        start_ms: run.start_took.map(|took| took.as_secs_f64() * 1e3),
+        streams: counters.streams,
     }
 }
 
