@@ -82,7 +82,8 @@ pub(crate) fn filter(text: &str) -> Result<EnvFilter, FilterError> {
     // `EnvFilter` parts them at each comma too, and counts characters as if there were no space in front: it takes other
     // parts of the text for names than are meant, or panics within one.
     let trimmed: Vec<&str> = text.split(',').map(str::trim).collect();
-    Ok(EnvFilter::try_new(trimmed.join(","))?)
+    // A value of a field is a value and no pattern: an automaton is made of a pattern, which may take any amount of memory.
+    Ok(EnvFilter::builder().with_regex(false).parse(trimmed.join(","))?)
 }
 
 /// Lines of text with the level and the target, or JSON objects with all fields at the top.
