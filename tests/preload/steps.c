@@ -3,7 +3,7 @@
 // "the n-th step" of a program with threads can't be said to it.)
 //
 //   HOT_STEPS_FOLDER  steps on paths below it count
-//   HOT_STEPS_LOG     gets a line for each: "NUMBER CALL PATH"
+//   HOT_STEPS_LOG     gets a line for each: "NUMBER CALL PATH", and "HARM" behind that at which harm was done
 //   HOT_STEPS_AT      the number, from 1, of the step at which harm is done; that step is not taken
 //   HOT_STEPS_HARM    "kill": the process ends as by kill -9; else the errno that the call fails with, once
 //   HOT_STEPS_CALL    only this call counts for HOT_STEPS_AT; unset: every one
@@ -56,6 +56,7 @@ static int step(const char *call, const char *path) {
     if (syscall(SYS_write, log_fd, line, length) != length) abort();
     if (*only && strcmp(only, call) != 0) return 0;
     if (atomic_fetch_add(&counted, 1) + 1 != harm_at) return 0;
+    if (syscall(SYS_write, log_fd, "HARM\n", 5) != 5) abort();
     if (!harm_errno) {
         syscall(SYS_kill, syscall(SYS_getpid), SIGKILL);
         for (;;) pause();

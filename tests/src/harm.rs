@@ -91,4 +91,13 @@ impl Steps {
         let steps = text.lines().filter_map(|line| Some(line.split_once(' ')?.1.to_owned()));
         Ok(steps.collect())
     }
+
+    /// Whether harm was done at one of them.
+    ///
+    /// # Errors
+    /// When none were counted.
+    pub fn was_harmed(&self) -> Result<bool> {
+        let text = fs::read_to_string(&self.log).context("the log of steps")?;
+        Ok(text.lines().any(|line| line == "HARM"))
+    }
 }

@@ -81,23 +81,31 @@ fn head(stream: &mut impl BufRead) -> Result<String> {
 
 /// Reads a chunked body to its end.
 fn chunked(stream: &mut impl BufRead) -> Result<(Vec<u8>, Vec<String>)> {
-    let (mut body, mut trailers) = (Vec::new(), Vec::new());
+    let mut body = Vec::new();
     loop {
         let mut line = String::new();
         stream.read_line(&mut line).context("a chunk's size")?;
         let size =
             usize::from_str_radix(line.trim_end(), 16).with_context(|| format!("a size, not {line:?}"))?;
-        while size == 0 {
-            let mut line = String::new();
-            stream.read_line(&mut line).context("a trailer, or the end")?;
-            match line.trim_end() {
-                "" => return Ok((body, trailers)),
-                trailer => trailers.push(trailer.to_owned()),
-            }
+        if size == 0 {
+            return Ok((body, trailers(stream)?));
         }
         let mut piece = vec![0; size + 2];
         stream.read_exact(&mut piece).context("a chunk")?;
         body.extend_from_slice(&piece[..size]);
+    }
+}
+
+/// The lines behind the last chunk.
+fn trailers(stream: &mut impl BufRead) -> Result<Vec<String>> {
+    let mut trailers = Vec::new();
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).context("a trailer, or the end")?;
+        match line.trim_end() {
+            "" => return Ok(trailers),
+            trailer => trailers.push(trailer.to_owned()),
+        }
     }
 }
 

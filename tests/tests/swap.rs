@@ -207,8 +207,11 @@ fn what_a_crash_took_is_told_as_its_clients_saw_it() -> Result<()> {
 #[test]
 fn a_second_swap_ends_the_first_with_what_is_known() -> Result<()> {
     let node = Node::start()?;
-    node.push(&Module::new("good").build()?, &[])?.expect(0)?;
+    // Longer than it takes to push and to abort: until then the first swap is not over.
+    node.push(&slow("1.0.0", 8000)?, &[])?.expect(0)?;
     let mut events = node.events()?;
+    let sent = Sent::send(node.http(), "GET", REQUESTS);
+    node.wait_module("probe", WAIT, |module| in_flight(module) == REQUESTS)?;
     let next = Module::new("good").version("1.1.0").build()?;
     let next = next.to_str().context("UTF-8")?;
     node.hotctl(&["push", next, "--steps", "100%", "--bake", "10m", "--detach"])?.expect(0)?;
@@ -217,7 +220,10 @@ fn a_second_swap_ends_the_first_with_what_is_known() -> Result<()> {
     let (first, swap) = next_swap(&mut events)?;
     assert_eq!(swap.releases(), (1, 2));
     let (second, back) = next_swap(&mut events)?;
+    assert_eq!((swap.in_flight, swap.still_in_flight), (REQUESTS, REQUESTS));
     assert_eq!((back.releases(), back.cut_short.as_str()), ((2, 1), ""));
+    assert_eq!((swap.cut_short.as_str(), swap.drained_ms), ("traffic moved again", None));
+    assert_eq!(sent.replies()?, all_of("1.0.0"));
     assert_eq!(first.rollout, second.rollout);
     assert_eq!(history(&node)?[0].swaps, [swap, back]);
     node.stop()

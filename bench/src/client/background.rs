@@ -33,10 +33,12 @@ impl Background {
         seen.recv().context("the load has ended")
     }
 
-    /// Ends it. What was seen last is lost.
-    pub(crate) fn stop(self) -> Result<()> {
+    /// Ends it, and gives what was seen since the last time. In an open loop all that was due has been answered or failed.
+    pub(crate) fn stop(self) -> Result<Seen> {
+        let (reply, seen) = sync_channel(1);
         // It may have ended by itself; then joining says why.
-        drop(self.orders.send(Order::Stop));
-        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        drop(self.orders.send(Order::Stop(reply)));
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        seen.recv().context("the load has ended before its time")
     }
 }

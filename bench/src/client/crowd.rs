@@ -40,6 +40,8 @@ struct Client {
     socket: TcpStream,
     reads: bool,
     moved: u64,
+    /// It reads, and its answer has begun well.
+    is_answered: bool,
     is_broken: bool,
 }
 
@@ -114,7 +116,7 @@ impl Client {
         };
         socket.write_all(head.as_bytes()).context("a slow client")?;
         socket.set_nonblocking(true).context("O_NONBLOCK")?;
-        Ok(Self { socket, reads, moved: 0, is_broken: false })
+        Ok(Self { socket, reads, moved: 0, is_answered: false, is_broken: false })
     }
 
     fn turn(&mut self) -> std::io::Result<()> {
@@ -122,7 +124,12 @@ impl Client {
         let moved = if self.reads { self.socket.read(&mut piece) } else { self.socket.write(&piece) };
         match moved {
             Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+            // A head is shorter than a piece by far, and comes in one.
+            Ok(len) if self.reads && !self.is_answered && !piece[..len].starts_with(b"HTTP/1.1 200 ") => {
+                Err(ErrorKind::InvalidData.into())
+            }
             Ok(len) => {
+                self.is_answered = true;
                 self.moved += len as u64;
                 Ok(())
             }

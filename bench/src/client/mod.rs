@@ -31,6 +31,9 @@ use connection::{Connection, Progress};
 /// A wait without an event ends after this, so that an order is read in time.
 const LONGEST_WAIT: Duration = Duration::from_millis(5);
 
+/// Longest wait for the last answers.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
+
 /// What load to make.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -49,8 +52,8 @@ pub(crate) struct Plan {
 enum Order {
     /// Hand over what was seen since the last time, and count anew.
     Cut(std::sync::mpsc::SyncSender<Seen>),
-    /// End.
-    Stop,
+    /// Ask for nothing more, wait for what is outstanding, hand over what was seen, and end.
+    Stop(std::sync::mpsc::SyncSender<Seen>),
 }
 
 /// Makes load until it is told to stop, or nobody is left who could.
@@ -59,7 +62,11 @@ fn run(plan: &Plan, orders: &Receiver<Order>) -> Result<()> {
     loop {
         match orders.try_recv() {
             Ok(Order::Cut(to)) => drop(to.send(load.cut())),
-            Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return Ok(()),
+            Ok(Order::Stop(to)) => {
+                drop(to.send(load.end()?));
+                return Ok(());
+            }
+            Err(TryRecvError::Disconnected) => return Ok(()),
             Err(TryRecvError::Empty) => {}
         }
         load.turn()?;
@@ -85,6 +92,8 @@ struct Load {
     /// Requests that are due and wait for their connection.
     late: Vec<VecDeque<Instant>>,
     pace: Option<Schedule>,
+    /// Nothing more is asked for.
+    ends: bool,
     seen: Seen,
 }
 
@@ -124,6 +133,7 @@ impl Load {
             late: vec![VecDeque::new(); plan.connections],
             connections,
             pace: plan.per_second.map(|per_second| Schedule { start: Instant::now(), per_second, sent: 0 }),
+            ends: false,
             seen: Seen::new(Instant::now()),
         };
         if load.pace.is_none() {
@@ -154,7 +164,6 @@ impl Load {
         self.events.reserve(self.connections.len());
         self.send_due()
     }
-
     /// Sends what is due by now.
     fn send_due(&mut self) -> Result<()> {
         while let Some(pace) = &mut self.pace {
@@ -195,6 +204,7 @@ impl Load {
             Err(_broken) => self.again(number, true)?,
         }
         let next = match &self.pace {
+            _ if self.ends => self.late[number].pop_front(),
             None => Some(Instant::now()),
             Some(_) => self.late[number].pop_front(),
         };
@@ -210,6 +220,24 @@ impl Load {
         self.seen.failed += u64::from(failed);
         self.connections[number] = Connection::open(self.address)?;
         watch(&self.poller, &self.connections[number], number)
+    }
+
+    /// Waits for the answers that are outstanding. Those that do not come in time have failed, as have requests that were due
+    /// and could not even be sent.
+    fn end(&mut self) -> Result<Seen> {
+        let paced = self.pace.take().is_some();
+        self.ends = true;
+        let until = Instant::now() + LAST_ANSWERS;
+        let is_open = |load: &Self| load.connections.iter().any(Connection::is_busy);
+        while paced && is_open(self) && Instant::now() < until {
+            self.turn()?;
+        }
+        let busy = self.connections.iter().filter(|connection| connection.is_busy()).count();
+        let late: usize = self.late.iter().map(VecDeque::len).sum();
+        if paced {
+            self.seen.failed += u64::try_from(busy + late).context("a number of requests")?;
+        }
+        Ok(self.cut())
     }
 
     fn cut(&mut self) -> Seen {

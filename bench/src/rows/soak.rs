@@ -34,6 +34,9 @@ struct Holds {
     hosts: usize,
 }
 
+/// A figure of what it holds.
+type Figured = fn(&Holds) -> f64;
+
 pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
     let hot = Hot::start("")?;
     hot.push("1.0.0", &[])?;
@@ -57,8 +60,8 @@ pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
         holds.push(look(&hot, start)?);
         seen.push(load.cut()?);
     }
-    load.stop()?;
-    section(swaps, &seen, &holds)
+    let last = load.stop()?;
+    section(swaps, &seen, &last, &holds)
 }
 
 fn look(hot: &Hot, start: Instant) -> Result<Holds> {
@@ -76,7 +79,7 @@ fn descriptors(pid: i32) -> Result<usize> {
     Ok(fs::read_dir(format!("/proc/{pid}/fd")).context("the descriptors of a process")?.count())
 }
 
-fn section(swaps: usize, seen: &[Seen], holds: &[Holds]) -> Result<Section> {
+fn section(swaps: usize, seen: &[Seen], last: &Seen, holds: &[Holds]) -> Result<Section> {
     let whole = holds.last().context("at least one push")?.at;
     // Minutes 2 to 4 of ten, and 8 to 10: the same parts of a shorter run.
     let part = |from: u32, to: u32| -> Vec<&Holds> {
@@ -84,7 +87,7 @@ fn section(swaps: usize, seen: &[Seen], holds: &[Holds]) -> Result<Section> {
     };
     let (early, late) = (part(2, 4), part(8, 10));
     ensure!(!early.is_empty() && !late.is_empty(), "too few pushes to compare");
-    let figures: [(&str, fn(&Holds) -> f64); 4] = [
+    let figures: [(&str, Figured); 4] = [
         ("resident memory of hotd, MiB", |holds| mib(holds.daemon_kib)),
         ("resident memory of hot-spawn, MiB", |holds| mib(holds.spawn_kib)),
         ("descriptors of both", |holds| small(holds.descriptors)),
@@ -98,7 +101,7 @@ fn section(swaps: usize, seen: &[Seen], holds: &[Holds]) -> Result<Section> {
         let middle = |part: &[&Holds]| Spread::of(part.iter().map(|holds| of(holds))).median;
         middle(&late) - middle(&early)
     };
-    let sum = |of: fn(&Seen) -> u64| seen.iter().map(of).sum::<u64>();
+    let sum = |of: fn(&Seen) -> u64| seen.iter().chain([last]).map(of).sum::<u64>();
     let p99: Vec<f64> = seen.iter().map(|seen| seen.micros(0.99)).collect();
     let figure = |what: String, held, measured| Figure { what, held, goal: "", measured };
     Ok(Section {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::Effort;
 use crate::client::{Background, Seen};
@@ -43,9 +43,11 @@ pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
         thread::sleep(swap.time);
         pairs.push((swap, load.cut()?));
     }
-    load.stop()?;
+    let last = load.stop()?;
     let delays = delays(&hot, known, &first_answers)?;
-    let sum = |of: fn(&Seen) -> u64| pairs.iter().map(|(swap, control)| of(swap) + of(control)).sum::<u64>();
+    let sum = |of: fn(&Seen) -> u64| {
+        pairs.iter().map(|(swap, control)| of(swap) + of(control)).sum::<u64>() + of(&last)
+    };
     let p99 = |seen: &Seen| seen.micros(0.99);
     let figure = |what: String, held, goal, measured| Figure { what, held, goal, measured };
     let ratio = Spread::of(pairs.iter().map(|(swap, control)| p99(swap) / p99(control)));
@@ -102,9 +104,11 @@ fn delays(hot: &Hot, known: usize, first_answers: &[SystemTime]) -> Result<Vec<f
         flips.len(),
         first_answers.len()
     );
-    let delay = |(flip, answer): (&SystemTime, &SystemTime)| {
+    let delay = |(flip, answer): (&SystemTime, &SystemTime)| match answer.duration_since(*flip) {
+        Ok(after) => Ok(after.as_secs_f64() * 1e3),
         // Before it by less than the millisecond to which the flip is told.
-        answer.duration_since(*flip).unwrap_or_default().as_secs_f64() * 1e3
+        Err(before) if before.duration() < Duration::from_millis(1) => Ok(0.0),
+        Err(before) => bail!("an answer {:?} before its flip: they are no pair", before.duration()),
     };
-    Ok(flips.iter().zip(first_answers).map(delay).collect())
+    flips.iter().zip(first_answers).map(delay).collect()
 }

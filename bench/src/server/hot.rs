@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use hot_tests::{Key, Module, ModuleStatus, Output, Process, Rollback, Service};
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -95,6 +95,25 @@ impl Hot {
     /// What the node says of the module.
     pub(crate) fn status(&self) -> Result<ModuleStatus> {
         self.service.module("bench")
+    }
+
+    /// Waits until a module has nothing in flight.
+    pub(crate) fn at_rest(&self, module: &str, patience: Duration) -> Result<()> {
+        self.in_flight(module, 0, patience)
+    }
+
+    /// Waits until a module has so many requests in flight.
+    pub(crate) fn in_flight(&self, module: &str, wanted: u64, patience: Duration) -> Result<()> {
+        let end = Instant::now() + patience;
+        loop {
+            let found: u64 =
+                self.service.module(module)?.instances().map(|instance| instance.in_flight).sum();
+            if found == wanted {
+                return Ok(());
+            }
+            ensure!(Instant::now() < end, "{module} has {found} requests in flight, expected {wanted}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// Where its gateway listens.

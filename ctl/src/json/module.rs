@@ -65,6 +65,7 @@ struct InstanceJson {
     pid: u32,
     start_ms: Option<f64>,
     streams: u64,
+    streams_failed: u64,
 }
 
 impl From<v1::Module> for ModuleJson {
@@ -112,6 +113,7 @@ impl From<v1::Instance> for InstanceJson {
             pid: instance.pid,
             start_ms: instance.start_ms.map(rounded),
             streams: instance.streams,
+            streams_failed: instance.streams_failed,
         }
     }
 }

@@ -241,10 +241,16 @@ impl Agent {
         tracing::info!(%module, release = run.release.0, "an instance drains and stops");
         let gateway = self.shared.parts.gateway.clone();
         self.shared.tasks.spawn(async move {
-            // Its streams are asked to end by the gateway, which gives nothing new to it.
-            let until = Instant::now() + DRAIN.max(gateway.stream_grace() + DRAIN_LOOK * 10);
-            let has_some = |counters: crate::gateway::Counters| counters.in_flight + counters.streams > 0;
-            while has_some(gateway.counters(id)) && Instant::now() < until {
+            let begun = Instant::now();
+            // Streams are asked to end by the gateway, which gives nothing new to it, and are cut off by it.
+            let streams_until = gateway.stream_grace() + DRAIN_LOOK * 10;
+            loop {
+                let (counters, passed) = (gateway.counters(id), begun.elapsed());
+                let has_requests = counters.in_flight > 0 && passed < DRAIN;
+                let has_streams = counters.streams > 0 && passed < streams_until;
+                if !has_requests && !has_streams {
+                    break;
+                }
                 tokio::time::sleep(DRAIN_LOOK).await;
             }
             instance.stop(GRACE).await;

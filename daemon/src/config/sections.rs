@@ -128,7 +128,7 @@ fn http(top: &Section<'_>) -> Http {
             _ => Ok(()),
         });
     }
-    Http {
+    let http = Http {
         listen,
         gateway: gateway(&section, default.gateway),
         request_deadline: section.value("request_deadline", duration).unwrap_or(default.request_deadline),
@@ -136,7 +136,15 @@ fn http(top: &Section<'_>) -> Http {
         max_waiting: section.value("max_waiting", count(0..=10_000_000)).unwrap_or(default.max_waiting),
         max_streams: section.value("max_streams", count(0..=10_000_000)).unwrap_or(default.max_streams),
         drain_deadline: section.value("drain_deadline", duration).unwrap_or(default.drain_deadline),
+    };
+    let (grace, drain) = (http.gateway.stream_grace, http.drain_deadline);
+    if grace > drain && section.has("stream_grace") {
+        let text = format!(
+            "{grace:?} is longer than drain_deadline ({drain:?}), which ends streams when hotd stops; expected at most that"
+        );
+        section.mistake("stream_grace", &text);
     }
+    http
 }
 
 /// The keys of `[http]` that are about clients, not about modules.

@@ -355,6 +355,8 @@ fn the_page_tells_the_truth() {
     let mut default = Config::parse("[http]\nlisten = [\"0.0.0.0:8080\"]\n", Path::new(FILE)).unwrap();
     // That of the machine.
     default.http.gateway.threads = config.http.gateway.threads;
+    // It is off unless named.
+    default.http.gateway.access_log.clone_from(&config.http.gateway.access_log);
     assert_eq!(config.data_dir, default.data_dir);
     assert_eq!(config.http, default.http);
     assert_eq!(config.grpc, default.grpc);

@@ -200,6 +200,11 @@ impl Client {
         }
     }
 
+    /// Whether a request of it is being answered.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.get() > 0
+    }
+
     /// It got on with something.
     pub(super) fn step(&self) {
         self.steps.set(self.steps.get().wrapping_add(1));

@@ -24,8 +24,7 @@ pub struct Counters {
     pub picked: u64,
     /// Requests that it answered to the end, whatever the status.
     pub finished: u64,
-    /// Requests that ended as its error: a status of 500 and above (also in `finished`), aborted, or a stream that it gave
-    /// up (also in `finished`).
+    /// Requests that ended as its error: a status of 500 and above (also in `finished`), or aborted.
     pub errors: u64,
     /// Requests that it began and gave up, refused though it was not told to stop, or answered with what is no HTTP.
     pub aborted: u64,
@@ -42,6 +41,8 @@ pub struct Counters {
     pub in_flight: u64,
     /// Streams that are open now: their requests count as finished from their heads on, and they are not in `in_flight`.
     pub streams: u64,
+    /// Streams that it gave up after their heads. In none of the other numbers.
+    pub streams_failed: u64,
     /// Requests under way that wait for the instance, by how long they have been: an age, and how many are at least so
     /// old and younger than the next. Without pinned ones, those that wait for their client, and the youngest.
     pub open: Vec<(Duration, u64)>,
@@ -173,6 +174,7 @@ pub(super) struct Recorder {
     cancelled: AtomicU64,
     in_flight: AtomicU64,
     streams: AtomicU64,
+    streams_failed: AtomicU64,
     /// Requests under way by their age, see [`Age`].
     open: [AtomicU64; Age::COUNT as usize],
     /// Nanoseconds since `epoch`, plus one; zero is never.
@@ -210,6 +212,7 @@ impl Recorders {
             cancelled: tally.cancelled,
             in_flight: self.sum(|thread| &thread.in_flight),
             streams: self.sum(|thread| &thread.streams),
+            streams_failed: self.sum(|thread| &thread.streams_failed),
             open: self.open(),
             latency,
             last_pick: tally.last_pick,
@@ -264,6 +267,7 @@ impl Recorder {
             cancelled: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
             streams: AtomicU64::new(0),
+            streams_failed: AtomicU64::new(0),
             open: [const { AtomicU64::new(0) }; Age::COUNT as usize],
             last_pick: AtomicU64::new(0),
             latency: Mutex::new(histogram()),
@@ -315,7 +319,7 @@ impl Recorder {
 
     /// The module gave one up.
     pub(super) fn stream_failed(&self) {
-        add(&self.server_errors, 1);
+        add(&self.streams_failed, 1);
     }
 
     /// A request is no longer under way.

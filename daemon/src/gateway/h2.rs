@@ -283,7 +283,8 @@ impl Read for FramedIo {
         let mut frames = this.streams.frames.borrow_mut();
         let before = frames.counted();
         frames.came(read.filled());
-        if frames.counted().credits != before.credits {
+        // Who has asked for nothing gets nowhere by granting credit.
+        if frames.counted().credits != before.credits && this.io.client().is_busy() {
             this.io.client().step();
         }
         buffer.put_slice(read.filled());

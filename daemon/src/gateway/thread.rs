@@ -99,6 +99,7 @@ pub(super) struct Thread {
     client_left: Notify,
     drain: RefCell<Option<(Instant, oneshot::Sender<usize>)>>,
     draining: Cell<bool>,
+    drain_until: Cell<Option<Instant>>,
     drain_began: Notify,
     scratch: Scratch,
 }
@@ -204,6 +205,7 @@ impl Thread {
                 }
             }
             Mail::Drain { deadline, done } => {
+                self.drain_until.set(Some(deadline));
                 *self.drain.borrow_mut() = Some((deadline, done));
                 self.draining.set(true);
                 self.drain_began.notify_waiters();
@@ -257,9 +259,13 @@ impl Thread {
             sleep(SWEEP_EVERY).await;
             let now = Instant::now();
             let serving = self.serving();
+            // A drain may leave them less.
+            let cut_off_at = self.drain_until.get();
             for link in self.links.borrow().values() {
-                let streams_end_by =
-                    (!serving.contains(&link.instance())).then(|| now + self.config.stream_grace);
+                let streams_end_by = (!serving.contains(&link.instance())).then(|| {
+                    cut_off_at
+                        .map_or(now + self.config.stream_grace, |at| at.min(now + self.config.stream_grace))
+                });
                 let passed = now.saturating_duration_since(before);
                 link.sweep(Look { now, passed, stall: self.config.stall_timeout, streams_end_by });
             }
@@ -496,6 +502,7 @@ pub(super) fn run(start: Start, ready: &std::sync::mpsc::SyncSender<io::Result<(
             client_left: Notify::new(),
             drain: RefCell::default(),
             draining: Cell::new(false),
+            drain_until: Cell::new(None),
             drain_began: Notify::new(),
             scratch: Rc::new(RefCell::new(vec![0; SCRATCH])),
         });

@@ -185,6 +185,7 @@ pub(super) fn instance(agent: &Agent, slot: &Slot, run: &Run) -> v1::Instance {
         pid: run.instance.as_ref().map_or(0, crate::supervisor::Instance::pid),
         start_ms: run.start_took.map(|took| took.as_secs_f64() * 1e3),
         streams: counters.streams,
+        streams_failed: counters.streams_failed,
     }
 }
 

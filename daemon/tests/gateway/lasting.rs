@@ -144,13 +144,15 @@ fn an_event_stream_has_no_deadline_and_takes_no_place_of_a_request() {
     reply.abort(AbortCode::Failed);
     assert!(client.is_closed(), "what it gave up is cut off");
     let counters = rig.counters_when(A, |counters| counters.streams == 0);
-    assert_eq!((counters.finished, counters.errors, counters.timeouts, counters.aborted), (2, 1, 0, 0));
+    assert_eq!((counters.finished, counters.errors, counters.timeouts, counters.aborted), (2, 0, 0, 0));
+    assert_eq!(counters.streams_failed, 1);
 }
 
 /// The instance gets nothing new any more: its streams have the grace to end.
 #[test]
 fn streams_of_a_replaced_instance_are_asked_to_end_and_cut_off_if_they_do_not() {
-    let grace = Duration::from_millis(400);
+    // Enough for this test to answer in, on a busy machine.
+    let grace = Duration::from_secs(3);
     let (rig, _host, inbox) = rig(GatewayConfig { stream_grace: grace, ..GatewayConfig::default() });
     let (mut polite, ends) = begin_stream(&rig, &inbox);
     let (mut stubborn, _never) = begin_stream(&rig, &inbox);
@@ -162,7 +164,7 @@ fn streams_of_a_replaced_instance_are_asked_to_end_and_cut_off_if_they_do_not() 
     while asked < 2 {
         match inbox.next().message {
             FromGateway::Deadline { left_ms, ends: true } => {
-                assert!((1..=400).contains(&left_ms));
+                assert!((1..=3000).contains(&left_ms));
                 asked += 1;
             }
             other => panic!("{other:?}"),

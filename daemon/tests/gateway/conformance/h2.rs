@@ -3,12 +3,11 @@
 use super::Bench;
 use crate::h2::raw::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PING, RST_STREAM, Raw, SETTINGS,
-    fields, frame, head,
+    WINDOW_UPDATE, fields, frame, head,
 };
 
 const PRIORITY: u8 = 2;
 const PUSH_PROMISE: u8 = 5;
-const WINDOW_UPDATE: u8 = 8;
 const END: u8 = END_STREAM | END_HEADERS;
 
 /// What comes of a case, on the first stream or on the connection.

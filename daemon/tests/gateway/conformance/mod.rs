@@ -157,8 +157,13 @@ impl Bench {
 impl Client {
     /// The status of the next response, which is read to its end; `None` when the connection ends first.
     fn next_status(&mut self) -> Option<u16> {
-        use std::io::BufRead as _;
-        let more = self.socket.fill_buf().is_ok_and(|bytes| !bytes.is_empty());
+        use std::io::{BufRead as _, ErrorKind};
+        let more = match self.socket.fill_buf() {
+            Ok(bytes) => !bytes.is_empty(),
+            // One that was reset has ended as well. One that is silent has not.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
+            Err(error) => panic!("the connection neither answers nor ends: {error}"),
+        };
         more.then(|| self.response(false).status)
     }
 

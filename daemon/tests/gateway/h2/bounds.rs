@@ -6,7 +6,7 @@ use hot_wire::data::{CancelReason, FromGateway};
 use hotd::gateway::{GatewayConfig, ModuleTable, Table};
 
 use super::client::H2;
-use super::raw::{self, DATA, END_HEADERS, GOAWAY, HEADERS, PING, RST_STREAM, Raw, SETTINGS};
+use super::raw::{self, DATA, END_HEADERS, GOAWAY, HEADERS, PING, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE};
 use super::rig;
 use crate::host::Host;
 use crate::rig::{A, B, PATIENCE, Rig, module, stable};
@@ -41,6 +41,23 @@ fn a_ping_is_no_request() {
     let mut raw = Raw::open(rig.address);
     let began = Instant::now();
     loop {
+        raw.frame(PING, 0, 0, &[0; 8]);
+        let Some(frame) = raw.next() else { panic!("it was cut off without a word") };
+        if frame.kind == GOAWAY {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE);
+    }
+}
+
+/// It grants what nobody wants, which is no request either.
+#[test]
+fn credit_is_no_request() {
+    let (rig, _host, _inbox) = rig(GatewayConfig { idle_timeout: PATIENT, ..GatewayConfig::default() });
+    let mut raw = Raw::open(rig.address);
+    let began = Instant::now();
+    loop {
+        raw.frame(WINDOW_UPDATE, 0, 0, &1u32.to_be_bytes());
         raw.frame(PING, 0, 0, &[0; 8]);
         let Some(frame) = raw.next() else { panic!("it was cut off without a word") };
         if frame.kind == GOAWAY {
@@ -112,13 +129,13 @@ fn a_slow_reader_grows_no_memory() {
         if len > 0 {
             reply.body(&vec![b'x'; len], false);
             sent += len;
+            assert!(sent <= 1024 * 1024, "{sent} bytes were taken from the host for a client that took one");
             continue;
         }
         let Some(came) = inbox.within(Duration::from_millis(200)) else { break };
         let FromGateway::Window(more) = came.message else { panic!("no credit") };
         credit.grant(more).expect("the gateway grants what was consumed");
     }
-    assert!(sent <= 1024 * 1024, "{sent} bytes were taken from the host for a client that took one");
     assert_eq!(raw.until(DATA).expect("a byte").payload, b"x");
 }
 

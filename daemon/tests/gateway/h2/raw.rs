@@ -1,6 +1,6 @@
 //! A client that writes and reads frames.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use crate::rig::PATIENCE;
@@ -13,6 +13,7 @@ pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
 pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
 pub(crate) const CONTINUATION: u8 = 9;
 
 pub(crate) const ACK: u8 = 1;
@@ -99,11 +100,22 @@ impl Raw {
     /// The next frame; `None` at the connection's end.
     pub(crate) fn next(&mut self) -> Option<Frame> {
         let mut header = [0; 9];
-        self.socket.read_exact(&mut header).ok()?;
+        self.read_exact(&mut header)?;
         let [high, middle, low, kind, flags, stream @ ..] = header;
         let mut payload = vec![0; u32::from_be_bytes([0, high, middle, low]) as usize];
-        self.socket.read_exact(&mut payload).ok()?;
+        self.read_exact(&mut payload)?;
         Some(Frame { kind, flags, stream: u32::from_be_bytes(stream), payload })
+    }
+
+    /// Fills all of it; `None` at the connection's end. A connection that is silent has not ended.
+    fn read_exact(&mut self, bytes: &mut [u8]) -> Option<()> {
+        match self.socket.read_exact(bytes) {
+            Ok(()) => Some(()),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                panic!("the connection neither says anything nor ends: {error}")
+            }
+            Err(_ended) => None,
+        }
     }
 
     /// The next frame of this kind, with the acknowledgements that are due meanwhile; `None` at the connection's end.

@@ -24,7 +24,7 @@ impl Deadline {
     }
 
     /// For when the alarm is to be set, if it is not yet.
-    pub(super) fn to_set(&mut self) -> Option<Instant> {
+    pub(super) fn set_alarm(&mut self) -> Option<Instant> {
         let at = self.at.filter(|_| self.alarm.is_none())?;
         self.alarm = Some(at);
         Some(at)
@@ -64,7 +64,7 @@ impl Exchange {
         state.deadline.is_ending |= ends;
         // Who waits looks at the clock anew, and who waits for this learns of it.
         self.tell(&mut state);
-        let to_set = if state.notices.is_empty() { None } else { state.deadline.to_set() };
+        let to_set = if state.notices.is_empty() { None } else { state.deadline.set_alarm() };
         alarm(is_set, to_set);
     }
 

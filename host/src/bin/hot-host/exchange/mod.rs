@@ -230,7 +230,7 @@ impl Exchange {
         let Locked { state, due } = &mut locked;
         state.notices.due(ready, due);
         if !state.notices.is_empty()
-            && let Some(deadline) = state.deadline.to_set()
+            && let Some(deadline) = state.deadline.set_alarm()
         {
             alarm(deadline);
         }
