@@ -19,7 +19,7 @@ mod stats;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 
 use client::Plan;
@@ -71,20 +71,28 @@ fn main() -> Result<()> {
         tempfile::Builder::new().prefix("hot-bench-").tempdir().context("a folder for the servers")?;
     // Whatever is started from here on is a server, but the load, which moves away.
     cpu::pin(Side::Server)?;
-    let mut sections: Vec<Section> = Vec::new();
+    let (mut sections, mut failed): (Vec<Section>, Vec<&str>) = (Vec::new(), Vec::new());
     for (name, measure) in ROWS {
         if arguments.only.is_empty() || arguments.only.iter().any(|only| only == name) {
             eprint(&format!("measuring: {name}"));
-            sections.push(measure(folder.path(), effort).with_context(|| format!("measuring {name}"))?);
+            // One that fails costs none of the others.
+            match measure(folder.path(), effort) {
+                Ok(section) => sections.push(section),
+                Err(error) => {
+                    eprint(&format!("{name} failed: {error:#}"));
+                    failed.push(name);
+                }
+            }
         }
     }
     let command = if arguments.quick { "make bench-quick" } else { "make bench" };
     let page = report::page(&machine, command, &sections);
     println!("{page}");
-    match &arguments.write {
-        Some(docs) => report::write(docs, &page, &sections),
-        None => Ok(()),
+    if let Some(docs) = &arguments.write {
+        report::write(docs, &page, &sections)?;
     }
+    ensure!(failed.is_empty(), "these rows could not be measured: {}", failed.join(", "));
+    Ok(())
 }
 
 fn act(role: Role) -> Result<()> {

@@ -75,7 +75,7 @@ impl Hot {
 
     /// When traffic began to leave an instance, to the millisecond, for each swap that it has told of; oldest first.
     pub(crate) fn flips(&self) -> Result<Vec<SystemTime>> {
-        let output = self.service.hotctl(&["events", "-n", "10000", "-o", "json"])?.expect(0)?;
+        let output = self.service.hotctl(&["events", "-n", "1000", "-o", "json"])?.expect(0)?;
         let events =
             output.stdout.lines().map(|line| serde_json::from_str::<Event>(line).context("an event"));
         let swaps = events.filter_map(|event| event.map(|event| event.swap).transpose());
