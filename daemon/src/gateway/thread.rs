@@ -259,13 +259,11 @@ impl Thread {
             sleep(SWEEP_EVERY).await;
             let now = Instant::now();
             let serving = self.serving();
+            let grace_ends = now + self.config.stream_grace;
             // A drain may leave them less.
-            let cut_off_at = self.drain_until.get();
+            let streams_end = self.drain_until.get().map_or(grace_ends, |drained| drained.min(grace_ends));
             for link in self.links.borrow().values() {
-                let streams_end_by = (!serving.contains(&link.instance())).then(|| {
-                    cut_off_at
-                        .map_or(now + self.config.stream_grace, |at| at.min(now + self.config.stream_grace))
-                });
+                let streams_end_by = (!serving.contains(&link.instance())).then_some(streams_end);
                 let passed = now.saturating_duration_since(before);
                 link.sweep(Look { now, passed, stall: self.config.stall_timeout, streams_end_by });
             }

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use hyper::rt::{Read, ReadBuf, Write};
 
 use super::access::Pending;
@@ -76,7 +76,7 @@ impl Tunnel {
     fn poll_up(&mut self, io: &mut ClientIo, cx: &mut Context<'_>) -> io::Result<()> {
         while !self.up_ended {
             if self.up.is_empty() {
-                match self.poll_client(io, cx) {
+                match poll_read(io, cx) {
                     Poll::Pending => return Ok(()),
                     Poll::Ready(read) => self.up = read?,
                 }
@@ -96,14 +96,6 @@ impl Tunnel {
             }
         }
         Ok(())
-    }
-
-    #[expect(clippy::unused_self, reason = "it is of this tunnel's client")]
-    fn poll_client(&self, io: &mut ClientIo, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-        let mut space = [0; READ];
-        let mut buffer = ReadBuf::new(&mut space);
-        ready!(Pin::new(io).poll_read(cx, buffer.unfilled()))?;
-        Poll::Ready(Ok(BytesMut::from(buffer.filled()).freeze()))
     }
 
     /// From the module to the client; ready when there is nothing more to do.
@@ -143,17 +135,22 @@ impl Tunnel {
     }
 }
 
+/// What the client has sent; nothing at its end.
+fn poll_read(io: &mut ClientIo, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+    let mut space = [0; READ];
+    let mut buffer = ReadBuf::new(&mut space);
+    ready!(Pin::new(io).poll_read(cx, buffer.unfilled()))?;
+    Poll::Ready(Ok(Bytes::copy_from_slice(buffer.filled())))
+}
+
 /// Reads and drops what the client still sends, for a moment: closing a socket with unread bytes resets the connection, and
 /// the last that was sent to the client with it.
 async fn linger(io: &mut ClientIo) {
     let all = poll_fn(|cx| {
         loop {
-            let mut space = [0; READ];
-            let mut buffer = ReadBuf::new(&mut space);
-            if ready!(Pin::new(&mut *io).poll_read(cx, buffer.unfilled())).is_err()
-                || buffer.filled().is_empty()
-            {
-                return Poll::Ready(());
+            match ready!(poll_read(io, cx)) {
+                Ok(read) if !read.is_empty() => {}
+                _ => return Poll::Ready(()),
             }
         }
     });

@@ -3,7 +3,7 @@
 //! A decoded frame is a share of the whole buffer that was read, up to 256 KiB. A module may keep an exchange for hours,
 //! so its head is copied into one allocation of its own size.
 
-use hot_module::abi;
+use hot_module::abi::{self, SWITCHING_PROTOCOLS};
 use hot_wire::data::{Fields, MAX_FIELDS, Request};
 use std::ops::Range;
 
@@ -127,9 +127,6 @@ pub(crate) fn is_allowed(name: &[u8], value: &[u8], status: u16) -> bool {
         && value.iter().all(|&byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
         && !is_of_connection
 }
-
-/// The status with which a connection changes hands.
-pub(crate) const SWITCHING_PROTOCOLS: u16 = 101;
 
 /// Stands for a status where the fields are trailers.
 pub(crate) const TRAILERS: u16 = 0;

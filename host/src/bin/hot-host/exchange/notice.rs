@@ -3,7 +3,7 @@
 //! A notice is one value that is consumed by firing it, so it can't fire twice; that it fires at all is the business of
 //! [`Notices::due`] and of the guard that fires what is due once the exchange's lock is free.
 
-use hot_module::abi::{ENDING, READABLE, WRITABLE, Wake};
+use hot_module::abi::{ENDING, EVENTS, READABLE, WRITABLE, Wake};
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -53,9 +53,6 @@ impl Readiness {
             || (self.ending && events & ENDING != 0)
     }
 }
-
-/// Every event that there is.
-const EVENTS: u32 = READABLE | WRITABLE | ENDING;
 
 /// Whether there are such events.
 pub(super) const fn are_known(events: u32) -> bool {

@@ -1,9 +1,8 @@
 //! The response: head, body within its credit, trailers, and the end.
 
 use super::{Exchange, Locked, Refusal, check};
-use crate::head::SWITCHING_PROTOCOLS;
 use bytes::Bytes;
-use hot_module::abi;
+use hot_module::abi::{self, SWITCHING_PROTOCOLS};
 use hot_wire::data::{self, AbortCode, HeadError, INITIAL_WINDOW, SendCredit};
 
 /// A header as a module sends it.
@@ -27,6 +26,12 @@ pub(super) struct Outgoing {
 /// The same field, for less long.
 fn shorter<'s, 'l: 's>(field: Field<'l>) -> Field<'s> {
     field
+}
+
+/// Whether an answer with this head lasts as long as both sides like.
+fn is_stream<'a>(status: u16, mut fields: impl Iterator<Item = Field<'a>>) -> bool {
+    let content_type = fields.find(|(name, _)| name.eq_ignore_ascii_case(CONTENT_TYPE));
+    abi::is_long_stream(status, content_type.map(|(_, value)| value))
 }
 
 const CONTENT_LENGTH: &[u8] = b"content-length";
@@ -100,8 +105,6 @@ impl Exchange {
         body: &[u8],
         whole: bool,
     ) -> Result<usize, Refusal> {
-        let content_type =
-            fields.clone().find(|(name, _)| name.eq_ignore_ascii_case(CONTENT_TYPE)).map(|(_, value)| value);
         let mut state = self.state();
         check(&state)?;
         let outgoing = &mut state.outgoing;
@@ -112,11 +115,13 @@ impl Exchange {
         let taken = outgoing.credit.take(body.len());
         let end = whole && taken == body.len();
         let is_kept = whole && !end && body.len() <= TAKEN_WHOLE;
-        let says_length = fields.clone().any(|(name, _)| name.eq_ignore_ascii_case(CONTENT_LENGTH));
-        let length = (is_kept && !says_length).then(|| body.len().to_string());
+        let mut names = fields.clone().map(|(name, _)| name);
+        // Most answers are whole at once, and nothing of this is asked of them.
+        let length = (is_kept && !names.any(|name| name.eq_ignore_ascii_case(CONTENT_LENGTH)))
+            .then(|| body.len().to_string());
+        let is_stream = !end && is_stream(status, fields.clone());
         let said = length.iter().map(|length| (CONTENT_LENGTH, length.as_bytes()));
         let fields = fields.map(shorter).chain(said);
-        let is_stream = abi::is_long_stream(status, content_type);
         let sent =
             self.link.append(|out| data::response(out, self.number, status, fields, &body[..taken], end));
         if let Err(HeadError::TooManyFields | HeadError::TooLarge) = sent {

@@ -5,9 +5,9 @@ use super::find;
 use super::request::check_flags;
 use crate::engine::Engine;
 use crate::exchange::{Exchange, Refusal};
-use crate::head::{SWITCHING_PROTOCOLS, TRAILERS};
+use crate::head::TRAILERS;
 use crate::output;
-use hot_module::abi::{self, Header, Slice, Status};
+use hot_module::abi::{self, Header, SWITCHING_PROTOCOLS, Slice, Status};
 use hot_wire::data::AbortCode;
 use std::sync::Arc;
 
