@@ -24,6 +24,11 @@ use super::tunnel::Tunnel;
 /// more work than it is for us to copy so few bytes. The bodies of large responses are never copied.
 const JOINED_UP_TO: usize = 4096;
 
+thread_local! {
+    /// Where they are joined.
+    static JOINED: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(JOINED_UP_TO));
+}
+
 /// A client that is silent for so long is asked by the kernel whether it is there.
 const SILENT_FOR: Duration = Duration::from_secs(60);
 
@@ -359,13 +364,11 @@ impl Write for ClientIo {
     ) -> Poll<io::Result<usize>> {
         let len: usize = buffers.iter().map(|buffer| buffer.len()).sum();
         if len <= JOINED_UP_TO {
-            let mut joined = [0; JOINED_UP_TO];
-            let mut end = 0;
-            for buffer in buffers {
-                joined[end..end + buffer.len()].copy_from_slice(buffer);
-                end += buffer.len();
-            }
-            return self.poll_write(cx, &joined[..len]);
+            return JOINED.with_borrow_mut(|joined| {
+                joined.clear();
+                buffers.iter().for_each(|buffer| joined.extend_from_slice(buffer));
+                self.poll_write(cx, joined)
+            });
         }
         let result = Pin::new(&mut self.socket).poll_write_vectored(cx, buffers);
         self.wrote(&result);

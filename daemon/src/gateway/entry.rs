@@ -238,6 +238,13 @@ impl Entry {
         self.wake_sender();
     }
 
+    /// Its owner has gone. Who still sends the request's body learns of it.
+    pub(super) fn abandon(&mut self) {
+        // The owner is the reader: it would be woken by its own end.
+        self.reader = None;
+        self.fail(Failure::Aborted);
+    }
+
     /// Keeps the request's place until the host has ended its part: a client that reads slowly takes none from others.
     pub(super) fn keep(&mut self, place: Permit) {
         self.place = Some(place).filter(|_| self.is_open());
@@ -323,5 +330,45 @@ pub(super) fn reason_to_cancel(entry: &Entry, reason: CancelReason) -> Option<Ca
         Some(Failure::TimedOut | Failure::ByClient) => Some(CancelReason::Deadline),
         Some(Failure::Malformed) => (!entry.ended).then_some(CancelReason::Protocol),
         None => (!entry.ended || !entry.request_ended).then_some(reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Bell(AtomicBool);
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn an_owner_that_goes_does_not_wake_itself() {
+        let now = Instant::now();
+        let start = Start {
+            started: now,
+            deadline: now + Duration::from_secs(1),
+            counted: true,
+            request_ended: false,
+            bodiless: false,
+            upgrade: false,
+            lasts: true,
+            window: 1,
+        };
+        let mut entry = Entry::new(start, 0, 0);
+        let (owner, sender) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
+        entry.reader = Some(Arc::clone(&owner).into());
+        entry.sender = Some(Arc::clone(&sender).into());
+        entry.abandon();
+        assert!(!owner.0.load(Ordering::SeqCst), "it would be run once more for nothing");
+        assert!(sender.0.load(Ordering::SeqCst), "who sends the body must learn of it");
     }
 }

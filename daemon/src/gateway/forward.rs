@@ -3,19 +3,18 @@
 use bytes::Bytes;
 use hot_wire::data::{Fields, Response};
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue,
-    InvalidHeaderValue, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue,
+    UPGRADE,
 };
 use http::request::Parts;
 use http::{Method, Response as Answer, StatusCode, Version};
 
 use super::body::ResponseBody;
 use super::conn::Client;
+use super::marks::{Marks, PIN};
 
-/// Pins a request to a release, by number or version.
-pub(super) const PIN: &str = "x-hot-version";
 /// Says in a response which release made it.
-pub(super) const RELEASE: &str = "x-hot-release";
+pub(super) static RELEASE: HeaderName = HeaderName::from_static("x-hot-release");
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 const FORWARDED_PROTO: &str = "x-forwarded-proto";
@@ -25,6 +24,7 @@ const FORWARDED_HOST: &str = "x-forwarded-host";
 #[derive(Debug)]
 pub(super) struct RequestFields<'a> {
     parts: &'a Parts,
+    marks: Marks<'a>,
     client: &'a Client,
     /// Fields that `Connection` names: they are for this hop only.
     named: Vec<HeaderName>,
@@ -38,7 +38,12 @@ pub(super) struct RequestFields<'a> {
 }
 
 impl<'a> RequestFields<'a> {
-    pub(super) fn new(parts: &'a Parts, client: &'a Client, upgrade: Option<&'a HeaderValue>) -> Self {
+    pub(super) fn new(
+        parts: &'a Parts,
+        marks: Marks<'a>,
+        client: &'a Client,
+        upgrade: Option<&'a HeaderValue>,
+    ) -> Self {
         let kept = client.is_trusted() && parts.headers.contains_key(FORWARDED_FOR);
         let forwarded_for = kept.then(|| {
             let mut all = Vec::new();
@@ -49,8 +54,8 @@ impl<'a> RequestFields<'a> {
             all.extend_from_slice(client.ip_text().as_bytes());
             all
         });
-        let named = named_by_connection(&parts.headers);
-        Self { parts, client, named, forwarded_for, upgrade, cookies: split_cookies(parts) }
+        let named = if marks.has_connection { named_by_connection(&parts.headers) } else { Vec::new() };
+        Self { parts, marks, client, named, forwarded_for, upgrade, cookies: split_cookies(parts) }
     }
 
     /// All fields, in the client's order, with what the gateway adds behind them.
@@ -59,7 +64,7 @@ impl<'a> RequestFields<'a> {
         let kept = headers.iter().filter(|(name, _)| self.travels(name));
         let authority = self.parts.uri.authority().map(|authority| authority.as_str().as_bytes());
         // A target with an authority overrules the field (RFC 9112, section 3.2.2).
-        let host = authority.or_else(|| headers.get(HOST).map(HeaderValue::as_bytes));
+        let host = authority.or_else(|| self.marks.host_field());
         let own = self.client.ip_text().as_bytes();
         let forwarded_for = self.forwarded_for.as_deref().unwrap_or(own);
         let said = |name: &str| self.client.is_trusted() && headers.contains_key(name);
@@ -104,7 +109,10 @@ fn is_hop_by_hop(name: &str) -> bool {
 /// The protocol to which a request asks to change its connection, if that is possible: over HTTP/1.1, by one `Upgrade` that
 /// `Connection` names, without a body, and not by a HEAD, which has no more than a head for an answer. HTTP itself is spoken here and not by modules: a client that could hide an h2c
 /// connection in one of HTTP/1.1 would get past whatever looks at its requests on the way.
-pub(super) fn upgrade(parts: &Parts, has_body: bool) -> Option<&HeaderValue> {
+pub(super) fn upgrade<'a>(parts: &'a Parts, marks: &Marks<'_>, has_body: bool) -> Option<&'a HeaderValue> {
+    if !marks.has_upgrade {
+        return None;
+    }
     let mut values = parts.headers.get_all(UPGRADE).iter();
     let (value, second) = (values.next()?, values.next());
     let mut tokens = parts.headers.get_all(CONNECTION).iter().flat_map(tokens);
@@ -281,7 +289,8 @@ fn headers(
     fields: &Fields,
     to_value: impl Fn(&[u8]) -> Result<HeaderValue, InvalidHeaderValue>,
 ) -> Result<(HeaderMap, Option<u64>), Invalid> {
-    let mut headers = HeaderMap::with_capacity(fields.len());
+    // With room for what the gateway adds: a map that grows is built anew.
+    let mut headers = HeaderMap::with_capacity(fields.len() + 1);
     let mut announced = None;
     for (name, value) in fields {
         let name = HeaderName::from_bytes(name).map_err(|_invalid| Invalid)?;
@@ -305,12 +314,6 @@ pub(super) fn target(parts: &Parts) -> &[u8] {
     parts.uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes()
 }
 
-/// The host that a request is to: that of its target, else that of its `Host`.
-pub(super) fn host(parts: &Parts) -> Option<&str> {
-    let of_target = parts.uri.authority().map(|authority| authority.as_str());
-    of_target.or_else(|| parts.headers.get(HOST).and_then(|host| host.to_str().ok()))
-}
-
 /// The host in the fields of a request as it is sent on.
 pub(super) fn host_of(fields: &Fields) -> Option<&str> {
     let (_, host) = fields.iter().find(|(name, _)| *name == b"host")?;
@@ -321,9 +324,4 @@ pub(super) fn host_of(fields: &Fields) -> Option<&str> {
 pub(super) fn path(target: &[u8]) -> &str {
     let target = std::str::from_utf8(target).unwrap_or_default();
     target.split_once('?').map_or(target, |(path, _query)| path)
-}
-
-/// The text of a pin.
-pub(super) fn pin(headers: &HeaderMap) -> Option<&str> {
-    headers.get(PIN).map(|value| value.to_str().unwrap_or("").trim())
 }

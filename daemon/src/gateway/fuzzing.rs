@@ -27,6 +27,7 @@ use super::entry::{Entry, Start};
 use super::exchange::Kept;
 use super::forward::{self, RequestFields};
 use super::head;
+use super::marks::Marks;
 use super::thread::http1;
 
 /// The address of the client, as text.
@@ -45,11 +46,12 @@ pub fn request(bytes: &[u8], trusted: bool) -> Option<Vec<u8>> {
     let sent = RefCell::new(None);
     converse(bytes, &config, |request| {
         let (parts, body) = request.into_parts();
-        if head::check(&parts, &body).is_err() {
+        let marks = Marks::of(&parts.headers);
+        if head::check(&parts, &marks, &body).is_err() {
             sent.borrow_mut().get_or_insert(None);
             return Response::new(ResponseBody::Whole(Bytes::new()));
         }
-        let fields = RequestFields::new(&parts, &client, forward::upgrade(&parts, false));
+        let fields = RequestFields::new(&parts, marks, &client, forward::upgrade(&parts, &marks, false));
         let head = RequestHead {
             method: parts.method.as_str().as_bytes(),
             target: forward::target(&parts),

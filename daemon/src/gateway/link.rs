@@ -227,8 +227,7 @@ impl Link {
         let Some(entry) = state.entry(id) else { return };
         let account = entry.account();
         let cancel = reason_to_cancel(entry, reason);
-        // Who still sends the body learns of it.
-        entry.fail(Failure::Aborted);
+        entry.abandon();
         if entry.is_load {
             self.load.ended();
         }

@@ -28,6 +28,7 @@ mod hosts;
 mod limits;
 mod link;
 mod load;
+mod marks;
 mod pieces;
 mod place;
 mod retry;

@@ -22,6 +22,7 @@ use super::exchange::{Exchange, Kept};
 use super::forward::{self, Head, RequestFields};
 use super::head::{self, Refused};
 use super::limits::Full;
+use super::marks::{self, Marks};
 use super::place::{Choice, Placed, Refusal, Wish};
 use super::retry::{Attempt, Next, Progress, after_loss};
 use super::table::RESERVED_PREFIX;
@@ -45,13 +46,14 @@ pub(super) fn begin(thread: &Rc<Thread>, client: &Rc<Client>, request: Request<I
     let busy = client.begin();
     let (parts, body) = request.into_parts();
     let line = thread.access_log().map(|_| Pending::new(thread, client, &parts));
-    if let Some(answer) = answered_here(thread, &parts, &body) {
+    let marks = Marks::of(&parts.headers);
+    if let Some(answer) = answered_here(thread, &parts, &marks, &body) {
         return Begun::Answered(answer, line);
     }
     if body.size_hint().lower() > thread.config().max_body_bytes {
         return Begun::Answered(too_large(thread, body), line);
     }
-    let pin = if client.may_pin() { forward::pin(&parts.headers).map(str::to_owned) } else { None };
+    let pin = if client.may_pin() { marks.pin().map(str::to_owned) } else { None };
     let mut serving = Serving {
         attempt: Attempt::first(&parts.method, !body.is_end_stream()),
         to_head: parts.method == Method::HEAD,
@@ -68,7 +70,7 @@ pub(super) fn begin(thread: &Rc<Thread>, client: &Rc<Client>, request: Request<I
         busy: Some(busy),
     };
     let body = serving.attempt.has_body.then_some(body);
-    match serving.first(&parts) {
+    match serving.first(&parts, marks) {
         Ok(first) => Begun::Serving { serving, first, body },
         Err(refusal) => Begun::Answered(refused(&refusal), serving.line.take()),
     }
@@ -86,12 +88,15 @@ pub(super) enum Begun {
 }
 
 impl Begun {
-    /// The response.
-    pub(super) async fn answer(self) -> Answer {
+    /// The response, once. Nothing of it is moved that can stay where it is.
+    pub(super) async fn answer(&mut self) -> Answer {
         match self {
-            Self::Answered(answer, line) => logged(answer, line),
-            Self::Serving { mut serving, first, body } => {
-                let answer = serving.run(first, body).await;
+            Self::Answered(answer, line) => {
+                let nothing = Response::new(ResponseBody::Whole(Bytes::new()));
+                logged(std::mem::replace(answer, nothing), line.take())
+            }
+            Self::Serving { serving, first, body } => {
+                let answer = serving.run(first.take(), body.take()).await;
                 logged(answer, serving.line.take())
             }
         }
@@ -111,8 +116,8 @@ fn logged(answer: Answer, line: Option<Box<Pending>>) -> Answer {
 }
 
 /// Requests that go to no module.
-fn answered_here(thread: &Rc<Thread>, parts: &Parts, body: &Incoming) -> Option<Answer> {
-    if let Err(Refused(status, sentence)) = head::check(parts, body) {
+fn answered_here(thread: &Rc<Thread>, parts: &Parts, marks: &Marks<'_>, body: &Incoming) -> Option<Answer> {
+    if let Err(Refused(status, sentence)) = head::check(parts, marks, body) {
         return Some(closing(say(status, sentence)));
     }
     let path = parts.uri.path();
@@ -165,13 +170,13 @@ enum Tried {
 
 impl Serving {
     /// Sends the request if an instance is ready, and keeps it in any case.
-    fn first(&mut self, parts: &Parts) -> Result<Option<(Placed, Exchange)>, Refusal> {
+    fn first(&mut self, parts: &Parts, marks: Marks<'_>) -> Result<Option<(Placed, Exchange)>, Refusal> {
         let client = Rc::clone(&self.client);
-        let upgrade = forward::upgrade(parts, self.attempt.has_body);
+        let upgrade = forward::upgrade(parts, &marks, self.attempt.has_body);
         self.upgrade = upgrade.cloned();
-        let fields = RequestFields::new(parts, &client, upgrade);
+        let fields = RequestFields::new(parts, marks, &client, upgrade);
         let (method, target) = (parts.method.as_str().as_bytes(), forward::target(parts));
-        let mut wish = self.wish(forward::host(parts), parts.uri.path());
+        let mut wish = self.wish(marks.host(parts), parts.uri.path());
         let placed = self.thread.place_now(&mut wish);
         self.for_stable = wish.is_for_stable();
         match placed.transpose()? {
@@ -301,7 +306,7 @@ impl Serving {
     /// The client's response out of the host's.
     fn response(&mut self, placed: Placed, exchange: Exchange, mut head: Head) -> Answer {
         if self.thread.config().show_release {
-            head.headers.insert(forward::RELEASE, HeaderValue::from(placed.release));
+            head.headers.insert(&forward::RELEASE, HeaderValue::from(placed.release));
         }
         if head.is_bodiless(self.to_head) {
             exchange.end_answered(head.status.as_u16());
@@ -437,7 +442,7 @@ fn refused(refusal: &Refusal) -> Answer {
     let text = match refusal {
         Refusal::NoRoute => return say(StatusCode::NOT_FOUND, "no module has a route for this path"),
         Refusal::NoRelease(module) => {
-            let text = format!("module {module} has no instance of the release that {} names", forward::PIN);
+            let text = format!("module {module} has no instance of the release that {} names", marks::PIN);
             return say(StatusCode::NOT_FOUND, &text);
         }
         Refusal::QueueFull(module) => format!("module {module} has too many requests waiting; try again"),

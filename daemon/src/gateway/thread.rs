@@ -360,7 +360,7 @@ impl Thread {
         client: &Rc<Client>,
     ) -> Option<hyper::Result<()>> {
         let service = service_fn(|request| {
-            let begun = begin(self, client, request);
+            let mut begun = begin(self, client, request);
             async move { Ok::<_, Infallible>(begun.answer().await) }
         });
         let io = ClientIo::new(socket, Rc::clone(client));
@@ -384,7 +384,7 @@ impl Thread {
         let streams = client.begin_streams();
         let service = service_fn(|request| {
             let watch = streams.begin();
-            let begun = begin(self, client, request);
+            let mut begun = begin(self, client, request);
             async move { Ok::<_, Infallible>(begun.answer().await.map(|body| Watched::new(body, watch))) }
         });
         let io = ClientIo::new(socket, Rc::clone(client));

@@ -48,13 +48,12 @@ pub fn request<'f>(
         return Err(HeadError::TooLarge);
     }
     let start = begin(out, fixed + first_piece(body).len());
-    out.put_u32_le(0);
-    out.put_u32_le(head.deadline_ms);
-    out.put_u16_le(len16(head.method.len()));
-    out.put_u16_le(len16(head.target.len()));
-    out.put_u16_le(len16(head.peer.len()));
-    let count_at = out.len();
-    out.put_u16_le(0);
+    let [d0, d1, d2, d3] = head.deadline_ms.to_le_bytes();
+    let [[m0, m1], [t0, t1], [p0, p1]] =
+        [head.method, head.target, head.peer].map(|text| len16(text.len()).to_le_bytes());
+    // In one piece: each that is appended looks for room by itself. Lengths that come later are 0.
+    out.extend_from_slice(&[0, 0, 0, 0, d0, d1, d2, d3, m0, m1, t0, t1, p0, p1, 0, 0]);
+    let count_at = out.len() - 2;
     out.extend_from_slice(head.method);
     out.extend_from_slice(head.target);
     out.extend_from_slice(head.peer);
@@ -202,8 +201,8 @@ fn put_fields<'f>(
         }
         count += 1;
         room -= len;
-        out.put_u16_le(len16(name.len()));
-        out.put_u16_le(len16(value.len()));
+        let [[n0, n1], [v0, v1]] = [name, value].map(|text| len16(text.len()).to_le_bytes());
+        out.extend_from_slice(&[n0, n1, v0, v1]);
         out.extend_from_slice(name);
         out.extend_from_slice(value);
     }
