@@ -173,11 +173,12 @@ impl Engine {
 
     /// Reads the lane's link and runs handlers until the link ends or the turn is taken away.
     fn take_turn(&'static self, lane: &Arc<Lane>, number: u64) {
+        let thread = rustix::thread::gettid().as_raw_nonzero().get();
         TURN.set(Some((Arc::clone(lane), number)));
         // What the last turn left unsent.
         lane.link.flush_some();
         let ended = loop {
-            if !self.run_queue(lane, number) {
+            if !self.run_queue(lane, number, thread) {
                 break None;
             }
             lane.link.flush_some();
@@ -193,9 +194,8 @@ impl Engine {
         }
     }
 
-    /// Runs what is queued; false if the turn was taken away.
-    fn run_queue(&'static self, lane: &Arc<Lane>, number: u64) -> bool {
-        let thread = rustix::thread::gettid().as_raw_nonzero().get();
+    /// Runs what is queued, on this `thread`; false if the turn was taken away.
+    fn run_queue(&'static self, lane: &Arc<Lane>, number: u64, thread: i32) -> bool {
         loop {
             let mut turn = lane.turn();
             if lane.current.load(Ordering::SeqCst) != number {
