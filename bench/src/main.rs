@@ -86,11 +86,12 @@ fn main() -> Result<()> {
         }
     }
     let command = if arguments.quick { "make bench-quick" } else { "make bench" };
-    let page = report::page(&machine, command, &sections);
+    // What is written stands for a whole run.
+    let page = match &arguments.write {
+        Some(docs) if failed.is_empty() => report::write(docs, &machine, command, &sections)?,
+        _ => report::show(&machine, command, &sections),
+    };
     println!("{page}");
-    if let Some(docs) = &arguments.write {
-        report::write(docs, &page, &sections)?;
-    }
     ensure!(failed.is_empty(), "these rows could not be measured: {}", failed.join(", "));
     Ok(())
 }

@@ -31,6 +31,11 @@ impl Machine {
         }
     }
 
+    /// What one of its lines says.
+    pub(super) fn said(&self, name: &str) -> &str {
+        self.lines.iter().find(|(line, _)| *line == name).map_or("unknown", |(_, value)| value)
+    }
+
     /// As a table.
     pub(crate) fn markdown(&self) -> String {
         let lines: Vec<String> =

@@ -2,6 +2,7 @@
 
 mod machine;
 mod plot;
+mod runs;
 
 use std::fs;
 use std::path::Path;
@@ -10,6 +11,7 @@ use anyhow::{Context, Result};
 
 pub(crate) use machine::Machine;
 pub(crate) use plot::{Bar, Plot};
+use runs::Run;
 
 /// What one row found.
 #[derive(Clone, Debug)]
@@ -60,7 +62,7 @@ impl Table {
 }
 
 /// The page as Markdown, with what was measured and where. `command`: what one types to do it again.
-pub(crate) fn page(machine: &Machine, command: &str, sections: &[Section]) -> String {
+fn page(machine: &Machine, command: &str, sections: &[Section], runs: &[Run]) -> String {
     let mut page = String::from(
         "# Benchmarks\n\nWritten by the run itself; do not edit. Medians, with the least and the most of all rounds in brackets. Ratios \
          are of runs that follow each other in one round, so that what changes slowly on the machine weighs on both.\n\n",
@@ -84,6 +86,12 @@ pub(crate) fn page(machine: &Machine, command: &str, sections: &[Section]) -> St
     };
     page.push_str("## What we are held to\n\n");
     figures.write(&mut page);
+    if runs.len() > 1 {
+        page.push_str(
+            "\n## The runs so far\n\nThe same, of the whole runs that are kept in benchmarks/runs.json.\n\n",
+        );
+        runs::table(runs).write(&mut page);
+    }
     for section in sections {
         page.push_str(&format!("\n## {}\n\n{}\n", section.title, section.text));
         for table in &section.tables {
@@ -97,14 +105,25 @@ pub(crate) fn page(machine: &Machine, command: &str, sections: &[Section]) -> St
     page
 }
 
-/// Writes the page and its plots below `docs`.
-pub(crate) fn write(docs: &Path, page: &str, sections: &[Section]) -> Result<()> {
+/// The page of a run that is only shown.
+pub(crate) fn show(machine: &Machine, command: &str, sections: &[Section]) -> String {
+    page(machine, command, sections, &[])
+}
+
+/// Writes the page of a whole run and its plots below `docs`, keeps what was measured beside the runs before, and gives
+/// the page.
+pub(crate) fn write(docs: &Path, machine: &Machine, command: &str, sections: &[Section]) -> Result<String> {
     let folder = docs.join("benchmarks");
     fs::create_dir_all(&folder).context("a folder for the plots")?;
+    let figures = sections.iter().flat_map(|section| &section.figures);
+    let run = Run::new(machine.said("date"), machine.said("commit"), figures);
+    let runs = runs::keep(docs, runs::read(docs)?, run)?;
+    let page = page(machine, command, sections, &runs);
     for plot in sections.iter().flat_map(|section| &section.plots) {
         let file = folder.join(plot.name).with_extension("svg");
         fs::write(&file, plot.svg()).with_context(|| file.display().to_string())?;
     }
     let file = docs.join("benchmarks.md");
-    fs::write(&file, page).with_context(|| file.display().to_string())
+    fs::write(&file, &page).with_context(|| file.display().to_string())?;
+    Ok(page)
 }
