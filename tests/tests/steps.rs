@@ -182,7 +182,12 @@ impl Rig {
             module.instances().any(|instance| instance.state == "ready" && instance.pid == self.host)
         });
         module.context("the host of stable was not adopted")?;
-        ensure!(self.service.hosts()?.len() <= 3, "hosts are left over: {:?}", self.service.hosts()?);
+        // One that was replaced may still be ending.
+        let deadline = Instant::now() + WAIT;
+        while self.service.hosts()?.len() > 3 {
+            ensure!(Instant::now() < deadline, "hosts are left over: {:?}", self.service.hosts()?);
+            std::thread::sleep(Duration::from_millis(20));
+        }
         let in_flight = |call: &str| told.unanswered && told.call == call;
 
         if let Some(id) = &told.started {

@@ -36,6 +36,32 @@ fn pairs(fields: &[(Vec<u8>, Vec<u8>)]) -> impl Iterator<Item = (&[u8], &[u8])> 
     fields.iter().map(|(name, value)| (name.as_slice(), value.as_slice()))
 }
 
+#[test]
+fn what_is_detached_says_the_same_without_the_buffer() {
+    let fields = [(&b"accept"[..], &b"*/*"[..]), (b"x-empty", b""), (b"accept", b"second")];
+    let mut out = BytesMut::new();
+    data::request(&mut out, 7, &HEAD, fields, b"body", true).unwrap();
+    data::trailers(&mut out, 7, fields).unwrap();
+    let mut frames = decode::<FromGateway>(&out).unwrap().into_iter().map(|frame| frame.message);
+    let (Some(FromGateway::Request(request)), Some(FromGateway::Trailers(trailers))) =
+        (frames.next(), frames.next())
+    else {
+        panic!("a request and its trailers");
+    };
+    let detached = request.detached();
+    assert!(detached.body.is_empty() && detached.end);
+    assert_eq!((detached.deadline_ms, detached.window), (HEAD.deadline_ms, HEAD.window));
+    assert_eq!(
+        (detached.method(), detached.target(), detached.peer()),
+        (HEAD.method, HEAD.target, HEAD.peer)
+    );
+    assert!(detached.fields.iter().eq(fields));
+    assert_eq!(trailers.detached(), trailers);
+    for (own, shared) in [(&detached.fields, &request.fields), (&trailers.detached(), &trailers)] {
+        assert!(own.iter().zip(shared.iter()).all(|(own, shared)| own.0.as_ptr() != shared.0.as_ptr()));
+    }
+}
+
 /// These bytes are what older and newer processes exchange: a change here is a change of the protocol.
 #[test]
 fn golden_frames() {

@@ -167,6 +167,13 @@ impl Request {
         self.part(usize::from(self.method_len) + usize::from(self.target_len), self.peer_len)
     }
 
+    /// The head in memory of its own and without the body, for what lives longer than the buffer that was read.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        let head = Bytes::copy_from_slice(&self.head);
+        Self { head, fields: self.fields.detached(), body: Bytes::new(), ..*self }
+    }
+
     /// The lengths were checked when the head was decoded, so no part is ever cut short here.
     fn part(&self, from: usize, len: u16) -> &[u8] {
         self.head.get(from..from + usize::from(len)).unwrap_or_default()

@@ -18,7 +18,7 @@ impl Fields {
     }
 
     /// As [`Fields::parse`], with the length of what is behind them.
-    pub(super) fn parse_front(bytes: Bytes, count: u16) -> Result<(Self, usize), FrameError> {
+    pub(super) fn parse_front(mut bytes: Bytes, count: u16) -> Result<(Self, usize), FrameError> {
         if usize::from(count) > MAX_FIELDS {
             return Err(FrameError::TooManyFields { found: count });
         }
@@ -27,6 +27,7 @@ impl Fields {
             (_, rest) = split_field(rest).ok_or(FrameError::Truncated { part: "fields" })?;
         }
         let behind = rest.len();
+        bytes.truncate(bytes.len() - behind);
         Ok((Self { bytes, count }, behind))
     }
 
@@ -46,6 +47,12 @@ impl Fields {
     #[must_use]
     pub fn iter(&self) -> FieldsIter<'_> {
         FieldsIter { rest: &self.bytes, left: self.count }
+    }
+
+    /// The same in memory of their own, for what lives longer than the buffer that was read.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self { bytes: Bytes::copy_from_slice(&self.bytes), count: self.count }
     }
 
     /// A value of these fields as a share of the buffer, e.g. to make a `HeaderValue` without a copy. The buffer stays

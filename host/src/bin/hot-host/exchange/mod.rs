@@ -11,7 +11,7 @@ mod response;
 #[cfg(test)]
 mod tests;
 
-use crate::head::Head;
+use crate::head;
 use crate::link::Link;
 use deadline::Deadline;
 use hot_module::abi;
@@ -58,7 +58,8 @@ pub(crate) struct Exchange {
     handle: u64,
     number: u64,
     link: Arc<Link>,
-    head: Head,
+    /// Without its body.
+    request: Request,
     view: OnceLock<Box<[abi::Header]>>,
     arrived: Instant,
     state: Mutex<State>,
@@ -111,7 +112,6 @@ impl Exchange {
     ) -> Self {
         let deadline = (request.deadline_ms > 0)
             .then(|| arrived + Duration::from_millis(u64::from(request.deadline_ms)));
-        let head = Head::of(&request);
         let mut incoming = Incoming::default();
         // A first piece is no larger than its frame, and that no larger than the credit of a new exchange.
         let is_cancelled = incoming.receive(&request.body, request.end).is_err();
@@ -128,7 +128,8 @@ impl Exchange {
             handle,
             number,
             link: Arc::clone(link),
-            head,
+            // A decoded frame is a share of all that was read with it, and a module may keep an exchange for hours.
+            request: request.detached(),
             view: OnceLock::new(),
             arrived,
             state: Mutex::new(state),
@@ -149,8 +150,9 @@ impl Exchange {
         &self.link
     }
 
-    pub(crate) const fn head(&self) -> &Head {
-        &self.head
+    /// The request, without its body.
+    pub(crate) const fn request(&self) -> &Request {
+        &self.request
     }
 
     pub(crate) const fn arrived(&self) -> Instant {
@@ -159,7 +161,7 @@ impl Exchange {
 
     /// The request's headers as the ABI lends them.
     pub(crate) fn headers(&self) -> &[abi::Header] {
-        self.view.get_or_init(|| self.head.view())
+        self.view.get_or_init(|| head::view(&self.request.fields))
     }
 
     /// Nobody will see an answer: the gateway gave it up, the link is gone, the deadline has passed or the host stops.

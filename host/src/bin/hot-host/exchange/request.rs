@@ -1,7 +1,7 @@
 //! The request's body and trailers: what has come and was not read, and what is lent to the module.
 
 use super::{Exchange, Refusal, check};
-use crate::head::Trailers;
+use crate::head;
 use bytes::Bytes;
 use hot_module::abi;
 use hot_wire::data::{self, CreditExceeded, Fields, ReceiveCredit};
@@ -27,7 +27,7 @@ pub(super) struct Incoming {
     gathered: Vec<u8>,
     /// What `body_all` has lent, for as long as the exchange lives.
     kept: Vec<Bytes>,
-    trailers: Option<(Trailers, Box<[abi::Header]>)>,
+    trailers: Option<(Fields, Box<[abi::Header]>)>,
 }
 
 impl Incoming {
@@ -100,8 +100,8 @@ impl Exchange {
         if state.incoming.is_whole {
             return self.break_off(state);
         }
-        let trailers = Trailers::of(fields);
-        let view = trailers.view();
+        let trailers = fields.detached();
+        let view = head::view(&trailers);
         state.incoming.trailers = Some((trailers, view));
         state.incoming.is_whole = true;
         self.tell(&mut state);

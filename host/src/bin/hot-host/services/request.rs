@@ -4,22 +4,23 @@ use super::borrow::{Outcome, borrow, give, give_two};
 use super::find;
 use crate::engine::Engine;
 use crate::exchange::{Exchange, Refusal};
+use crate::head;
 use hot_module::abi::{self, Header, NONBLOCK, Slice, Status};
 use std::time::{Duration, Instant};
 
 pub(super) unsafe extern "C" fn method(handle: abi::Exchange, out: *mut Slice) -> Status {
     // SAFETY: the module gives a place for one slice, or null.
-    unsafe { give(find(handle), out, |(_, x)| Ok(Slice::of(x.head().method()))) }
+    unsafe { give(find(handle), out, |(_, x)| Ok(Slice::of(x.request().method()))) }
 }
 
 pub(super) unsafe extern "C" fn target(handle: abi::Exchange, out: *mut Slice) -> Status {
     // SAFETY: as in `method`.
-    unsafe { give(find(handle), out, |(_, x)| Ok(Slice::of(x.head().target()))) }
+    unsafe { give(find(handle), out, |(_, x)| Ok(Slice::of(x.request().target()))) }
 }
 
 pub(super) unsafe extern "C" fn peer(handle: abi::Exchange, out: *mut Slice) -> Status {
     // SAFETY: as in `method`.
-    unsafe { give(find(handle), out, |(_, x)| Ok(Slice::of(x.head().peer()))) }
+    unsafe { give(find(handle), out, |(_, x)| Ok(Slice::of(x.request().peer()))) }
 }
 
 pub(super) unsafe extern "C" fn headers(
@@ -35,7 +36,7 @@ pub(super) unsafe extern "C" fn header(handle: abi::Exchange, name: Slice, out: 
     let find_in = |exchange: &Exchange| {
         // SAFETY: the module lends the name for this call.
         let name = unsafe { borrow(name) }?;
-        exchange.head().find(name).map(Slice::of).ok_or(Refusal::NotFound)
+        head::find(&exchange.request().fields, name).map(Slice::of).ok_or(Refusal::NotFound)
     };
     // SAFETY: as in `method`.
     unsafe { give(find(handle), out, |(_, x)| find_in(&x)) }

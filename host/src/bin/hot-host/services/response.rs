@@ -5,7 +5,7 @@ use super::find;
 use super::request::check_flags;
 use crate::engine::Engine;
 use crate::exchange::{Exchange, Refusal};
-use crate::head::TRAILERS;
+use crate::head::{self, TRAILERS};
 use crate::output;
 use hot_module::abi::{self, Header, SWITCHING_PROTOCOLS, Slice, Status};
 use hot_wire::data::AbortCode;
@@ -168,7 +168,7 @@ fn write_all(engine: &'static Engine, exchange: &Arc<Exchange>, mut body: &[u8])
 /// Whether this hands the connection over. Only a request with `upgrade` asks for that, which the gateway lets through where
 /// it can be done.
 fn switches(exchange: &Exchange, status: u32) -> bool {
-    status == u32::from(SWITCHING_PROTOCOLS) && exchange.head().find(b"upgrade").is_some()
+    status == u32::from(SWITCHING_PROTOCOLS) && head::find(&exchange.request().fields, b"upgrade").is_some()
 }
 
 fn check_status(status: u32) -> Outcome<u16> {
