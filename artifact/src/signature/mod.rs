@@ -20,7 +20,7 @@ pub use agent::{Agent, AgentError, Identity};
 pub use blob::Signature;
 pub use certificate::Certificate;
 pub use error::SignatureError;
-pub(crate) use hashes::Hashers;
+pub(crate) use hashes::{Digests, Hashers};
 pub use hashes::{FileHashes, Hash};
 pub use key::{KeyError, PublicKey};
 pub use sign::{GeneratedKey, SignError, Signer, generate_key, sign, sign_digest, sign_with};

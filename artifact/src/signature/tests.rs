@@ -10,7 +10,7 @@ use crate::testing::{Question, key, keygen_sign, keygen_verify, public, run};
 const BYTES: &[u8] = b"what is signed";
 const NAMESPACE: &str = "hot-module";
 
-fn digests(hash: Hash, bytes: &[u8]) -> hashes::Digests {
+fn digests(hash: Hash, bytes: &[u8]) -> Digests {
     let mut hashers = Hashers::new(hash);
     hashers.update(bytes);
     hashers.finish()
