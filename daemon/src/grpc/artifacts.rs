@@ -163,6 +163,7 @@ impl Artifacts {
                 // Another caller was faster, maybe with another signature.
                 Committed::AlreadyThere => sign_again(ledger.store(), &verified, record.signature)?,
             };
+            ledger.hold(verified);
             Ok::<_, Status>((record, former, committed))
         })
         .await?;
