@@ -10,7 +10,7 @@ use hot_proto::v1::{NeededLibrary, PlannedFile, StartModule};
 use crate::failure::Failure;
 use crate::offer::{Offer, unreadable};
 use crate::output::{Out, OutputError, Tone, paint};
-use crate::signing::Means;
+use crate::signing::{Means, Unsigned};
 use crate::words;
 
 /// The files of a push.
@@ -56,13 +56,14 @@ impl Bundle {
         let mut files = Vec::new();
         for offer in &self.offers {
             let reader = FileReader::new(offer.file()?).map_err(|error| unreadable(&offer.path, &error))?;
-            files.push((offer.path.clone(), reader));
+            files.push(Unsigned { path: offer.path.clone(), reader, digest: offer.inspection.digest });
         }
-        // Beside the connection, not in its way: hashing takes a while, and an agent may wait for a person.
+        // Beside the connection, not in its way: an agent may wait for a person.
         let signatures = tokio::task::spawn_blocking(move || {
             let signatures = means.signatures(&files)?;
-            let signed = files.iter().zip(signatures).map(|((path, reader), signature)| {
-                let sha512 = sha512(reader, &signature).map_err(|error| unreadable(path, &error))?;
+            let signed = files.iter().zip(signatures).map(|(file, signature)| {
+                let sha512 =
+                    sha512(&file.reader, &signature).map_err(|error| unreadable(&file.path, &error))?;
                 Ok((signature, sha512))
             });
             signed.collect::<Result<Vec<_>, Failure>>()

@@ -5,9 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use hot_artifact::signature::{
-    Agent, AgentError, FileHashes, Hash, MODULE_NAMESPACE, SignError, Signature, Signer, sign_with,
+    Agent, AgentError, FileHashes, Hash, MODULE_NAMESPACE, SignError, Signature, Signer, sign_digest,
 };
-use hot_artifact::{FileReader, Refusal};
+use hot_artifact::{FileReader, Refusal, Sha256};
 use hot_proto::v1::{GetNodeRequest, TrustedKey};
 use thiserror::Error;
 
@@ -74,6 +74,15 @@ pub(crate) enum Means {
     Nothing,
 }
 
+/// A file that a signature is for.
+#[derive(Debug)]
+pub(crate) struct Unsigned {
+    pub path: PathBuf,
+    pub reader: FileReader,
+    /// Of what was read of it: what is signed, and what a node is to get.
+    pub digest: Sha256,
+}
+
 /// Where the signature of `file` is when nothing else is said.
 pub(crate) fn beside(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
@@ -138,37 +147,42 @@ impl Means {
         })
     }
 
-    /// The signature of each offer. Empty ones for [`Means::Nothing`].
-    pub(crate) fn signatures(self, offers: &[(PathBuf, FileReader)]) -> Result<Vec<Vec<u8>>, SigningError> {
+    /// The signature of each file. Empty ones for [`Means::Nothing`].
+    pub(crate) fn signatures(self, files: &[Unsigned]) -> Result<Vec<Vec<u8>>, SigningError> {
         match self {
-            Self::Sign(mut signer) => offers.iter().map(|(_, reader)| made(reader, &mut signer)).collect(),
-            Self::Made(paths) if paths.len() == offers.len() => paths.iter().map(|path| read(path)).collect(),
-            Self::Made(paths) => Err(SigningError::Count { signatures: paths.len(), files: offers.len() }),
+            Self::Sign(mut signer) => files.iter().map(|file| made(file, &mut signer)).collect(),
+            Self::Made(paths) if paths.len() == files.len() => paths.iter().map(|path| read(path)).collect(),
+            Self::Made(paths) => Err(SigningError::Count { signatures: paths.len(), files: files.len() }),
             Self::Beside(there, mut signer) => {
-                let signatures = offers.iter().zip(there).map(|((path, reader), there)| match there {
-                    Some(signature) => read_checked(path, reader, &signature),
-                    None => signer.as_mut().map_or_else(|| Ok(Vec::new()), |signer| made(reader, signer)),
+                let signatures = files.iter().zip(there).map(|(file, there)| match there {
+                    Some(signature) => read_checked(file, &signature),
+                    None => signer.as_mut().map_or_else(|| Ok(Vec::new()), |signer| made(file, signer)),
                 });
                 signatures.collect()
             }
-            Self::Nothing => Ok(vec![Vec::new(); offers.len()]),
+            Self::Nothing => Ok(vec![Vec::new(); files.len()]),
         }
     }
 }
 
 /// Signs over the hash that is the artifact's identity and known here and there: no other one is computed.
-fn made(reader: &FileReader, signer: &mut Signer) -> Result<Vec<u8>, SigningError> {
-    Ok(sign_with(reader, MODULE_NAMESPACE, Hash::Sha256, signer)?.into_bytes())
+fn made(file: &Unsigned, signer: &mut Signer) -> Result<Vec<u8>, SigningError> {
+    Ok(sign_digest(file.digest, MODULE_NAMESPACE, signer)?.into_bytes())
 }
 
 /// Reads the signature that lies beside a file. Nobody said that it is the file's, so that is looked at before a node
 /// is asked, which has never seen the name.
-fn read_checked(file: &Path, reader: &FileReader, signature: &Path) -> Result<Vec<u8>, SigningError> {
+fn read_checked(file: &Unsigned, signature: &Path) -> Result<Vec<u8>, SigningError> {
     let text = read(signature)?;
-    let hashes =
-        FileHashes::of(reader).map_err(|source| SigningError::File { path: file.to_owned(), source })?;
-    let checked =
-        Signature::parse(&text).and_then(|parsed| parsed.check(MODULE_NAMESPACE, hashes.by(parsed.hash())));
+    let checked = match Signature::parse(&text) {
+        Ok(parsed) if parsed.hash() == Hash::Sha256 => parsed.check(MODULE_NAMESPACE, file.digest.as_bytes()),
+        Ok(parsed) => {
+            let unreadable = |source| SigningError::File { path: file.path.clone(), source };
+            let hashes = FileHashes::of(&file.reader).map_err(unreadable)?;
+            parsed.check(MODULE_NAMESPACE, hashes.by(parsed.hash()))
+        }
+        Err(error) => Err(error),
+    };
     match checked {
         Ok(()) => Ok(text),
         Err(error) => {
@@ -181,7 +195,7 @@ fn read_checked(file: &Path, reader: &FileReader, signature: &Path) -> Result<Ve
                 ),
                 ..refusal
             });
-            Err(SigningError::Stale { file: file.to_owned(), refusal })
+            Err(SigningError::Stale { file: file.path.clone(), refusal })
         }
     }
 }
@@ -275,13 +289,15 @@ fn first_of(agent: Result<Agent, AgentError>) -> Result<Signer, SigningError> {
 
 #[cfg(test)]
 mod tests {
+    use hot_artifact::signature::sign_with;
+
     use super::*;
 
-    fn file(folder: &Path, name: &str, text: &[u8]) -> (PathBuf, FileReader) {
+    fn file(folder: &Path, name: &str, text: &[u8]) -> Unsigned {
         let path = folder.join(name);
         std::fs::write(&path, text).expect("writes");
         let reader = FileReader::open(&path).expect("opens");
-        (path, reader)
+        Unsigned { path, reader, digest: Sha256::of(text) }
     }
 
     #[test]
@@ -296,7 +312,7 @@ mod tests {
         assert!(made.iter().all(|text| text.starts_with(b"-----BEGIN SSH SIGNATURE-----")));
         assert_ne!(made[0], made[1], "each file has its own");
 
-        let (sig_path, _) = file(folder.path(), "a.sig", &made[0]);
+        let sig_path = file(folder.path(), "a.sig", &made[0]).path;
         let read = Means::Made(vec![sig_path.clone(), sig_path.clone()]).signatures(&offers).expect("reads");
         assert_eq!(read, [made[0].clone(), made[0].clone()]);
         let count =
@@ -314,11 +330,11 @@ mod tests {
         std::fs::write(&key_path, key.private).expect("writes");
         let signer = || Box::new(Signer::from_file(&key_path).expect("a signer"));
         let made = Means::Sign(signer()).signatures(&offers).expect("signs");
-        let there = beside(&offers[0].0);
+        let there = beside(&offers[0].path);
         assert!(there.ends_with("a.sig"));
         // As `ssh-keygen` does it, over the other hash.
         let by_sha512 =
-            sign_with(&offers[0].1, MODULE_NAMESPACE, Hash::Sha512, &mut signer()).expect("signs");
+            sign_with(&offers[0].reader, MODULE_NAMESPACE, Hash::Sha512, &mut signer()).expect("signs");
         std::fs::write(&there, &by_sha512).expect("writes");
         let mixed = || Means::Beside(vec![Some(there.clone()), None], Some(signer())).signatures(&offers);
         assert_eq!(mixed().expect("one is there"), [by_sha512.into_bytes(), made[1].clone()]);

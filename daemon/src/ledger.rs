@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use hot_artifact::trust::{JudgeError, Trust};
 use hot_artifact::{
@@ -14,6 +15,7 @@ use hot_artifact::{
 use hot_rollout::{Assignment, Cause, Direction, Module, ReleaseNumber, Revision, RolloutId};
 use serde_json::Value;
 
+use crate::held::Held;
 use crate::store::{
     ArtifactError, ConfigError, ModuleRecord, NewRelease, Protected, Quarantine, Release, ReleaseError,
     RequestId, RolloutError, RolloutRecord, Store, UpdateError, Urgency,
@@ -113,13 +115,14 @@ pub struct Ledger {
     store: Store,
     machine: Arc<Node>,
     judged: Arc<Judged>,
+    held: Arc<Held<Verified>>,
 }
 
 impl Ledger {
     /// The ledger of this store, on this machine.
     #[must_use]
     pub fn new(store: Store, machine: Arc<Node>) -> Self {
-        Self { store, machine, judged: Arc::default() }
+        Self { store, machine, judged: Arc::default(), held: Arc::default() }
     }
 
     /// The record of a module, out of memory.
@@ -156,7 +159,7 @@ impl Ledger {
     }
 
     /// The bytes of a release's artifact, checked again: digest, signer, quarantine, floor. The time in which a key
-    /// is allowed does not count here.
+    /// is allowed does not count here. They come from the disk, or out of memory where they are held: once.
     pub fn verified(
         &self,
         module: &Module,
@@ -175,7 +178,21 @@ impl Ledger {
         let checks = Checks { trust, node: &self.machine, max_size };
         let (name, digest) = (&parse(module)?, runnable.digest);
         let expected = OnRecord { digest, module: name, version: &runnable.version };
-        Ok(Verified::reload(file, expected, version.signature.as_bytes(), &checks)?)
+        let signature = version.signature.as_bytes();
+        Ok(match self.held.take(&digest) {
+            Some(held) => held.again(expected, signature, &checks)?,
+            None => Verified::reload(file, expected, signature, &checks)?,
+        })
+    }
+
+    /// Holds bytes that were verified and are soon to be loaded, so that they are not read and hashed again for that.
+    pub fn hold(&self, verified: Verified) {
+        self.held.hold(verified.digest(), verified, Instant::now());
+    }
+
+    /// Lets go of bytes that were held and not loaded in time.
+    pub fn tidy(&self) {
+        self.held.tidy(Instant::now());
     }
 
     /// Whether the signer of a release still counts, out of memory: what a load would say of the signature and of who

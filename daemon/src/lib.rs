@@ -10,6 +10,7 @@ pub mod dev;
 pub mod driver;
 pub mod gateway;
 pub mod grpc;
+mod held;
 pub mod journal;
 pub mod ledger;
 mod near;

@@ -424,6 +424,7 @@ async fn tidy(ledger: Ledger, stopped: CancellationToken) {
                 }
                 Err(error) => tracing::warn!(error = %crate::describe(&error), "old versions were not removed"),
             }
+            ledger.tidy();
             if let Err(error) = ledger.store().tidy(now) {
                 tracing::warn!(error = %crate::describe(&error), "the history could not be tidied");
             }

@@ -102,4 +102,12 @@ impl Digests {
     pub(crate) fn signed(&self) -> &[u8] {
         self.sha512.as_ref().map_or(self.identity.as_bytes(), <[u8; 64]>::as_slice)
     }
+
+    /// The one by this hash, where it was computed.
+    pub(crate) fn by(&self, hash: Hash) -> Option<&[u8]> {
+        match hash {
+            Hash::Sha256 => Some(self.identity.as_bytes()),
+            Hash::Sha512 => self.sha512.as_ref().map(<[u8; 64]>::as_slice),
+        }
+    }
 }

@@ -20,10 +20,10 @@ pub use agent::{Agent, AgentError, Identity};
 pub use blob::Signature;
 pub use certificate::Certificate;
 pub use error::SignatureError;
-pub(crate) use hashes::Hashers;
+pub(crate) use hashes::{Digests, Hashers};
 pub use hashes::{FileHashes, Hash};
 pub use key::{KeyError, PublicKey};
-pub use sign::{GeneratedKey, SignError, Signer, generate_key, sign, sign_with};
+pub use sign::{GeneratedKey, SignError, Signer, generate_key, sign, sign_digest, sign_with};
 pub(crate) use wire::Wire;
 
 use crate::ModuleName;

@@ -278,11 +278,22 @@ pub fn sign_with(
 ) -> Result<String, SignError> {
     let mut hashers = Hashers::new(hash);
     for_each_piece(reader, |piece| hashers.update(piece)).map_err(SignError::Read)?;
-    let digests = hashers.finish();
-    let value = signer.value(&signed_data(namespace, hash, digests.signed()))?;
+    sign_hash(hashers.finish().signed(), namespace, hash, signer)
+}
+
+/// [`sign_with`] SHA-256, for a file whose identity is known: nothing is read and hashed once more.
+///
+/// # Errors
+/// When the key makes no signature. The signature is checked before it is given out.
+pub fn sign_digest(digest: crate::Sha256, namespace: &str, signer: &mut Signer) -> Result<String, SignError> {
+    sign_hash(digest.as_bytes(), namespace, Hash::Sha256, signer)
+}
+
+fn sign_hash(digest: &[u8], namespace: &str, hash: Hash, signer: &mut Signer) -> Result<String, SignError> {
+    let value = signer.value(&signed_data(namespace, hash, digest))?;
     let maker = signer.certificate().map_or(signer.public.as_blob(), Certificate::as_blob);
     let armoured = Signature::armoured(maker, namespace, hash, &value);
-    match Signature::parse(armoured.as_bytes()).and_then(|made| made.check(namespace, digests.signed())) {
+    match Signature::parse(armoured.as_bytes()).and_then(|made| made.check(namespace, digest)) {
         Ok(()) => Ok(armoured),
         Err(_) => Err(SignError::Failed { fingerprint: signer.public.fingerprint() }),
     }

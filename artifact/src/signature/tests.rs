@@ -10,7 +10,7 @@ use crate::testing::{Question, key, keygen_sign, keygen_verify, public, run};
 const BYTES: &[u8] = b"what is signed";
 const NAMESPACE: &str = "hot-module";
 
-fn digests(hash: Hash, bytes: &[u8]) -> hashes::Digests {
+fn digests(hash: Hash, bytes: &[u8]) -> Digests {
     let mut hashers = Hashers::new(hash);
     hashers.update(bytes);
     hashers.finish()
@@ -63,6 +63,9 @@ fn what_we_sign_is_accepted_by_ssh_keygen() {
         let shorter = sign_with(BYTES, NAMESPACE, Hash::Sha256, &mut signer).unwrap();
         assert_eq!(Signature::parse(shorter.as_bytes()).unwrap().hash(), Hash::Sha256);
         assert!(keygen_accepts(kind, shorter.as_bytes(), BYTES), "{kind}");
+        let by_digest = sign_digest(Sha256::of(BYTES), NAMESPACE, &mut signer).unwrap();
+        assert!(keygen_accepts(kind, by_digest.as_bytes(), BYTES), "{kind}");
+        assert!(!keygen_accepts(kind, by_digest.as_bytes(), b"other"), "{kind}");
         if matches!(kind, "ed25519" | "rsa") {
             // These kinds of keys make one signature of the same bytes, so the whole text has to be the same.
             assert_eq!(armoured, keygen_sign(kind, NAMESPACE, &[], BYTES));

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::reader::{FileReader, ReadAt as _, for_each_piece};
 use crate::refusal::Refusal;
-use crate::signature::{Hashers, MODULE_NAMESPACE, Signature, SignatureError};
+use crate::signature::{Digests, Hash, Hashers, MODULE_NAMESPACE, Signature, SignatureError};
 use crate::trust::{JudgeError, SignerError, Trust, Validity};
 use crate::{
     CompatError, ElfError, Inspection, Metadata, MetadataError, ModuleName, Node, Sha256, Target, Version,
@@ -31,13 +31,21 @@ const PIECE: usize = 256 * 1024;
 /// parsed out of those same bytes, and which the node can run.
 ///
 /// It owns a memory file that nobody can change any more, and the host loads from that: nothing between the check and
-/// the load can put other bytes in. There is no way to make one but [`Verified::admit`] and [`Verified::reload`].
+/// the load can put other bytes in. There is no way to make one but [`Verified::admit`], [`Verified::admit_as`] and
+/// [`Verified::reload`], and [`Verified::again`] of one that was made.
 #[derive(Debug)]
 pub struct Verified {
-    file: FileReader,
+    held: Held,
     inspection: Inspection,
     principal: String,
     fingerprint: String,
+}
+
+/// Bytes in memory that nobody can change, and their hashes.
+#[derive(Debug)]
+struct Held {
+    file: FileReader,
+    digests: Digests,
 }
 
 /// What a file is checked against.
@@ -183,7 +191,25 @@ impl Verified {
         checks: &Checks<'_>,
         now: SystemTime,
     ) -> Result<Self, VerifyError> {
-        Self::verify(source, signature, checks, Validity::At(now), None)
+        let signature = Signature::parse(signature)?;
+        Self::verify(Held::of(source, &signature, checks)?, &signature, checks, Validity::At(now), None)
+    }
+
+    /// As [`Verified::admit`], of a file that was said to have this digest; it is looked at before all else.
+    ///
+    /// # Errors
+    /// [`VerifyError::OtherDigest`], or the first reason against it.
+    pub fn admit_as(
+        digest: Sha256,
+        source: impl Read,
+        signature: &[u8],
+        checks: &Checks<'_>,
+        now: SystemTime,
+    ) -> Result<Self, VerifyError> {
+        let signature = Signature::parse(signature)?;
+        let held = Held::of(source, &signature, checks)?;
+        held.must_be(digest)?;
+        Self::verify(held, &signature, checks, Validity::At(now), None)
     }
 
     /// Loads a file that was let in before, at boot or for a rollback: it must be what is on record, by its digest and
@@ -198,32 +224,56 @@ impl Verified {
         signature: &[u8],
         checks: &Checks<'_>,
     ) -> Result<Self, VerifyError> {
-        Self::verify(source, signature, checks, Validity::AnyTime, Some(expected))
+        let signature = Signature::parse(signature)?;
+        let held = Held::of(source, &signature, checks)?;
+        held.must_be(expected.digest)?;
+        Self::verify(held, &signature, checks, Validity::AnyTime, Some(expected))
+    }
+
+    /// As [`Verified::reload`], of bytes that are held already: all is judged anew by what counts now, but nothing is read
+    /// and hashed that nobody can have changed since it was.
+    ///
+    /// # Errors
+    /// The first reason against it.
+    pub fn again(
+        self,
+        expected: OnRecord<'_>,
+        signature: &[u8],
+        checks: &Checks<'_>,
+    ) -> Result<Self, VerifyError> {
+        let signature = Signature::parse(signature)?;
+        let Self { held, inspection, .. } = self;
+        if held.file.size() > checks.max_size {
+            return Err(VerifyError::TooLarge { limit: checks.max_size });
+        }
+        held.must_be(expected.digest)?;
+        let held = held.hashed_for(signature.hash())?;
+        held.must_be_signed(&signature, checks, Validity::AnyTime)?;
+        Self::judge(held, inspection, &signature, checks, Validity::AnyTime, Some(expected))
     }
 
     fn verify(
-        source: impl Read,
-        signature: &[u8],
+        held: Held,
+        signature: &Signature,
         checks: &Checks<'_>,
         validity: Validity,
         expected: Option<OnRecord<'_>>,
     ) -> Result<Self, VerifyError> {
-        let signature = Signature::parse(signature)?;
-        let file = sealed_copy(source, checks.max_size)?;
-        // Hashed out of the sealed file, not on the way in: what is checked is what is held, whoever else there is.
-        let mut hashers = Hashers::new(signature.hash());
-        for_each_piece(&file, |piece| hashers.update(piece)).map_err(VerifyError::Hold)?;
-        let digests = hashers.finish();
-        if let Some(OnRecord { digest: expected, .. }) = expected
-            && expected != digests.identity
-        {
-            return Err(VerifyError::OtherDigest { found: digests.identity, expected });
-        }
-        signature.check(MODULE_NAMESPACE, digests.signed())?;
-        // Whether the key is allowed at all comes before anything is parsed; whether for this module needs its name.
-        checks.trust.principals(&signature, MODULE_NAMESPACE, validity)?;
-        let facts = elf::read(&file)?;
-        let inspection = Inspection::new(facts, digests.identity, file.size())?;
+        held.must_be_signed(signature, checks, validity)?;
+        let facts = elf::read(&held.file)?;
+        let inspection = Inspection::new(facts, held.digests.identity, held.file.size())?;
+        Self::judge(held, inspection, signature, checks, validity, expected)
+    }
+
+    /// What is said of bytes that a key which is allowed at all has signed, by what they say of themselves.
+    fn judge(
+        held: Held,
+        inspection: Inspection,
+        signature: &Signature,
+        checks: &Checks<'_>,
+        validity: Validity,
+        expected: Option<OnRecord<'_>>,
+    ) -> Result<Self, VerifyError> {
         // Else whoever can write the records could run one module's signed file in the place of another, whose rules
         // about signers may be stricter, or an old version in the place of a new one.
         let Metadata { name, version, .. } = &inspection.metadata;
@@ -233,11 +283,11 @@ impl Verified {
             let (found, expected) = (format!("{name} {version}"), format!("{module} {recorded}"));
             return Err(VerifyError::OtherModule { found, expected });
         }
-        let principal = checks.trust.principal(&signature, &inspection.metadata.name, validity)?;
+        let principal = checks.trust.principal(signature, &inspection.metadata.name, validity)?;
         if let Some(reason) = checks.node.judge(&inspection).into_iter().next() {
             return Err(reason.into());
         }
-        Ok(Self { file, inspection, principal, fingerprint: signature.key().fingerprint() })
+        Ok(Self { held, inspection, principal, fingerprint: signature.key().fingerprint() })
     }
 
     /// The identity of the bytes.
@@ -279,13 +329,13 @@ impl Verified {
     /// How many bytes it has.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.file.size()
+        self.held.file.size()
     }
 
     /// The sealed memory file, e.g. to read it.
     #[must_use]
     pub const fn file(&self) -> &File {
-        self.file.file()
+        self.held.file.file()
     }
 
     /// A descriptor of its own for the same sealed memory file, e.g. to pass it to a host.
@@ -293,13 +343,55 @@ impl Verified {
     /// # Errors
     /// When the process has no more descriptors.
     pub fn try_clone_fd(&self) -> io::Result<OwnedFd> {
-        self.file.file().as_fd().try_clone_to_owned()
+        self.held.file.file().as_fd().try_clone_to_owned()
     }
 }
 
 impl AsFd for Verified {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.file().as_fd()
+        self.held.file.file().as_fd()
+    }
+}
+
+impl Held {
+    fn of(source: impl Read, signature: &Signature, checks: &Checks<'_>) -> Result<Self, VerifyError> {
+        Self::hashed(sealed_copy(source, checks.max_size)?, signature.hash())
+    }
+
+    /// Hashed out of the sealed file, not on the way in: what is checked is what is held, whoever else there is.
+    fn hashed(file: FileReader, hash: Hash) -> Result<Self, VerifyError> {
+        let mut hashers = Hashers::new(hash);
+        for_each_piece(&file, |piece| hashers.update(piece)).map_err(VerifyError::Hold)?;
+        Ok(Self { file, digests: hashers.finish() })
+    }
+
+    /// With the hash that such a signature is over. One that is there is of these very bytes.
+    fn hashed_for(self, hash: Hash) -> Result<Self, VerifyError> {
+        if self.digests.by(hash).is_some() { Ok(self) } else { Self::hashed(self.file, hash) }
+    }
+
+    fn must_be(&self, expected: Sha256) -> Result<(), VerifyError> {
+        match self.digests.identity {
+            found if found == expected => Ok(()),
+            found => Err(VerifyError::OtherDigest { found, expected }),
+        }
+    }
+
+    /// Whether the key is allowed at all comes before anything is parsed; whether for this module needs its name.
+    fn must_be_signed(
+        &self,
+        signature: &Signature,
+        checks: &Checks<'_>,
+        validity: Validity,
+    ) -> Result<(), VerifyError> {
+        let Some(digest) = self.digests.by(signature.hash()) else {
+            // A hash that was not computed is not what was signed.
+            let fingerprint = signature.key().fingerprint();
+            return Err(SignatureError::NotForTheseBytes { fingerprint }.into());
+        };
+        signature.check(MODULE_NAMESPACE, digest)?;
+        checks.trust.principals(signature, MODULE_NAMESPACE, validity)?;
+        Ok(())
     }
 }
 

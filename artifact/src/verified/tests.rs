@@ -203,3 +203,55 @@ fn a_source_that_fails_is_no_refusal() {
     assert!(!error.is_refusal());
     assert!(admit(&PROBE, "").unwrap_err().is_refusal());
 }
+
+#[test]
+fn what_is_held_is_judged_anew_and_not_read_again() {
+    let (allowed, sha512) = (trust(""), signed(&PROBE));
+    let sha256 = keygen_sign("ed25519", "hot-module", &["-O", "hashalg=sha256"], &PROBE);
+    let other_digest = Sha256::of(b"");
+    let again = |made_with: &str, trust: &Trust, digest: Sha256, module: &str, signature: &str| {
+        let held = admit(&PROBE, made_with).unwrap();
+        let (module, version) = (&module.parse().unwrap(), &"1.0.0".parse().unwrap());
+        let inode =
+            |verified: &Verified| std::os::unix::fs::MetadataExt::ino(&verified.file().metadata().unwrap());
+        let before = inode(&held);
+        let expected = OnRecord { digest, module, version };
+        let again = held.again(expected, signature.as_bytes(), &checks(trust));
+        assert!(again.as_ref().map_or(true, |again| inode(again) == before), "it is another file");
+        code(again)
+    };
+    let digest = Sha256::of(&PROBE);
+    // Signed again meanwhile, over the other hash or the same.
+    for made_with in [&sha512, &sha256] {
+        for signature in [&sha512, &sha256] {
+            assert_eq!(again(made_with, &allowed, digest, "probe", signature), "ok");
+        }
+    }
+    let expired = trust(",valid-before=\"20200101Z\"");
+    assert_eq!(again(&sha512, &expired, digest, "probe", &sha512), "ok");
+    let nobody = Trust { signers: AllowedSigners::parse("", Path::new("allowed")).unwrap(), ..trust("") };
+    for (trust, digest, module, signature, expected) in [
+        (&nobody, digest, "probe", &*sha512, "signer.not_allowed"),
+        (&allowed, other_digest, "probe", &*sha512, "file.other_digest"),
+        (&allowed, digest, "pay", &*sha512, "file.other_module"),
+        (&allowed, digest, "probe", &*signed(b"another module"), "signature.other_bytes"),
+        (&allowed, digest, "probe", "", "signature.missing"),
+    ] {
+        assert_eq!(again(&sha512, trust, digest, module, signature), expected);
+    }
+    let small = Checks { max_size: 1, ..checks(&allowed) };
+    let (module, version) = (&"probe".parse().unwrap(), &"1.0.0".parse().unwrap());
+    let held = admit(&PROBE, &sha512).unwrap();
+    let too_large = held.again(OnRecord { digest, module, version }, sha512.as_bytes(), &small);
+    assert_eq!(code(too_large), "file.too_large");
+}
+
+#[test]
+fn a_file_that_is_not_what_it_was_said_to_be_is_looked_at_no_further() {
+    let trust = Trust { signers: AllowedSigners::parse("", Path::new("allowed")).unwrap(), ..trust("") };
+    let as_digest = |digest| {
+        code(Verified::admit_as(digest, PROBE.as_slice(), signed(&PROBE).as_bytes(), &checks(&trust), now()))
+    };
+    assert_eq!(as_digest(Sha256::of(b"")), "file.other_digest");
+    assert_eq!(as_digest(Sha256::of(&PROBE)), "signer.not_allowed");
+}

@@ -3,10 +3,11 @@
 use hot_rollout::{Event, Module, ReleaseNumber};
 
 use super::{Agent, Parts};
+use crate::ledger::LedgerError;
 
 impl Agent {
     /// Checks that these releases could run here, without running anything, and reports. They are checked again when
-    /// they are loaded.
+    /// they are loaded, which is soon: their bytes are held until then.
     pub fn prepare(&self, modules: &[(Module, ReleaseNumber)]) {
         for (module, release) in modules.iter().cloned() {
             let agent = self.clone();
@@ -16,13 +17,15 @@ impl Agent {
                     (ledger.clone(), trust.fresh().await, *max_artifact, module.clone());
                 let checked = crate::blocking(move || {
                     let runnable = ledger.runnable(&name, release)?;
-                    ledger.verified(&name, &runnable, &trusted, max_size)?;
-                    ledger.config(&runnable)
+                    let verified = ledger.verified(&name, &runnable, &trusted, max_size)?;
+                    ledger.config(&runnable)?;
+                    ledger.hold(verified);
+                    Ok::<_, LedgerError>(())
                 })
                 .await;
                 let node = node.clone();
                 let event = match checked {
-                    Ok(_) => Event::Prepared { node, module },
+                    Ok(()) => Event::Prepared { node, module },
                     Err(error) => Event::PrepareFailed { node, module, text: crate::describe(&error) },
                 };
                 // Not restated by the clock, so it waits for room.

@@ -109,11 +109,7 @@ impl Artifacts {
         let (record, former) = crate::blocking(move || {
             let (file, _) = ledger.store().open_artifact(&digest).map_err(|error| internal(&error))?;
             let checks = Checks { trust: &trusted, node: ledger.machine(), max_size };
-            let verified = Verified::admit(file, &signature, &checks, SystemTime::now())
-                .and_then(|verified| match verified.digest() {
-                    found if found == digest => Ok(verified),
-                    found => Err(VerifyError::OtherDigest { found, expected: digest }),
-                })
+            let verified = Verified::admit_as(digest, file, &signature, &checks, SystemTime::now())
                 .map_err(|error| not_accepted(&error))?;
             sign_again(ledger.store(), &verified, text(signature)?)
         })
@@ -129,30 +125,46 @@ impl Artifacts {
         signature: Vec<u8>,
         by: String,
     ) -> Result<(Arc<VersionRecord>, Committed), Status> {
-        let (ledger, trusted, max_size) =
-            (self.0.ledger.clone(), self.admitting().await?, self.0.max_artifact);
-        let uploader = by.clone();
-        let (record, former, committed) = crate::blocking(move || {
-            let file = spooled.open().map_err(|error| internal(&error))?;
-            let checks = Checks { trust: &trusted, node: ledger.machine(), max_size };
-            let verified = match Verified::admit(file, &signature, &checks, SystemTime::now()) {
-                Ok(verified) => verified,
-                Err(error) => {
-                    if error.is_refusal() {
-                        spooled.discard();
-                    }
-                    return Err(not_accepted(&error));
+        let trusted = self.admitting().await?;
+        let (spooled, signature) = (Arc::new(spooled), Arc::new(signature));
+        let file = spooled.open().map_err(|error| internal(&error))?;
+        // The disk is busy with the bytes for about as long as the processor: neither waits for the other.
+        let (synced, verified) = tokio::join!(
+            crate::blocking({
+                let spooled = Arc::clone(&spooled);
+                move || spooled.sync()
+            }),
+            crate::blocking({
+                let (ledger, max_size) = (self.0.ledger.clone(), self.0.max_artifact);
+                let (digest, signature) = (spooled.digest(), Arc::clone(&signature));
+                move || {
+                    let checks = Checks { trust: &trusted, node: ledger.machine(), max_size };
+                    Verified::admit_as(digest, file, &signature, &checks, SystemTime::now())
                 }
-            };
-            let record = record_of(&verified, text(signature)?, uploader);
-            match ledger.store().commit(&spooled, record.clone()).map_err(commit_refused)? {
-                Committed::New => Ok((Arc::new(record), None, Committed::New)),
-                // Another caller was faster, maybe with another signature.
-                Committed::AlreadyThere => {
-                    let (record, former) = sign_again(ledger.store(), &verified, record.signature)?;
-                    Ok((record, former, Committed::AlreadyThere))
+            }),
+        );
+        let (spooled, signature) = (sole(spooled)?, sole(signature)?);
+        let verified = match verified {
+            Ok(verified) => verified,
+            Err(error) => {
+                if error.is_refusal() {
+                    crate::blocking(move || spooled.discard()).await;
                 }
+                return Err(not_uploaded(error));
             }
+        };
+        synced.map_err(commit_refused)?;
+        let (ledger, uploader) = (self.0.ledger.clone(), by.clone());
+        let (record, former, committed) = crate::blocking(move || {
+            let record = record_of(&verified, text(signature)?, uploader);
+            let committed = ledger.store().commit(&spooled, record.clone()).map_err(commit_refused)?;
+            let (record, former) = match committed {
+                Committed::New => (Arc::new(record), None),
+                // Another caller was faster, maybe with another signature.
+                Committed::AlreadyThere => sign_again(ledger.store(), &verified, record.signature)?,
+            };
+            ledger.hold(verified);
+            Ok::<_, Status>((record, former, committed))
         })
         .await?;
         match committed {
@@ -182,6 +194,22 @@ impl Artifacts {
         );
         let module = module.to_string();
         self.0.journal.write(Entry { kind: "artifact.signed", module, by, text, ..Entry::default() }).await;
+    }
+}
+
+/// What nobody else has any more.
+fn sole<T>(shared: Arc<T>) -> Result<T, Status> {
+    Arc::try_unwrap(shared)
+        .map_err(|_shared| internal(&std::io::Error::other("an upload is still being read")))
+}
+
+/// An upload that is not let in. Of other bytes than were announced nothing more is said: they were thrown away.
+fn not_uploaded(error: VerifyError) -> Status {
+    match error {
+        VerifyError::OtherDigest { found, expected } => {
+            upload_refused(UploadError::WrongDigest { expected, found })
+        }
+        error => not_accepted(&error),
     }
 }
 

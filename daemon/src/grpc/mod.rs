@@ -45,6 +45,10 @@ use crate::trust::TrustFiles;
 
 /// Largest message that a caller may send: an upload's chunk and its frame.
 const MAX_REQUEST: usize = hot_proto::MAX_CHUNK + 64 * 1024;
+/// Largest frame that a caller may send: a chunk comes as one, and not in pieces of 16 KiB, each with a system call at both
+/// ends. HTTP/2 has at most 16 MiB.
+const MAX_FRAME: u32 = 512 * 1024;
+const _: () = assert!(MAX_REQUEST <= MAX_FRAME as usize);
 /// Largest plan: metadata and signatures of all its files.
 const MAX_PLAN: usize = 8 * 1024 * 1024;
 /// Calls that one connection may have under way.
@@ -135,6 +139,7 @@ type Guarded = Server<tower::layer::util::Stack<InterceptorLayer<Gate>, tower::l
 fn server(gate: Gate) -> Guarded {
     Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
+        .max_frame_size(MAX_FRAME)
         .http2_keepalive_interval(Some(PING_TIMEOUT))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .max_connection_age(CONNECTION_AGE)

@@ -239,8 +239,7 @@ impl Files {
             return Ok(Committed::AlreadyThere);
         }
         // The long wait, outside the lock.
-        let failed = |doing, path| move |source| CommitError::Io { doing, path, source };
-        spooled.sync().map_err(failed("sync", spooled.path().to_owned()))?;
+        spooled.sync()?;
 
         let _writing = self.writing();
         if self.check_binding(&record)? == Committed::AlreadyThere {
@@ -249,6 +248,7 @@ impl Files {
         let key = Key::Artifact(digest);
         self.small.write(&key, &record, Urgency::Normal)?;
         let path = self.artifact_path(&digest);
+        let failed = |doing, path| move |source| CommitError::Io { doing, path, source };
         let placed =
             self.disk.rename(spooled.path(), &path).map_err(failed("rename", spooled.path().to_owned()));
         let done = placed.and_then(|()| {

@@ -1,21 +1,21 @@
 //! Uploads under way: bytes that nobody vouches for yet. One file per digest, resumable at its length, bounded in
 //! number, bytes and age. The oldest that nobody is writing gives way to a new one, so abandoned uploads block nobody.
 //!
-//! The offset is what was *written*, not what survives a power cut: the digest is computed over what is really in the
-//! file, so lost bytes are noticed at the end and cost only the upload.
+//! The offset is what was *written*, not what survives a power cut: whoever verifies the bytes reads what is really in the
+//! file and hashes that, so lost bytes are noticed at the end and cost only the upload. Nothing is hashed here.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
-use hot_artifact::{Sha256, Sha256Hasher};
+use hot_artifact::Sha256;
 use thiserror::Error;
 
+use super::artifacts::CommitError;
 use super::disk::Disk;
 use super::small::{hint, is_full};
 
@@ -149,8 +149,8 @@ struct Part {
     file: File,
     offset: u64,
     total: u64,
-    /// Of the bytes up to `offset`; none until the bytes of an earlier run were read again.
-    hasher: Option<Sha256Hasher>,
+    /// Whether all bytes up to `offset` are on the disk.
+    is_synced: bool,
 }
 
 /// An upload that goes on. Dropping it leaves what is there for a resumption.
@@ -160,8 +160,8 @@ pub struct Upload {
     part: Arc<Mutex<Part>>,
 }
 
-/// All bytes of an upload: they have the digest, and nothing else is known of them. Dropping it leaves the file to the
-/// spool's bounds.
+/// As many bytes as an upload was said to have, of which nothing else is known, not even whether they have the digest:
+/// whoever verifies them finds out. Dropping it leaves the file to the spool's bounds.
 #[derive(Debug)]
 pub struct Spooled {
     digest: Sha256,
@@ -233,8 +233,7 @@ impl Spool {
             Err(e) => return Err(failed("open", e)),
         };
         self.check_space(total - offset)?;
-        let hasher = (offset == 0).then(Sha256Hasher::default);
-        Ok(Part { disk: Arc::clone(&self.disk), path, file, offset, total, hasher })
+        Ok(Part { disk: Arc::clone(&self.disk), path, file, offset, total, is_synced: false })
     }
 
     fn part_path(&self, digest: Sha256) -> PathBuf {
@@ -347,69 +346,34 @@ impl Upload {
         if end > part.total {
             return Err(UploadError::TooMuch { total: part.total, found: end });
         }
-        let mut hasher = part.take_hasher()?;
+        part.is_synced = false;
         if let Err(source) = part.disk.write_at(&part.path, &part.file, offset, piece) {
             // Half a piece would be taken for the whole of it after a restart. If this fails as well, the digest will
             // tell.
             part.disk.set_len(&part.path, &part.file, offset).ok();
-            part.hasher = Some(hasher);
-            return Err(part.failed("write", source));
+            return Err(UploadError::Io { doing: "write", path: part.path.clone(), source });
         }
-        hasher.update(piece);
-        part.hasher = Some(hasher);
         part.offset = end;
         Ok(end)
     }
 
-    /// Ends the upload: all bytes are there and have the digest.
+    /// Ends the upload: all bytes are there.
     ///
     /// # Errors
-    /// [`UploadError::Incomplete`]; [`UploadError::WrongDigest`], with the bytes thrown away; [`UploadError::Io`].
+    /// [`UploadError::Incomplete`].
     pub fn finish(self) -> Result<Spooled, UploadError> {
-        let mut part = lock(&self.part);
+        let part = lock(&self.part);
         if part.offset != part.total {
             return Err(UploadError::Incomplete { there: part.offset, total: part.total });
         }
-        let hasher = part.take_hasher()?;
-        let found = hasher.clone().finish();
-        if found != self.digest {
-            part.disk.set_len(&part.path, &part.file, 0).map_err(|e| part.failed("empty", e))?;
-            part.offset = 0;
-            part.hasher = Some(Sha256Hasher::default());
-            return Err(UploadError::WrongDigest { expected: self.digest, found });
-        }
-        part.hasher = Some(hasher);
         let (size, path) = (part.total, part.path.clone());
         drop(part);
         Ok(Spooled { digest: self.digest, size, path, part: self.part })
     }
 }
 
-impl Part {
-    /// The hasher of what is there, after reading what an earlier run left.
-    fn take_hasher(&mut self) -> Result<Sha256Hasher, UploadError> {
-        if let Some(hasher) = self.hasher.take() {
-            return Ok(hasher);
-        }
-        let mut hasher = Sha256Hasher::default();
-        let mut piece = vec![0; 64 * 1024];
-        let mut at = 0;
-        while at < self.offset {
-            let want = usize::try_from(self.offset - at).unwrap_or(usize::MAX).min(piece.len());
-            self.file.read_exact_at(&mut piece[..want], at).map_err(|e| self.failed("read", e))?;
-            hasher.update(&piece[..want]);
-            at += want as u64;
-        }
-        Ok(hasher)
-    }
-
-    fn failed(&self, doing: &'static str, source: io::Error) -> UploadError {
-        UploadError::Io { doing, path: self.path.clone(), source }
-    }
-}
-
 impl Spooled {
-    /// The digest that the bytes have.
+    /// The digest that was announced.
     #[must_use]
     pub const fn digest(&self) -> Sha256 {
         self.digest
@@ -446,10 +410,20 @@ impl Spooled {
         &self.path
     }
 
-    /// Returns once the bytes are on the disk.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        let part = lock(&self.part);
-        part.disk.sync(&part.path, &part.file)
+    /// Returns once the bytes are on the disk, at once where they are already. [`Store::commit`](super::Store::commit)
+    /// waits for it; whoever has something to do before may do it meanwhile, but must not commit after an error, which
+    /// the system tells only once.
+    ///
+    /// # Errors
+    /// The disk did not take them.
+    pub fn sync(&self) -> Result<(), CommitError> {
+        let mut part = lock(&self.part);
+        if !part.is_synced {
+            let failed = |source| CommitError::Io { doing: "sync", path: self.path.clone(), source };
+            part.disk.sync(&part.path, &part.file).map_err(failed)?;
+            part.is_synced = true;
+        }
+        Ok(())
     }
 }
 
