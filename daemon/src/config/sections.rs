@@ -167,6 +167,7 @@ fn gateway(section: &Section<'_>, default: GatewayConfig) -> GatewayConfig {
         max_body_bytes: section.value("max_body", size(0..=1 << 40)).unwrap_or(default.max_body_bytes),
         header_timeout: span("header_timeout", default.header_timeout),
         idle_timeout: span("idle_timeout", default.idle_timeout),
+        drain_linger: default.drain_linger,
         stall_timeout: span("stall_timeout", default.stall_timeout),
         stream_grace: span("stream_grace", default.stream_grace),
         max_wait: span("max_wait", default.max_wait),

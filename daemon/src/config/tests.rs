@@ -91,6 +91,7 @@ fn every_key_is_read() {
             max_body_bytes: 1 << 20,
             header_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(120),
+            drain_linger: GatewayConfig::default().drain_linger,
             stall_timeout: Duration::from_secs(3),
             stream_grace: Duration::from_secs(4),
             max_wait: Duration::from_millis(500),
