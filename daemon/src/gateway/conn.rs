@@ -16,7 +16,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepidle};
 use rustix::net::{Shutdown, shutdown};
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::timeout;
@@ -394,6 +394,15 @@ impl Giver<'_> {
     /// Tells the client that nothing more comes.
     pub(super) fn end(&self) -> io::Result<()> {
         Ok(shutdown(self.socket.as_ref(), Shutdown::Write)?)
+    }
+
+    /// Returns when the connection is broken, which who neither reads nor writes does not learn.
+    pub(super) async fn broken(&self) -> io::Error {
+        let error = match self.socket.ready(Interest::ERROR).await {
+            Ok(_) => self.socket.as_ref().take_error().unwrap_or_else(Some),
+            Err(error) => Some(error),
+        };
+        error.unwrap_or_else(|| io::ErrorKind::ConnectionReset.into())
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -64,9 +64,14 @@ impl Tunnel {
 
     async fn move_all(&mut self, client: &Client, io: &mut ClientIo) -> io::Result<()> {
         let (mut from, to) = io.split();
+        let mut broken = pin!(to.broken());
         poll_fn(|cx| {
             if client.begin_turn(cx) == Stay::CutOff {
                 return Poll::Ready(Ok(()));
+            }
+            // Beside the two ways: nobody may be reading, and nothing may be there to write.
+            if let Poll::Ready(error) = broken.as_mut().poll(cx) {
+                return Poll::Ready(Err(error));
             }
             self.poll_up(&mut from, cx)?;
             self.poll_down(&to, cx)

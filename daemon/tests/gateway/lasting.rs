@@ -4,8 +4,9 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use hot_wire::data::{AbortCode, CancelReason, FromGateway, Request, SendCredit};
+use hot_wire::data::{AbortCode, CancelReason, FromGateway, INITIAL_WINDOW, Request, SendCredit};
 use hotd::gateway::{GatewayConfig, ModuleTable, Table};
+use rustix::net::sockopt::set_socket_linger;
 
 use crate::client::Client;
 use crate::host::{Host, Inbox, Reply, fields};
@@ -305,6 +306,41 @@ fn what_can_not_be_upgraded_is_not_seen_by_the_module_and_its_101_is_no_response
         assert_eq!(client.response(false).status, 502, "{headers}");
         while !matches!(inbox.next().message, FromGateway::Cancel(_)) {}
     }
+}
+
+/// Closes the connection as a process does that crashes: with a reset.
+fn reset(client: Client) {
+    set_socket_linger(client.socket.get_ref(), Some(Duration::ZERO))
+        .expect("a socket can be told how to end");
+    drop(client);
+}
+
+/// Nobody reads the client while the module takes nothing of it, or once it has ended its side.
+#[test]
+fn the_module_learns_of_a_client_that_is_gone_though_nobody_reads_it() {
+    let (rig, _host, inbox) = rig(GatewayConfig::default());
+    let (mut blocked, _, reply) = ask_to_upgrade(&rig, &inbox, ECHO);
+    reply.respond(101, &[], b"", false);
+    assert_eq!(blocked.head().status, 101);
+    let window = usize::try_from(INITIAL_WINDOW).expect("it fits");
+    blocked.write(vec![b'x'; window + 1]);
+    let mut taken = 0;
+    while taken < window {
+        match next(&inbox) {
+            FromGateway::Body { data, end: false } => taken += data.len(),
+            other => panic!("{other:?}"),
+        }
+    }
+    reset(blocked);
+    assert!(matches!(next(&inbox), FromGateway::Cancel(CancelReason::ClientGone)));
+
+    let (mut ended, _, reply) = ask_to_upgrade(&rig, &inbox, ECHO);
+    reply.respond(101, &[], b"", false);
+    assert_eq!(ended.head().status, 101);
+    ended.socket.get_ref().shutdown(Shutdown::Write).expect("open until now");
+    assert!(matches!(next(&inbox), FromGateway::Body { end: true, .. }));
+    reset(ended);
+    assert!(matches!(next(&inbox), FromGateway::Cancel(CancelReason::ClientGone)));
 }
 
 /// The host goes; what was the module's ends, without an answer that could be taken for its bytes.
