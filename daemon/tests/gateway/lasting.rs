@@ -157,12 +157,13 @@ fn streams_of_a_replaced_instance_are_asked_to_end_and_cut_off_if_they_do_not() 
     let (rig, _host, inbox) = rig(GatewayConfig { stream_grace: grace, ..GatewayConfig::default() });
     let (mut polite, ends) = begin_stream(&rig, &inbox);
     let (mut stubborn, _never) = begin_stream(&rig, &inbox);
+    let (mut hasty, breaks_off) = begin_stream(&rig, &inbox);
     let (_second, links) = Host::answering(1, "second");
     rig.attach(B, links);
     let asked_from = Instant::now();
     rig.serve(vec![stable(B, 10_000)]);
     let mut asked = 0;
-    while asked < 2 {
+    while asked < 3 {
         match inbox.next().message {
             FromGateway::Deadline { left_ms, ends: true } => {
                 assert!((1..=3000).contains(&left_ms));
@@ -173,12 +174,28 @@ fn streams_of_a_replaced_instance_are_asked_to_end_and_cut_off_if_they_do_not() 
     }
     ends.body(b"data: bye\n\n", true);
     assert_eq!(polite.response_chunks(), b"data: bye\n\n");
+    breaks_off.abort(AbortCode::Failed);
+    assert!(hasty.is_closed());
     assert!(stubborn.is_closed());
     assert!(asked_from.elapsed() >= grace);
     assert!(matches!(inbox.cancellation(), CancelReason::Deadline));
     assert_eq!(polite.get("/x").text(), "second", "the connection is kept");
     let counters = rig.counters_when(A, |counters| counters.in_flight == 0);
-    assert_eq!((counters.finished, counters.timeouts), (2, 0));
+    assert_eq!((counters.finished, counters.timeouts), (3, 0));
+    assert_eq!(counters.streams_failed, 0, "it was asked for an end, whatever that looks like");
+}
+
+#[test]
+fn streams_fail_with_their_host_and_not_with_their_client() {
+    let (rig, host, inbox) = rig(GatewayConfig::default());
+    let (mut lost, _) = begin_stream(&rig, &inbox);
+    let (left, _) = begin_stream(&rig, &inbox);
+    drop(left);
+    assert!(matches!(inbox.cancellation(), CancelReason::ClientGone));
+    host.die();
+    assert!(lost.is_closed());
+    let counters = rig.counters_when(A, |counters| counters.streams == 0);
+    assert_eq!((counters.finished, counters.lost, counters.streams_failed), (2, 0, 1));
 }
 
 /// A request to upgrade, with what it asks for, and what the host has seen of it.
