@@ -242,8 +242,14 @@ fn store(top: &Section<'_>) -> Store {
     Store {
         keep: section.value("keep", count(1..=1000)).unwrap_or(default.keep),
         max_artifact: section.value("max_artifact", size(4096..=4 << 30)).unwrap_or(default.max_artifact),
-        upload_patience: section.value("upload_patience", duration).unwrap_or(default.upload_patience),
+        upload_patience: section.value("upload_patience", patience).unwrap_or(default.upload_patience),
     }
+}
+
+/// Shorter than a second is a hiccup of any network.
+fn patience(value: &DeValue<'_>) -> Result<Duration, String> {
+    let patience = duration(value)?;
+    if patience < Duration::from_secs(1) { Err("at least \"1s\"".to_owned()) } else { Ok(patience) }
 }
 
 fn policy(top: &Section<'_>) -> Policy {

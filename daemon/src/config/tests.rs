@@ -218,6 +218,7 @@ fn each_kind_of_wrong_value_is_one_mistake() {
         "[store]\nmax_artifact = 1048576",
         "[store]\nkeep = -1",
         "[store]\nupload_patience = \"0s\"",
+        "[store]\nupload_patience = \"999ms\"",
         "[policy]\np99_ratio = 0.5",
         "[policy]\np99_ratio = \"2\"",
         "[policy]\nerror_rate = \"101%\"",
