@@ -21,7 +21,7 @@ use crate::cluster::Local;
 use crate::config::{Config, Mode, Spawn};
 use crate::dev::{DevError, DevFolder, Record};
 use crate::driver::{Driver, Parts as DriverParts};
-use crate::gateway::Gateway;
+use crate::gateway::{Drained, Gateway};
 use crate::grpc::listen::{self, Doors, ListenError};
 use crate::grpc::{About, Api};
 use crate::journal::{Entry, Journal};
@@ -169,9 +169,14 @@ impl Node {
             self.serving.await??;
         }
         self.driving.await?;
-        let cut = self.gateway.drain(Instant::now() + self.config.http.drain_deadline).await;
-        if cut > 0 {
-            tracing::warn!(connections = cut, "some connections were cut off at the drain deadline");
+        let drained = self.gateway.drain(Instant::now() + self.config.http.drain_deadline).await;
+        if drained != Drained::default() {
+            let Drained { cut_off, crossed } = drained;
+            tracing::warn!(
+                cut_off,
+                crossed,
+                "some requests have no whole answer: they were cut off at the drain deadline, or came as their connection was closed"
+            );
         }
         self.agent.end_swaps().await;
         self.agent.keep_all(KEPT_WITHIN).await;

@@ -97,6 +97,35 @@ fn a_service_takes_canaries_and_its_hosts_outlive_its_daemon() -> Result<()> {
     service.stop()
 }
 
+/// Waits until each load has had so many answers from now on.
+fn flows(loads: &[&Load]) -> Result<()> {
+    loads.iter().try_for_each(|load| load.wait_requests(load.begin_window(), 100, WAIT))
+}
+
+/// The listener outlives hotd, so who comes meanwhile waits; who is there is told to come again before its connection ends.
+#[test]
+fn restarts_under_load_lose_no_request() -> Result<()> {
+    let signers = Signers::new()?;
+    let mut service = Service::start(&signers.text, "")?;
+    let file = Module::new("good").build()?;
+    let key = text(signers.ada.path())?;
+    service.hotctl(&["push", text(&file)?, "--key", key, "--steps", "100%", "--bake", "1s"])?.expect(0)?;
+    // Some are never idle, and some are most of the time.
+    let busy = Load::start(LoadOptions::closed(service.http(), "/probe", 8))?;
+    let calm = Load::start(LoadOptions::closed(service.http(), "/probe", 32).at(100))?;
+    for _ in 0..3 {
+        flows(&[&busy, &calm])?;
+        service.terminate()?;
+        service.boot()?;
+        flows(&[&busy, &calm])?;
+    }
+    for load in [busy, calm] {
+        let counts = load.stop()?;
+        assert_eq!(counts.failed(), 0, "{counts}");
+    }
+    service.stop()
+}
+
 #[test]
 fn a_mistake_in_the_signers_shows_and_lets_nothing_new_in() -> Result<()> {
     let signers = Signers::new()?;

@@ -44,8 +44,10 @@ impl Agent {
 
 /// What was counted after `before`, which was `elapsed` ago.
 fn since(now: &Counters, before: Option<&Counters>, elapsed: Duration) -> Figures {
-    let requests = now.ended().saturating_sub(before.map_or(0, Counters::ended));
-    let errors = now.failed().saturating_sub(before.map_or(0, Counters::failed));
+    // A stream that fails takes back the answer that it was counted as when it began, maybe before `before`.
+    let failed = |counters: &Counters| counters.failed() + counters.streams_failed;
+    let errors = failed(now).saturating_sub(before.map_or(0, failed));
+    let requests = now.ended().saturating_sub(before.map_or(0, Counters::ended)).max(errors);
     let mut latency = now.latency.clone();
     if let Some(before) = before {
         // Only counts that were in `now` as well can be in `before`: it is the same histogram, earlier.
@@ -58,4 +60,42 @@ fn since(now: &Counters, before: Option<&Counters>, elapsed: Duration) -> Figure
     let open = now.open.iter().filter(|(age, _)| *age <= elapsed);
     let open = open.map(|(age, count)| (u64::try_from(age.as_micros()).unwrap_or(u64::MAX), *count));
     Figures { requests, errors, latency: Latency::from_counts(counts), open: Latency::from_counts(open) }
+}
+
+#[cfg(test)]
+mod tests {
+    use hdrhistogram::Histogram;
+
+    use super::*;
+
+    fn counters(finished: u64, errors: u64, streams_failed: u64) -> Counters {
+        Counters {
+            picked: finished,
+            finished,
+            errors,
+            aborted: 0,
+            timeouts: 0,
+            lost: 0,
+            sent_again: 0,
+            cancelled: 0,
+            in_flight: 0,
+            streams: 0,
+            streams_failed,
+            open: Vec::new(),
+            latency: Histogram::new(2).unwrap(),
+            last_pick: None,
+        }
+    }
+
+    #[test]
+    fn a_stream_that_fails_takes_back_its_good_answer() {
+        let judged = |now: &Counters, before: Option<&Counters>| {
+            let figures = since(now, before, Duration::ZERO);
+            (figures.requests, figures.errors)
+        };
+        assert_eq!(judged(&counters(100, 0, 100), None), (100, 100));
+        let before = counters(100, 5, 10);
+        assert_eq!(judged(&counters(200, 6, 30), Some(&before)), (100, 21));
+        assert_eq!(judged(&counters(105, 5, 60), Some(&before)), (50, 50), "they began before");
+    }
 }

@@ -167,6 +167,7 @@ fn gateway(section: &Section<'_>, default: GatewayConfig) -> GatewayConfig {
         max_body_bytes: section.value("max_body", size(0..=1 << 40)).unwrap_or(default.max_body_bytes),
         header_timeout: span("header_timeout", default.header_timeout),
         idle_timeout: span("idle_timeout", default.idle_timeout),
+        drain_linger: default.drain_linger,
         stall_timeout: span("stall_timeout", default.stall_timeout),
         stream_grace: span("stream_grace", default.stream_grace),
         max_wait: span("max_wait", default.max_wait),
@@ -241,8 +242,14 @@ fn store(top: &Section<'_>) -> Store {
     Store {
         keep: section.value("keep", count(1..=1000)).unwrap_or(default.keep),
         max_artifact: section.value("max_artifact", size(4096..=4 << 30)).unwrap_or(default.max_artifact),
-        upload_patience: section.value("upload_patience", duration).unwrap_or(default.upload_patience),
+        upload_patience: section.value("upload_patience", patience).unwrap_or(default.upload_patience),
     }
+}
+
+/// Shorter than a second is a hiccup of any network.
+fn patience(value: &DeValue<'_>) -> Result<Duration, String> {
+    let patience = duration(value)?;
+    if patience < Duration::from_secs(1) { Err("at least \"1s\"".to_owned()) } else { Ok(patience) }
 }
 
 fn policy(top: &Section<'_>) -> Policy {

@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+/// A connection that is in use has its next request within this, and is told. One that is not costs a restart so much, and a
+/// request only if it comes just as the connection ends.
+const DRAIN_LINGER: Duration = Duration::from_secs(1);
+
 /// How the gateway treats its clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayConfig {
@@ -22,6 +26,9 @@ pub struct GatewayConfig {
     pub header_timeout: Duration,
     /// How long a connection may stay open between requests.
     pub idle_timeout: Duration,
+    /// How long a connection may stay open between requests once a drain has begun, so that its client learns with its next
+    /// answer that it ends.
+    pub drain_linger: Duration,
     /// How long a client may take to send the next piece of a body, or to accept one.
     pub stall_timeout: Duration,
     /// How long a stream may go on once it is asked to end, because nothing new goes to its instance.
@@ -48,6 +55,7 @@ impl Default for GatewayConfig {
             max_body_bytes: 16 * 1024 * 1024,
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
+            drain_linger: DRAIN_LINGER,
             stall_timeout: Duration::from_secs(30),
             stream_grace: Duration::from_secs(10),
             max_wait: Duration::from_secs(5),

@@ -4,17 +4,22 @@
 //! them a few times a second.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepidle};
+use rustix::net::{Shutdown, shutdown};
+use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::time::timeout;
 
 use super::config::GatewayConfig;
 use super::h2::{Finding, GOODBYE, Streams};
@@ -31,6 +36,16 @@ thread_local! {
 
 /// A client that is silent for so long is asked by the kernel whether it is there.
 const SILENT_FOR: Duration = Duration::from_secs(60);
+
+/// A client to which nothing more is said and that is silent for so long has been read to the end, as it seems: what it sent
+/// before it knew has come by then.
+const PARTING: Duration = Duration::from_secs(1);
+
+/// One that goes on talking is read for so long at most. By then it has what was on its way to it, or it is too slow.
+const PARTED: Duration = Duration::from_secs(10);
+
+/// What is read at a time of what nobody wants.
+const UNWANTED: usize = 4096;
 
 /// A client, as its requests and its thread see it.
 #[derive(Debug)]
@@ -167,6 +182,16 @@ impl Client {
         self.now_unsent(self.unsent.get().saturating_sub(len));
     }
 
+    /// This came of writing to it.
+    fn wrote(&self, result: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(len)) = result {
+            self.left(*len);
+        }
+        if self.blocked.replace(result.is_pending()) != result.is_pending() {
+            self.step();
+        }
+    }
+
     fn now_unsent(&self, len: usize) {
         self.unsent.set(len);
         self.sated.borrow_mut().drain(..).for_each(Waker::wake);
@@ -184,10 +209,21 @@ impl Client {
         self.streams.get_or_init(Streams::new)
     }
 
-    /// It was asked to leave.
+    /// Whether it may be asked to leave now. Of a connection that is handed over only its sides know when it is over, and a
+    /// head that has begun would be lost.
+    pub(super) fn can_leave(&self) -> bool {
+        !self.is_handed_over() && (self.streams.get().is_some() || !self.head_begun.get())
+    }
+
+    /// It was asked to leave, and has all its time from here on.
     pub(super) fn leave(&self) {
         self.stay.set(Stay::Leaving);
         self.step();
+    }
+
+    /// How long it is to stay, as was last found.
+    pub(super) fn stay(&self) -> Stay {
+        self.stay.get()
     }
 
     /// Remembers which task to wake, and says whether the connection is to end.
@@ -215,16 +251,15 @@ impl Client {
         self.steps.set(self.steps.get().wrapping_add(1));
     }
 
-    /// Ends the connection if the client has taken too long over anything.
-    pub(super) fn sweep(&self, now: Instant, config: &GatewayConfig) {
+    /// Ends the connection if the client has taken too long over anything, or if there is a drain.
+    pub(super) fn sweep(&self, now: Instant, config: &GatewayConfig, draining: bool) {
         let (seen, since) = self.seen.get();
         let since = if seen == self.steps.get() { since } else { now };
         self.seen.set((self.steps.get(), since));
         let waited = now.saturating_duration_since(since);
         let stay = match self.streams.get() {
-            Some(streams) => self.stay_with(streams.sweep(now, config), waited, config),
-            None if self.is_late(waited, config) => Stay::CutOff,
-            None => return,
+            Some(streams) => self.stay_with(streams.sweep(now, config), waited, config, draining),
+            None => self.stay_without(waited, config, draining),
         };
         if stay != self.stay.get() {
             self.stay.set(stay);
@@ -232,25 +267,30 @@ impl Client {
         }
     }
 
-    /// Whether a client of HTTP/1 has taken too long.
-    fn is_late(&self, waited: Duration, config: &GatewayConfig) -> bool {
-        if self.blocked.get() {
-            waited >= config.stall_timeout
+    /// How long a client of HTTP/1 is to stay. Nothing tells it that it is to leave but an answer, so in a drain it has a
+    /// while to ask for one.
+    fn stay_without(&self, waited: Duration, config: &GatewayConfig, draining: bool) -> Stay {
+        let idle = if draining { config.drain_linger.min(config.idle_timeout) } else { config.idle_timeout };
+        let (bound, then) = if self.blocked.get() {
+            (config.stall_timeout, Stay::CutOff)
         } else if self.busy.get() > 0 {
-            false
+            return self.stay.get();
         } else if self.head_begun.get() {
-            waited >= config.header_timeout
+            (config.header_timeout, Stay::CutOff)
         } else {
-            waited >= config.idle_timeout
-        }
+            (idle, Stay::Leaving)
+        };
+        if waited >= bound { then } else { self.stay.get() }
     }
 
     /// How long a client of HTTP/2 is to stay. Who has nothing in flight is asked to leave, so that a request that is
-    /// under way to us is not lost; whoever does not go then is cut off.
-    fn stay_with(&self, finding: Finding, waited: Duration, config: &GatewayConfig) -> Stay {
+    /// under way to us is not lost; whoever does not go then is cut off. A drain asks all, whose requests end in order.
+    fn stay_with(&self, finding: Finding, waited: Duration, config: &GatewayConfig, draining: bool) -> Stay {
         let stay = self.stay.get();
         if finding == Finding::Broken || (self.blocked.get() && waited >= config.stall_timeout) {
             Stay::CutOff
+        } else if draining && stay == Stay::On {
+            Stay::Leaving
         } else if self.busy.get() > 0 {
             stay
         } else if stay == Stay::Leaving && waited >= GOODBYE {
@@ -308,14 +348,75 @@ impl ClientIo {
         }
     }
 
-    fn wrote(&self, result: &Poll<io::Result<usize>>) {
-        if let Poll::Ready(Ok(len)) = result {
-            self.client.left(*len);
-        }
-        if self.client.blocked.replace(result.is_pending()) != result.is_pending() {
-            self.client.step();
-        }
+    /// Says nothing more, and reads what the client still sends, for a moment: closing a socket with unread bytes resets the
+    /// connection, and with it what is on its way to the client. Whether anything came.
+    pub(super) async fn part(&mut self) -> bool {
+        let mut came = false;
+        let (mut from, to) = self.split();
+        // To a client that is gone nothing can be said, and there is nothing more to do for it either way.
+        drop(to.end());
+        let rest = async {
+            while let Ok(true) = timeout(PARTING, poll_fn(|cx| poll_drop(&mut from, cx))).await {
+                came = true;
+            }
+        };
+        drop(timeout(PARTED, rest).await);
+        came
     }
+
+    /// Both ways, each by itself.
+    pub(super) fn split(&mut self) -> (ReadHalf<'_>, Giver<'_>) {
+        let (from, to) = self.socket.inner_mut().split();
+        (from, Giver { socket: to, client: &self.client })
+    }
+}
+
+/// The way to a client.
+#[derive(Debug)]
+pub(super) struct Giver<'a> {
+    socket: WriteHalf<'a>,
+    client: &'a Client,
+}
+
+impl Giver<'_> {
+    /// Gives the client what it accepts of these bytes.
+    pub(super) fn poll_give(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let result = loop {
+            match self.socket.as_ref().poll_write_ready(cx) {
+                Poll::Pending => break Poll::Pending,
+                Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
+                Poll::Ready(Ok(())) => {}
+            }
+            match self.socket.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => break Poll::Ready(written),
+            }
+        };
+        self.client.wrote(&result);
+        result
+    }
+
+    /// Tells the client that nothing more comes.
+    pub(super) fn end(&self) -> io::Result<()> {
+        Ok(shutdown(self.socket.as_ref(), Shutdown::Write)?)
+    }
+
+    /// Returns when the connection is broken, which who neither reads nor writes does not learn.
+    pub(super) async fn broken(&self) -> io::Error {
+        let error = match self.socket.ready(Interest::ERROR).await {
+            Ok(_) => self.socket.as_ref().take_error().unwrap_or_else(Some),
+            Err(error) => Some(error),
+        };
+        error.unwrap_or_else(|| io::ErrorKind::ConnectionReset.into())
+    }
+}
+
+/// Reads some bytes that nobody wants. Whether there were any, and not the end.
+fn poll_drop(from: &mut ReadHalf<'_>, cx: &mut Context<'_>) -> Poll<bool> {
+    let mut space = [0; UNWANTED];
+    let mut buffer = ReadBuf::new(&mut space);
+    let read = ready!(Pin::new(from).poll_read(cx, &mut buffer));
+    Poll::Ready(read.is_ok() && !buffer.filled().is_empty())
 }
 
 impl Read for ClientIo {
@@ -336,7 +437,7 @@ impl Read for ClientIo {
 impl Write for ClientIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.socket).poll_write(cx, bytes);
-        self.wrote(&result);
+        self.client.wrote(&result);
         result
     }
 
@@ -371,7 +472,7 @@ impl Write for ClientIo {
             });
         }
         let result = Pin::new(&mut self.socket).poll_write_vectored(cx, buffers);
-        self.wrote(&result);
+        self.client.wrote(&result);
         result
     }
 }

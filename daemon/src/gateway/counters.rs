@@ -41,7 +41,7 @@ pub struct Counters {
     pub in_flight: u64,
     /// Streams that are open now: their requests count as finished from their heads on, and they are not in `in_flight`.
     pub streams: u64,
-    /// Streams that it gave up after their heads. In none of the other numbers.
+    /// Streams that it gave up after their heads, or that were lost with it. In none of the other numbers.
     pub streams_failed: u64,
     /// Requests under way that wait for the instance, by how long they have been: an age, and how many are at least so
     /// old and younger than the next. Without pinned ones, those that wait for their client, and the youngest.
@@ -317,7 +317,7 @@ impl Recorder {
         add(&self.streams, u64::MAX);
     }
 
-    /// The module gave one up.
+    /// The module gave one up, or it was lost with its host.
     pub(super) fn stream_failed(&self) {
         add(&self.streams_failed, 1);
     }

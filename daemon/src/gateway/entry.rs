@@ -286,9 +286,13 @@ impl Entry {
         }
     }
 
-    /// A stream that was counted as answered has failed since.
+    /// A stream that was counted as answered has failed since, by the module or its host. Once it is asked to end, any end
+    /// is as good as another.
     pub(super) fn is_failed_stream(&self) -> bool {
-        self.counted && self.term.is_stream() && self.failure == Some(Failure::Aborted)
+        let theirs = matches!(self.failure, Some(Failure::Aborted | Failure::Malformed | Failure::Lost(_)));
+        // Else it was counted as an error from its beginning.
+        let was_good = self.counted && self.status < 500;
+        was_good && theirs && self.term.is_stream() && !self.term.is_asked_to_end()
     }
 
     /// As what it was and is now to be counted among those that wait for the instance, where that has changed.

@@ -258,13 +258,14 @@ pub(super) type Scratch = Rc<RefCell<Vec<u8>>>;
 /// A client's socket, whose frames are counted.
 #[derive(Debug)]
 pub(super) struct FramedIo {
-    io: ClientIo,
+    /// Shared with who takes leave of the client when hyper is done.
+    io: Rc<RefCell<ClientIo>>,
     streams: Rc<Streams>,
     scratch: Scratch,
 }
 
 impl FramedIo {
-    pub(super) fn new(io: ClientIo, streams: Rc<Streams>, scratch: Scratch) -> Self {
+    pub(super) fn new(io: Rc<RefCell<ClientIo>>, streams: Rc<Streams>, scratch: Scratch) -> Self {
         Self { io, streams, scratch }
     }
 }
@@ -279,13 +280,14 @@ impl Read for FramedIo {
         let mut scratch = this.scratch.borrow_mut();
         let len = scratch.len().min(buffer.remaining());
         let mut read = ReadBuf::new(&mut scratch[..len]);
-        ready!(Pin::new(&mut this.io).poll_read(cx, read.unfilled()))?;
+        let mut io = this.io.borrow_mut();
+        ready!(Pin::new(&mut *io).poll_read(cx, read.unfilled()))?;
         let mut frames = this.streams.frames.borrow_mut();
         let before = frames.counted();
         frames.came(read.filled());
         // Who has asked for nothing gets nowhere by granting credit.
-        if frames.counted().credits != before.credits && this.io.client().is_busy() {
-            this.io.client().step();
+        if frames.counted().credits != before.credits && io.client().is_busy() {
+            io.client().step();
         }
         buffer.put_slice(read.filled());
         Poll::Ready(Ok(()))
@@ -293,27 +295,27 @@ impl Read for FramedIo {
 }
 
 impl Write for FramedIo {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.io.borrow_mut()).poll_write(cx, bytes)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.io.borrow_mut()).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.io.borrow_mut()).poll_shutdown(cx)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        self.io.borrow().is_write_vectored()
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, buffers)
+        Pin::new(&mut *self.io.borrow_mut()).poll_write_vectored(cx, buffers)
     }
 }

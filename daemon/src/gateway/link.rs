@@ -302,9 +302,14 @@ impl Link {
             // What has its answer begun is not sent again.
             in_flight += u32::from(progress != Progress::Answered);
             entry.fail(Failure::Lost(progress));
-            if let Some(account) = entry.account() {
-                let outcome = if progress == Progress::Unsent { Outcome::Cancelled } else { Outcome::Lost };
-                self.recorder.ended(outcome, account);
+            match entry.account() {
+                Some(account) => {
+                    let outcome =
+                        if progress == Progress::Unsent { Outcome::Cancelled } else { Outcome::Lost };
+                    self.recorder.ended(outcome, account);
+                }
+                None if entry.is_failed_stream() => self.recorder.stream_failed(),
+                None => {}
             }
         }
         if let Some(gate) = state.gate.as_ref().filter(|_| !end.is_malformed()) {

@@ -15,6 +15,7 @@ mod config;
 mod conn;
 mod counters;
 mod deck;
+mod drain;
 mod entry;
 mod exchange;
 mod first;
@@ -53,12 +54,14 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 
 pub use config::{GatewayConfig, Network, NetworkError, Sources};
 pub use counters::{Counters, Tally};
+pub use drain::Drained;
 pub use link::LinkEnd;
 pub use table::{Backend, Conflict, ModuleTable, RESERVED_PREFIX, Role, Table, conflicts};
 
 use crate::supervisor::InstanceId;
 use access::AccessFile;
 use counters::Recorders;
+use drain::Asked;
 use routes::Routes;
 use thread::{Mail, Seat};
 
@@ -271,23 +274,26 @@ impl Gateway {
         self.inner.events.subscribe()
     }
 
-    /// Stops accepting, lets what is in flight end with `Connection: close`, closes idle connections, and ends the
-    /// threads. Answers with how many connections were left at the deadline and were cut off.
-    pub async fn drain(&self, deadline: Instant) -> usize {
+    /// Tells the clients to leave, with their answers or with a GOAWAY, and ends the threads once they have. Who asks for
+    /// nothing is kept, and let in, for [`GatewayConfig::drain_linger`]; who has not left at the deadline is cut off.
+    /// Without clients it is over at once.
+    pub async fn drain(&self, deadline: Instant) -> Drained {
         let threads = self.inner.threads.iter().filter_map(|thread| {
             let (done, drained) = oneshot::channel();
-            thread.mail.send(Mail::Drain { deadline, done }).is_ok().then_some(drained)
+            thread.mail.send(Mail::Drain(Asked { deadline, done })).is_ok().then_some(drained)
         });
         let threads: Vec<_> = threads.collect();
-        let mut left = 0;
+        let mut all = Drained::default();
         for drained in threads {
-            left += drained.await.unwrap_or(0);
+            let of_thread = drained.await.unwrap_or_default();
+            all.cut_off += of_thread.cut_off;
+            all.crossed += of_thread.crossed;
         }
         let access = self.inner.access.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(access) = access {
             access.finish(LAST_LINES).await;
         }
-        left
+        all
     }
 
     fn instances(&self) -> MutexGuard<'_, BTreeMap<InstanceId, Recorders>> {

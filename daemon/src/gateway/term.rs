@@ -74,6 +74,11 @@ impl Term {
         self.end.get_or_insert(by);
     }
 
+    /// It is a stream that has to end.
+    pub(super) const fn is_asked_to_end(&self) -> bool {
+        self.is_stream && self.end.is_some()
+    }
+
     pub(super) fn is_over(&self, now: Instant) -> bool {
         self.end.is_some_and(|end| now >= end)
     }

@@ -1,6 +1,6 @@
 //! One thread of the gateway: its executor, its connections, its links to the hosts.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -13,18 +13,21 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use hot_wire::host::Features;
+use http::header::{CONNECTION, HeaderValue};
+use http::{Response, StatusCode};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use slab::Slab;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, broadcast, mpsc, oneshot};
-use tokio::time::{sleep, sleep_until};
+use tokio::sync::{Notify, broadcast, mpsc};
+use tokio::time::{sleep, timeout_at};
 
 use super::Event;
 use super::access::{AccessLog, Lines};
 use super::config::GatewayConfig;
 use super::conn::{Client, ClientIo, Stay};
 use super::counters::Recorder;
+use super::drain::{Asked, Drain, Drained};
 use super::first::{Protocol, first_words};
 use super::h2::{self, FramedIo, Scratch, Watched};
 use super::link::{self, Link, LinkEnd, Look};
@@ -68,8 +71,8 @@ pub(super) enum Mail {
     },
     /// End the link to an instance.
     Detach(InstanceId),
-    /// Accept nothing more, and end when all connections have, or at this time. Answers with those that were left.
-    Drain { deadline: Instant, done: oneshot::Sender<usize> },
+    /// End when all connections have, which are told, or at the deadline.
+    Drain(Asked),
 }
 
 /// What a thread starts with.
@@ -97,10 +100,7 @@ pub(super) struct Thread {
     clients: RefCell<Slab<Rc<Client>>>,
     client_came: Notify,
     client_left: Notify,
-    drain: RefCell<Option<(Instant, oneshot::Sender<usize>)>>,
-    draining: Cell<bool>,
-    drain_until: Cell<Option<Instant>>,
-    drain_began: Notify,
+    drain: Drain,
     scratch: Scratch,
 }
 
@@ -165,7 +165,7 @@ impl Thread {
 
     /// Why load balancers should send nothing here, in words.
     pub(super) fn not_ready(self: &Rc<Self>) -> Option<String> {
-        if self.draining.get() {
+        if self.drain.is_on() {
             return Some("this node is draining".to_owned());
         }
         let table = self.seat.table.lock().unwrap_or_else(PoisonError::into_inner);
@@ -204,14 +204,10 @@ impl Thread {
                     link.end(LinkEnd::Detached);
                 }
             }
-            Mail::Drain { deadline, done } => {
-                self.drain_until.set(Some(deadline));
-                *self.drain.borrow_mut() = Some((deadline, done));
-                self.draining.set(true);
-                self.drain_began.notify_waiters();
-                for (_, client) in &*self.clients.borrow() {
-                    client.wake();
-                }
+            Mail::Drain(asked) => {
+                self.drain.begin(asked);
+                // From here on it counts how long they ask for nothing.
+                self.clients.borrow().iter().for_each(|(_, client)| client.step());
             }
         }
     }
@@ -261,14 +257,14 @@ impl Thread {
             let serving = self.serving();
             let grace_ends = now + self.config.stream_grace;
             // A drain may leave them less.
-            let streams_end = self.drain_until.get().map_or(grace_ends, |drained| drained.min(grace_ends));
+            let streams_end = self.drain.deadline().map_or(grace_ends, |drained| drained.min(grace_ends));
             for link in self.links.borrow().values() {
                 let streams_end_by = (!serving.contains(&link.instance())).then_some(streams_end);
                 let passed = now.saturating_duration_since(before);
                 link.sweep(Look { now, passed, stall: self.config.stall_timeout, streams_end_by });
             }
             for (_, client) in &*self.clients.borrow() {
-                client.sweep(now, &self.config);
+                client.sweep(now, &self.config, self.drain.is_on());
             }
             if let Some(log) = &self.access {
                 log.flush();
@@ -279,25 +275,23 @@ impl Thread {
     /// The instances that get something: by their weight, or as stable. None during a drain.
     fn serving(&self) -> BTreeSet<InstanceId> {
         let table = self.seat.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let routes = table.as_ref().filter(|_| !self.draining.get());
+        let routes = table.as_ref().filter(|_| !self.drain.is_on());
         let backends =
             routes.iter().flat_map(|routes| &routes.modules).flat_map(|module| &module.table.backends);
         let serving = backends.filter(|backend| backend.weight > 0 || backend.role == Role::Stable);
         serving.map(|backend| backend.instance).collect()
     }
 
-    /// Accepts from one listener until the drain begins.
+    /// Accepts from one listener until nobody is let in any more.
     async fn accept(self: Rc<Self>, listener: TcpListener) {
-        let mut drain = pin!(self.drain_began.notified());
-        drain.as_mut().enable();
         let most = self.config.max_connections.div_ceil(self.config.threads).max(1);
-        while !self.draining.get() {
+        while !self.drain.doors().is_cancelled() {
             if self.clients.borrow().len() >= most {
                 self.client_left.notified().await;
                 continue;
             }
             let accepted = tokio::select! {
-                () = drain.as_mut() => return,
+                () = self.drain.doors().cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -337,7 +331,7 @@ impl Thread {
             poll_fn(|cx| {
                 let stay = client.begin_turn(cx);
                 match spoken.as_mut().poll(cx) {
-                    Poll::Pending if stay != Stay::On || self.draining.get() => Poll::Ready(None),
+                    Poll::Pending if stay != Stay::On => Poll::Ready(None),
                     spoken => spoken.map(Some),
                 }
             })
@@ -347,7 +341,7 @@ impl Thread {
             Some(Protocol::Http1) => self.converse_in_1(socket, &client).await,
             // Apart: it is larger, and few connections are of this kind.
             Some(Protocol::Http2) => Box::pin(self.converse_in_2(socket, &client)).await,
-            None => return,
+            None => return self.part(ClientIo::new(socket, client)).await,
         };
         if let Some(Err(error)) = ended {
             tracing::debug!(client = %client.ip(), %error, "a connection broke");
@@ -361,17 +355,19 @@ impl Thread {
     ) -> Option<hyper::Result<()>> {
         let service = service_fn(|request| {
             let mut begun = begin(self, client, request);
-            async move { Ok::<_, Infallible>(begun.answer().await) }
+            async move { Ok::<_, Infallible>(self.last_if_draining(begun.answer().await)) }
         });
         let io = ClientIo::new(socket, Rc::clone(client));
         let mut connection = http1(&self.config).serve_connection(io, service);
         let leave = |connection: Pin<&mut _>| http1::Connection::graceful_shutdown(connection);
         let ended = self.until_over(client, Pin::new(&mut connection), leave).await;
-        if let Some(tunnel) = client.take_tunnel() {
-            let http1::Parts { io, read_buf, .. } = connection.into_parts();
-            if let Err(error) = tunnel.run(client, io, read_buf).await {
-                tracing::debug!(client = %client.ip(), %error, "an upgraded connection broke");
-            }
+        let http1::Parts { io, read_buf, .. } = connection.into_parts();
+        let Some(tunnel) = client.take_tunnel() else {
+            self.part(io).await;
+            return ended;
+        };
+        if let Err(error) = tunnel.run(client, io, read_buf).await {
+            tracing::debug!(client = %client.ip(), %error, "an upgraded connection broke");
         }
         ended
     }
@@ -387,10 +383,34 @@ impl Thread {
             let mut begun = begin(self, client, request);
             async move { Ok::<_, Infallible>(begun.answer().await.map(|body| Watched::new(body, watch))) }
         });
-        let io = ClientIo::new(socket, Rc::clone(client));
-        let io = FramedIo::new(io, Rc::clone(streams), Rc::clone(&self.scratch));
-        let mut connection = pin!(h2::http2(&self.config, streams).serve_connection(io, service));
-        self.until_over(client, connection.as_mut(), |connection| connection.graceful_shutdown()).await
+        let io = Rc::new(RefCell::new(ClientIo::new(socket, Rc::clone(client))));
+        let ended = {
+            let framed = FramedIo::new(Rc::clone(&io), Rc::clone(streams), Rc::clone(&self.scratch));
+            let mut connection = pin!(h2::http2(&self.config, streams).serve_connection(framed, service));
+            self.until_over(client, connection.as_mut(), |connection| connection.graceful_shutdown()).await
+        };
+        // Whose requests came in time it was told.
+        if let (Some(_), Some(io)) = (&ended, Rc::into_inner(io)) {
+            io.into_inner().part().await;
+        }
+        ended
+    }
+
+    /// In a drain an answer tells its client that the connection ends with it.
+    fn last_if_draining<B>(&self, mut answer: Response<B>) -> Response<B> {
+        if self.drain.is_on() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer
+    }
+
+    /// Takes leave of a client of HTTP/1. A request that crosses our leave has no answer, and is counted.
+    async fn part(&self, mut io: ClientIo) {
+        let stay = io.client().stay();
+        if stay != Stay::CutOff && io.part().await && stay == Stay::Leaving {
+            self.drain.crossed();
+            tracing::debug!(client = %io.client().ip(), "a request came as its connection was closed");
+        }
     }
 
     /// Runs a client's conversation until it is over, or until the client is cut off. `leave` asks it to leave, once.
@@ -407,8 +427,7 @@ impl Thread {
                 return Poll::Ready(None);
             }
             let over = conversation.as_mut().poll(cx);
-            let may_stay = (stay == Stay::On && !self.draining.get()) || client.is_handed_over();
-            if over.is_ready() || left || may_stay {
+            if over.is_ready() || left || stay == Stay::On || !client.can_leave() {
                 return over.map(Some);
             }
             // Only now: what was there already has been read.
@@ -423,7 +442,7 @@ impl Thread {
     /// Acts on mail until a drain is over, or nobody is left to write.
     async fn live(self: Rc<Self>) {
         loop {
-            let drained = self.drain_began.notified();
+            let drained = self.drain.began();
             let mail = poll_fn(|cx| self.mail.borrow_mut().poll_recv(cx));
             tokio::select! {
                 mail = mail => match mail {
@@ -432,10 +451,9 @@ impl Thread {
                 },
                 () = drained => {}
             }
-            let drain = self.drain.borrow_mut().take();
-            if let Some((deadline, done)) = drain {
-                let left = self.drained(deadline).await;
-                if done.send(left).is_err() {
+            if let Some(Asked { deadline, done }) = self.drain.take() {
+                let drained = self.drained(deadline).await;
+                if done.send(drained).is_err() {
                     tracing::debug!("the drain ended after whoever asked for it had gone");
                 }
                 return;
@@ -443,19 +461,25 @@ impl Thread {
         }
     }
 
-    /// Waits for the last client. Answers with how many were left at the deadline.
-    async fn drained(&self, deadline: Instant) -> usize {
-        let mut late = pin!(sleep_until(deadline.into()));
+    /// Waits for the last client, and lets others in for as long as one may ask for nothing.
+    async fn drained(&self, deadline: Instant) -> Drained {
+        let quiet = deadline.min(Instant::now() + self.config.drain_linger);
+        if timeout_at(quiet.into(), self.emptied()).await.is_err() {
+            self.drain.shut_doors();
+            if timeout_at(deadline.into(), self.emptied()).await.is_err() {
+                tracing::debug!("the drain is over before its last client has left");
+            }
+        }
+        self.drain.cost(self.clients.borrow().iter().filter(|(_, client)| client.is_busy()).count())
+    }
+
+    async fn emptied(&self) {
         loop {
             let left = self.client_left.notified();
-            let count = self.clients.borrow().len();
-            if count == 0 {
-                return 0;
+            if self.clients.borrow().is_empty() {
+                return;
             }
-            tokio::select! {
-                () = left => {}
-                () = late.as_mut() => return count,
-            }
+            left.await;
         }
     }
 }
@@ -498,10 +522,7 @@ pub(super) fn run(start: Start, ready: &std::sync::mpsc::SyncSender<io::Result<(
             clients: RefCell::default(),
             client_came: Notify::new(),
             client_left: Notify::new(),
-            drain: RefCell::default(),
-            draining: Cell::new(false),
-            drain_until: Cell::new(None),
-            drain_began: Notify::new(),
+            drain: Drain::default(),
             scratch: Rc::new(RefCell::new(vec![0; SCRATCH])),
         });
         for listener in listeners {

@@ -5,22 +5,19 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::rt::{Read, ReadBuf, Write};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::tcp::ReadHalf;
 
 use super::access::Pending;
-use super::conn::{Busy, Client, ClientIo, Stay};
+use super::conn::{Busy, Client, ClientIo, Giver, Stay};
 use super::exchange::{BodySender, Exchange, Piece};
 
 /// The most that is read of the client at a time: chatter, as a rule, and there may be thousands.
 const READ: usize = 16 * 1024;
-
-/// How long what a client sends behind the end is read.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// What goes on with a connection once its last response is sent.
 #[derive(Debug)]
@@ -58,25 +55,35 @@ impl Tunnel {
     /// Moves bytes until it is over. `read`: what has been read of the client already.
     pub(super) async fn run(mut self, client: &Client, mut io: ClientIo, read: Bytes) -> io::Result<()> {
         self.up = read;
-        poll_fn(|cx| {
-            if client.begin_turn(cx) == Stay::CutOff {
-                return Poll::Ready(Ok(()));
-            }
-            self.poll_up(&mut io, cx)?;
-            self.poll_down(&mut io, cx)
-        })
-        .await?;
+        self.move_all(client, &mut io).await?;
         if !self.up_ended {
-            linger(&mut io).await;
+            io.part().await;
         }
         Ok(())
     }
 
+    async fn move_all(&mut self, client: &Client, io: &mut ClientIo) -> io::Result<()> {
+        let (mut from, to) = io.split();
+        let mut broken = pin!(to.broken());
+        poll_fn(|cx| {
+            if client.begin_turn(cx) == Stay::CutOff {
+                return Poll::Ready(Ok(()));
+            }
+            // Beside the two ways: nobody may be reading, and nothing may be there to write.
+            if let Poll::Ready(error) = broken.as_mut().poll(cx) {
+                return Poll::Ready(Err(error));
+            }
+            self.poll_up(&mut from, cx)?;
+            self.poll_down(&to, cx)
+        })
+        .await
+    }
+
     /// From the client to the module, as far as it goes now.
-    fn poll_up(&mut self, io: &mut ClientIo, cx: &mut Context<'_>) -> io::Result<()> {
+    fn poll_up(&mut self, from: &mut ReadHalf<'_>, cx: &mut Context<'_>) -> io::Result<()> {
         while !self.up_ended {
             if self.up.is_empty() {
-                match poll_read(io, cx) {
+                match poll_read(from, cx) {
                     Poll::Pending => return Ok(()),
                     Poll::Ready(read) => self.up = read?,
                 }
@@ -99,17 +106,17 @@ impl Tunnel {
     }
 
     /// From the module to the client; ready when there is nothing more to do.
-    fn poll_down(&mut self, io: &mut ClientIo, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_down(&mut self, to: &Giver<'_>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             while !self.down.is_empty() {
-                let written = ready!(Pin::new(&mut *io).poll_write(cx, &self.down))?;
+                let written = ready!(to.poll_give(cx, &self.down))?;
                 if written == 0 {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
                 drop(self.down.split_to(written));
             }
             if self.down_ended {
-                return Pin::new(&mut *io).poll_shutdown(cx);
+                return Poll::Ready(to.end());
             }
             match ready!(self.exchange.poll_piece(cx)) {
                 Some(Ok(Piece::Data(data))) => {
@@ -136,24 +143,9 @@ impl Tunnel {
 }
 
 /// What the client has sent; nothing at its end.
-fn poll_read(io: &mut ClientIo, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+fn poll_read(from: &mut ReadHalf<'_>, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
     let mut space = [0; READ];
     let mut buffer = ReadBuf::new(&mut space);
-    ready!(Pin::new(io).poll_read(cx, buffer.unfilled()))?;
+    ready!(Pin::new(from).poll_read(cx, &mut buffer))?;
     Poll::Ready(Ok(Bytes::copy_from_slice(buffer.filled())))
-}
-
-/// Reads and drops what the client still sends, for a moment: closing a socket with unread bytes resets the connection, and
-/// the last that was sent to the client with it.
-async fn linger(io: &mut ClientIo) {
-    let all = poll_fn(|cx| {
-        loop {
-            match ready!(poll_read(io, cx)) {
-                Ok(read) if !read.is_empty() => {}
-                _ => return Poll::Ready(()),
-            }
-        }
-    });
-    // Either way there is nothing more to do for this client.
-    drop(tokio::time::timeout(LINGER, all).await);
 }

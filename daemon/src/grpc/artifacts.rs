@@ -1,7 +1,7 @@
 //! Uploads: spool, hash, verify, commit.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use hot_artifact::trust::Trust;
 use hot_artifact::{Checks, Sha256, Verified, VerifyError};
@@ -44,7 +44,7 @@ impl ArtifactService for Artifacts {
     ) -> Result<Response<v1::UploadResponse>, Status> {
         let by = Caller::of(&request);
         let mut parts = request.into_inner();
-        let patience = Patience::new(self.0.upload_patience);
+        let mut patience = Patience::new(self.0.upload_patience);
         let Some(Part::Header(header)) = patience.next(&mut parts).await? else {
             return Err(invalid("header", "no header in the first message", "the header first, then chunks"));
         };
@@ -279,16 +279,17 @@ async fn receive(
 
 /// How slow an upload may be: each chunk's worth of bytes has a time of its own. Who sends a byte now and then would else
 /// hold one of few places for years; what has arrived stays for the next attempt, so that slow lines get there as well.
+/// Only what the node waits for the caller counts, not what it takes itself to write what came.
 #[derive(Debug)]
 struct Patience {
     span: Duration,
-    until: tokio::time::Instant,
+    left: Duration,
     arrived: usize,
 }
 
 impl Patience {
     fn new(span: Duration) -> Self {
-        Self { span, until: tokio::time::Instant::now() + span, arrived: 0 }
+        Self { span, left: span, arrived: 0 }
     }
 
     fn arrived(&mut self, bytes: usize) {
@@ -298,9 +299,15 @@ impl Patience {
         }
     }
 
+    fn waited(&mut self, time: Duration) {
+        self.left = self.left.saturating_sub(time);
+    }
+
     /// The next message, if it comes in time.
-    async fn next(&self, parts: &mut Streaming<v1::UploadRequest>) -> Result<Option<Part>, Status> {
-        let message = tokio::time::timeout_at(self.until, parts.message()).await;
+    async fn next(&mut self, parts: &mut Streaming<v1::UploadRequest>) -> Result<Option<Part>, Status> {
+        let begun = Instant::now();
+        let message = tokio::time::timeout(self.left, parts.message()).await;
+        self.waited(begun.elapsed());
         let message = message.map_err(|_elapsed| self.too_slow())??;
         match message {
             None => Ok(None),
@@ -337,5 +344,24 @@ pub(super) fn artifact(api: &Api, record: &VersionRecord) -> v1::Artifact {
         principal: record.principal.clone(),
         committed: Some(timestamp(record.at)),
         routes: api.ledger.routes(&record.digest).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_chunks_worth_of_bytes_has_a_time_of_its_own() {
+        let span = Duration::from_secs(60);
+        let mut patience = Patience::new(span);
+        patience.waited(Duration::from_secs(40));
+        patience.arrived(hot_proto::MAX_CHUNK - 1);
+        patience.waited(Duration::from_secs(15));
+        assert_eq!(patience.left, Duration::from_secs(5));
+        patience.arrived(1);
+        assert_eq!((patience.left, patience.arrived), (span, 0));
+        patience.waited(Duration::from_secs(61));
+        assert_eq!(patience.left, Duration::ZERO);
     }
 }

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 
 use hot_wire::data::FromGateway;
-use hotd::gateway::{Gateway, GatewayConfig};
+use hotd::gateway::{Drained, Gateway, GatewayConfig};
 use serde_json::{Value, json};
 
 use crate::host::Host;
@@ -104,7 +104,7 @@ async fn a_drain_leaves_no_line_behind() {
     for number in 0..50 {
         assert_eq!(rig.get(&format!("/-/{number}")).status, 404);
     }
-    assert_eq!(rig.gateway.drain(Instant::now() + PATIENCE).await, 0);
+    assert_eq!(rig.gateway.drain(Instant::now() + PATIENCE).await, Drained::default());
     let text = std::fs::read_to_string(&path).expect("the log is there");
     assert_eq!(text.lines().count(), 50);
 }

@@ -1,13 +1,12 @@
-//! Waiting, queues, deadlines, sizes, slow clients, drain: everything that must end or stay small.
+//! Waiting, queues, deadlines, sizes, slow clients: everything that must end or stay small.
 
 use std::time::{Duration, Instant};
 
 use hot_wire::data::CancelReason;
-use hot_wire::host::Features;
 use hotd::gateway::{Counters, GatewayConfig, ModuleTable, Table};
 
 use crate::host::Host;
-use crate::rig::{A, B, PATIENCE, Rig, module, stable};
+use crate::rig::{A, PATIENCE, Rig, module, stable};
 
 const GET: &str = "GET /x HTTP/1.1\r\nhost: test\r\n\r\n";
 
@@ -235,42 +234,4 @@ fn connections_beyond_the_bound_wait_until_another_ends() {
     drop(first);
     second.socket.get_ref().set_read_timeout(Some(PATIENCE)).expect("a time-out");
     assert_eq!(second.response(false).status, 200);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_drain_lets_requests_end_closes_idle_connections_and_accepts_no_more() {
-    // One thread: once it has closed the idle connection, the busy one knows of the drain as well.
-    let rig = Rig::new(1);
-    let (_a, links, inbox) = Host::watched(1);
-    rig.attach(A, links);
-    rig.serve(vec![stable(A, 10_000)]);
-    let mut idle = rig.client();
-    idle.write(GET);
-    inbox.request().1.respond(200, &[], b"first", true);
-    assert_eq!(idle.response(false).text(), "first");
-    let mut busy = rig.client();
-    busy.write(GET);
-    let (_, reply) = inbox.request();
-    let gateway = rig.gateway.clone();
-    let drain = tokio::spawn(async move { gateway.drain(Instant::now() + PATIENCE).await });
-    assert!(tokio::task::block_in_place(|| idle.is_closed()));
-    assert!(!drain.is_finished());
-    reply.respond(200, &[], b"last", true);
-    let response = busy.response(false);
-    assert_eq!((response.text(), response.header("connection")), ("last", Some("close")));
-    assert_eq!(drain.await.expect("the drain ends"), 0);
-    assert!(rig.gateway.attach(B, Vec::new(), Features::default()).is_err());
-}
-
-#[tokio::test]
-async fn a_drain_cuts_off_what_is_left_at_its_deadline() {
-    let rig = Rig::with(config());
-    let (_a, links, inbox) = Host::watched(1);
-    rig.attach(A, links);
-    rig.serve(vec![stable(A, 10_000)]);
-    let mut client = rig.client();
-    client.write(GET);
-    inbox.request();
-    assert_eq!(rig.gateway.drain(Instant::now() + Duration::from_millis(100)).await, 1);
-    assert!(client.is_closed());
 }

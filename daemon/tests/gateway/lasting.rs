@@ -4,8 +4,9 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use hot_wire::data::{AbortCode, CancelReason, FromGateway, Request, SendCredit};
+use hot_wire::data::{AbortCode, CancelReason, FromGateway, INITIAL_WINDOW, Request, SendCredit};
 use hotd::gateway::{GatewayConfig, ModuleTable, Table};
+use rustix::net::sockopt::set_socket_linger;
 
 use crate::client::Client;
 use crate::host::{Host, Inbox, Reply, fields};
@@ -156,12 +157,13 @@ fn streams_of_a_replaced_instance_are_asked_to_end_and_cut_off_if_they_do_not() 
     let (rig, _host, inbox) = rig(GatewayConfig { stream_grace: grace, ..GatewayConfig::default() });
     let (mut polite, ends) = begin_stream(&rig, &inbox);
     let (mut stubborn, _never) = begin_stream(&rig, &inbox);
+    let (mut hasty, breaks_off) = begin_stream(&rig, &inbox);
     let (_second, links) = Host::answering(1, "second");
     rig.attach(B, links);
     let asked_from = Instant::now();
     rig.serve(vec![stable(B, 10_000)]);
     let mut asked = 0;
-    while asked < 2 {
+    while asked < 3 {
         match inbox.next().message {
             FromGateway::Deadline { left_ms, ends: true } => {
                 assert!((1..=3000).contains(&left_ms));
@@ -172,12 +174,28 @@ fn streams_of_a_replaced_instance_are_asked_to_end_and_cut_off_if_they_do_not() 
     }
     ends.body(b"data: bye\n\n", true);
     assert_eq!(polite.response_chunks(), b"data: bye\n\n");
+    breaks_off.abort(AbortCode::Failed);
+    assert!(hasty.is_closed());
     assert!(stubborn.is_closed());
     assert!(asked_from.elapsed() >= grace);
     assert!(matches!(inbox.cancellation(), CancelReason::Deadline));
     assert_eq!(polite.get("/x").text(), "second", "the connection is kept");
     let counters = rig.counters_when(A, |counters| counters.in_flight == 0);
-    assert_eq!((counters.finished, counters.timeouts), (2, 0));
+    assert_eq!((counters.finished, counters.timeouts), (3, 0));
+    assert_eq!(counters.streams_failed, 0, "it was asked for an end, whatever that looks like");
+}
+
+#[test]
+fn streams_fail_with_their_host_and_not_with_their_client() {
+    let (rig, host, inbox) = rig(GatewayConfig::default());
+    let (mut lost, _) = begin_stream(&rig, &inbox);
+    let (left, _) = begin_stream(&rig, &inbox);
+    drop(left);
+    assert!(matches!(inbox.cancellation(), CancelReason::ClientGone));
+    host.die();
+    assert!(lost.is_closed());
+    let counters = rig.counters_when(A, |counters| counters.streams == 0);
+    assert_eq!((counters.finished, counters.lost, counters.streams_failed), (2, 0, 1));
 }
 
 /// A request to upgrade, with what it asks for, and what the host has seen of it.
@@ -305,6 +323,41 @@ fn what_can_not_be_upgraded_is_not_seen_by_the_module_and_its_101_is_no_response
         assert_eq!(client.response(false).status, 502, "{headers}");
         while !matches!(inbox.next().message, FromGateway::Cancel(_)) {}
     }
+}
+
+/// Closes the connection as a process does that crashes: with a reset.
+fn reset(client: Client) {
+    set_socket_linger(client.socket.get_ref(), Some(Duration::ZERO))
+        .expect("a socket can be told how to end");
+    drop(client);
+}
+
+/// Nobody reads the client while the module takes nothing of it, or once it has ended its side.
+#[test]
+fn the_module_learns_of_a_client_that_is_gone_though_nobody_reads_it() {
+    let (rig, _host, inbox) = rig(GatewayConfig::default());
+    let (mut blocked, _, reply) = ask_to_upgrade(&rig, &inbox, ECHO);
+    reply.respond(101, &[], b"", false);
+    assert_eq!(blocked.head().status, 101);
+    let window = usize::try_from(INITIAL_WINDOW).expect("it fits");
+    blocked.write(vec![b'x'; window + 1]);
+    let mut taken = 0;
+    while taken < window {
+        match next(&inbox) {
+            FromGateway::Body { data, end: false } => taken += data.len(),
+            other => panic!("{other:?}"),
+        }
+    }
+    reset(blocked);
+    assert!(matches!(next(&inbox), FromGateway::Cancel(CancelReason::ClientGone)));
+
+    let (mut ended, _, reply) = ask_to_upgrade(&rig, &inbox, ECHO);
+    reply.respond(101, &[], b"", false);
+    assert_eq!(ended.head().status, 101);
+    ended.socket.get_ref().shutdown(Shutdown::Write).expect("open until now");
+    assert!(matches!(next(&inbox), FromGateway::Body { end: true, .. }));
+    reset(ended);
+    assert!(matches!(next(&inbox), FromGateway::Cancel(CancelReason::ClientGone)));
 }
 
 /// The host goes; what was the module's ends, without an answer that could be taken for its bytes.

@@ -7,6 +7,7 @@ mod bounds;
 mod client;
 mod conformance;
 mod crash;
+mod drain;
 mod h2;
 mod host;
 mod http;

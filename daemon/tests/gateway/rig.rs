@@ -19,7 +19,7 @@ pub(crate) const B: InstanceId = InstanceId(2);
 pub(crate) struct Rig {
     pub(crate) gateway: Gateway,
     pub(crate) address: SocketAddr,
-    _listener: TcpListener,
+    listener: TcpListener,
 }
 
 impl Rig {
@@ -29,9 +29,18 @@ impl Rig {
 
     pub(crate) fn with(config: GatewayConfig) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::on(listener, config)
+    }
+
+    /// The next gateway, on the same listener.
+    pub(crate) fn followed_by(self, config: GatewayConfig) -> Self {
+        Self::on(self.listener, config)
+    }
+
+    fn on(listener: TcpListener, config: GatewayConfig) -> Self {
         let address = listener.local_addr().expect("a bound listener has an address");
         let gateway = Gateway::start(std::slice::from_ref(&listener), config).expect("the gateway starts");
-        Self { gateway, address, _listener: listener }
+        Self { gateway, address, listener }
     }
 
     pub(crate) fn attach(&self, instance: InstanceId, links: Vec<UnixStream>) {

@@ -51,7 +51,10 @@ pub(super) async fn client(options: LoadOptions, number: u32, start: Instant, sh
             }
         };
         sent += 1;
-        if sender.as_ref().is_some_and(SendRequest::is_closed) {
+        // One that the server has said that it closes is not used again, as no client does.
+        if let Some(open) = &mut sender
+            && open.ready().await.is_err()
+        {
             sender = None;
             shared.closed();
         }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use hot_wire::data::{CancelReason, FromGateway};
-use hotd::gateway::{GatewayConfig, ModuleTable, Table};
+use hotd::gateway::{Drained, GatewayConfig, ModuleTable, Table};
 
 use super::client::H2;
 use super::raw::{self, DATA, END_HEADERS, GOAWAY, HEADERS, PING, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE};
@@ -230,6 +230,38 @@ async fn a_drain_lets_streams_end_and_says_goodbye() {
         reply.respond(200, &[], b"last", true);
         assert_eq!(client.whole(coming).text(), "last");
         assert!(client.end().is_ok());
-        assert_eq!(tokio::runtime::Handle::current().block_on(drain).expect("the drain ends"), 0);
+        let drained = tokio::runtime::Handle::current().block_on(drain);
+        assert_eq!(drained.expect("the drain ends"), Drained::default());
+    });
+}
+
+/// As over HTTP/1.1, and more likely: a client of HTTP/2 grants credit for what it reads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_client_that_goes_on_talking_gets_its_last_response_whole() {
+    // Within one window of the host's.
+    const TOTAL: usize = 200_000;
+    tokio::task::block_in_place(|| {
+        let (rig, _host, inbox) = rig(GatewayConfig::default());
+        let mut raw = Raw::connect(rig.address);
+        raw.take_little();
+        raw.write(raw::PREFACE);
+        raw.frame(SETTINGS, 0, 0, &window(1 << 20));
+        raw.frame(WINDOW_UPDATE, 0, 0, &(1_u32 << 20).to_be_bytes());
+        raw.get(1);
+        let (_, reply) = inbox.request();
+        let gateway = rig.gateway.clone();
+        let drain = tokio::spawn(async move { gateway.drain(Instant::now() + PATIENCE).await });
+        assert_eq!(raw.until(GOAWAY).map(|frame| frame.code()), Some(0));
+        reply.respond(200, &[("content-length", &TOTAL.to_string())], b"", false);
+        (1..=4).for_each(|piece| reply.body(&[b'y'; TOTAL / 4], piece == 4));
+        let mut got = 0;
+        while got < TOTAL {
+            let data = raw.until(DATA);
+            got += data.unwrap_or_else(|| panic!("it ends after {got} bytes")).payload.len();
+            raw.frame(PING, 0, 0, &[0; 8]);
+        }
+        drop(raw);
+        let drained = tokio::runtime::Handle::current().block_on(drain);
+        assert_eq!(drained.expect("the drain ends"), Drained::default());
     });
 }

@@ -3,6 +3,8 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
+use rustix::net::sockopt::set_socket_recv_buffer_size;
+
 use crate::rig::PATIENCE;
 
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -81,6 +83,11 @@ impl Raw {
         raw.write(PREFACE);
         raw.frame(SETTINGS, 0, 0, &[]);
         raw
+    }
+
+    /// Takes so little at a time that much is on its way for long.
+    pub(crate) fn take_little(&self) {
+        set_socket_recv_buffer_size(&self.socket, 16 * 1024).expect("a socket has a buffer");
     }
 
     /// Bytes as they are. The gateway may have closed the connection.
