@@ -13,6 +13,9 @@ use crate::store::{Event, EventQuery, Sequenced, Store};
 /// Events that a follower may lag behind before it is cut off; it can read the rest from the store.
 const BACKLOG: usize = 256;
 
+/// The kind of a rollout's first event.
+pub(crate) const STARTED: &str = "rollout.started";
+
 /// One thing that happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
@@ -139,7 +142,7 @@ fn by<'a>(kind: &'a NoteKind, started_by: Option<&'a str>) -> Option<&'a str> {
 
 fn kind(kind: &NoteKind) -> &'static str {
     match kind {
-        NoteKind::Started => "rollout.started",
+        NoteKind::Started => STARTED,
         NoteKind::Starting { .. } => "rollout.starting",
         NoteKind::Baking { .. } => "rollout.baking",
         NoteKind::Passed { .. } => "rollout.passed",

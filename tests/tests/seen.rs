@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result};
-use hot_tests::{Load, LoadOptions, Module, Node, WAIT, get};
+use hot_tests::{Load, LoadOptions, Module, Node, Status, WAIT, get};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -100,9 +100,14 @@ fn a_module_that_was_removed_is_in_status_no_more() -> Result<()> {
     node.push(&Module::new("good").build()?, &[])?.expect(0)?;
     node.push(&Module::new("good").name("other").build()?, &[])?.expect(0)?;
     node.hotctl(&["remove", "probe"])?.expect(0)?;
-    let status = node.status()?;
-    let names: Vec<&str> = status.modules.iter().map(|module| module.name.as_str()).collect();
-    assert_eq!(names, ["other"]);
+    // Its host is told to stop, and it is listed until that is gone.
+    let mut watch = node.ctl().follow(&["status", "--watch", "-o", "json"])?;
+    watch.wait(WAIT, |line| {
+        let status: Status = serde_json::from_str(line).ok()?;
+        let names: Vec<&str> = status.modules.iter().map(|module| module.name.as_str()).collect();
+        assert!(names.contains(&"other"), "{names:?}");
+        (names == ["other"]).then_some(())
+    })?;
     assert_eq!(
         json(&node, &["versions", "probe"])?[0]["versions"][0]["removed"],
         true,

@@ -11,7 +11,7 @@ use super::{Effort, crash};
 use crate::client::{Background, Seen};
 use crate::cpu::memory_kib;
 use crate::report::{Figure, Section, Table};
-use crate::server::Hot;
+use crate::server::{Full, Hot};
 use crate::stats::{Spread, quantile};
 
 /// Open loop, requests per second over [`CONNECTIONS`].
@@ -24,11 +24,16 @@ const EVERY: Duration = Duration::from_secs(5);
 /// One of so many pushes is of a module that crashes.
 const BAD: usize = 3;
 
+/// How a good one is rolled out.
+const GOOD: &[&str] = &["--steps", "50%,100%", "--bake", "1s"];
+
 /// What the node holds, between two pushes.
 #[derive(Clone, Copy, Debug)]
 struct Holds {
     at: Duration,
     daemon_kib: u64,
+    /// Of those what is in no file.
+    daemon_anonymous_kib: u64,
     spawn_kib: u64,
     descriptors: usize,
     hosts: usize,
@@ -38,8 +43,10 @@ struct Holds {
 type Figured = fn(&Holds) -> f64;
 
 pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
-    let hot = Hot::start("")?;
+    let mut hot = Hot::start("")?;
     hot.push("1.0.0", &[])?;
+    hot.push("1.0.1", GOOD)?;
+    let full = hot.fill_history()?;
     let swaps = usize::try_from(effort.soak.as_secs() / EVERY.as_secs()).context("a number of pushes")?;
     let bad = (0..swaps / BAD + 1).map(crash::bad).collect::<Result<Vec<_>>>()?;
     let load = Background::start(hot.load(CONNECTIONS, Some(PER_SECOND)));
@@ -52,8 +59,8 @@ pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
             hot.push_file(&bad[number / BAD], &["--canary", "10%", "--bake", "30s"])?.expect(3)?;
         } else {
             good += 1;
-            let version = if good % 2 == 1 { "1.0.1" } else { "1.0.0" };
-            hot.push(version, &["--steps", "50%,100%", "--bake", "1s"])?;
+            let version = if good % 2 == 1 { "1.0.0" } else { "1.0.1" };
+            hot.push(version, GOOD)?;
         }
         // Near the end of the turn what was replaced has gone.
         thread::sleep(next.saturating_duration_since(Instant::now()));
@@ -61,7 +68,7 @@ pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
         seen.push(load.cut()?);
     }
     let last = load.stop()?;
-    section(swaps, &seen, &last, &holds)
+    section(swaps, full, &seen, &last, &holds)
 }
 
 fn look(hot: &Hot, start: Instant) -> Result<Holds> {
@@ -69,6 +76,7 @@ fn look(hot: &Hot, start: Instant) -> Result<Holds> {
     Ok(Holds {
         at: start.elapsed(),
         daemon_kib: memory_kib(daemon, "VmRSS")?,
+        daemon_anonymous_kib: memory_kib(daemon, "RssAnon")?,
         spawn_kib: memory_kib(spawn, "VmRSS")?,
         descriptors: [daemon, spawn].iter().map(|pid| descriptors(*pid)).sum::<Result<usize>>()?,
         hosts: hot.hosts()?.len(),
@@ -79,7 +87,7 @@ fn descriptors(pid: i32) -> Result<usize> {
     Ok(fs::read_dir(format!("/proc/{pid}/fd")).context("the descriptors of a process")?.count())
 }
 
-fn section(swaps: usize, seen: &[Seen], last: &Seen, holds: &[Holds]) -> Result<Section> {
+fn section(swaps: usize, full: Full, seen: &[Seen], last: &Seen, holds: &[Holds]) -> Result<Section> {
     let whole = holds.last().context("at least one push")?.at;
     // Minutes 2 to 4 of ten, and 8 to 10: the same parts of a shorter run.
     let part = |from: u32, to: u32| -> Vec<&Holds> {
@@ -87,8 +95,9 @@ fn section(swaps: usize, seen: &[Seen], last: &Seen, holds: &[Holds]) -> Result<
     };
     let (early, late) = (part(2, 4), part(8, 10));
     ensure!(!early.is_empty() && !late.is_empty(), "too few pushes to compare");
-    let figures: [(&str, Figured); 4] = [
+    let figures: [(&str, Figured); 5] = [
         ("resident memory of hotd, MiB", |holds| mib(holds.daemon_kib)),
+        ("of it anonymous, MiB", |holds| mib(holds.daemon_anonymous_kib)),
         ("resident memory of hot-spawn, MiB", |holds| mib(holds.spawn_kib)),
         ("descriptors of both", |holds| small(holds.descriptors)),
         ("hosts", |holds| small(holds.hosts)),
@@ -108,10 +117,13 @@ fn section(swaps: usize, seen: &[Seen], last: &Seen, holds: &[Holds]) -> Result<
         title: "Minutes of it",
         text: format!(
             "{swaps} pushes, one every {} s for {:.1} minutes, every {BAD}rd of them of a module that crashes under its 10%, at {PER_SECOND} \
-             requests/s in an open loop over {CONNECTIONS} kept-alive connections. What the node holds is looked at before each push; \
-             minutes 2 to 4 of ten are compared with 8 to 10.",
+             requests/s in an open loop over {CONNECTIONS} kept-alive connections. The history of the node is as full as it gets before that \
+             ({} ended rollouts, {} events, copies of one push's): what hotd has of it in memory grows for the first thousand pushes. What the \
+             node holds is looked at before each push; minutes 2 to 4 of ten are compared with 8 to 10.",
             EVERY.as_secs(),
-            whole.as_secs_f64() / 60.0
+            whole.as_secs_f64() / 60.0,
+            full.rollouts,
+            full.events
         ),
         figures: vec![
             figure(

@@ -9,6 +9,7 @@ use hot_tests::{Key, Module, ModuleStatus, Output, Process, Rollback, Service};
 use serde::Deserialize;
 use tempfile::TempDir;
 
+use super::history::{self, Full};
 use crate::client::Plan;
 
 /// What the module answers.
@@ -66,6 +67,14 @@ impl Hot {
     pub(crate) fn push_file(&self, file: &Path, arguments: &[&str]) -> Result<Output> {
         let [file, key] = [file, self.key.path()].map(|path| path.to_str().context("a path in UTF-8"));
         self.service.hotctl(&[&["push", file?, "--key", key?, "-o", "json"], arguments].concat())
+    }
+
+    /// Fills the history of the node with copies of its last rollout, which takes a restart of hotd.
+    pub(crate) fn fill_history(&mut self) -> Result<Full> {
+        self.service.terminate()?;
+        let full = history::fill(&self.service.data_dir())?;
+        self.service.boot()?;
+        Ok(full)
     }
 
     /// `hotctl rollback` of the module.

@@ -2,6 +2,7 @@
 
 mod backend;
 mod haproxy;
+mod history;
 mod hot;
 mod nginx;
 
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 pub(crate) use backend::{naive, plain};
+pub(crate) use history::Full;
 pub(crate) use hot::Hot;
 
 use crate::client::{self, Plan};

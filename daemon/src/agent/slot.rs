@@ -112,7 +112,9 @@ impl Slot {
         let was = self.orders.wanted();
         let news = self.orders.accept(assignment, now);
         if news {
-            self.resting.keep(&was, &self.orders.wanted());
+            let wanted = self.orders.wanted();
+            self.resting.keep(&was, &wanted);
+            self.unlaunched.retain(|release, _| wanted.contains(release));
             self.attribute_swaps();
         }
         news
@@ -515,6 +517,16 @@ pub(super) mod tests {
         slot.resting.rest(R1, None, now, 1.0);
         let text = slot.unserved(now).unwrap();
         assert!(text.contains("; it is tried again in ") && !text.contains("the next one"), "{text}");
+    }
+
+    #[test]
+    fn why_a_release_could_not_be_looked_up_is_known_while_it_is_wanted() {
+        let mut slot = slot(stable(5, 1));
+        for release in [R1, R2] {
+            slot.unlaunched.insert(release, "was refused: its artifact is gone".to_owned());
+        }
+        assert!(slot.accept(stable(6, 1), Instant::now()));
+        assert_eq!(slot.unlaunched.keys().collect::<Vec<_>>(), [&R1]);
     }
 
     #[test]

@@ -7,16 +7,18 @@ use hot_proto::v1;
 
 use super::convert::timestamp;
 use crate::agent::{Party, Proof, SWAP_KIND, Window};
+use crate::journal::STARTED;
 use crate::store::{Event, EventQuery, RolloutId, Store};
 
 /// Swaps that are looked up at the most: some for each of the rollouts that a call gives.
 const MOST: usize = 4000;
 
-/// The swaps of a module by rollout, in the order in which they were told. Empty where the history can't be read: it is
-/// not what the rest of an answer waits for.
+/// The swaps of a module since the start of `oldest`, by rollout, in the order in which they were told. Empty where the
+/// history can't be read: it is not what the rest of an answer waits for.
 pub(super) fn by_rollout(
     store: &Store,
     module: &ModuleName,
+    oldest: RolloutId,
     node: &str,
 ) -> BTreeMap<RolloutId, Vec<v1::Swap>> {
     let query = EventQuery {
@@ -24,6 +26,7 @@ pub(super) fn by_rollout(
         kinds: &[SWAP_KIND],
         limit: MOST,
         newest: true,
+        back_to: Some((STARTED, oldest)),
         ..EventQuery::default()
     };
     let events = store.events(&query).unwrap_or_else(|error| {

@@ -21,9 +21,6 @@ pub(super) const MAX_VALUE: usize = 3500;
 const MAX_CHARS: usize = 400;
 /// Events that wait in memory while the index is not available.
 const MAX_WAITING: usize = 1024;
-/// The oldest are removed after this many were added.
-/// Counting them reads them all, so it is not done more often.
-const SLACK: usize = 1024;
 
 /// Which events are asked for.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +37,21 @@ pub struct EventQuery {
     pub limit: usize,
     /// The newest of them rather than the oldest. They come oldest first either way.
     pub newest: bool,
+    /// With `newest`: those before the event of this kind of this rollout are not looked at.
+    pub back_to: Option<(&'static str, RolloutId)>,
+}
+
+impl EventQuery {
+    fn wants(&self, Sequenced { event, .. }: &Sequenced) -> bool {
+        self.module.as_ref().is_none_or(|module| event.module.as_ref() == Some(module))
+            && self.rollout.as_ref().is_none_or(|rollout| event.rollout.as_ref() == Some(rollout))
+            && (self.kinds.is_empty() || self.kinds.contains(&event.kind.as_str()))
+    }
+
+    fn looks_back_to(&self, Sequenced { event, .. }: &Sequenced) -> bool {
+        let end = self.back_to.as_ref();
+        end.is_some_and(|(kind, rollout)| event.kind == *kind && event.rollout.as_ref() == Some(rollout))
+    }
 }
 
 /// Bounds of the history.
@@ -69,16 +81,12 @@ pub(super) struct History {
 struct Waiting {
     events: VecDeque<(u64, Vec<u8>)>,
     dropped: u64,
-    /// Appended since the oldest were last removed.
-    appended: usize,
 }
 
 impl History {
     pub(super) fn new(index: Index, limits: HistoryLimits) -> Self {
-        // Full, so that the first append looks whether there are too many.
-        let waiting = Waiting { appended: SLACK, ..Waiting::default() };
         let incomplete = AtomicBool::new(true);
-        Self { index, limits, waiting: Mutex::new(waiting), incomplete, unsynced: AtomicBool::new(true) }
+        Self { index, limits, waiting: Mutex::default(), incomplete, unsynced: AtomicBool::new(true) }
     }
 
     /// Returns once everything is on the disk, with what waited in memory.
@@ -155,8 +163,7 @@ impl History {
             if let Some(request) = &record.request {
                 trees.requests.insert(request.as_str(), record.id.as_str())?;
             }
-            while trees.order.len() > self.limits.rollouts {
-                let Some((key, id)) = trees.order.first()? else { break };
+            while let Some((key, id)) = trees.order.first_beyond(self.limits.rollouts)? {
                 if let Some(oldest) = std::str::from_utf8(&id).ok().and_then(|id| id.parse().ok()) {
                     forget_rollout(trees, &oldest)?;
                 }
@@ -175,7 +182,7 @@ impl History {
     pub(super) fn rollouts(&self, limit: usize) -> Result<Vec<RolloutRecord>, IndexError> {
         self.index.with(|trees| {
             let mut found: Vec<RolloutRecord> = Vec::new();
-            for entry in trees.order.iter().rev() {
+            for entry in trees.order.tree().iter().rev() {
                 if found.len() >= limit {
                     break;
                 }
@@ -193,7 +200,7 @@ impl History {
     pub(super) fn rollout_ids(&self, limit: usize) -> Result<Vec<RolloutId>, IndexError> {
         self.index.with(|trees| {
             let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
-            for entry in trees.order.iter().rev() {
+            for entry in trees.order.tree().iter().rev() {
                 if found.len() >= limit {
                     break;
                 }
@@ -234,26 +241,30 @@ impl History {
         self.write_waiting()?;
         self.index.with(|trees| {
             let from = query.after.map_or(0, |after| after.saturating_add(1));
-            let range = trees.events.range(from.to_be_bytes()..);
-            let wanted = |entry: sled::Result<(sled::IVec, sled::IVec)>| match entry {
+            let range = trees.events.tree().range(from.to_be_bytes()..);
+            let decoded = |entry: sled::Result<(sled::IVec, sled::IVec)>| match entry {
                 Ok((key, value)) => {
                     let seq = u64::from_be_bytes(key.as_ref().try_into().ok()?);
-                    let event: Event = read(&value)?;
-                    let is_wanted = query.module.as_ref().is_none_or(|m| event.module.as_ref() == Some(m))
-                        && query.rollout.as_ref().is_none_or(|r| event.rollout.as_ref() == Some(r))
-                        && (query.kinds.is_empty() || query.kinds.contains(&event.kind.as_str()));
-                    is_wanted.then_some(Ok(Sequenced { seq, event }))
+                    Some(Ok(Sequenced { seq, event: read(&value)? }))
                 }
                 Err(error) => Some(Err(error)),
             };
+            let wanted = |found: &sled::Result<Sequenced>| found.as_ref().map_or(true, |of| query.wants(of));
             if query.newest {
-                let found: sled::Result<Vec<_>> = range.rev().filter_map(wanted).take(query.limit).collect();
+                let mut at_the_end = false;
+                let not_past = |found: &sled::Result<Sequenced>| {
+                    let is_past = at_the_end;
+                    at_the_end = found.as_ref().is_ok_and(|of| query.looks_back_to(of));
+                    !is_past
+                };
+                let events = range.rev().filter_map(decoded).take_while(not_past).filter(wanted);
+                let found: sled::Result<Vec<_>> = events.take(query.limit).collect();
                 found.map(|mut found| {
                     found.reverse();
                     found
                 })
             } else {
-                range.filter_map(wanted).take(query.limit).collect()
+                range.filter_map(decoded).filter(wanted).take(query.limit).collect()
             }
         })
     }
@@ -265,19 +276,15 @@ impl History {
             return Ok(());
         }
         self.unsynced.store(true, Ordering::Relaxed);
-        let trim = waiting.appended >= SLACK;
         self.index.with(|trees| {
             for (seq, bytes) in &waiting.events {
                 trees.events.insert(seq.to_be_bytes(), bytes.as_slice())?;
             }
-            if trim {
-                for _ in self.limits.events..trees.events.len() {
-                    trees.events.pop_min()?;
-                }
+            while let Some((oldest, _)) = trees.events.first_beyond(self.limits.events)? {
+                trees.events.remove(oldest)?;
             }
             Ok(())
         })?;
-        waiting.appended = if trim { 0 } else { waiting.appended + waiting.events.len() };
         waiting.events.clear();
         let dropped = std::mem::take(&mut waiting.dropped);
         if dropped > 0 {

@@ -7,7 +7,8 @@
 //! - after an IO error it refuses every write until it is reopened, even with space freed: reopened here, beneath the
 //!   callers;
 //! - it panics on some IO errors, and on some damaged files: caught here, and treated like an error;
-//! - its cache is a gigabyte unless told;
+//! - its cache is a gigabyte unless told, and more than it was told: see [`CACHE`];
+//! - its trees don't know how many entries they have: see [`Counted`];
 //! - a database file of garbage is no error to it: it opens as an empty one, so what should have been there and was not
 //!   recovered counts as damage here.
 //!
@@ -24,11 +25,14 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use super::counted::Counted;
 use super::disk::Disk;
 use super::folder::set_aside;
 
-/// Bytes of sled's page cache. The daemon has 30 MiB at rest, and nothing here is read often.
-const CACHE: u64 = 4 * 1024 * 1024;
+/// Bytes of sled's page cache, which nothing here needs for its speed. It is a wish: sled parts its pages among 256 caches
+/// of an equal part of this, looks at one of them once in 64 reads and writes of its pages, and leaves it one page at least.
+/// So it comes to some 4 MiB with any lower figure too, and what reads a whole tree has all of it in memory for a while.
+const CACHE: u64 = 1024 * 1024;
 /// Time between two of sled's own flushes, which bounds how many events a crash of the process can lose.
 const FLUSH_EVERY_MS: u64 = 500;
 /// How long to wait for the lock of the database file. From fork to exec takes milliseconds.
@@ -76,9 +80,9 @@ pub(super) struct Trees {
     file: File,
     pub(super) releases: sled::Tree,
     pub(super) rollouts: sled::Tree,
-    pub(super) order: sled::Tree,
+    pub(super) order: Counted,
     pub(super) requests: sled::Tree,
-    pub(super) events: sled::Tree,
+    pub(super) events: Counted,
 }
 
 /// A database that is open most of the time.
@@ -285,9 +289,9 @@ fn try_open_trees(folder: &Path) -> Result<Trees, OpenFailure> {
             file: File::open(folder.join("db"))?,
             releases: db.open_tree("releases")?,
             rollouts: db.open_tree("rollouts")?,
-            order: db.open_tree("order")?,
+            order: Counted::new(db.open_tree("order")?),
             requests: db.open_tree("requests")?,
-            events: db.open_tree("events")?,
+            events: Counted::new(db.open_tree("events")?),
             db,
         };
         // From here on it is never empty.

@@ -8,6 +8,7 @@
 //! not check signatures: who commits or loads an artifact verifies it (`hot-artifact`). It has no clock for records.
 
 mod artifacts;
+mod counted;
 mod counters;
 mod disk;
 mod envelope;
@@ -97,7 +98,7 @@ impl Default for Options {
             max_uploads: 16,
             max_spool: 1024 * 1024 * 1024,
             upload_age: Duration::from_secs(24 * 3600),
-            max_events: 100_000,
+            max_events: 20_000,
             max_ended_rollouts: 1000,
             index_retry: Duration::from_secs(1),
         }

@@ -2,21 +2,20 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-/// Batches of lines that may wait for the disk; each is up to some 64 KiB.
-const WAITING: usize = 64;
+use super::queue::{Lines, Waiting, queue};
+
+/// Bytes of lines that may wait for the disk: some ten thousand lines.
+const WAITING: usize = 4 * 1024 * 1024;
 
 /// How often it is looked whether the file is still the one of that name.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// Batches of whole lines.
-pub(in super::super) type Lines = SyncSender<Vec<u8>>;
 
 /// The file, which is written until all who could send lines are gone.
 #[derive(Debug)]
@@ -28,12 +27,11 @@ pub(in super::super) struct AccessFile {
 impl AccessFile {
     /// Opens the file, or makes it (mode 0640), and goes on at its end.
     pub(in super::super) fn open(path: &Path) -> io::Result<Self> {
-        let file = append(path)?;
-        let (lines, taken) = sync_channel(WAITING);
-        let mut log = Log { path: path.to_owned(), file, looked: Instant::now(), has_failed: false };
+        let mut log = Log::open(path)?;
+        let (lines, waiting) = queue(WAITING);
         let (end, ended) = oneshot::channel();
         std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
-            log.write_all(&taken);
+            log.write_all(&waiting);
             // Whoever waits learns of it by this; it may be nobody.
             drop(end);
         })?;
@@ -56,24 +54,24 @@ impl AccessFile {
     }
 }
 
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
-}
-
 struct Log {
     path: PathBuf,
-    file: File,
+    appended: Appended,
     looked: Instant,
     /// The last write failed, and that was said.
     has_failed: bool,
 }
 
 impl Log {
-    fn write_all(&mut self, taken: &Receiver<Vec<u8>>) {
+    fn open(path: &Path) -> io::Result<Self> {
+        let appended = Appended::open(path)?;
+        Ok(Self { path: path.to_owned(), appended, looked: Instant::now(), has_failed: false })
+    }
+
+    fn write_all(&mut self, waiting: &Waiting) {
         loop {
-            match taken.recv_timeout(LOOK_EVERY) {
-                Ok(lines) => self.write(&lines),
-                Err(RecvTimeoutError::Timeout) => {}
+            match waiting.next(LOOK_EVERY, |lines| self.write(lines)) {
+                Ok(()) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -85,7 +83,7 @@ impl Log {
             self.follow_the_name();
         }
         // Without a sync: a power cut may cost the last lines of what is no promise.
-        match self.file.write_all(lines) {
+        match self.appended.write(lines) {
             Ok(()) if self.has_failed => {
                 self.has_failed = false;
                 tracing::info!(path = %self.path.display(), "the access log is written again");
@@ -102,12 +100,12 @@ impl Log {
     /// Opens the file anew if another one, or none, has its name now: it was rotated.
     fn follow_the_name(&mut self) {
         let named = std::fs::metadata(&self.path).map(|named| (named.dev(), named.ino()));
-        let open = self.file.metadata().map(|open| (open.dev(), open.ino()));
+        let open = self.appended.file.metadata().map(|open| (open.dev(), open.ino()));
         if matches!((&named, &open), (Ok(named), Ok(open)) if named == open) {
             return;
         }
-        match append(&self.path) {
-            Ok(file) => self.file = file,
+        match Appended::open(&self.path) {
+            Ok(appended) => self.appended = appended,
             Err(error) => {
                 tracing::warn!(path = %self.path.display(), %error, "the access log can't be opened anew; the former file goes on");
             }
@@ -115,9 +113,70 @@ impl Log {
     }
 }
 
+/// A file of whole lines.
+struct Appended {
+    file: File,
+    /// It ends in a piece of a line.
+    is_torn: bool,
+}
+
+impl Appended {
+    /// What it has stays, even a piece of a line, as a crash can leave it: that becomes a line of its own.
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
+        let is_torn = is_torn(path, &file);
+        Ok(Self { file, is_torn })
+    }
+
+    /// Adds as many of the lines as there is room for; of one for which there is not, nothing is left.
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        if self.is_torn {
+            self.file.write_all(b"\n")?;
+            self.is_torn = false;
+        }
+        let mut left = lines;
+        while !left.is_empty() {
+            match self.file.write(left) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => left = &left[written..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    let written = &lines[..lines.len() - left.len()];
+                    let piece = written.rsplit(|byte| *byte == b'\n').next().map_or(0, <[u8]>::len);
+                    self.is_torn = piece > 0 && self.cut(piece as u64).is_err();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes so much from its end. That fails where it is no regular file, or somebody else has cut it.
+    fn cut(&self, bytes: u64) -> io::Result<()> {
+        let len = self.file.metadata()?.len();
+        self.file.set_len(len.checked_sub(bytes).ok_or(io::ErrorKind::InvalidData)?)
+    }
+}
+
+/// Whether a file ends in a piece of a line, as far as it can be read.
+fn is_torn(path: &Path, file: &File) -> bool {
+    let last = || {
+        let there = file.metadata().ok().filter(|there| there.is_file())?;
+        let mut last = [0];
+        File::open(path).ok()?.read_exact_at(&mut last, there.len().checked_sub(1)?).ok()?;
+        Some(last)
+    };
+    last().is_some_and(|last| last != *b"\n")
+}
+
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
+
+    /// Set for the inner run: the folder that a small disk is mounted on.
+    const FOLDER: &str = "HOT_ACCESS_LOG_FOLDER";
 
     fn text(path: &Path) -> String {
         std::fs::read_to_string(path).unwrap()
@@ -127,8 +186,7 @@ mod tests {
     fn a_file_that_was_put_aside_is_followed_by_a_new_one() {
         let folder = tempfile::tempdir().unwrap();
         let (path, aside) = (folder.path().join("access.log"), folder.path().join("access.log.1"));
-        let file = append(&path).unwrap();
-        let mut log = Log { path: path.clone(), file, looked: Instant::now(), has_failed: false };
+        let mut log = Log::open(&path).unwrap();
         log.write(b"one\n");
         std::fs::rename(&path, &aside).unwrap();
         log.write(b"two\n");
@@ -148,7 +206,7 @@ mod tests {
         std::fs::write(&path, "before\n").unwrap();
         let file = AccessFile::open(&path).unwrap();
         for number in 0..10 {
-            file.lines().send(format!("{number}\n").into_bytes()).unwrap();
+            file.lines().offer(format!("{number}\n").into_bytes()).unwrap();
         }
         file.finish(Duration::from_secs(20)).await;
         assert_eq!(text(&path), "before\n0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n");
@@ -159,5 +217,61 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let error = AccessFile::open(&folder.path().join("no/access.log")).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_piece_of_a_line_that_a_crash_left_spoils_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        for (before, after) in [("", "new\n"), ("whole\n", "whole\nnew\n"), ("a pie", "a pie\nnew\n")] {
+            std::fs::write(&path, before).unwrap();
+            let mut log = Log::open(&path).unwrap();
+            log.write(b"new\n");
+            assert_eq!(text(&path), after);
+        }
+    }
+
+    /// Starts `inside` where it may mount; there is no other way to fill a disk without harming the machine.
+    #[test]
+    fn on_a_full_disk_a_line_is_whole_or_absent() {
+        let folder = tempfile::tempdir().unwrap();
+        let mount = format!("mount -t tmpfs -o size=64k,mode=0700 tmpfs '{}'", folder.path().display());
+        let Some(unshare) = [&["-Urm"][..], &["-m"]].into_iter().find(|arguments| {
+            let tried = Command::new("unshare").args(*arguments).args(["sh", "-c", &mount]).output();
+            tried.is_ok_and(|tried| tried.status.success())
+        }) else {
+            eprintln!("skipped: neither as this user nor in a user namespace may a tmpfs be mounted here");
+            return;
+        };
+        let exe = std::env::current_exe().unwrap();
+        let test = "gateway::access::file::tests::inside --exact --ignored --nocapture";
+        let done = Command::new("unshare")
+            .args(unshare)
+            .args(["sh", "-c", &format!("{mount} && exec '{}' {test}", exe.display())])
+            .env(FOLDER, folder.path())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success() && text.contains("1 passed"), "{text}");
+    }
+
+    #[test]
+    #[ignore = "started by the test above, where it may mount"]
+    fn inside() {
+        let disk =
+            PathBuf::from(std::env::var(FOLDER).expect("this is no test by itself: the one above starts it"));
+        let (path, other) = (disk.join("access.log"), disk.join("other"));
+        std::fs::write(&other, vec![0; 16 * 1024]).unwrap();
+        let mut log = Log::open(&path).unwrap();
+        let line = format!("{}\n", "x".repeat(999));
+        log.write(line.repeat(100).as_bytes());
+        assert!(log.has_failed);
+        let lines = text(&path).len() / line.len();
+        assert!((40..60).contains(&lines), "{lines}");
+        assert_eq!(text(&path), line.repeat(lines));
+        std::fs::remove_file(&other).unwrap();
+        log.write(b"there is room\n");
+        assert!(!log.has_failed);
+        assert_eq!(text(&path), format!("{}there is room\n", line.repeat(lines)));
     }
 }

@@ -5,12 +5,13 @@
 
 mod file;
 mod line;
+mod queue;
 
 use std::cell::{Cell, RefCell};
-use std::sync::mpsc::TrySendError;
 
-pub(super) use file::{AccessFile, Lines};
+pub(super) use file::AccessFile;
 pub(super) use line::{Line, Pending};
+pub(super) use queue::Lines;
 
 /// Bytes of lines that are given on at once, not with the next look.
 const WORTH_A_WRITE: usize = 64 * 1024;
@@ -49,13 +50,13 @@ impl AccessLog {
         if lines.is_empty() {
             return;
         }
-        match self.file.try_send(lines) {
+        match self.file.offer(lines) {
             Ok(()) => {
                 if let left_out @ 1.. = self.left_out.take() {
                     tracing::warn!(left_out, "the access log did not keep up: lines were left out");
                 }
             }
-            Err(TrySendError::Full(lines) | TrySendError::Disconnected(lines)) => {
+            Err(lines) => {
                 let count = lines.iter().filter(|byte| **byte == b'\n').count();
                 self.left_out.set(self.left_out.get() + count as u64);
             }
@@ -72,28 +73,38 @@ impl Drop for AccessLog {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::queue::{Waiting, queue};
     use super::*;
+
+    fn taken(waiting: &Waiting) -> Option<usize> {
+        let mut lines = 0;
+        let count = |text: &[u8]| lines = text.iter().filter(|byte| **byte == b'\n').count();
+        waiting.next(Duration::ZERO, count).ok().map(|()| lines)
+    }
 
     #[test]
     fn lines_that_find_no_room_are_counted_and_requests_go_on() {
-        let (sender, taken) = std::sync::mpsc::sync_channel(1);
-        let log = AccessLog::new(sender);
-        for _ in 0..3 {
+        let (lines, waiting) = queue(1024);
+        let log = AccessLog::new(lines);
+        let put = || {
             log.put(&Line::example());
             log.flush();
+        };
+        while log.left_out.get() < 2 {
+            put();
         }
-        assert_eq!(log.left_out.get(), 2);
-        assert_eq!(taken.recv().unwrap().iter().filter(|byte| **byte == b'\n').count(), 1);
-        log.put(&Line::example());
-        log.flush();
+        assert_eq!(taken(&waiting), Some(1));
+        put();
         assert_eq!(log.left_out.get(), 0, "it was said");
     }
 
     #[test]
     fn much_is_given_on_at_once() {
-        let (sender, taken) = std::sync::mpsc::sync_channel(1);
-        let log = AccessLog::new(sender);
-        while taken.try_recv().is_err() {
+        let (lines, waiting) = queue(1024 * 1024);
+        let log = AccessLog::new(lines);
+        while taken(&waiting).is_none() {
             log.put(&Line::example());
         }
         assert!(log.lines.borrow().is_empty());
