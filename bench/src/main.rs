@@ -37,8 +37,8 @@ struct Arguments {
     /// Only these rows
     #[arg(long, value_name = "ROW", value_parser = ROWS.map(|(name, _)| name))]
     only: Vec<String>,
-    /// Write benchmarks.md and its plots into this folder
-    #[arg(long, value_name = "DIR")]
+    /// Write benchmarks.md and its plots into this folder, for a whole run
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["quick", "only"])]
     write: Option<PathBuf>,
     #[command(subcommand)]
     role: Option<Command>,

@@ -112,7 +112,7 @@ fn restarts_under_load_lose_no_request() -> Result<()> {
     service.hotctl(&["push", text(&file)?, "--key", key, "--steps", "100%", "--bake", "1s"])?.expect(0)?;
     // Some are never idle, and some are most of the time.
     let busy = Load::start(LoadOptions::closed(service.http(), "/probe", 8))?;
-    let calm = Load::start(LoadOptions::closed(service.http(), "/probe", 32).at(100))?;
+    let calm = Load::start(LoadOptions::closed(service.http(), "/probe", 32).at(300))?;
     for _ in 0..3 {
         flows(&[&busy, &calm])?;
         service.terminate()?;

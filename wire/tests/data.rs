@@ -60,6 +60,7 @@ fn what_is_detached_says_the_same_without_the_buffer() {
     for (own, shared) in [(&detached.fields, &request.fields), (&trailers.detached(), &trailers)] {
         assert!(own.iter().zip(shared.iter()).all(|(own, shared)| own.0.as_ptr() != shared.0.as_ptr()));
     }
+    assert_ne!(detached.method().as_ptr(), request.method().as_ptr());
 }
 
 /// These bytes are what older and newer processes exchange: a change here is a change of the protocol.

@@ -1,7 +1,7 @@
 //! One client's connection: who it is, and how long it has kept us waiting.
 //!
-//! No timer is set per request or connection: each notes when it last got anywhere, and the thread looks at all of
-//! them a few times a second.
+//! No timer is set per request or connection, but as one ends: each notes when it last got anywhere, and the thread
+//! looks at all of them a few times a second.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
@@ -44,7 +44,8 @@ const PARTING: Duration = Duration::from_secs(1);
 /// One that goes on talking is read for so long at most. By then it has what was on its way to it, or it is too slow.
 const PARTED: Duration = Duration::from_secs(10);
 
-/// What is read at a time of what nobody wants.
+/// So many bytes of it are read at most, and so many at a time.
+const UNWANTED_AT_MOST: usize = 64 * 1024 * 1024;
 const UNWANTED: usize = 4096;
 
 /// A client, as its requests and its thread see it.
@@ -241,9 +242,11 @@ impl Client {
         }
     }
 
-    /// Whether a request of it is being answered.
+    /// Whether a request of it is being answered, or an answer is on its way to it.
     pub(super) fn is_busy(&self) -> bool {
         self.busy.get() > 0
+            || self.blocked.get()
+            || self.streams.get().is_some_and(|streams| streams.are_running())
     }
 
     /// It got on with something.
@@ -291,7 +294,7 @@ impl Client {
             Stay::CutOff
         } else if draining && stay == Stay::On {
             Stay::Leaving
-        } else if self.busy.get() > 0 {
+        } else if self.is_busy() {
             stay
         } else if stay == Stay::Leaving && waited >= GOODBYE {
             Stay::CutOff
@@ -351,17 +354,19 @@ impl ClientIo {
     /// Says nothing more, and reads what the client still sends, for a moment: closing a socket with unread bytes resets the
     /// connection, and with it what is on its way to the client. Whether anything came.
     pub(super) async fn part(&mut self) -> bool {
-        let mut came = false;
+        let mut came = 0;
         let (mut from, to) = self.split();
         // To a client that is gone nothing can be said, and there is nothing more to do for it either way.
         drop(to.end());
         let rest = async {
-            while let Ok(true) = timeout(PARTING, poll_fn(|cx| poll_drop(&mut from, cx))).await {
-                came = true;
+            while came < UNWANTED_AT_MOST
+                && let Ok(read @ 1..) = timeout(PARTING, poll_fn(|cx| poll_drop(&mut from, cx))).await
+            {
+                came += read;
             }
         };
         drop(timeout(PARTED, rest).await);
-        came
+        came > 0
     }
 
     /// Both ways, each by itself.
@@ -411,12 +416,12 @@ impl Giver<'_> {
     }
 }
 
-/// Reads some bytes that nobody wants. Whether there were any, and not the end.
-fn poll_drop(from: &mut ReadHalf<'_>, cx: &mut Context<'_>) -> Poll<bool> {
+/// Reads some bytes that nobody wants. How many; none at the end.
+fn poll_drop(from: &mut ReadHalf<'_>, cx: &mut Context<'_>) -> Poll<usize> {
     let mut space = [0; UNWANTED];
     let mut buffer = ReadBuf::new(&mut space);
     let read = ready!(Pin::new(from).poll_read(cx, &mut buffer));
-    Poll::Ready(read.is_ok() && !buffer.filled().is_empty())
+    Poll::Ready(read.map_or(0, |()| buffer.filled().len()))
 }
 
 impl Read for ClientIo {

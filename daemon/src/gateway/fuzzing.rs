@@ -23,12 +23,12 @@ use hyper::service::service_fn;
 use super::body::ResponseBody;
 use super::config::{GatewayConfig, Sources};
 use super::conn::Client;
+use super::converse::http1;
 use super::entry::{Entry, Start};
 use super::exchange::Kept;
 use super::forward::{self, RequestFields};
 use super::head;
 use super::marks::Marks;
-use super::thread::http1;
 
 /// The address of the client, as text.
 pub const CLIENT: &str = "192.0.2.7";

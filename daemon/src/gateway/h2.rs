@@ -22,8 +22,8 @@ use slab::Slab;
 use super::body::{CutOff, ResponseBody};
 use super::config::GatewayConfig;
 use super::conn::ClientIo;
+use super::converse::CONNECTION_BUFFER;
 use super::frames::{Counted, Frames};
-use super::thread::CONNECTION_BUFFER;
 
 /// Requests at once. RFC 9113 asks for no fewer than 100; what a connection can hold grows with it.
 const MAX_STREAMS: u32 = 100;
@@ -106,6 +106,11 @@ impl Streams {
         let watch = Rc::new(Watch::new());
         *self.begun.borrow_mut() = Some(Rc::clone(&watch));
         watch
+    }
+
+    /// Whether a request is being answered, until its answer was taken.
+    pub(super) fn are_running(&self) -> bool {
+        !self.running.borrow().is_empty()
     }
 
     /// Looks at all that may have taken too long, and ends the streams whose client takes nothing of them.

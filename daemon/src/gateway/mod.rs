@@ -13,6 +13,7 @@ mod access;
 mod body;
 mod config;
 mod conn;
+mod converse;
 mod counters;
 mod deck;
 mod drain;

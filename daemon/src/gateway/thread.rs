@@ -2,21 +2,14 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use hot_wire::host::Features;
-use http::header::{CONNECTION, HeaderValue};
-use http::{Response, StatusCode};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use slab::Slab;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, broadcast, mpsc};
@@ -25,15 +18,13 @@ use tokio::time::{sleep, timeout_at};
 use super::Event;
 use super::access::{AccessLog, Lines};
 use super::config::GatewayConfig;
-use super::conn::{Client, ClientIo, Stay};
+use super::conn::{Client, ClientIo};
 use super::counters::Recorder;
 use super::drain::{Asked, Drain, Drained};
-use super::first::{Protocol, first_words};
-use super::h2::{self, FramedIo, Scratch, Watched};
+use super::h2::Scratch;
 use super::link::{self, Link, LinkEnd, Look};
 use super::load::Load;
 use super::routes::Routes;
-use super::serve::begin;
 use super::table::Role;
 use crate::supervisor::InstanceId;
 
@@ -42,10 +33,6 @@ const SWEEP_EVERY: Duration = Duration::from_millis(50);
 
 /// The pause after a failed accept: without descriptors left it fails again at once, and would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// What is read ahead of a connection, and from which on nothing more is taken for it to write. Twice the largest head:
-/// one that is within its bound is whole before this is full.
-pub(super) const CONNECTION_BUFFER: u32 = 128 * 1024;
 
 /// Room for what one read of a connection of HTTP/2 may give.
 const SCRATCH: usize = 64 * 1024;
@@ -100,17 +87,8 @@ pub(super) struct Thread {
     clients: RefCell<Slab<Rc<Client>>>,
     client_came: Notify,
     client_left: Notify,
-    drain: Drain,
-    scratch: Scratch,
-}
-
-/// How HTTP/1 is spoken with clients.
-pub(super) fn http1(config: &GatewayConfig) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder.max_header_size(config.max_header_bytes).max_buf_size(CONNECTION_BUFFER as usize);
-    // The time-outs are ours: hyper's would set a timer per request.
-    builder.header_read_timeout(None);
-    builder
+    pub(super) drain: Drain,
+    pub(super) scratch: Scratch,
 }
 
 impl Thread {
@@ -322,121 +300,6 @@ impl Thread {
             thread.clients.borrow_mut().remove(key);
             thread.client_left.notify_waiters();
         });
-    }
-
-    /// Serves one connection to its end.
-    async fn converse(self: &Rc<Self>, socket: TcpStream, client: Rc<Client>) {
-        let spoken = {
-            let mut spoken = pin!(first_words(&socket, &client));
-            poll_fn(|cx| {
-                let stay = client.begin_turn(cx);
-                match spoken.as_mut().poll(cx) {
-                    Poll::Pending if stay != Stay::On => Poll::Ready(None),
-                    spoken => spoken.map(Some),
-                }
-            })
-            .await
-        };
-        let ended = match spoken {
-            Some(Protocol::Http1) => self.converse_in_1(socket, &client).await,
-            // Apart: it is larger, and few connections are of this kind.
-            Some(Protocol::Http2) => Box::pin(self.converse_in_2(socket, &client)).await,
-            None => return self.part(ClientIo::new(socket, client)).await,
-        };
-        if let Some(Err(error)) = ended {
-            tracing::debug!(client = %client.ip(), %error, "a connection broke");
-        }
-    }
-
-    async fn converse_in_1(
-        self: &Rc<Self>,
-        socket: TcpStream,
-        client: &Rc<Client>,
-    ) -> Option<hyper::Result<()>> {
-        let service = service_fn(|request| {
-            let mut begun = begin(self, client, request);
-            async move { Ok::<_, Infallible>(self.last_if_draining(begun.answer().await)) }
-        });
-        let io = ClientIo::new(socket, Rc::clone(client));
-        let mut connection = http1(&self.config).serve_connection(io, service);
-        let leave = |connection: Pin<&mut _>| http1::Connection::graceful_shutdown(connection);
-        let ended = self.until_over(client, Pin::new(&mut connection), leave).await;
-        let http1::Parts { io, read_buf, .. } = connection.into_parts();
-        let Some(tunnel) = client.take_tunnel() else {
-            self.part(io).await;
-            return ended;
-        };
-        if let Err(error) = tunnel.run(client, io, read_buf).await {
-            tracing::debug!(client = %client.ip(), %error, "an upgraded connection broke");
-        }
-        ended
-    }
-
-    async fn converse_in_2(
-        self: &Rc<Self>,
-        socket: TcpStream,
-        client: &Rc<Client>,
-    ) -> Option<hyper::Result<()>> {
-        let streams = client.begin_streams();
-        let service = service_fn(|request| {
-            let watch = streams.begin();
-            let mut begun = begin(self, client, request);
-            async move { Ok::<_, Infallible>(begun.answer().await.map(|body| Watched::new(body, watch))) }
-        });
-        let io = Rc::new(RefCell::new(ClientIo::new(socket, Rc::clone(client))));
-        let ended = {
-            let framed = FramedIo::new(Rc::clone(&io), Rc::clone(streams), Rc::clone(&self.scratch));
-            let mut connection = pin!(h2::http2(&self.config, streams).serve_connection(framed, service));
-            self.until_over(client, connection.as_mut(), |connection| connection.graceful_shutdown()).await
-        };
-        // Whose requests came in time it was told.
-        if let (Some(_), Some(io)) = (&ended, Rc::into_inner(io)) {
-            io.into_inner().part().await;
-        }
-        ended
-    }
-
-    /// In a drain an answer tells its client that the connection ends with it.
-    fn last_if_draining<B>(&self, mut answer: Response<B>) -> Response<B> {
-        if self.drain.is_on() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        answer
-    }
-
-    /// Takes leave of a client of HTTP/1. A request that crosses our leave has no answer, and is counted.
-    async fn part(&self, mut io: ClientIo) {
-        let stay = io.client().stay();
-        if stay != Stay::CutOff && io.part().await && stay == Stay::Leaving {
-            self.drain.crossed();
-            tracing::debug!(client = %io.client().ip(), "a request came as its connection was closed");
-        }
-    }
-
-    /// Runs a client's conversation until it is over, or until the client is cut off. `leave` asks it to leave, once.
-    async fn until_over<C: Future>(
-        &self,
-        client: &Client,
-        mut conversation: Pin<&mut C>,
-        leave: impl Fn(Pin<&mut C>),
-    ) -> Option<C::Output> {
-        let mut left = false;
-        poll_fn(|cx| {
-            let stay = client.begin_turn(cx);
-            if stay == Stay::CutOff {
-                return Poll::Ready(None);
-            }
-            let over = conversation.as_mut().poll(cx);
-            if over.is_ready() || left || stay == Stay::On || !client.can_leave() {
-                return over.map(Some);
-            }
-            // Only now: what was there already has been read.
-            left = true;
-            client.leave();
-            leave(conversation.as_mut());
-            conversation.as_mut().poll(cx).map(Some)
-        })
-        .await
     }
 
     /// Acts on mail until a drain is over, or nobody is left to write.

@@ -26,8 +26,10 @@ pub(super) struct Tunnel {
     sender: BodySender,
     /// From the client, waiting for credit.
     up: Bytes,
-    /// The client has ended its side, or nobody listens to it.
+    /// Nothing more goes up: the client has ended its side, or nobody listens to it.
     up_ended: bool,
+    /// The client has ended its side.
+    client_ended: bool,
     /// From the module, waiting for the client.
     down: Bytes,
     /// The module has ended its side.
@@ -45,6 +47,7 @@ impl Tunnel {
             sender,
             up: Bytes::new(),
             up_ended: false,
+            client_ended: false,
             down: Bytes::new(),
             down_ended: false,
             line,
@@ -55,26 +58,29 @@ impl Tunnel {
     /// Moves bytes until it is over. `read`: what has been read of the client already.
     pub(super) async fn run(mut self, client: &Client, mut io: ClientIo, read: Bytes) -> io::Result<()> {
         self.up = read;
-        self.move_all(client, &mut io).await?;
-        if !self.up_ended {
+        let may_part = self.move_all(client, &mut io).await? && !self.client_ended;
+        // For the module and its numbers it is over, however long the client goes on talking.
+        drop(self);
+        if may_part {
             io.part().await;
         }
         Ok(())
     }
 
-    async fn move_all(&mut self, client: &Client, io: &mut ClientIo) -> io::Result<()> {
+    /// Whether it came to its end, and the client was not cut off.
+    async fn move_all(&mut self, client: &Client, io: &mut ClientIo) -> io::Result<bool> {
         let (mut from, to) = io.split();
         let mut broken = pin!(to.broken());
         poll_fn(|cx| {
             if client.begin_turn(cx) == Stay::CutOff {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(Ok(false));
             }
-            // Beside the two ways: nobody may be reading, and nothing may be there to write.
+            self.poll_up(&mut from, cx)?;
+            // Beside the two ways: nobody may be reading, and nothing may be there to write. What came before it was read.
             if let Poll::Ready(error) = broken.as_mut().poll(cx) {
                 return Poll::Ready(Err(error));
             }
-            self.poll_up(&mut from, cx)?;
-            self.poll_down(&to, cx)
+            self.poll_down(&to, cx).map_ok(|()| true)
         })
         .await
     }
@@ -89,6 +95,7 @@ impl Tunnel {
                 }
                 if self.up.is_empty() {
                     self.up_ended = true;
+                    self.client_ended = true;
                     self.sender.finish(None);
                     return Ok(());
                 }

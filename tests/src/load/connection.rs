@@ -53,7 +53,7 @@ pub(super) async fn client(options: LoadOptions, number: u32, start: Instant, sh
         sent += 1;
         // One that the server has said that it closes is not used again, as no client does.
         if let Some(open) = &mut sender
-            && open.ready().await.is_err()
+            && !matches!(time::timeout(options.timeout, open.ready()).await, Ok(Ok(())))
         {
             sender = None;
             shared.closed();

@@ -67,7 +67,7 @@ impl Fields {
     }
 }
 
-/// By name and value of each: what a newer peer wrote behind them is ignored here too.
+/// By name and value of each.
 impl PartialEq for Fields {
     fn eq(&self, other: &Self) -> bool {
         self.iter().eq(other)
