@@ -1,7 +1,7 @@
 //! Minutes under load with a push every few seconds, good and bad ones in turns: nothing may fail, and nothing may grow.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,10 @@ const EVERY: Duration = Duration::from_secs(5);
 /// One of so many pushes is of a module that crashes.
 const BAD: usize = 3;
 
+/// So many times as many pushes come before the first look: each of hotd's threads has an arena of its own to allocate in,
+/// which grows until the most that it was ever asked for at once fits between what stays. Most of that takes some 200 pushes.
+const BEFORE: usize = 2;
+
 /// How a good one is rolled out.
 const GOOD: &[&str] = &["--steps", "50%,100%", "--bake", "1s"];
 
@@ -39,6 +43,14 @@ struct Holds {
     hosts: usize,
 }
 
+/// What was done.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    before: usize,
+    swaps: usize,
+    full: Full,
+}
+
 /// A figure of what it holds.
 type Figured = fn(&Holds) -> f64;
 
@@ -48,27 +60,36 @@ pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
     hot.push("1.0.1", GOOD)?;
     let full = hot.fill_history()?;
     let swaps = usize::try_from(effort.soak.as_secs() / EVERY.as_secs()).context("a number of pushes")?;
-    let bad = (0..swaps / BAD + 1).map(crash::bad).collect::<Result<Vec<_>>>()?;
+    let before = swaps * BEFORE;
+    let bad = (0..(before + swaps) / BAD + 1).map(crash::bad).collect::<Result<Vec<_>>>()?;
     let load = Background::start(hot.load(CONNECTIONS, Some(PER_SECOND)));
-    let start = Instant::now();
+    for number in 0..before {
+        push(&hot, &bad, number)?;
+    }
     let (mut seen, mut holds): (Vec<Seen>, Vec<Holds>) = (Vec::new(), Vec::new());
-    let mut good = 0;
+    let at_first = load.cut()?;
+    let start = Instant::now();
     for number in 0..swaps {
         let next = start + EVERY * u32::try_from(number + 1).context("a number of pushes")?;
-        if number % BAD == BAD - 1 {
-            hot.push_file(&bad[number / BAD], &["--canary", "10%", "--bake", "30s"])?.expect(3)?;
-        } else {
-            good += 1;
-            let version = if good % 2 == 1 { "1.0.0" } else { "1.0.1" };
-            hot.push(version, GOOD)?;
-        }
+        push(&hot, &bad, before + number)?;
         // Near the end of the turn what was replaced has gone.
         thread::sleep(next.saturating_duration_since(Instant::now()));
         holds.push(look(&hot, start)?);
         seen.push(load.cut()?);
     }
-    let last = load.stop()?;
-    section(swaps, full, &seen, &last, &holds)
+    let ends = [at_first, load.stop()?];
+    section(Run { before, swaps, full }, &seen, &ends, &holds)
+}
+
+/// The push of this number: of two good versions in turns, and of a bad one every so often.
+fn push(hot: &Hot, bad: &[PathBuf], number: usize) -> Result<()> {
+    if number % BAD == BAD - 1 {
+        hot.push_file(&bad[number / BAD], &["--canary", "10%", "--bake", "30s"])?.expect(3)?;
+    } else {
+        let good = number - number / BAD;
+        hot.push(if good.is_multiple_of(2) { "1.0.0" } else { "1.0.1" }, GOOD)?;
+    }
+    Ok(())
 }
 
 fn look(hot: &Hot, start: Instant) -> Result<Holds> {
@@ -87,7 +108,12 @@ fn descriptors(pid: i32) -> Result<usize> {
     Ok(fs::read_dir(format!("/proc/{pid}/fd")).context("the descriptors of a process")?.count())
 }
 
-fn section(swaps: usize, full: Full, seen: &[Seen], last: &Seen, holds: &[Holds]) -> Result<Section> {
+fn section(
+    Run { before, swaps, full }: Run,
+    seen: &[Seen],
+    ends: &[Seen],
+    holds: &[Holds],
+) -> Result<Section> {
     let whole = holds.last().context("at least one push")?.at;
     // Minutes 2 to 4 of ten, and 8 to 10: the same parts of a shorter run.
     let part = |from: u32, to: u32| -> Vec<&Holds> {
@@ -110,7 +136,7 @@ fn section(swaps: usize, full: Full, seen: &[Seen], last: &Seen, holds: &[Holds]
         let middle = |part: &[&Holds]| Spread::of(part.iter().map(|holds| of(holds))).median;
         middle(&late) - middle(&early)
     };
-    let sum = |of: fn(&Seen) -> u64| seen.iter().chain([last]).map(of).sum::<u64>();
+    let sum = |of: fn(&Seen) -> u64| seen.iter().chain(ends).map(of).sum::<u64>();
     let p99: Vec<f64> = seen.iter().map(|seen| seen.micros(0.99)).collect();
     let figure = |what: String, held, measured| Figure { what, held, goal: "", measured };
     Ok(Section {
@@ -118,7 +144,8 @@ fn section(swaps: usize, full: Full, seen: &[Seen], last: &Seen, holds: &[Holds]
         text: format!(
             "{swaps} pushes, one every {} s for {:.1} minutes, every {BAD}rd of them of a module that crashes under its 10%, at {PER_SECOND} \
              requests/s in an open loop over {CONNECTIONS} kept-alive connections. The history of the node is as full as it gets before that \
-             ({} ended rollouts, {} events, copies of one push's): what hotd has of it in memory grows for the first thousand pushes. What the \
+             ({} ended rollouts, {} events, copies of one push's): what hotd has of it in memory grows for the first thousand pushes. \
+             {before} more pushes come first, one after the other, until most of the allocator's arenas have their sizes. What the \
              node holds is looked at before each push; minutes 2 to 4 of ten are compared with 8 to 10.",
             EVERY.as_secs(),
             whole.as_secs_f64() / 60.0,
