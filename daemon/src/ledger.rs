@@ -179,15 +179,16 @@ impl Ledger {
         let (name, digest) = (&parse(module)?, runnable.digest);
         let expected = OnRecord { digest, module: name, version: &runnable.version };
         let signature = version.signature.as_bytes();
-        Ok(match self.held.take(&digest) {
+        Ok(match self.held.take(&digest, Instant::now()) {
             Some(held) => held.again(expected, signature, &checks)?,
             None => Verified::reload(file, expected, signature, &checks)?,
         })
     }
 
-    /// Holds bytes that were verified and are soon to be loaded, so that they are not read and hashed again for that.
+    /// Holds bytes that were verified and are soon to be loaded, so that they are not read and hashed again for that;
+    /// unless they are very many.
     pub fn hold(&self, verified: Verified) {
-        self.held.hold(verified.digest(), verified, Instant::now());
+        self.held.hold(verified.digest(), verified.size(), verified, Instant::now());
     }
 
     /// Lets go of bytes that were held and not loaded in time.

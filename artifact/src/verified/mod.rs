@@ -195,7 +195,8 @@ impl Verified {
         Self::verify(Held::of(source, &signature, checks)?, &signature, checks, Validity::At(now), None)
     }
 
-    /// As [`Verified::admit`], of a file that was said to have this digest; it is looked at before all else.
+    /// As [`Verified::admit`], of a file that was said to have this digest: of other bytes only that is said, if the
+    /// signature is one at all and they are not too many.
     ///
     /// # Errors
     /// [`VerifyError::OtherDigest`], or the first reason against it.

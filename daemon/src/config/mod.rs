@@ -98,7 +98,7 @@ pub struct Store {
     pub keep: usize,
     /// Largest artifact, in bytes.
     pub max_artifact: u64,
-    /// How long an upload may take for each 256 KiB.
+    /// How long the caller of an upload is waited for, for each 256 KiB.
     pub upload_patience: Duration,
 }
 

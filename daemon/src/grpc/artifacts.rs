@@ -11,8 +11,11 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use super::Api;
 use super::auth::Caller;
 use super::convert::timestamp;
-use super::refusal::{commit_refused, not_accepted, not_signed_again, trust_frozen, upload_refused};
+use super::refusal::{
+    commit_refused, not_accepted, not_signed_again, not_uploaded, trust_frozen, upload_refused,
+};
 use super::status::{Refused, internal, invalid, refused};
+use super::turns::Turns;
 use crate::journal::Entry;
 use crate::store::{Begun, Committed, SignAgainError, Spooled, Store, Upload, UploadError, VersionRecord};
 
@@ -21,17 +24,21 @@ pub(super) const MAX_SIGNATURE: usize = 16 * 1024;
 
 /// `hot.v1.ArtifactService`.
 #[derive(Clone, Debug)]
-pub(super) struct Artifacts(pub Api);
+pub(super) struct Artifacts {
+    api: Api,
+    /// Of verifications: each has a core to itself, and holds a copy of the file.
+    verifying: Turns,
+}
 
 #[tonic::async_trait]
 impl ArtifactService for Artifacts {
     async fn begin(&self, request: Request<v1::BeginRequest>) -> Result<Response<v1::BeginResponse>, Status> {
         let v1::BeginRequest { digest, size } = request.into_inner();
         let digest = parse_digest(&digest)?;
-        let store = self.0.ledger.store().clone();
+        let store = self.api.ledger.store().clone();
         let max_chunk = u32::try_from(hot_proto::MAX_CHUNK).unwrap_or(u32::MAX);
         if let Some(record) = store.artifact(&digest) {
-            let artifact = Some(artifact(&self.0, &record));
+            let artifact = Some(artifact(&self.api, &record));
             return Ok(Response::new(v1::BeginResponse { offset: record.size, artifact, max_chunk }));
         }
         let offset = crate::blocking(move || store.uploaded(digest, size)).await.map_err(upload_refused)?;
@@ -44,12 +51,12 @@ impl ArtifactService for Artifacts {
     ) -> Result<Response<v1::UploadResponse>, Status> {
         let by = Caller::of(&request);
         let mut parts = request.into_inner();
-        let mut patience = Patience::new(self.0.upload_patience);
+        let mut patience = Patience::new(self.api.upload_patience);
         let Some(Part::Header(header)) = patience.next(&mut parts).await? else {
             return Err(invalid("header", "no header in the first message", "the header first, then chunks"));
         };
         let digest = parse_digest(&header.digest)?;
-        let store = self.0.ledger.store().clone();
+        let store = self.api.ledger.store().clone();
         if header.signature.len() > MAX_SIGNATURE {
             return Err(invalid(
                 "signature",
@@ -59,7 +66,7 @@ impl ArtifactService for Artifacts {
         }
         if let Some(record) = store.artifact(&digest) {
             let record = self.again(header, &record, by).await?;
-            let artifact = Some(artifact(&self.0, &record));
+            let artifact = Some(artifact(&self.api, &record));
             return Ok(Response::new(v1::UploadResponse { artifact, already_had: true }));
         }
         // What can't be let in is refused before its file is taken.
@@ -80,14 +87,18 @@ impl ArtifactService for Artifacts {
         let spooled = receive(upload, header.offset, &mut parts, patience).await?;
         let (record, committed) = self.commit(spooled, header.signature, by).await?;
         let already_had = committed == Committed::AlreadyThere;
-        Ok(Response::new(v1::UploadResponse { artifact: Some(artifact(&self.0, &record)), already_had }))
+        Ok(Response::new(v1::UploadResponse { artifact: Some(artifact(&self.api, &record)), already_had }))
     }
 }
 
 impl Artifacts {
+    pub(super) fn new(api: Api) -> Self {
+        Self { api, verifying: Turns::per_core() }
+    }
+
     /// Whose signatures count for what is to be let in.
     async fn admitting(&self) -> Result<Arc<Trust>, Status> {
-        self.0.trust.admitting().await.map_err(|frozen| trust_frozen(&frozen))
+        self.api.trust.admitting().await.map_err(|frozen| trust_frozen(&frozen))
     }
 
     /// The node has these bytes. The signature, without one the stored one, must be good for them, and is kept: whoever
@@ -104,16 +115,16 @@ impl Artifacts {
             header.signature
         };
         let (ledger, trusted, max_size) =
-            (self.0.ledger.clone(), self.admitting().await?, self.0.max_artifact);
+            (self.api.ledger.clone(), self.admitting().await?, self.api.max_artifact);
         let digest = stored.digest;
-        let (record, former) = crate::blocking(move || {
+        let verify = move || {
             let (file, _) = ledger.store().open_artifact(&digest).map_err(|error| internal(&error))?;
             let checks = Checks { trust: &trusted, node: ledger.machine(), max_size };
             let verified = Verified::admit_as(digest, file, &signature, &checks, SystemTime::now())
                 .map_err(|error| not_accepted(&error))?;
             sign_again(ledger.store(), &verified, text(signature)?)
-        })
-        .await?;
+        };
+        let (record, former) = self.verifying.run(verify).await?;
         self.tell(&record, former.as_deref(), by).await;
         Ok(record)
     }
@@ -127,19 +138,20 @@ impl Artifacts {
     ) -> Result<(Arc<VersionRecord>, Committed), Status> {
         let trusted = self.admitting().await?;
         let (spooled, signature) = (Arc::new(spooled), Arc::new(signature));
-        let file = spooled.open().map_err(|error| internal(&error))?;
         // The disk is busy with the bytes for about as long as the processor: neither waits for the other.
         let (synced, verified) = tokio::join!(
             crate::blocking({
                 let spooled = Arc::clone(&spooled);
                 move || spooled.sync()
             }),
-            crate::blocking({
-                let (ledger, max_size) = (self.0.ledger.clone(), self.0.max_artifact);
-                let (digest, signature) = (spooled.digest(), Arc::clone(&signature));
+            self.verifying.run({
+                let spooled = Arc::clone(&spooled);
+                let (ledger, max_size) = (self.api.ledger.clone(), self.api.max_artifact);
+                let signature = Arc::clone(&signature);
                 move || {
+                    let file = spooled.open().map_err(VerifyError::Read)?;
                     let checks = Checks { trust: &trusted, node: ledger.machine(), max_size };
-                    Verified::admit_as(digest, file, &signature, &checks, SystemTime::now())
+                    Verified::admit_as(spooled.digest(), file, &signature, &checks, SystemTime::now())
                 }
             }),
         );
@@ -147,14 +159,17 @@ impl Artifacts {
         let verified = match verified {
             Ok(verified) => verified,
             Err(error) => {
-                if error.is_refusal() {
+                let is_other = matches!(error, VerifyError::OtherDigest { .. });
+                if is_other {
+                    crate::blocking(move || spooled.throw_away()).await;
+                } else if error.is_refusal() {
                     crate::blocking(move || spooled.discard()).await;
                 }
-                return Err(not_uploaded(error));
+                return Err(not_uploaded(&error));
             }
         };
-        synced.map_err(commit_refused)?;
-        let (ledger, uploader) = (self.0.ledger.clone(), by.clone());
+        synced.map_err(|error| commit_refused(error.into()))?;
+        let (ledger, uploader) = (self.api.ledger.clone(), by.clone());
         let (record, former, committed) = crate::blocking(move || {
             let record = record_of(&verified, text(signature)?, uploader);
             let committed = ledger.store().commit(&spooled, record.clone()).map_err(commit_refused)?;
@@ -176,7 +191,7 @@ impl Artifacts {
                 );
                 let module = module.to_string();
                 let entry = Entry { kind: "artifact.committed", module, by, text, ..Entry::default() };
-                self.0.journal.write(entry).await;
+                self.api.journal.write(entry).await;
             }
             Committed::AlreadyThere => self.tell(&record, former.as_deref(), by).await,
         }
@@ -193,7 +208,7 @@ impl Artifacts {
             former.principal
         );
         let module = module.to_string();
-        self.0.journal.write(Entry { kind: "artifact.signed", module, by, text, ..Entry::default() }).await;
+        self.api.journal.write(Entry { kind: "artifact.signed", module, by, text, ..Entry::default() }).await;
     }
 }
 
@@ -201,16 +216,6 @@ impl Artifacts {
 fn sole<T>(shared: Arc<T>) -> Result<T, Status> {
     Arc::try_unwrap(shared)
         .map_err(|_shared| internal(&std::io::Error::other("an upload is still being read")))
-}
-
-/// An upload that is not let in. Of other bytes than were announced nothing more is said: they were thrown away.
-fn not_uploaded(error: VerifyError) -> Status {
-    match error {
-        VerifyError::OtherDigest { found, expected } => {
-            upload_refused(UploadError::WrongDigest { expected, found })
-        }
-        error => not_accepted(&error),
-    }
 }
 
 /// Keeps the signature that a stored artifact was verified with. What is known of it now, and what was before if that is

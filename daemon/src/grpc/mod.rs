@@ -20,6 +20,7 @@ mod refusal;
 mod rollouts;
 pub(crate) mod status;
 mod swaps;
+mod turns;
 
 use std::time::{Duration, SystemTime};
 
@@ -88,7 +89,7 @@ pub struct Api {
     pub trust: TrustFiles,
     /// Largest artifact, bytes.
     pub max_artifact: u64,
-    /// How long an upload may take for each chunk of the largest size.
+    /// How long the caller of an upload is waited for, for each chunk of the largest size.
     pub upload_patience: Duration,
     /// The rules of a rollout that names no others.
     pub policy: hot_rollout::Policy,
@@ -155,7 +156,8 @@ async fn routes(api: Api) -> Routes {
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let mut routes = Routes::new(
-        ArtifactServiceServer::new(artifacts::Artifacts(api.clone())).max_decoding_message_size(MAX_REQUEST),
+        ArtifactServiceServer::new(artifacts::Artifacts::new(api.clone()))
+            .max_decoding_message_size(MAX_REQUEST),
     )
     .add_service(
         RolloutServiceServer::new(rollouts::Rollouts(api.clone())).max_decoding_message_size(MAX_REQUEST),

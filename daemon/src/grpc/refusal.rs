@@ -118,13 +118,25 @@ pub(super) fn not_accepted(error: &VerifyError) -> Status {
     hot_proto::status::with_detail(grpc, error.to_string(), &detail)
 }
 
+/// An upload that is not let in. Of other bytes than were announced nothing more is said: they were thrown away.
+pub(super) fn not_uploaded(error: &VerifyError) -> Status {
+    let VerifyError::OtherDigest { found, expected } = error else { return not_accepted(error) };
+    refused(Refused {
+        grpc: Code::DataLoss,
+        code: "digest_mismatch",
+        field: "upload",
+        found: format!("the bytes have digest {found}"),
+        expected: expected.to_string(),
+        advice: "They were thrown away: upload them again from the start.".to_owned(),
+    })
+}
+
 pub(super) fn upload_refused(error: UploadError) -> Status {
     let (grpc, code) = match &error {
         UploadError::TooLarge { .. } => (Code::ResourceExhausted, "file.too_large"),
         UploadError::TooMany { .. } => (Code::ResourceExhausted, "too_many_uploads"),
         UploadError::WrongOffset { .. } => (Code::FailedPrecondition, "offset_mismatch"),
         UploadError::Incomplete { .. } => (Code::FailedPrecondition, "upload_incomplete"),
-        UploadError::WrongDigest { .. } => (Code::DataLoss, "digest_mismatch"),
         UploadError::Empty | UploadError::OtherTotal { .. } | UploadError::TooMuch { .. } => {
             (Code::InvalidArgument, "size_mismatch")
         }
@@ -141,6 +153,7 @@ pub(super) fn commit_refused(error: CommitError) -> Status {
         CommitError::TooLong { .. } => (Code::ResourceExhausted, "metadata_too_long"),
         CommitError::OtherFile { .. }
         | CommitError::Io { .. }
+        | CommitError::Sync(_)
         | CommitError::Write(_)
         | CommitError::Update(_) => {
             (if error.is_full() { Code::ResourceExhausted } else { Code::Internal }, "disk")

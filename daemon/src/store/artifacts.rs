@@ -17,7 +17,7 @@ use super::disk::{parent, remove_for_good};
 use super::files::{Files, UpdateError};
 use super::records::{ModuleRecord, Removal, Stored, Tombstone, UnixMillis, VersionRecord};
 use super::small::{Key, Urgency, WriteError, hint, is_full};
-use super::spool::Spooled;
+use super::spool::{Spooled, SyncError};
 
 /// Releases of a module that stay in its record beyond those that are protected. The index has all.
 const KEEP_RELEASES: usize = 100;
@@ -88,6 +88,9 @@ pub enum CommitError {
         /// What the system says.
         source: io::Error,
     },
+    /// The bytes are not on the disk.
+    #[error(transparent)]
+    Sync(#[from] SyncError),
     /// A record could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -102,6 +105,7 @@ impl CommitError {
     pub fn is_full(&self) -> bool {
         match self {
             Self::Io { source, .. } => is_full(source),
+            Self::Sync(error) => error.is_full(),
             Self::Write(error) | Self::Update(UpdateError::Write(error)) => error.is_full(),
             Self::OtherFile { .. } | Self::TooLong { .. } | Self::Bound { .. } | Self::Removed { .. } => {
                 false
@@ -245,6 +249,8 @@ impl Files {
         if self.check_binding(&record)? == Committed::AlreadyThere {
             return Ok(Committed::AlreadyThere);
         }
+        // Another caller may have thrown the bytes away meanwhile, and begun to write others under their name.
+        let _synced = spooled.synced()?;
         let key = Key::Artifact(digest);
         self.small.write(&key, &record, Urgency::Normal)?;
         let path = self.artifact_path(&digest);

@@ -48,7 +48,7 @@ pub use self::records::{
 };
 pub use self::recover::{MovedAside, OpenError, Recovered};
 pub use self::small::{Urgency, WriteError};
-pub use self::spool::{Spooled, Upload, UploadError};
+pub use self::spool::{Spooled, SyncError, Upload, UploadError};
 
 use self::disk::{Disk, RealDisk};
 use self::files::Files;
@@ -209,7 +209,8 @@ impl Store {
     /// Makes a version of bytes that the caller verified. When it returns `Ok`, it is there for good.
     ///
     /// # Errors
-    /// See [`CommitError`]; the version is not there then, and the bytes are still in the spool.
+    /// See [`CommitError`]; the version is not there then, and the bytes are still in the spool, unless the disk did not
+    /// take them.
     pub fn commit(&self, spooled: &Spooled, record: VersionRecord) -> Result<Committed, CommitError> {
         self.0.files.commit(spooled, record)
     }

@@ -2,20 +2,22 @@
 //! number, bytes and age. The oldest that nobody is writing gives way to a new one, so abandoned uploads block nobody.
 //!
 //! The offset is what was *written*, not what survives a power cut: whoever verifies the bytes reads what is really in the
-//! file and hashes that, so lost bytes are noticed at the end and cost only the upload. Nothing is hashed here.
+//! file and hashes that, so lost bytes are noticed at the end and cost only the upload. Nothing is hashed here. What can
+//! become nothing any more, since the disk did not take it or it was found wrong, is given up, and begun anew by whoever
+//! comes next; those who still have it are told.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use hot_artifact::Sha256;
 use thiserror::Error;
 
-use super::artifacts::CommitError;
 use super::disk::Disk;
 use super::small::{hint, is_full};
 
@@ -88,14 +90,6 @@ pub enum UploadError {
         /// Bytes announced.
         total: u64,
     },
-    /// The bytes are not those that were announced. They were thrown away: start again at 0.
-    #[error("the bytes have digest {found}, and {expected} was announced; upload them again from the start")]
-    WrongDigest {
-        /// Announced.
-        expected: Sha256,
-        /// Computed.
-        found: Sha256,
-    },
     /// The system says no.
     #[error("cannot {doing} {}{}", path.display(), hint(source))]
     Io {
@@ -120,6 +114,30 @@ impl UploadError {
     }
 }
 
+/// The bytes of an upload are not on the disk, and never will be: they were thrown away, for whoever shared them.
+#[derive(Debug, Error)]
+pub enum SyncError {
+    /// The disk did not take them.
+    #[error("cannot sync {}{}", path.display(), hint(source))]
+    Io {
+        /// With which file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// They had been thrown away before: the disk did not take them, or they were found to be others than announced.
+    #[error("the bytes of {0} were thrown away meanwhile; upload them again from the start")]
+    ThrownAway(Sha256),
+}
+
+impl SyncError {
+    /// Whether free space on the disk would help.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_full(source))
+    }
+}
+
 /// Bounds of the spool.
 #[derive(Debug, Clone)]
 pub(super) struct SpoolLimits {
@@ -139,7 +157,7 @@ pub(super) struct Spool {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
     limits: SpoolLimits,
-    live: Mutex<HashMap<Sha256, Weak<Mutex<Part>>>>,
+    live: Mutex<Live>,
 }
 
 #[derive(Debug)]
@@ -147,17 +165,20 @@ struct Part {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     file: File,
-    offset: u64,
     total: u64,
-    /// Whether all bytes up to `offset` are on the disk.
-    is_synced: bool,
+    /// Bytes that were written. Locked while a piece is.
+    offset: Mutex<u64>,
+    /// Whether they are all on the disk. Locked while the disk is waited for, by those alone who need to know.
+    synced: Mutex<bool>,
+    /// The bytes were thrown away, and the name is another upload's, if anybody's. Set with `synced` locked.
+    is_dead: AtomicBool,
 }
 
 /// An upload that goes on. Dropping it leaves what is there for a resumption.
 #[derive(Debug, Clone)]
 pub struct Upload {
     digest: Sha256,
-    part: Arc<Mutex<Part>>,
+    part: Arc<Part>,
 }
 
 /// As many bytes as an upload was said to have, of which nothing else is known, not even whether they have the digest:
@@ -165,9 +186,7 @@ pub struct Upload {
 #[derive(Debug)]
 pub struct Spooled {
     digest: Sha256,
-    size: u64,
-    path: PathBuf,
-    part: Arc<Mutex<Part>>,
+    part: Arc<Part>,
 }
 
 impl Spool {
@@ -178,13 +197,12 @@ impl Spool {
     /// Starts an upload or goes on with one.
     pub(super) fn begin(&self, digest: Sha256, total: u64, now: SystemTime) -> Result<Upload, UploadError> {
         self.check_size(total)?;
-        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        live.retain(|_, part| part.strong_count() > 0);
+        let mut live = self.live();
         if let Some(upload) = under_way(&live, digest, total)? {
             return Ok(upload);
         }
         self.make_room(&live, digest, total, now)?;
-        let part = Arc::new(Mutex::new(self.open_part(digest, total)?));
+        let part = Arc::new(self.open_part(digest, total)?);
         live.insert(digest, Arc::downgrade(&part));
         Ok(Upload { digest, part })
     }
@@ -192,8 +210,8 @@ impl Spool {
     /// Bytes that are here of such an upload, which could go on. Changes nothing.
     pub(super) fn uploaded(&self, digest: Sha256, total: u64) -> Result<u64, UploadError> {
         self.check_size(total)?;
-        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(upload) = under_way(&live, digest, total)? {
+        let under_way = under_way(&self.live(), digest, total)?;
+        if let Some(upload) = under_way {
             return Ok(upload.offset());
         }
         let path = self.part_path(digest);
@@ -209,11 +227,17 @@ impl Spool {
 
     /// Removes what nobody has written to for longer than the limit; says how many.
     pub(super) fn sweep(&self, now: SystemTime) -> usize {
-        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        live.retain(|_, part| part.strong_count() > 0);
+        let live = self.live();
         let old = |e: &Entry| now.duration_since(e.written).is_ok_and(|age| age > self.limits.age);
         let abandoned = self.abandoned(&live);
         abandoned.iter().filter(|e| old(e)).filter(|e| self.disk.remove(&e.path).is_ok()).count()
+    }
+
+    /// What somebody writes, without what was thrown away.
+    fn live(&self) -> MutexGuard<'_, Live> {
+        let mut live = lock(&self.live);
+        live.retain(|_, part| part.upgrade().is_some_and(|part| !part.is_dead()));
+        live
     }
 
     fn open_part(&self, digest: Sha256, total: u64) -> Result<Part, UploadError> {
@@ -233,7 +257,15 @@ impl Spool {
             Err(e) => return Err(failed("open", e)),
         };
         self.check_space(total - offset)?;
-        Ok(Part { disk: Arc::clone(&self.disk), path, file, offset, total, is_synced: false })
+        Ok(Part {
+            disk: Arc::clone(&self.disk),
+            path,
+            file,
+            total,
+            offset: Mutex::new(offset),
+            synced: Mutex::new(false),
+            is_dead: AtomicBool::new(false),
+        })
     }
 
     fn part_path(&self, digest: Sha256) -> PathBuf {
@@ -265,7 +297,7 @@ impl Spool {
     fn make_room(&self, live: &Live, digest: Sha256, total: u64, now: SystemTime) -> Result<(), UploadError> {
         let parts: Vec<_> = live.values().filter_map(Weak::upgrade).collect();
         let mut count = parts.len() + 1;
-        let mut bytes = parts.iter().map(|part| lock(part).total).sum::<u64>() + total;
+        let mut bytes = parts.iter().map(|part| part.total).sum::<u64>() + total;
         let mut abandoned = self.abandoned(live);
         abandoned.retain(|e| e.digest != Some(digest));
         abandoned.sort_by_key(|e| e.written);
@@ -304,14 +336,13 @@ impl Spool {
 /// The upload of these bytes that somebody writes right now.
 fn under_way(live: &Live, digest: Sha256, total: u64) -> Result<Option<Upload>, UploadError> {
     let Some(part) = live.get(&digest).and_then(Weak::upgrade) else { return Ok(None) };
-    let there = lock(&part).total;
-    if there != total {
-        return Err(UploadError::OtherTotal { digest, there, total });
+    if part.total != total {
+        return Err(UploadError::OtherTotal { digest, there: part.total, total });
     }
     Ok(Some(Upload { digest, part }))
 }
 
-type Live = HashMap<Sha256, Weak<Mutex<Part>>>;
+type Live = HashMap<Sha256, Weak<Part>>;
 
 struct Entry {
     digest: Option<Sha256>,
@@ -330,7 +361,7 @@ impl Upload {
     /// Where to go on: the number of bytes that are there.
     #[must_use]
     pub fn offset(&self) -> u64 {
-        lock(&self.part).offset
+        *lock(&self.part.offset)
     }
 
     /// Writes the next piece and returns where to go on.
@@ -338,22 +369,22 @@ impl Upload {
     /// # Errors
     /// [`UploadError::WrongOffset`], [`UploadError::TooMuch`], [`UploadError::Io`]; nothing of the piece is kept then.
     pub fn write(&self, offset: u64, piece: &[u8]) -> Result<u64, UploadError> {
-        let mut part = lock(&self.part);
-        if offset != part.offset {
-            return Err(UploadError::WrongOffset { expected: part.offset, found: offset });
+        let part = &self.part;
+        let mut there = lock(&part.offset);
+        if offset != *there {
+            return Err(UploadError::WrongOffset { expected: *there, found: offset });
         }
         let end = offset.saturating_add(piece.len() as u64);
         if end > part.total {
             return Err(UploadError::TooMuch { total: part.total, found: end });
         }
-        part.is_synced = false;
         if let Err(source) = part.disk.write_at(&part.path, &part.file, offset, piece) {
             // Half a piece would be taken for the whole of it after a restart. If this fails as well, the digest will
             // tell.
             part.disk.set_len(&part.path, &part.file, offset).ok();
             return Err(UploadError::Io { doing: "write", path: part.path.clone(), source });
         }
-        part.offset = end;
+        *there = end;
         Ok(end)
     }
 
@@ -362,13 +393,11 @@ impl Upload {
     /// # Errors
     /// [`UploadError::Incomplete`].
     pub fn finish(self) -> Result<Spooled, UploadError> {
-        let part = lock(&self.part);
-        if part.offset != part.total {
-            return Err(UploadError::Incomplete { there: part.offset, total: part.total });
+        let (there, total) = (self.offset(), self.part.total);
+        if there != total {
+            return Err(UploadError::Incomplete { there, total });
         }
-        let (size, path) = (part.total, part.path.clone());
-        drop(part);
-        Ok(Spooled { digest: self.digest, size, path, part: self.part })
+        Ok(Spooled { digest: self.digest, part: self.part })
     }
 }
 
@@ -381,8 +410,8 @@ impl Spooled {
 
     /// Bytes.
     #[must_use]
-    pub const fn size(&self) -> u64 {
-        self.size
+    pub fn size(&self) -> u64 {
+        self.part.total
     }
 
     /// The bytes, for those who verify them.
@@ -392,42 +421,77 @@ impl Spooled {
     pub fn open(&self) -> io::Result<File> {
         // By descriptor, since another upload of the same digest may have been committed meanwhile; and opened anew,
         // since a duplicate could write and would share its position.
-        File::open(format!("/proc/self/fd/{}", lock(&self.part).file.as_raw_fd()))
+        File::open(format!("/proc/self/fd/{}", self.part.file.as_raw_fd()))
     }
 
     /// Throws the bytes away, as after a refusal; unless somebody else uploads them too, whose signature may be good.
     pub fn discard(self) {
-        if Arc::strong_count(&self.part) > 1 {
-            return;
+        if Arc::strong_count(&self.part) == 1 {
+            self.throw_away();
         }
-        let part = lock(&self.part);
-        // What can't be removed now ends by the spool's bounds.
-        part.disk.remove(&part.path).ok();
+    }
+
+    /// Throws the bytes away, whoever else uploads them: they are not those that were announced, for nobody.
+    pub fn throw_away(self) {
+        let _synced = lock(&self.part.synced);
+        self.part.die();
     }
 
     /// Where they are.
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        &self.part.path
     }
 
     /// Returns once the bytes are on the disk, at once where they are already. [`Store::commit`](super::Store::commit)
-    /// waits for it; whoever has something to do before may do it meanwhile, but must not commit after an error, which
-    /// the system tells only once.
+    /// waits for it; whoever has something to do before may do it meanwhile.
     ///
     /// # Errors
-    /// The disk did not take them.
-    pub fn sync(&self) -> Result<(), CommitError> {
-        let mut part = lock(&self.part);
-        if !part.is_synced {
-            let failed = |source| CommitError::Io { doing: "sync", path: self.path.clone(), source };
-            part.disk.sync(&part.path, &part.file).map_err(failed)?;
-            part.is_synced = true;
+    /// See [`SyncError`]; they have to be uploaded again.
+    pub fn sync(&self) -> Result<(), SyncError> {
+        self.synced().map(drop)
+    }
+
+    /// As [`Self::sync`]; as long as the lock is held, the file under their name is this one.
+    pub(super) fn synced(&self) -> Result<MutexGuard<'_, bool>, SyncError> {
+        let part = &self.part;
+        let mut is_synced = lock(&part.synced);
+        if part.is_dead() {
+            return Err(SyncError::ThrownAway(self.digest));
         }
-        Ok(())
+        if !*is_synced {
+            part.disk.sync(&part.path, &part.file).map_err(|source| {
+                // The system says it once and takes the bytes for written from then on: they must not be found again.
+                part.die();
+                SyncError::Io { path: part.path.clone(), source }
+            })?;
+            *is_synced = true;
+        }
+        Ok(is_synced)
     }
 }
 
-fn lock(part: &Mutex<Part>) -> MutexGuard<'_, Part> {
+impl Part {
+    fn is_dead(&self) -> bool {
+        self.is_dead.load(Ordering::Acquire)
+    }
+
+    /// Gives the file up, so that the next upload of this digest begins with none; `synced` has to be locked.
+    fn die(&self) {
+        if self.is_dead() {
+            return;
+        }
+        match self.disk.remove(&self.path) {
+            // What can't be removed now ends by the spool's bounds, and is begun at 0 until then.
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                self.disk.set_len(&self.path, &self.file, 0).ok();
+            }
+            Ok(()) | Err(_) => {}
+        }
+        self.is_dead.store(true, Ordering::Release);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic between two steps leaves an offset that is not past what was written.
-    part.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

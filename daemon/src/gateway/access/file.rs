@@ -134,21 +134,11 @@ impl Appended {
             self.file.write_all(b"\n")?;
             self.is_torn = false;
         }
-        let mut left = lines;
-        while !left.is_empty() {
-            match self.file.write(left) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => left = &left[written..],
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    let written = &lines[..lines.len() - left.len()];
-                    let piece = written.rsplit(|byte| *byte == b'\n').next().map_or(0, <[u8]>::len);
-                    self.is_torn = piece > 0 && self.cut(piece as u64).is_err();
-                    return Err(error);
-                }
-            }
-        }
-        Ok(())
+        let file = &mut self.file;
+        write_lines(lines, |left| file.write(left)).map_err(|(error, piece)| {
+            self.is_torn = piece > 0 && self.cut(piece as u64).is_err();
+            error
+        })
     }
 
     /// Takes so much from its end. That fails where it is no regular file, or somebody else has cut it.
@@ -156,6 +146,29 @@ impl Appended {
         let len = self.file.metadata()?.len();
         self.file.set_len(len.checked_sub(bytes).ok_or(io::ErrorKind::InvalidData)?)
     }
+}
+
+/// Writes all of the lines. With an error, how many bytes were written of a line that is not whole.
+fn write_lines(
+    lines: &[u8],
+    mut write: impl FnMut(&[u8]) -> io::Result<usize>,
+) -> Result<(), (io::Error, usize)> {
+    let mut left = lines;
+    while !left.is_empty() {
+        let error = match write(left) {
+            Ok(written) if written > 0 => {
+                left = &left[written..];
+                continue;
+            }
+            Ok(_nothing) => io::ErrorKind::WriteZero.into(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => error,
+        };
+        let written = &lines[..lines.len() - left.len()];
+        let piece = written.rsplit(|byte| *byte == b'\n').next().map_or(0, <[u8]>::len);
+        return Err((error, piece));
+    }
+    Ok(())
 }
 
 /// Whether a file ends in a piece of a line, as far as it can be read.
@@ -229,6 +242,23 @@ mod tests {
             log.write(b"new\n");
             assert_eq!(text(&path), after);
         }
+    }
+
+    #[test]
+    fn the_piece_of_a_line_is_known_however_a_write_ends() {
+        let written = |answers: Vec<io::Result<usize>>| {
+            let mut answers = answers.into_iter();
+            write_lines(b"one\ntwo\n", |_| answers.next().unwrap())
+                .map_err(|(error, piece)| (error.kind(), piece))
+        };
+        let failed = |kind: io::ErrorKind| Err(io::Error::from(kind));
+        assert_eq!(written(vec![Ok(3), failed(io::ErrorKind::Interrupted), Ok(5)]), Ok(()));
+        assert_eq!(
+            written(vec![Ok(6), failed(io::ErrorKind::StorageFull)]),
+            Err((io::ErrorKind::StorageFull, 2))
+        );
+        assert_eq!(written(vec![Ok(3), Ok(0)]), Err((io::ErrorKind::WriteZero, 3)));
+        assert_eq!(written(vec![Ok(4), Ok(0)]), Err((io::ErrorKind::WriteZero, 0)));
     }
 
     /// Starts `inside` where it may mount; there is no other way to fill a disk without harming the machine.

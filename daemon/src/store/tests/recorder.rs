@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -36,6 +36,8 @@ pub(super) struct Recorder {
     /// The step, counted from 0, that fails.
     pub(super) fails_at: AtomicUsize,
     pub(super) count: AtomicUsize,
+    /// Met by an fsync of a file when it begins, and again before it goes on.
+    pub(super) pause: Mutex<Option<Arc<Barrier>>>,
 }
 
 impl Recorder {
@@ -46,6 +48,7 @@ impl Recorder {
             full: AtomicBool::new(false),
             fails_at: AtomicUsize::new(usize::MAX),
             count: AtomicUsize::new(0),
+            pause: Mutex::default(),
         }
     }
 
@@ -96,6 +99,11 @@ impl Disk for Recorder {
     }
 
     fn sync(&self, path: &Path, file: &File) -> io::Result<()> {
+        let pause = self.pause.lock().unwrap().take();
+        if let Some(pause) = pause {
+            pause.wait();
+            pause.wait();
+        }
         // What it is to survive is decided by the images, so the real disk need not wait.
         let _ = file;
         self.step(false, || Step::Sync(self.relative(path)), || Ok(()))

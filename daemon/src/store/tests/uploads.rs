@@ -1,11 +1,14 @@
 //! Uploads: resumed, wrong, too many, abandoned.
 
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, SystemTime};
 
 use hot_artifact::Sha256;
 
 use super::kit::*;
-use crate::store::{Begun, CommitError, Committed, Store, Upload, UploadError};
+use super::recorder::{Recorder, Step};
+use crate::store::{Begun, CommitError, Committed, Store, SyncError, Upload, UploadError};
 
 fn begin(store: &Store, bytes: &[u8]) -> Result<Upload, UploadError> {
     match store.begin_upload(Sha256::of(bytes), bytes.len() as u64)? {
@@ -70,6 +73,79 @@ fn other_bytes_than_announced_become_no_version() {
     spooled.discard();
     assert_eq!(begin(&store, &announced).unwrap().offset(), 0);
     assert_eq!(push(&store, "greeter", "1.0.0", &announced, 1).unwrap(), Committed::New);
+}
+
+#[test]
+fn other_bytes_than_announced_are_thrown_away_for_all_who_share_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = open(folder.path());
+    let (announced, sent) = (bytes(1, 1000), bytes(2, 1000));
+    let [one, two, three] = [(); 3].map(|()| begin(&store, &announced).unwrap());
+    one.write(0, &sent).unwrap();
+    let (one, two) = (one.finish().unwrap(), two.finish().unwrap());
+    two.sync().unwrap();
+    one.throw_away();
+    assert_eq!(store.uploaded(Sha256::of(&announced), 1000).unwrap(), 0);
+    let again = begin(&store, &announced).unwrap();
+    assert_eq!(again.write(0, &announced[..500]).unwrap(), 500);
+    // The second one must neither take the name away that others have now, nor make a version of what they write.
+    let refused = store.commit(&two, record("greeter", "1.0.0", &announced, 1)).unwrap_err();
+    assert!(matches!(refused, CommitError::Sync(SyncError::ThrownAway(_))), "{refused}");
+    two.throw_away();
+    three.finish().unwrap().discard();
+    assert_eq!(begin(&store, &announced).unwrap().offset(), 500);
+    assert_eq!(push(&store, "greeter", "1.0.0", &announced, 1).unwrap(), Committed::New);
+}
+
+/// A store in a folder in memory, on a disk that fails on demand.
+fn recorded() -> (tempfile::TempDir, Arc<Recorder>, Store) {
+    let folder = fast_folder();
+    let disk = Arc::new(Recorder::new(folder.path()));
+    let (store, _) = Store::open_on(Arc::clone(&disk) as _, folder.path(), options()).unwrap();
+    (folder, disk, store)
+}
+
+/// The system says once that it lost bytes, and has them in memory still.
+#[test]
+fn what_the_disk_did_not_take_is_uploaded_anew() {
+    let (_folder, disk, store) = recorded();
+    let bytes = bytes(1, 1000);
+    let two = begin(&store, &bytes).unwrap();
+    let (one, two) = (upload(&store, &bytes), two.finish().unwrap());
+    disk.fails_at.store(disk.count.load(Ordering::Relaxed), Ordering::Relaxed);
+    let failed = one.sync().unwrap_err();
+    assert!(matches!(failed, SyncError::Io { .. }), "{failed}");
+    for shared in [one, two] {
+        let failed = store.commit(&shared, record("greeter", "1.0.0", &bytes, 1)).unwrap_err();
+        assert!(matches!(failed, CommitError::Sync(SyncError::ThrownAway(_))), "{failed}");
+        assert_eq!(begin(&store, &bytes).unwrap().offset(), 0, "also while they are shared");
+    }
+    let before = disk.steps.lock().unwrap().len();
+    assert_eq!(push(&store, "greeter", "1.0.0", &bytes, 1).unwrap(), Committed::New);
+    let steps = disk.steps.lock().unwrap();
+    let written =
+        steps[before..].iter().position(|step| matches!(step, Step::Write(_, 0, all) if *all == bytes));
+    let synced =
+        steps[before..].iter().position(|step| matches!(step, Step::Sync(path) if path.starts_with("spool")));
+    assert!(written.unwrap() < synced.unwrap());
+}
+
+#[test]
+fn nobody_waits_for_the_fsync_of_another_upload() {
+    let (_folder, disk, store) = recorded();
+    let (large, small) = (bytes(1, 1000), bytes(2, 100));
+    let spooled = upload(&store, &large);
+    let pause = Arc::new(Barrier::new(2));
+    *disk.pause.lock().unwrap() = Some(Arc::clone(&pause));
+    std::thread::scope(|scope| {
+        let synced = scope.spawn(|| spooled.sync());
+        pause.wait();
+        assert_eq!(begin(&store, &small).unwrap().write(0, &small).unwrap(), 100);
+        assert_eq!(store.uploaded(Sha256::of(&large), 1000).unwrap(), 1000);
+        assert_eq!(begin(&store, &large).unwrap().offset(), 1000);
+        pause.wait();
+        synced.join().unwrap().unwrap();
+    });
 }
 
 #[test]
