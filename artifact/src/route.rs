@@ -79,6 +79,9 @@ fn complaint_of_host(host: &str) -> Option<&'static str> {
     if name.bytes().any(|b| b.is_ascii_uppercase()) {
         return Some("write the host in lower case: it matches in any");
     }
+    if matches!(name, "http:" | "https:") {
+        return Some("leave out the scheme: a route is no URL, and begins with the host or with a slash");
+    }
     if name.contains(':') {
         return Some("leave out the port: it matches with any");
     }
@@ -191,6 +194,10 @@ mod tests {
             &long,
         ] {
             assert!(bad.parse::<Route>().is_err(), "{bad}");
+        }
+        for (url, advice) in [("https://a.com/x", "the scheme"), ("a.com:80/", "the port")] {
+            let refused = url.parse::<Route>().unwrap_err().to_string();
+            assert!(refused.contains(&format!("leave out {advice}")), "{refused}");
         }
     }
 

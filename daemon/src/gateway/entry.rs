@@ -217,10 +217,15 @@ impl Entry {
     /// The response is longer than its Content-Length says, or ended before it. One without a body may announce the
     /// length that it would have had.
     fn has_wrong_length(&self) -> bool {
+        self.wrong_length().is_some()
+    }
+
+    /// The length that it announced and the one that it has, so far, where they do not agree.
+    pub(super) fn wrong_length(&self) -> Option<(u64, u64)> {
         let without_body = self.bodiless || matches!(self.status, 204 | 304);
-        self.announced.is_some_and(|announced| {
-            !without_body && (self.received > announced || (self.ended && self.received < announced))
-        })
+        let (announced, received) = (self.announced?, self.received);
+        let is_wrong = received > announced || (self.ended && received < announced);
+        (!without_body && is_wrong).then_some((announced, received))
     }
 
     /// The response's head, if it has come, is valid and was not taken before.

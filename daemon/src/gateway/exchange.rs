@@ -99,6 +99,11 @@ impl Exchange {
         })
     }
 
+    /// The length that the response announced and the one that it had, where that is what is wrong with it.
+    pub(super) fn wrong_length(&self) -> Option<(u64, u64)> {
+        self.link.with(self.id, |entry| entry.wrong_length())
+    }
+
     /// For whoever sends the request's body.
     pub(super) fn sender(&self) -> BodySender {
         BodySender { link: Rc::clone(&self.link), id: self.id }

@@ -373,7 +373,7 @@ impl Serving {
             }
             Failure::Refused => return self.after_refusal(exchange, placed, upload),
             Failure::Aborted => (StatusCode::INTERNAL_SERVER_ERROR, "failed while it handled the request"),
-            Failure::Malformed => return Tried::Answer(bad_response(placed)),
+            Failure::Malformed => return Tried::Answer(bad_response(placed, &exchange)),
             Failure::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "did not answer within its deadline"),
             Failure::ByClient => {
                 let late = say(StatusCode::REQUEST_TIMEOUT, "the request's body did not come in time");
@@ -424,9 +424,13 @@ impl Serving {
     }
 }
 
-fn bad_response(placed: &Placed) -> Answer {
-    let module = &placed.module.table.module;
-    say(StatusCode::BAD_GATEWAY, &format!("module {module} gave a response that is no valid HTTP"))
+fn bad_response(placed: &Placed, exchange: &Exchange) -> Answer {
+    let (module, release) = (&placed.module.table.module, placed.release);
+    let why = exchange.wrong_length().map_or_else(String::new, |(announced, found)| {
+        format!(": it announced {announced} bytes and had {found}")
+    });
+    tracing::debug!(%module, release, "a response is no valid HTTP{why}");
+    say(StatusCode::BAD_GATEWAY, &format!("module {module} gave a response that is no valid HTTP{why}"))
 }
 
 fn too_large(thread: &Thread, body: Incoming) -> Answer {

@@ -391,17 +391,20 @@ fn bury(module: &mut ModuleRecord, version: &Version, at: UnixMillis, why: Remov
     digests
 }
 
-/// The versions that may go: not among the newest `keep`, none of their digests protected.
+/// The versions that may go: of those that are not protected all but the newest `keep`. One that is quarantined takes no
+/// place from one that is not: nobody can go back to it.
 fn beyond(module: &ModuleRecord, protected: &Protected, keep: usize) -> Vec<Version> {
-    let newest = |targets: &BTreeMap<Target, Stored>| targets.values().map(|s| s.at).max();
-    let mut versions: Vec<_> =
-        module.versions.iter().map(|(v, targets)| (newest(targets), v, targets)).collect();
-    versions.sort();
-    versions.reverse();
-    let is_free = |targets: &BTreeMap<Target, Stored>| {
-        !targets.values().any(|stored| protected.digests.contains(&stored.digest))
+    let any = |targets: &BTreeMap<Target, Stored>, is: &dyn Fn(&Sha256) -> bool| {
+        targets.values().any(|stored| is(&stored.digest))
     };
-    versions.into_iter().skip(keep).filter(|(_, _, t)| is_free(t)).map(|(_, v, _)| v.clone()).collect()
+    let rank = |targets: &BTreeMap<Target, Stored>| {
+        let is_good = !any(targets, &|digest| module.quarantine.contains_key(digest));
+        (is_good, targets.values().map(|stored| stored.at).max())
+    };
+    let free = module.versions.iter().filter(|(_, t)| !any(t, &|digest| protected.digests.contains(digest)));
+    let mut versions: Vec<_> = free.map(|(version, targets)| (rank(targets), version)).collect();
+    versions.sort();
+    versions.into_iter().rev().skip(keep).map(|(_, version)| version.clone()).collect()
 }
 
 /// Takes old releases and quarantined digests out of the record; not what is a way back.

@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::kit::*;
 use crate::store::{
-    Begun, CommitError, Committed, Event, EventQuery, IndexFound, Protected, ReleaseError, RemoveError,
-    RolloutError, SignAgainError, Urgency, VersionRecord,
+    Begun, CommitError, Committed, Event, EventQuery, IndexFound, Protected, Quarantine, ReleaseError,
+    RemoveError, RolloutError, SignAgainError, Urgency, VersionRecord,
 };
 
 #[test]
@@ -119,10 +119,16 @@ fn keep_n_spares_what_is_protected_and_what_went_may_come_back() {
             .allocate_release(&name("greeter"), new_release(&format!("1.{n}.0"), bytes, Some(bytes)))
             .unwrap();
     }
+    let reason = "it crashed".to_owned();
+    store
+        .update_module(&name("greeter"), Urgency::Normal, |module| {
+            module.quarantine.insert(Sha256::of(&all[5]), Quarantine { at: 5, reason });
+        })
+        .unwrap();
     let protected = Protected { digests: [Sha256::of(&all[1])].into(), ..Protected::default() };
     let gone = store.collect(&protected, 10).unwrap();
     let gone: Vec<_> = gone.iter().map(|(_, version)| version.to_string()).collect();
-    assert_eq!(gone, ["1.3.0", "1.2.0", "1.0.0"]);
+    assert_eq!(gone, ["1.2.0", "1.0.0", "1.5.0"], "two are kept, and not the one that failed");
     assert!(store.open_artifact(&Sha256::of(&all[0])).is_err());
     assert!(store.open_artifact(&Sha256::of(&all[1])).is_ok());
     assert_eq!(std::fs::read_dir(folder.path().join("artifacts")).unwrap().count(), 6);
