@@ -15,6 +15,8 @@ pub mod journal;
 pub mod ledger;
 mod near;
 pub mod node;
+#[cfg(test)]
+mod small_disk;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;

@@ -221,10 +221,10 @@ pub(super) fn rest_of(mut upload: Upload, sender: BodySender) -> impl Future<Out
 
 /// Reads and drops what the client is still sending, within bounds, so that it gets to read the refusal that it was
 /// sent: closing a socket with unread data resets the connection, and the response with it.
-pub(super) async fn discard(mut body: Incoming, mut most: u64, patience: std::time::Duration) {
+pub(super) async fn discard(mut body: Incoming, mut most: usize, patience: std::time::Duration) {
     let reading = async {
         while let Some(Ok(frame)) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-            let len = frame.data_ref().map_or(0, |data| data.len() as u64);
+            let len = frame.data_ref().map_or(0, Bytes::len);
             let Some(rest) = most.checked_sub(len) else { break };
             most = rest;
         }

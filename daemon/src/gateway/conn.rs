@@ -44,8 +44,8 @@ const PARTING: Duration = Duration::from_secs(1);
 /// One that goes on talking is read for so long at most. By then it has what was on its way to it, or it is too slow.
 const PARTED: Duration = Duration::from_secs(10);
 
-/// So many bytes of it are read at most, and so many at a time.
-const UNWANTED_AT_MOST: usize = 64 * 1024 * 1024;
+/// What is read and dropped of a client at most, of a body that was refused as well as in the end; and how much at a time.
+pub(super) const UNWANTED_AT_MOST: usize = 64 * 1024 * 1024;
 const UNWANTED: usize = 4096;
 
 /// A client, as its requests and its thread see it.

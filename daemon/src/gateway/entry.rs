@@ -167,7 +167,7 @@ impl Entry {
                 return Ok((!refused).then_some(Outcome::Aborted));
             }
         }
-        if !valid || self.has_wrong_length() {
+        if !valid || self.wrong_length().is_some() {
             self.fail(Failure::Malformed);
             return Ok(Some(Outcome::Aborted));
         }
@@ -214,13 +214,8 @@ impl Entry {
         self.receive.received(len).map_err(|_beyond| Violation("more body than its credit"))
     }
 
-    /// The response is longer than its Content-Length says, or ended before it. One without a body may announce the
-    /// length that it would have had.
-    fn has_wrong_length(&self) -> bool {
-        self.wrong_length().is_some()
-    }
-
-    /// The length that it announced and the one that it has, so far, where they do not agree.
+    /// The Content-Length and the length that the response has, if it is longer or ended before it. One without a body may
+    /// announce the length that it would have had.
     pub(super) fn wrong_length(&self) -> Option<(u64, u64)> {
         let without_body = self.bodiless || matches!(self.status, 204 | 304);
         let (announced, received) = (self.announced?, self.received);

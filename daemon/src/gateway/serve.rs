@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 
 use super::access::Pending;
 use super::body::{self, ResponseBody, Stream, Upload, UploadEnd};
-use super::conn::{Busy, Client};
+use super::conn::{Busy, Client, UNWANTED_AT_MOST};
 use super::counters::Outcome;
 use super::entry::{Failure, Start};
 use super::exchange::{Exchange, Kept};
@@ -33,8 +33,7 @@ use crate::supervisor::InstanceId;
 /// How often a request that no host has seen is placed anew, before that is taken for a fault.
 const MOST_PLACEMENTS: u32 = 4;
 
-/// What is read and dropped of a body that was refused, and for how long.
-const DISCARD_BYTES: u64 = 64 * 1024 * 1024;
+/// For how long a body that was refused is read and dropped.
 const DISCARD_FOR: std::time::Duration = std::time::Duration::from_secs(5);
 
 type Answer = Response<ResponseBody>;
@@ -435,7 +434,7 @@ fn bad_response(placed: &Placed, exchange: &Exchange) -> Answer {
 
 fn too_large(thread: &Thread, body: Incoming) -> Answer {
     let most = thread.config().max_body_bytes;
-    thread.spawn(body::discard(body, DISCARD_BYTES, DISCARD_FOR));
+    thread.spawn(body::discard(body, UNWANTED_AT_MOST, DISCARD_FOR));
     closing(say(
         StatusCode::PAYLOAD_TOO_LARGE,
         &format!("the request's body is larger than {most} bytes, the most that is accepted"),

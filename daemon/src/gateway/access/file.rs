@@ -184,12 +184,9 @@ fn is_torn(path: &Path, file: &File) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
 
     use super::*;
-
-    /// Set for the inner run: the folder that a small disk is mounted on.
-    const FOLDER: &str = "HOT_ACCESS_LOG_FOLDER";
+    use crate::small_disk;
 
     fn text(path: &Path) -> String {
         std::fs::read_to_string(path).unwrap()
@@ -261,35 +258,15 @@ mod tests {
         assert_eq!(written(vec![Ok(4), Ok(0)]), Err((io::ErrorKind::WriteZero, 0)));
     }
 
-    /// Starts `inside` where it may mount; there is no other way to fill a disk without harming the machine.
     #[test]
     fn on_a_full_disk_a_line_is_whole_or_absent() {
-        let folder = tempfile::tempdir().unwrap();
-        let mount = format!("mount -t tmpfs -o size=64k,mode=0700 tmpfs '{}'", folder.path().display());
-        let Some(unshare) = [&["-Urm"][..], &["-m"]].into_iter().find(|arguments| {
-            let tried = Command::new("unshare").args(*arguments).args(["sh", "-c", &mount]).output();
-            tried.is_ok_and(|tried| tried.status.success())
-        }) else {
-            eprintln!("skipped: neither as this user nor in a user namespace may a tmpfs be mounted here");
-            return;
-        };
-        let exe = std::env::current_exe().unwrap();
-        let test = "gateway::access::file::tests::inside --exact --ignored --nocapture";
-        let done = Command::new("unshare")
-            .args(unshare)
-            .args(["sh", "-c", &format!("{mount} && exec '{}' {test}", exe.display())])
-            .env(FOLDER, folder.path())
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
-        assert!(done.status.success() && text.contains("1 passed"), "{text}");
+        small_disk::run("64k", "gateway::access::file::tests::inside");
     }
 
     #[test]
     #[ignore = "started by the test above, where it may mount"]
     fn inside() {
-        let disk =
-            PathBuf::from(std::env::var(FOLDER).expect("this is no test by itself: the one above starts it"));
+        let disk = small_disk::here();
         let (path, other) = (disk.join("access.log"), disk.join("other"));
         std::fs::write(&other, vec![0; 16 * 1024]).unwrap();
         let mut log = Log::open(&path).unwrap();

@@ -1,41 +1,19 @@
-//! A disk that is really full: a small tmpfs of our own, in a mount namespace of our own.
+//! A disk that is really full.
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use hot_artifact::Sha256;
 use serde_json::json;
 
 use super::kit::*;
+use crate::small_disk;
 use crate::store::{Begun, Committed, Event, EventQuery, Options, Store, Urgency};
 
-const FOLDER: &str = "HOT_STORE_FULL_FOLDER";
-
-/// Starts `inside` where it may mount. Where no namespace is to be had, it says so and tries nothing: there is no
-/// other way to fill a disk without harming the machine.
 #[test]
 fn a_full_disk_refuses_pushes_takes_the_way_back_and_recovers_without_a_restart() {
-    let folder = tempfile::tempdir().unwrap();
-    let mount = format!("mount -t tmpfs -o size=12m,mode=0700 tmpfs '{}'", folder.path().display());
-    let Some(unshare) = [&["-Urm"][..], &["-m"]].into_iter().find(|arguments| {
-        let tried = Command::new("unshare").args(*arguments).args(["sh", "-c", &mount]).output();
-        tried.is_ok_and(|tried| tried.status.success())
-    }) else {
-        eprintln!("skipped: neither as this user nor in a user namespace may a tmpfs be mounted here");
-        return;
-    };
-    let exe = std::env::current_exe().unwrap();
-    let test = "store::tests::full::inside --exact --ignored --nocapture";
-    let done = Command::new("unshare")
-        .args(unshare)
-        .args(["sh", "-c", &format!("{mount} && exec '{}' {test}", exe.display())])
-        .env(FOLDER, folder.path())
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success() && text.contains("1 passed"), "{text}");
+    small_disk::run("12m", "store::tests::full::inside");
 }
 
 /// Takes every byte that is left, and gives them back when it is dropped.
@@ -72,8 +50,7 @@ fn event(n: u64) -> Event {
 #[test]
 #[ignore = "started by the test above, where it may mount"]
 fn inside() {
-    let disk =
-        PathBuf::from(std::env::var(FOLDER).expect("this is no test by itself: the one above starts it"));
+    let disk = small_disk::here();
     let root = disk.join("store");
     let a = name("a");
     let (v1, v2) = (bytes(1, 300_000), bytes(2, 300_000));
