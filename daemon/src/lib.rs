@@ -6,6 +6,7 @@ pub mod args;
 mod clock;
 pub mod cluster;
 pub mod config;
+pub mod descriptors;
 pub mod dev;
 pub mod driver;
 pub mod gateway;

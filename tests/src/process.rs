@@ -6,6 +6,7 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -20,6 +21,19 @@ pub struct Process {
     started: u64,
     /// Name of its program, at most 15 bytes (`comm`).
     name: String,
+}
+
+/// The command that has `outer` run `command`, with its folder and environment.
+pub fn within(mut outer: Command, command: &Command) -> Command {
+    outer.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => outer.env(name, value),
+            None => outer.env_remove(name),
+        };
+    }
+    command.get_current_dir().map(|folder| outer.current_dir(folder));
+    outer
 }
 
 /// What `/proc/PID/stat` says of a process that is not a zombie.

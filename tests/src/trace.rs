@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::process;
+
 /// System calls that are looked at: those that change a folder, and those by which an answer leaves.
 const CALLS: &str = "openat,write,pwrite64,writev,sendto,sendmsg,fsync,fdatasync,rename,renameat,renameat2,unlink,\
                      unlinkat,accept4";
@@ -77,15 +79,7 @@ impl Trace {
         let mut traced = Command::new("strace");
         traced.args(["-D", "-f", "--seccomp-bpf", "-y", "-s", SHOWN, "-e", "signal=none", "-e"]);
         traced.arg(format!("trace={CALLS}")).arg("-o").arg(file);
-        traced.arg(command.get_program()).args(command.get_args());
-        for (name, value) in command.get_envs() {
-            match value {
-                Some(value) => traced.env(name, value),
-                None => traced.env_remove(name),
-            };
-        }
-        command.get_current_dir().map(|folder| traced.current_dir(folder));
-        (traced, Self { file: file.to_owned() })
+        (process::within(traced, command), Self { file: file.to_owned() })
     }
 
     /// Waits until the process has ended, and gives its steps below `folder`.

@@ -2,10 +2,12 @@
 //! trusts.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::Command;
 
 use anyhow::Result;
-use hot_tests::{Binaries, Key, Load, LoadOptions, Module, Process, Service, WAIT, text};
+use hot_tests::{Binaries, Key, Load, LoadOptions, Module, Process, Service, WAIT, text, within};
 use rustix::process::Signal;
 
 /// Two signers, of whom one may sign `probe`.
@@ -245,5 +247,36 @@ fn a_service_starts_with_a_mistake_in_the_signers_that_it_knew_before() -> Resul
     assert!(String::from_utf8_lossy(&refused.stderr).contains(&place), "{refused:?}");
     fs::write(service.signers(), &signers.text)?;
     service.boot()?;
+    service.stop()
+}
+
+#[test]
+fn the_usual_limit_on_open_files_turns_nobody_away() -> Result<()> {
+    /// As low as a shell's, so to speak: below what hotd needs for the clients of this test.
+    const LIMIT: &str = "--nofile=100:4096";
+    const CLIENTS: usize = 150;
+    let signers = Signers::new()?;
+    let mut service = Service::start(&signers.text, Signers::RULES)?;
+    let file = Module::new("good").build()?;
+    let [file, key] = [text(&file)?, text(signers.ada.path())?];
+    service.hotctl(&["push", file, "--key", key])?.expect(0)?;
+    service.terminate()?;
+    service.boot_with(|hotd| {
+        let mut limited = Command::new("prlimit");
+        limited.arg(LIMIT);
+        Ok(within(limited, &hotd))
+    })?;
+    let served: Vec<TcpStream> = (0..CLIENTS)
+        .map(|_| {
+            let mut client = TcpStream::connect(service.http())?;
+            client.set_read_timeout(Some(WAIT))?;
+            client.write_all(b"GET /probe HTTP/1.1\r\nhost: a\r\n\r\n")?;
+            let mut status = [0; 15];
+            client.read_exact(&mut status)?;
+            assert_eq!(&status, b"HTTP/1.1 200 OK");
+            Ok(client)
+        })
+        .collect::<Result<_>>()?;
+    assert_eq!(served.len(), CLIENTS);
     service.stop()
 }
