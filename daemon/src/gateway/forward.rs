@@ -85,10 +85,15 @@ impl<'a> RequestFields<'a> {
             "expect" | FORWARDED_FOR | PIN => false,
             "host" => self.parts.uri.authority().is_none(),
             "cookie" => self.cookies.is_none(),
-            FORWARDED_PROTO | FORWARDED_HOST => self.client.is_trusted(),
+            other if tells_of_origin(other) => self.client.is_trusted(),
             other => !is_hop_by_hop(other) && !self.named.contains(name),
         }
     }
+}
+
+/// Whether a field says where a request came from before it came here: only a front that is trusted may say that.
+fn tells_of_origin(name: &str) -> bool {
+    name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip")
 }
 
 /// Fields that are between two neighbours and never travel further (RFC 9110, section 7.6.1).
@@ -163,6 +168,7 @@ fn split_cookies(parts: &Parts) -> Option<Vec<u8>> {
 fn may_trail(name: &HeaderName) -> bool {
     let name = name.as_str();
     !is_hop_by_hop(name)
+        && !tells_of_origin(name)
         && !matches!(
             name,
             "authorization"
@@ -173,14 +179,10 @@ fn may_trail(name: &HeaderName) -> bool {
                 | "content-type"
                 | "cookie"
                 | "expect"
-                | "forwarded"
                 | "host"
                 | "max-forwards"
                 | "set-cookie"
                 | "trailer"
-                | FORWARDED_FOR
-                | FORWARDED_PROTO
-                | FORWARDED_HOST
                 | PIN
         )
 }

@@ -16,7 +16,8 @@ fn rig(forwarded_from: Sources) -> (Rig, Host, Inbox) {
 const REQUEST: &str = "GET /a%20b?c=d HTTP/1.1\r\nHost: example.org\r\nAccept: */*\r\nX-Two: 1\r\nX-Two: 2\r\n\
     Connection: keep-alive, X-Mine\r\nX-Mine: here only\r\nKeep-Alive: 5\r\nTE: trailers\r\nUpgrade: x\r\n\
     Proxy-Authorization: secret\r\nX-Forwarded-For: 203.0.113.1\r\nX-Forwarded-Proto: https\r\n\
-    X-Forwarded-Host: front.example.org\r\n\r\n";
+    X-Forwarded-Host: front.example.org\r\nX-Forwarded-Port: 443\r\nX-Real-IP: 203.0.113.1\r\n\
+    Forwarded: for=203.0.113.1\r\n\r\n";
 
 #[test]
 fn the_host_sees_the_request_without_what_is_for_this_hop() {
@@ -49,6 +50,8 @@ fn a_trusted_front_is_believed_and_named() {
     assert_eq!(fields["x-forwarded-for"], "203.0.113.1, 127.0.0.1");
     assert_eq!(fields["x-forwarded-proto"], "https");
     assert_eq!(fields["x-forwarded-host"], "front.example.org");
+    assert_eq!((&*fields["x-forwarded-port"], &*fields["x-real-ip"]), ("443", "203.0.113.1"));
+    assert_eq!(fields["forwarded"], "for=203.0.113.1");
 }
 
 #[test]
