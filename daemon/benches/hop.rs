@@ -19,7 +19,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use hot_wire::data::{self, Decoder, FromGateway};
 use hot_wire::host::Features;
 use hotd::gateway::{Backend, Gateway, GatewayConfig, ModuleTable, Role, Table};
@@ -243,7 +243,7 @@ fn host() -> Result<()> {
     stream.set_nonblocking(false)?;
     let mut decoder = Decoder::<FromGateway>::new();
     let mut read = vec![0; 256 * 1024];
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     loop {
         let len = stream.read(&mut read)?;
         if len == 0 {

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use bytes::BytesMut;
 use hot_wire::data::{self, Decoder, FromGateway, MAX_FIELDS, Request};
 use hotd::config::Config;
 use hotd::gateway::fuzzing;
@@ -109,7 +108,7 @@ pub(crate) fn response(input: &[u8]) -> bool {
         (&field[..end], field.get(end + 1..).unwrap_or_default())
     });
     let fields: Vec<_> = fields.collect();
-    let mut frame = BytesMut::new();
+    let mut frame = Vec::new();
     if data::response(&mut frame, fuzzing::EXCHANGE, status, fields.iter().copied(), body, true).is_err() {
         return false;
     }

@@ -1,6 +1,5 @@
 //! Frames and control messages: what decodes encodes back to the same, however the stream was cut.
 
-use bytes::BytesMut;
 use hot_wire::data::{
     self, Decoder, Frame, FrameError, FromGateway, FromHost, HeadError, Inbound, MAX_TEXT, Request,
     RequestHead, Response,
@@ -14,7 +13,7 @@ pub(crate) fn frames(stream: &[u8]) -> bool {
     of_gateway || of_host
 }
 
-fn write_as_gateway(out: &mut BytesMut, frame: &Frame<FromGateway>) -> Result<(), HeadError> {
+fn write_as_gateway(out: &mut Vec<u8>, frame: &Frame<FromGateway>) -> Result<(), HeadError> {
     let exchange = frame.exchange;
     match &frame.message {
         FromGateway::Request(request) => {
@@ -32,7 +31,7 @@ fn write_as_gateway(out: &mut BytesMut, frame: &Frame<FromGateway>) -> Result<()
     Ok(())
 }
 
-fn write_as_host(out: &mut BytesMut, frame: &Frame<FromHost>) -> Result<(), HeadError> {
+fn write_as_host(out: &mut Vec<u8>, frame: &Frame<FromHost>) -> Result<(), HeadError> {
     let exchange = frame.exchange;
     match &frame.message {
         FromHost::Response(Response { status, fields, body, end }) => {
@@ -54,7 +53,7 @@ fn write_as_host(out: &mut BytesMut, frame: &Frame<FromHost>) -> Result<(), Head
 /// compares.
 fn side<M: Inbound + PartialEq + std::fmt::Debug>(
     stream: &[u8],
-    write: impl Fn(&mut BytesMut, &Frame<M>) -> Result<(), HeadError>,
+    write: impl Fn(&mut Vec<u8>, &Frame<M>) -> Result<(), HeadError>,
 ) -> bool {
     let whole = decode::<M>([stream]);
     // Pieces of lengths that the input chooses.
@@ -68,7 +67,7 @@ fn side<M: Inbound + PartialEq + std::fmt::Debug>(
     assert_eq!(decode(pieces), whole, "a stream means the same however it is cut");
     let (frames, error) = whole;
     for frame in &frames {
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         write(&mut out, frame).expect("what was decoded is within the encoder's limits");
         // A part that says nothing is not written.
         if !out.is_empty() {

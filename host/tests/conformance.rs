@@ -59,7 +59,7 @@ impl Rig {
         self.next
     }
 
-    fn send(&mut self, encode: impl FnOnce(&mut bytes::BytesMut)) {
+    fn send(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
         self.link.frames(encode);
         self.link.send();
     }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use hot_wire::data::{
     self, AbortCode, CancelReason, Decoder, Frame, FrameError, FromGateway, FromHost, HEADER_LEN, HeadError,
     INITIAL_WINDOW, Inbound, MAX_FIELDS, MAX_HEAD, MAX_PAYLOAD, MAX_PIECE, RequestHead,
@@ -39,7 +39,7 @@ fn pairs(fields: &[(Vec<u8>, Vec<u8>)]) -> impl Iterator<Item = (&[u8], &[u8])> 
 #[test]
 fn what_is_detached_says_the_same_without_the_buffer() {
     let fields = [(&b"accept"[..], &b"*/*"[..]), (b"x-empty", b""), (b"accept", b"second")];
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     data::request(&mut out, 7, &HEAD, fields, b"body", true).unwrap();
     data::trailers(&mut out, 7, fields).unwrap();
     let mut frames = decode::<FromGateway>(&out).unwrap().into_iter().map(|frame| frame.message);
@@ -67,18 +67,18 @@ fn what_is_detached_says_the_same_without_the_buffer() {
 #[test]
 fn golden_frames() {
     let field = [(b"k".as_slice(), b"vw".as_slice())];
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     data::request(&mut out, 0x0102, &HEAD, field, b"hi", true).unwrap();
     let head = "21000000_02010000_0300_0400_0300_0100_474554_2f613f62_3a3a31_0100_0200_6b_7677_01020300"
         .replace('_', "");
     assert_eq!(hex(&out), format!("2700000001010000{}{head}6869", "0201000000000000"));
 
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     data::response(&mut out, 7, 200, field, b"ok", true).unwrap();
     let head = "0b000000_c800_0100_0100_0200_6b_7677".replace('_', "");
     assert_eq!(hex(&out), format!("1100000002010000{}{head}6f6b", "0700000000000000"));
 
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     data::body(&mut out, 7, b"xyz", false);
     data::trailers(&mut out, 7, field).unwrap();
     data::window(&mut out, 7, 0x0001_0000);
@@ -102,7 +102,7 @@ fn golden_frames() {
 
 #[test]
 fn what_is_behind_the_known_part_of_a_frame_is_ignored() {
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     data::response(&mut out, 1, 204, [], b"", true).unwrap();
     // Two more bytes within the head, then one of body.
     out[16] += 2;
@@ -111,8 +111,8 @@ fn what_is_behind_the_known_part_of_a_frame_is_ignored() {
     let FromHost::Response(response) = one(&out) else { panic!("no response") };
     assert_eq!((response.status, response.fields.len(), &response.body[..]), (204, 0, b"B".as_slice()));
 
-    let grown = |encode: &dyn Fn(&mut BytesMut)| {
-        let mut out = BytesMut::new();
+    let grown = |encode: &dyn Fn(&mut Vec<u8>)| {
+        let mut out = Vec::new();
         encode(&mut out);
         out[0] += 1;
         out.extend_from_slice(b"\xff");
@@ -131,18 +131,18 @@ fn what_is_behind_the_known_part_of_a_frame_is_ignored() {
         panic!("no abort")
     };
     assert_eq!(text, "x");
-    let trailers = |out: &mut BytesMut| data::trailers(out, 1, []).unwrap();
+    let trailers = |out: &mut Vec<u8>| data::trailers(out, 1, []).unwrap();
     let FromHost::Trailers(fields) = one(&grown(&trailers)) else { panic!("no trailers") };
     assert!(fields.is_empty());
     // Two messages that say the same are equal.
-    let mut known = BytesMut::new();
+    let mut known = Vec::new();
     trailers(&mut known);
     assert_eq!(one::<FromHost>(&grown(&trailers)), one::<FromHost>(&known));
 }
 
 #[test]
 fn frames_of_the_wrong_side_and_broken_ones_are_typed_errors() {
-    let mut request = BytesMut::new();
+    let mut request = Vec::new();
     data::request(&mut request, 1, &HEAD, [], b"", true).unwrap();
     assert_eq!(decode::<FromHost>(&request), Err(FrameError::UnknownKind { found: 1 }));
 
@@ -155,7 +155,7 @@ fn frames_of_the_wrong_side_and_broken_ones_are_typed_errors() {
     flags[5] |= 2;
     assert_eq!(decode::<FromHost>(&flags), Err(FrameError::Reserved { flags: 3, reserved: 0 }));
 
-    let mut response = BytesMut::new();
+    let mut response = Vec::new();
     data::response(&mut response, 1, 99, [], b"", true).unwrap();
     assert_eq!(decode::<FromHost>(&response), Err(FrameError::Status { found: 99 }));
 
@@ -163,7 +163,7 @@ fn frames_of_the_wrong_side_and_broken_ones_are_typed_errors() {
     head[16..20].copy_from_slice(&70_000u32.to_le_bytes());
     assert_eq!(decode::<FromGateway>(&head), Err(FrameError::HeadTooLarge { found: 70_000 }));
 
-    let mut cancel = BytesMut::new();
+    let mut cancel = Vec::new();
     data::cancel(&mut cancel, 1, CancelReason::Deadline);
     cancel[5] = 0;
     assert_eq!(decode::<FromGateway>(&cancel), Err(FrameError::NotEnded { kind: 6 }));
@@ -180,7 +180,7 @@ fn an_error_stays() {
 
 #[test]
 fn a_head_beyond_its_bounds_leaves_the_buffer_as_it_was() {
-    let mut out = BytesMut::from(&b"before"[..]);
+    let mut out = b"before".to_vec();
     let many = vec![(b"a".as_slice(), b"".as_slice()); MAX_FIELDS + 1];
     assert_eq!(data::trailers(&mut out, 1, many.iter().copied()), Err(HeadError::TooManyFields));
     assert_eq!(
@@ -203,7 +203,7 @@ fn a_head_beyond_its_bounds_leaves_the_buffer_as_it_was() {
 #[test]
 fn a_long_body_is_cut_into_pieces_and_only_the_last_ends() {
     let body: Vec<u8> = (0..=255u8).cycle().take(3 * MAX_PIECE + 5).collect();
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     data::response(&mut out, 9, 200, [], &body, true).unwrap();
     let mut got = Vec::new();
     let mut ends = Vec::new();
@@ -224,7 +224,7 @@ fn a_long_body_is_cut_into_pieces_and_only_the_last_ends() {
 
 #[test]
 fn an_abort_text_is_cut_between_characters() {
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     data::abort(&mut out, 1, AbortCode::Failed, &"ü".repeat(3000));
     let FromHost::Abort { text, .. } = one(&out) else { panic!("no abort") };
     assert_eq!(std::str::from_utf8(&text).unwrap().chars().count(), 2048);
@@ -232,7 +232,7 @@ fn an_abort_text_is_cut_between_characters() {
 
 #[test]
 fn a_value_is_shared_and_not_copied() {
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     data::response(&mut out, 1, 200, [(b"k".as_slice(), b"value".as_slice())], b"", true).unwrap();
     let FromHost::Response(response) = one(&out) else { panic!("no response") };
     let (_, value) = response.fields.iter().next().unwrap();
@@ -247,7 +247,7 @@ fn gateway_frames() -> impl Strategy<Value = Vec<u8>> {
     let frame = prop_oneof![
         (any::<u64>(), text(), text(), text(), any::<(u32, u32)>(), fields(), text(), any::<bool>())
             .prop_map(|(exchange, method, target, peer, (deadline_ms, window), fields, body, end)| {
-                let mut out = BytesMut::new();
+                let mut out = Vec::new();
                 let head = RequestHead { method: &method, target: &target, peer: &peer, deadline_ms, window };
                 data::request(&mut out, exchange, &head, pairs(&fields), &body, end).unwrap();
                 let FromGateway::Request(got) = one(&out) else { panic!("no request") };
@@ -258,17 +258,17 @@ fn gateway_frames() -> impl Strategy<Value = Vec<u8>> {
                 out
             }),
         (any::<u64>(), text(), any::<bool>()).prop_map(|(exchange, body, end)| {
-            let mut out = BytesMut::new();
+            let mut out = Vec::new();
             data::body(&mut out, exchange, &body, end);
             out
         }),
         (any::<u64>(), fields()).prop_map(|(exchange, fields)| {
-            let mut out = BytesMut::new();
+            let mut out = Vec::new();
             data::trailers(&mut out, exchange, pairs(&fields)).unwrap();
             out
         }),
         (any::<u64>(), any::<u32>()).prop_map(|(exchange, credit)| {
-            let mut out = BytesMut::new();
+            let mut out = Vec::new();
             data::window(&mut out, exchange, credit);
             out
         }),

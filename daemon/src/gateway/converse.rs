@@ -65,7 +65,8 @@ impl Thread {
     ) -> Option<hyper::Result<()>> {
         let service = service_fn(|request| {
             let mut begun = begin(self, client, request);
-            async move { Ok::<_, Infallible>(self.last_if_draining(begun.answer().await)) }
+            let answer = move |answer| Ok::<_, Infallible>(self.last_if_draining(answer));
+            poll_fn(move |cx| begun.poll_answer(cx).map(answer))
         });
         let io = ClientIo::new(socket, Rc::clone(client));
         let mut connection = http1(self.config()).serve_connection(io, service);
@@ -91,7 +92,10 @@ impl Thread {
         let service = service_fn(|request| {
             let watch = streams.begin();
             let mut begun = begin(self, client, request);
-            async move { Ok::<_, Infallible>(begun.answer().await.map(|body| Watched::new(body, watch))) }
+            async move {
+                let answer = poll_fn(|cx| begun.poll_answer(cx)).await;
+                Ok::<_, Infallible>(answer.map(|body| Watched::new(body, watch)))
+            }
         });
         let io = Rc::new(RefCell::new(ClientIo::new(socket, Rc::clone(client))));
         let ended = {

@@ -13,6 +13,7 @@ use super::forward::{self, Head};
 use super::limits::Permit;
 use super::pieces::Pieces;
 use super::retry::Progress;
+use super::spares::Spares;
 use super::term::Term;
 
 /// Why an exchange did not end with a response.
@@ -134,10 +135,15 @@ impl Entry {
     }
 
     /// Takes what the host said. Answers how the exchange ended for the numbers, if it did and that is known.
-    pub(super) fn receive(&mut self, message: FromHost, now: Instant) -> Result<Option<Outcome>, Violation> {
+    pub(super) fn receive(
+        &mut self,
+        message: FromHost,
+        now: Instant,
+        spares: &mut Spares,
+    ) -> Result<Option<Outcome>, Violation> {
         let mut valid = true;
         match message {
-            FromHost::Response(response) => valid = self.response(response)?,
+            FromHost::Response(response) => valid = self.response(response, spares.take())?,
             FromHost::Body { data, end } => {
                 if !self.answered {
                     return Err(Violation("a body without a response"));
@@ -186,14 +192,14 @@ impl Entry {
     }
 
     /// Answers whether it is a valid response.
-    fn response(&mut self, response: Response) -> Result<bool, Violation> {
+    fn response(&mut self, response: Response, spare: HeaderMap) -> Result<bool, Violation> {
         if self.answered {
             return Err(Violation("a second response"));
         }
         self.answered = true;
         self.ended = response.end;
         self.count(response.body.len())?;
-        let Ok(mut head) = forward::head(response, self.upgrade) else { return Ok(false) };
+        let Ok(mut head) = forward::head(response, self.upgrade, spare) else { return Ok(false) };
         self.status = head.status.as_u16();
         self.announced = head.announced;
         if !self.ended {

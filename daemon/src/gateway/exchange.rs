@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use hot_wire::data::{self, CancelReason, Decoder, Frame, FromGateway, HeadError, Request, RequestHead};
 use http::HeaderMap;
 
@@ -142,9 +142,9 @@ impl Kept {
         head: &RequestHead<'_>,
         fields: impl Iterator<Item = (&'f [u8], &'f [u8])>,
     ) -> Result<Self, HeadError> {
-        let mut frame = BytesMut::new();
+        let mut frame = Vec::new();
         data::request(&mut frame, 0, head, fields, &[], false)?;
-        Ok(Self::new(&frame))
+        Ok(Self(frame))
     }
 
     /// The request as it is written to a host.

@@ -259,8 +259,8 @@ impl Head {
 }
 
 /// Checks what a host says a response is. Informational ones are not for modules to give, but to a request that asked to
-/// upgrade its connection: then it says to what, if it wants to.
-pub(super) fn head(response: Response, may_upgrade: bool) -> Result<Head, Invalid> {
+/// upgrade its connection: then it says to what, if it wants to. `spare` is an empty map for its headers.
+pub(super) fn head(response: Response, may_upgrade: bool, spare: HeaderMap) -> Result<Head, Invalid> {
     let status = StatusCode::from_u16(response.status).map_err(|_invalid| Invalid)?;
     let is_upgrade = may_upgrade && status == StatusCode::SWITCHING_PROTOCOLS;
     if status.is_informational() && !is_upgrade {
@@ -268,7 +268,7 @@ pub(super) fn head(response: Response, may_upgrade: bool) -> Result<Head, Invali
     }
     let fields = &response.fields;
     let shared = |value: &[u8]| HeaderValue::from_maybe_shared(fields.share(value));
-    let (mut headers, announced) = headers(fields, shared)?;
+    let (mut headers, announced) = headers(fields, spare, shared)?;
     if is_upgrade {
         if announced.is_some() || response.end {
             return Err(Invalid);
@@ -283,16 +283,17 @@ pub(super) fn head(response: Response, may_upgrade: bool) -> Result<Head, Invali
 
 /// The trailers of a host's response, copied out of the buffer that was read.
 pub(super) fn trailers(fields: &Fields) -> Result<HeaderMap, Invalid> {
-    headers(fields, HeaderValue::from_bytes).map(|(trailers, _)| only_trailers(trailers))
+    headers(fields, HeaderMap::new(), HeaderValue::from_bytes).map(|(trailers, _)| only_trailers(trailers))
 }
 
 /// Fields as headers, without those that this side says itself: how long a response is and how it is framed.
 fn headers(
     fields: &Fields,
+    mut headers: HeaderMap,
     to_value: impl Fn(&[u8]) -> Result<HeaderValue, InvalidHeaderValue>,
 ) -> Result<(HeaderMap, Option<u64>), Invalid> {
     // With room for what the gateway adds: a map that grows is built anew.
-    let mut headers = HeaderMap::with_capacity(fields.len() + 1);
+    headers.reserve(fields.len() + 1);
     let mut announced = None;
     for (name, value) in fields {
         let name = HeaderName::from_bytes(name).map_err(|_invalid| Invalid)?;

@@ -29,6 +29,7 @@ use super::exchange::Kept;
 use super::forward::{self, RequestFields};
 use super::head;
 use super::marks::Marks;
+use super::spares::Spares;
 
 /// The address of the client, as text.
 pub const CLIENT: &str = "192.0.2.7";
@@ -86,7 +87,7 @@ pub fn response(stream: &[u8], to_head: bool) -> Option<Vec<u8>> {
         window: INITIAL_WINDOW,
     };
     let mut entry = Entry::new(start, 0, 0);
-    entry.receive(frame.message, now).ok()?;
+    entry.receive(frame.message, now, &mut Spares::default()).ok()?;
     let head = RefCell::new(Some(entry.take_head()?).filter(|head| head.end));
     let method = if to_head { "HEAD" } else { "GET" };
     let request = format!("{method} / HTTP/1.1\r\nhost: a\r\n\r\n");

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BytesMut};
 use hot_wire::data::{self, CancelReason, Decoder, Frame, FrameError, FromHost, HeadError, RequestHead};
+use http::HeaderMap;
 use slab::Slab;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWrite};
@@ -25,7 +25,9 @@ use super::entry::{Entry, Failure, Start, Violation, reason_to_cancel};
 use super::exchange::{Exchange, Kept};
 use super::limits::Gate;
 use super::load::Load;
+use super::outbox::Outbox;
 use super::retry::Progress;
+use super::spares::Spares;
 use crate::supervisor::InstanceId;
 
 /// Queued bytes from which bodies wait: some turns of the executor at full speed.
@@ -95,9 +97,9 @@ struct State {
     /// Slots that were ever in use: a frame for another one is forged.
     slots: usize,
     generation: u32,
-    out: BytesMut,
-    /// Bytes that ever left.
-    written: u64,
+    out: Outbox,
+    /// For the heads of responses.
+    spares: Spares,
     task: Option<Waker>,
     /// The task was woken and has not run since.
     woken: bool,
@@ -151,14 +153,15 @@ impl Link {
         gate: &Arc<Gate>,
     ) -> Result<(Exchange, Kept), HeadError> {
         let state = &mut *self.state.borrow_mut();
-        let queued_at = state.written + state.out.len() as u64;
+        let queued_at = state.out.next_place();
         state.generation = state.generation.wrapping_add(1);
         let slot = state.exchanges.vacant_entry();
         let key = slot.key();
         let id = u64::from(state.generation) << 32 | key as u64;
-        let begin = state.out.len();
-        data::request(&mut state.out, id, head, fields, &[], start.request_ended)?;
-        let kept = Kept::new(&state.out[begin..]);
+        let out = state.out.end();
+        let begin = out.len();
+        data::request(out, id, head, fields, &[], start.request_ended)?;
+        let kept = Kept::new(&out[begin..]);
         let entry = slot.insert(Entry::new(start, state.generation, queued_at));
         if state.end.is_some() {
             entry.fail(Failure::Lost(Progress::Unsent));
@@ -171,6 +174,11 @@ impl Link {
         self.load.began();
         state.wake_task();
         Ok((Exchange::new(Rc::clone(self), id), kept))
+    }
+
+    /// Takes the header map of a request that was sent, for the head of a response.
+    pub(super) fn reuse(&self, headers: HeaderMap) {
+        self.state.borrow_mut().spares.put(headers);
     }
 
     /// Does something with an exchange that is open as long as its owner lives.
@@ -199,7 +207,7 @@ impl Link {
     }
 
     /// Queues the end of a request. Trailers that are too large to travel are left out.
-    pub(super) fn trailers(&self, id: u64, trailers: &http::HeaderMap) {
+    pub(super) fn trailers(&self, id: u64, trailers: &HeaderMap) {
         let fields = trailers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
         self.queue(|out| {
             if data::trailers(out, id, fields).is_err() {
@@ -213,10 +221,10 @@ impl Link {
         self.queue(|out| data::window(out, id, credit));
     }
 
-    fn queue(&self, append: impl FnOnce(&mut BytesMut)) {
+    fn queue(&self, append: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.state.borrow_mut();
         if state.end.is_none() {
-            append(&mut state.out);
+            append(state.out.end());
             state.wake_task();
         }
     }
@@ -239,7 +247,7 @@ impl Link {
             self.recorder.ended(outcome, account);
         }
         if let Some(reason) = cancel.filter(|_| state.end.is_none()) {
-            data::cancel(&mut state.out, id, reason);
+            data::cancel(state.out.end(), id, reason);
             state.wake_task();
         }
     }
@@ -279,7 +287,7 @@ impl Link {
                 && let Some(news) = entry.term.news(look.now)
             {
                 let id = u64::from(entry.generation) << 32 | key as u64;
-                data::deadline(&mut state.out, id, news.left_ms, news.ends);
+                data::deadline(state.out.end(), id, news.left_ms, news.ends);
             }
         }
         if state.out.len() > out_before {
@@ -298,7 +306,7 @@ impl Link {
             if !entry.is_open() {
                 continue;
             }
-            let progress = entry.progress(state.written);
+            let progress = entry.progress(state.out.written());
             // What has its answer begun is not sent again.
             in_flight += u32::from(progress != Progress::Answered);
             entry.fail(Failure::Lost(progress));
@@ -315,7 +323,7 @@ impl Link {
         if let Some(gate) = state.gate.as_ref().filter(|_| !end.is_malformed()) {
             gate.host_died(in_flight);
         }
-        state.out = BytesMut::new();
+        state.out.discard();
         state.end = Some(end);
         for waker in state.wait_for_room.drain(..) {
             waker.wake();
@@ -327,7 +335,7 @@ impl Link {
     fn receive(&self, frame: Frame<FromHost>, now: Instant) -> Result<(), Violation> {
         let state = &mut *self.state.borrow_mut();
         let newest = state.generation;
-        let Some(entry) = state.entry(frame.exchange) else {
+        let Some(entry) = entry(&mut state.exchanges, frame.exchange) else {
             // Frames may cross the cancellation of their exchange; those for one that never was are forged.
             let known =
                 slot_of(frame.exchange) < state.slots && was_given(generation_of(frame.exchange), newest);
@@ -336,7 +344,7 @@ impl Link {
         if !entry.is_open() {
             return Ok(());
         }
-        let outcome = entry.receive(frame.message, now)?;
+        let outcome = entry.receive(frame.message, now, &mut state.spares)?;
         if entry.term.is_stream() && std::mem::take(&mut entry.is_load) {
             self.load.ended();
             self.recorder.stream_began();
@@ -354,8 +362,7 @@ impl Link {
 
 impl State {
     fn entry(&mut self, id: u64) -> Option<&mut Entry> {
-        let entry = self.exchanges.get_mut(slot_of(id))?;
-        (entry.generation == generation_of(id)).then_some(entry)
+        entry(&mut self.exchanges, id)
     }
 
     fn wake_task(&mut self) {
@@ -366,6 +373,10 @@ impl State {
             task.wake_by_ref();
         }
     }
+}
+
+fn entry(exchanges: &mut Slab<Entry>, id: u64) -> Option<&mut Entry> {
+    exchanges.get_mut(slot_of(id)).filter(|entry| entry.generation == generation_of(id))
 }
 
 fn slot_of(id: u64) -> usize {
@@ -441,9 +452,8 @@ impl LinkIo {
     fn flush(&mut self, link: &Link, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let state = &mut *link.state.borrow_mut();
         while !state.out.is_empty() {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &state.out))?;
-            state.out.advance(written);
-            state.written += written as u64;
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, state.out.unsent()))?;
+            state.out.left(written);
             if state.out.len() <= BODIES_WAIT_ABOVE {
                 for waker in state.wait_for_room.drain(..) {
                     waker.wake();

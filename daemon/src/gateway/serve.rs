@@ -1,8 +1,9 @@
 //! One request from its head to the head of its response.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -68,9 +69,15 @@ pub(super) fn begin(thread: &Rc<Thread>, client: &Rc<Client>, request: Request<I
         line,
         busy: Some(busy),
     };
-    let body = serving.attempt.has_body.then_some(body);
     match serving.first(&parts, marks) {
-        Ok(first) => Begun::Serving { serving, first, body },
+        Ok(Some((placed, exchange))) if !serving.attempt.has_body => {
+            placed.link.reuse(parts.headers);
+            Begun::Sent { serving, sent: Some((placed, exchange)) }
+        }
+        Ok(first) => {
+            let body = serving.attempt.has_body.then_some(body);
+            Begun::Longer(Box::pin(serving.run(first, body)))
+        }
         Err(refusal) => Begun::Answered(refused(&refusal), serving.line.take()),
     }
 }
@@ -78,28 +85,49 @@ pub(super) fn begin(thread: &Rc<Thread>, client: &Rc<Client>, request: Request<I
 /// A request that is being served.
 pub(super) enum Begun {
     Answered(Answer, Option<Box<Pending>>),
-    /// It is with an instance, or waits for one.
-    Serving {
+    /// As most are: it is with an instance and has no body, so all that is left is to wait for the head of its response.
+    Sent {
         serving: Serving,
-        first: Option<(Placed, Exchange)>,
-        body: Option<Incoming>,
+        sent: Option<(Placed, Exchange)>,
     },
+    /// It waits for an instance, or has a body to send, or is sent once more.
+    Longer(Pin<Box<dyn Future<Output = Answer>>>),
 }
 
 impl Begun {
     /// The response, once. Nothing of it is moved that can stay where it is.
-    pub(super) async fn answer(&mut self) -> Answer {
-        match self {
+    pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Answer> {
+        let (serving, sent) = match self {
+            Self::Longer(answer) => return answer.as_mut().poll(cx),
             Self::Answered(answer, line) => {
-                let nothing = Response::new(ResponseBody::Whole(Bytes::new()));
-                logged(std::mem::replace(answer, nothing), line.take())
+                return Poll::Ready(logged(std::mem::replace(answer, nothing()), line.take()));
             }
-            Self::Serving { serving, first, body } => {
-                let answer = serving.run(first.take(), body.take()).await;
-                logged(answer, serving.line.take())
+            Self::Sent { serving, sent } => (serving, sent),
+        };
+        let Some((_, exchange)) = sent else { unreachable!("a request is answered once") };
+        let head = ready!(exchange.poll_head(cx));
+        let Some((placed, exchange)) = sent.take() else { unreachable!("it was there") };
+        let tried = match head {
+            Ok(head) => Tried::Answer(serving.response(placed, exchange, head)),
+            Err(failure) => serving.after(failure, exchange, &placed, None),
+        };
+        match tried {
+            Tried::Answer(answer) => Poll::Ready(logged(answer, serving.line.take())),
+            Tried::Again(body) => {
+                let Self::Sent { serving, .. } = std::mem::replace(self, Self::Answered(nothing(), None))
+                else {
+                    unreachable!("it was looked at")
+                };
+                *self = Self::Longer(Box::pin(serving.run(None, body)));
+                self.poll_answer(cx)
             }
         }
     }
+}
+
+/// What stands where an answer was.
+fn nothing() -> Answer {
+    Response::new(ResponseBody::Whole(Bytes::new()))
 }
 
 /// Ends the line of an answer that is whole. That of a stream goes with it.
@@ -122,7 +150,7 @@ fn answered_here(thread: &Rc<Thread>, parts: &Parts, marks: &Marks<'_>, body: &I
     let path = parts.uri.path();
     if path == "*" {
         // It asks what this server can do at all: a ping (RFC 9110, section 9.3.7).
-        let mut pong = Response::new(ResponseBody::Whole(Bytes::new()));
+        let mut pong = nothing();
         *pong.status_mut() = StatusCode::NO_CONTENT;
         return Some(pong);
     }
@@ -207,21 +235,23 @@ impl Serving {
         Wish { host, path, choice, arrived: self.arrived }
     }
 
-    async fn run(&mut self, first: Option<(Placed, Exchange)>, mut body: Option<Incoming>) -> Answer {
+    /// Serves it to the end of the last attempt. `first`: it is with an instance already.
+    async fn run(mut self, first: Option<(Placed, Exchange)>, mut body: Option<Incoming>) -> Answer {
         let mut next = first;
-        loop {
+        let answer = loop {
             let (placed, exchange) = match next.take() {
                 Some(sent) => sent,
                 None => match self.again().await {
                     Ok(sent) => sent,
-                    Err(refusal) => return refused(&refusal),
+                    Err(refusal) => break refused(&refusal),
                 },
             };
             match self.try_at(placed, exchange, body).await {
-                Tried::Answer(answer) => return answer,
+                Tried::Answer(answer) => break answer,
                 Tried::Again(again) => body = again,
             }
-        }
+        };
+        logged(answer, self.line.take())
     }
 
     async fn try_at(&mut self, placed: Placed, exchange: Exchange, body: Option<Incoming>) -> Tried {

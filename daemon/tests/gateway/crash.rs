@@ -3,7 +3,6 @@
 use std::io::Read;
 use std::time::Instant;
 
-use bytes::BytesMut;
 use hot_wire::data::{self, AbortCode, CancelReason, FromGateway};
 use hotd::gateway::{Event, LinkEnd};
 use tokio::sync::broadcast::Receiver;
@@ -225,7 +224,7 @@ fn a_link_with_forged_frames_is_dropped_and_reported() {
     let forgeries: [(&str, Forge); 5] = [
         ("no frame at all", |reply| reply.write(&[0xff; 64])),
         ("a gateway's frame", |reply| {
-            let mut out = BytesMut::new();
+            let mut out = Vec::new();
             data::cancel(&mut out, 1, CancelReason::Shutdown);
             reply.write(&out);
         }),

@@ -8,7 +8,6 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use hot_wire::data::{self, AbortCode, CancelReason, Decoder, FromGateway};
 
 use crate::rig::PATIENCE;
@@ -37,18 +36,20 @@ impl Host {
         threads: usize,
         act: impl Fn(Came) + Send + Sync + 'static,
     ) -> (Self, Vec<UnixStream>) {
-        let act = Arc::new(act);
+        let act: Arc<dyn Fn(Came) + Send + Sync> = Arc::new(act);
         let mut links = Vec::new();
         let mut ends = Vec::new();
         for _ in 0..threads {
             let (theirs, ours) = UnixStream::pair().expect("a socket pair");
-            let act = Arc::clone(&act);
-            let link = ours.try_clone().expect("a duplicate");
-            std::thread::spawn(move || serve(link, &*act));
-            links.push(ours);
+            links.push(read(ours, Arc::clone(&act)));
             ends.push(theirs);
         }
         (Self { links }, ends)
+    }
+
+    /// One over a link that is there.
+    pub(crate) fn over(link: UnixStream, act: impl Fn(Came) + Send + Sync + 'static) -> Self {
+        Self { links: vec![read(link, Arc::new(act))] }
     }
 
     /// A host that answers every request with 200 and `name`, once the request is whole.
@@ -96,6 +97,13 @@ impl Drop for Host {
     }
 }
 
+/// Reads a link from here on, on a thread of its own.
+fn read(link: UnixStream, act: Arc<dyn Fn(Came) + Send + Sync>) -> UnixStream {
+    let reader = link.try_clone().expect("a duplicate");
+    std::thread::spawn(move || serve(reader, &*act));
+    link
+}
+
 fn serve(mut link: UnixStream, act: &(dyn Fn(Came) + Send + Sync)) {
     let writer = Arc::new(Mutex::new(link.try_clone().expect("a duplicate")));
     let mut decoder = Decoder::<FromGateway>::new();
@@ -118,32 +126,32 @@ impl Reply {
 
     pub(crate) fn respond(&self, status: u16, fields: &[(&str, &str)], body: &[u8], end: bool) {
         let fields = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         data::response(&mut out, self.exchange, status, fields, body, end).expect("the head is small");
         self.write(&out);
     }
 
     pub(crate) fn body(&self, body: &[u8], end: bool) {
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         data::body(&mut out, self.exchange, body, end);
         self.write(&out);
     }
 
     pub(crate) fn trailers(&self, fields: &[(&str, &str)]) {
         let fields = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         data::trailers(&mut out, self.exchange, fields).expect("the trailers are small");
         self.write(&out);
     }
 
     pub(crate) fn grant(&self, credit: u32) {
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         data::window(&mut out, self.exchange, credit);
         self.write(&out);
     }
 
     pub(crate) fn abort(&self, code: AbortCode) {
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         data::abort(&mut out, self.exchange, code, "said by the test");
         self.write(&out);
     }

@@ -8,7 +8,6 @@ use std::process::Command;
 use std::sync::{LazyLock, mpsc};
 use std::time::{Duration, SystemTime};
 
-use bytes::BytesMut;
 use hot_artifact::signature::{MODULE_NAMESPACE, Signer, generate_key, sign};
 use hot_artifact::trust::{AllowedSigners, ModuleRules, Revoked, Trust};
 use hot_artifact::{Checks, DEFAULT_MAX_SIZE, Node as Machine, Verified};
@@ -127,7 +126,7 @@ impl Hotd {
 fn exchange(mut link: UnixStream, target: &str) -> Option<String> {
     link.set_nonblocking(false).unwrap();
     link.set_read_timeout(Some(DEADLINE)).unwrap();
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     let head = RequestHead {
         method: b"GET",
         target: target.as_bytes(),

@@ -1,6 +1,6 @@
 //! Runs the real `hot-host` as hot-spawn would, and speaks to it as hotd and a gateway thread would.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use hot_wire::data::{self, Decoder, Frame, FromHost as FromLink, INITIAL_WINDOW, RequestHead, Response};
 use hot_wire::host::{FromHost, Start, StartOptions, ToHost};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
@@ -148,7 +148,7 @@ impl Host {
         Link {
             stream: ours,
             decoder: Decoder::new(),
-            out: BytesMut::new(),
+            out: Vec::new(),
             deadline_ms: 5000,
             window: INITIAL_WINDOW,
         }
@@ -188,7 +188,7 @@ impl Drop for Host {
 pub(crate) struct Link {
     stream: UnixStream,
     decoder: Decoder<FromLink>,
-    out: BytesMut,
+    out: Vec<u8>,
     /// Of the requests to come.
     pub(crate) deadline_ms: u32,
     /// Of the requests that follow.
@@ -217,7 +217,7 @@ impl Link {
     }
 
     /// Appends whatever frames.
-    pub(crate) fn frames(&mut self, encode: impl FnOnce(&mut BytesMut)) {
+    pub(crate) fn frames(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
         encode(&mut self.out);
     }
 

@@ -1,6 +1,6 @@
 //! Encoders: each appends one message to a buffer, in one pass and without a buffer of its own.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 use thiserror::Error;
 
 use super::{
@@ -36,7 +36,7 @@ pub struct RequestHead<'a> {
 
 /// Appends a request. `body` is the part that is at hand, within the credit; `end`: it is all, and no trailers follow.
 pub fn request<'f>(
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
     exchange: u64,
     head: &RequestHead<'_>,
     fields: impl IntoIterator<Item = (&'f [u8], &'f [u8])>,
@@ -65,7 +65,7 @@ pub fn request<'f>(
 
 /// Appends a response. `body` is the part that is at hand, within the credit; `end`: it is all, and no trailers follow.
 pub fn response<'f>(
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
     exchange: u64,
     status: u16,
     fields: impl IntoIterator<Item = (&'f [u8], &'f [u8])>,
@@ -84,7 +84,7 @@ pub fn response<'f>(
 
 /// Appends a body, cut into pieces of [`MAX_PIECE`]; `end` is set on the last one. Nothing is appended for an empty
 /// body that does not end.
-pub fn body(out: &mut BytesMut, exchange: u64, mut body: &[u8], end: bool) {
+pub fn body(out: &mut Vec<u8>, exchange: u64, mut body: &[u8], end: bool) {
     if body.is_empty() && !end {
         return;
     }
@@ -110,7 +110,7 @@ pub fn body_frame_header(exchange: u64, len: usize, end: bool) -> [u8; HEADER_LE
 
 /// Appends trailers, which end this side of the exchange.
 pub fn trailers<'f>(
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
     exchange: u64,
     fields: impl IntoIterator<Item = (&'f [u8], &'f [u8])>,
 ) -> Result<(), HeadError> {
@@ -123,21 +123,21 @@ pub fn trailers<'f>(
 }
 
 /// Appends a grant of `credit` more bytes of body to the other side.
-pub fn window(out: &mut BytesMut, exchange: u64, credit: u32) {
+pub fn window(out: &mut Vec<u8>, exchange: u64, credit: u32) {
     out.reserve(HEADER_LEN + 4);
     out.extend_from_slice(&header(4, KIND_WINDOW, false, exchange));
     out.put_u32_le(credit);
 }
 
 /// Appends the end of an exchange that the gateway gave up. Frames that the host has already sent are ignored.
-pub fn cancel(out: &mut BytesMut, exchange: u64, reason: CancelReason) {
+pub fn cancel(out: &mut Vec<u8>, exchange: u64, reason: CancelReason) {
     out.reserve(HEADER_LEN + 1);
     out.extend_from_slice(&header(1, KIND_CANCEL, true, exchange));
     out.put_u8(reason.to_byte());
 }
 
 /// Appends a new deadline of an exchange, in milliseconds from now on; 0 is none. `ends`: the gateway asks for an end.
-pub fn deadline(out: &mut BytesMut, exchange: u64, left_ms: u32, ends: bool) {
+pub fn deadline(out: &mut Vec<u8>, exchange: u64, left_ms: u32, ends: bool) {
     out.reserve(HEADER_LEN + 5);
     out.extend_from_slice(&header(5, KIND_DEADLINE, false, exchange));
     out.put_u32_le(left_ms);
@@ -145,7 +145,7 @@ pub fn deadline(out: &mut BytesMut, exchange: u64, left_ms: u32, ends: bool) {
 }
 
 /// Appends the end of an exchange that was not finished. `text` says why; past [`MAX_TEXT`] bytes it is cut.
-pub fn abort(out: &mut BytesMut, exchange: u64, code: AbortCode, text: &str) {
+pub fn abort(out: &mut Vec<u8>, exchange: u64, code: AbortCode, text: &str) {
     let text = &text[..text.floor_char_boundary(MAX_TEXT)];
     out.reserve(HEADER_LEN + 3 + text.len());
     out.extend_from_slice(&header(3 + text.len(), KIND_ABORT, true, exchange));
@@ -174,7 +174,7 @@ fn header(len: usize, kind: u8, end: bool, exchange: u64) -> [u8; HEADER_LEN] {
 
 /// Leaves room for a frame's header and says where it starts. `expected` bytes of payload are known to come, and
 /// typical fields with them.
-fn begin(out: &mut BytesMut, expected: usize) -> usize {
+fn begin(out: &mut Vec<u8>, expected: usize) -> usize {
     const TYPICAL_FIELDS: usize = 512;
     out.reserve(HEADER_LEN + 4 + expected + TYPICAL_FIELDS);
     let start = out.len();
@@ -185,7 +185,7 @@ fn begin(out: &mut BytesMut, expected: usize) -> usize {
 /// Appends the number of fields and the fields to the frame at `start`; takes the whole frame back if they don't fit.
 /// `count_at` is where the number goes, since what is between it and the fields is already written.
 fn put_fields<'f>(
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
     start: usize,
     count_at: usize,
     behind: usize,
@@ -193,10 +193,10 @@ fn put_fields<'f>(
 ) -> Result<(), HeadError> {
     let mut room = MAX_HEAD.saturating_sub(out.len() + behind - start - HEADER_LEN);
     let mut count: u16 = 0;
-    for (name, value) in fields {
+    // Fields are chained of several sources, and those that are visited from within know which one they are at.
+    let put = fields.into_iter().try_for_each(|(name, value)| {
         let len = 4usize.saturating_add(name.len()).saturating_add(value.len());
         if usize::from(count) == MAX_FIELDS || len > room {
-            out.truncate(start);
             return Err(if len > room { HeadError::TooLarge } else { HeadError::TooManyFields });
         }
         count += 1;
@@ -205,14 +205,18 @@ fn put_fields<'f>(
         out.extend_from_slice(&[n0, n1, v0, v1]);
         out.extend_from_slice(name);
         out.extend_from_slice(value);
+        Ok(())
+    });
+    match put {
+        Ok(()) => out[count_at..count_at + 2].copy_from_slice(&count.to_le_bytes()),
+        Err(_) => out.truncate(start),
     }
-    out[count_at..count_at + 2].copy_from_slice(&count.to_le_bytes());
-    Ok(())
+    put
 }
 
 /// Writes the head's length in front of it, adds the body's first piece, closes the frame at `start`, and adds the
 /// rest of the body as frames of their own.
-fn finish_head(out: &mut BytesMut, start: usize, kind: u8, exchange: u64, whole: &[u8], end: bool) {
+fn finish_head(out: &mut Vec<u8>, start: usize, kind: u8, exchange: u64, whole: &[u8], end: bool) {
     let at = start + HEADER_LEN;
     let head_len = out.len() - at - 4;
     out[at..at + 4].copy_from_slice(&u32::try_from(head_len).unwrap_or(u32::MAX).to_le_bytes());
@@ -225,7 +229,7 @@ fn finish_head(out: &mut BytesMut, start: usize, kind: u8, exchange: u64, whole:
     }
 }
 
-fn finish(out: &mut BytesMut, start: usize, kind: u8, exchange: u64, end: bool) {
+fn finish(out: &mut Vec<u8>, start: usize, kind: u8, exchange: u64, end: bool) {
     let len = out.len() - start - HEADER_LEN;
     out[start..start + HEADER_LEN].copy_from_slice(&header(len, kind, end, exchange));
 }

@@ -28,7 +28,7 @@ pub(crate) fn is_allowed(name: &[u8], value: &[u8], status: u16) -> bool {
     };
     !name.is_empty()
         && name.iter().all(|&byte| IN_TOKENS[usize::from(byte)])
-        && value.iter().all(|&byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
+        && is_text(value)
         && !is_of_connection
 }
 
@@ -49,6 +49,11 @@ static IN_TOKENS: [bool; 256] = {
     }
     table
 };
+
+/// Whether no byte is a control character but tab. All are looked at, without a branch for each.
+fn is_text(value: &[u8]) -> bool {
+    value.iter().fold(true, |is_text, &byte| is_text & (byte == b'\t' || (byte >= b' ' && byte != 0x7f)))
+}
 
 fn is_hop_by_hop(name: &[u8]) -> bool {
     const NAMES: [&[u8]; 6] =

@@ -6,7 +6,8 @@
 //! since that one may be asleep in a read, a job of the pool that [drains](Link::drain) the link.
 
 use crate::exchange::Exchange;
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
+use foldhash::fast::RandomState;
 use hot_wire::data::{Decoder, Frame, FrameError, FromGateway};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -56,17 +57,18 @@ pub(crate) struct Link {
     /// Only the thread that has the turn reads, so this lock is never waited for.
     decoder: Mutex<Decoder<FromGateway>>,
     out: Mutex<Out>,
-    open: Mutex<HashMap<u64, Arc<Exchange>>>,
+    /// hotd chooses the numbers, and no stranger: they need no hash that withstands one.
+    open: Mutex<HashMap<u64, Arc<Exchange>, RandomState>>,
     dead: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Out {
-    buffer: BytesMut,
+    buffer: Vec<u8>,
     /// Bytes that a thread has taken from `buffer` and is sending.
     sending: usize,
     /// An emptied buffer, kept for its memory.
-    spare: BytesMut,
+    spare: Vec<u8>,
     is_flushing: bool,
     /// Whether somebody was told to see to a [`Link::drain`] that has not begun.
     has_drain_ahead: bool,
@@ -140,7 +142,7 @@ impl Link {
     }
 
     /// Appends frames for the gateway; they are sent at the next flush. On a dead link nothing is kept.
-    pub(crate) fn append<T>(&self, encode: impl FnOnce(&mut BytesMut) -> T) -> T {
+    pub(crate) fn append<T>(&self, encode: impl FnOnce(&mut Vec<u8>) -> T) -> T {
         let mut out = lock(&self.out);
         let result = encode(&mut out.buffer);
         if self.is_dead() {
@@ -223,13 +225,15 @@ impl Link {
     }
 
     /// Sends `bytes`, taking what was sent off their front; whether all of them are gone (or nobody will have them).
-    fn send(&self, bytes: &mut BytesMut, wait: impl Fn(&Self) -> bool) -> bool {
-        while !bytes.is_empty() {
-            match send(&self.socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-                Ok(sent) => drop(bytes.split_to(sent)),
+    fn send(&self, bytes: &mut Vec<u8>, wait: impl Fn(&Self) -> bool) -> bool {
+        let mut sent = 0;
+        while sent < bytes.len() {
+            match send(&self.socket, &bytes[sent..], SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+                Ok(more) => sent += more,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
                     if !wait(self) {
+                        bytes.drain(..sent);
                         return false;
                     }
                 }

@@ -225,7 +225,7 @@ impl Exchange {
         self.expire()?;
         let mut locked = self.state();
         check(&locked)?;
-        if let Some(replaced) = locked.notices.put(events, notice).ok_or(Refusal::Invalid)? {
+        if let Some(replaced) = locked.notices.put(events, notice) {
             locked.due.push(replaced);
         }
         let ready = self.readiness(&locked);

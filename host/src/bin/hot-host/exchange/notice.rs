@@ -59,34 +59,35 @@ pub(super) const fn are_known(events: u32) -> bool {
     events <= EVENTS
 }
 
-/// The notices of one exchange: at most one for each value of `events`.
+/// The notices of one exchange: at most one for each value of `events`. Most exchanges never have any.
 #[derive(Debug, Default)]
-pub(super) struct Notices([Option<Notice>; (EVENTS + 1) as usize]);
+pub(super) struct Notices(Vec<(u32, Notice)>);
 
 impl Notices {
-    /// Puts a notice in its place and gives the one that was there; `None` if there are no such events.
-    pub(super) fn put(&mut self, events: u32, notice: Notice) -> Option<Option<Notice>> {
-        let place = usize::try_from(events).ok().and_then(|events| self.0.get_mut(events))?;
-        Some(place.replace(notice))
+    /// Puts a notice in its place and gives the one that was there.
+    pub(super) fn put(&mut self, events: u32, notice: Notice) -> Option<Notice> {
+        match self.0.iter_mut().find(|(of, _)| *of == events) {
+            Some((_, there)) => Some(std::mem::replace(there, notice)),
+            None => {
+                self.0.push((events, notice));
+                None
+            }
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.iter().all(Option::is_none)
+        self.0.is_empty()
     }
 
     /// Whether one of them waits for room to write.
     pub(super) fn wants_room(&self) -> bool {
-        (0_u32..).zip(&self.0).any(|(events, notice)| events & WRITABLE != 0 && notice.is_some())
+        self.0.iter().any(|(events, _)| events & WRITABLE != 0)
     }
 
     /// Moves those that are due.
     pub(super) fn due(&mut self, ready: Readiness, due: &mut Due) {
-        for (events, place) in (0_u32..).zip(&mut self.0) {
-            if ready.is_for(events)
-                && let Some(notice) = place.take()
-            {
-                due.push(notice);
-            }
+        for (_, notice) in self.0.extract_if(.., |(events, _)| ready.is_for(*events)) {
+            due.push(notice);
         }
     }
 }
