@@ -15,4 +15,6 @@ mod isolation;
 mod lasting;
 mod picks;
 mod rig;
+mod routes;
+mod stalls;
 mod streams;

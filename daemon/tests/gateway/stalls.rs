@@ -1,0 +1,138 @@
+//! Whoever stands still, on either side: it is let go in time, and until then it costs no more than its part.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use hot_wire::data::{CancelReason, FromGateway, INITIAL_WINDOW};
+use hotd::gateway::{GatewayConfig, ModuleTable, Table};
+
+use crate::client::Client;
+use crate::host::{Host, Inbox, Reply};
+use crate::rig::{A, B, PATIENCE, Rig, module, stable};
+
+/// How long a client may stand still.
+const STALL: Duration = Duration::from_millis(300);
+
+/// The module's deadline: nothing here waits for that.
+const DEADLINE: Duration = Duration::from_secs(600);
+
+fn rig() -> (Rig, Host, Inbox) {
+    let config = GatewayConfig { threads: 1, stall_timeout: STALL, ..GatewayConfig::default() };
+    let rig = Rig::with(config);
+    let (host, links, inbox) = Host::watched(1);
+    rig.attach(A, links);
+    let patient = ModuleTable { deadline: DEADLINE, ..module(vec![stable(A, 10_000)]) };
+    rig.gateway.publish(Table { modules: vec![patient] });
+    (rig, host, inbox)
+}
+
+/// Sends for as long as the gateway takes it, and says how the exchange ended.
+fn send_until_cancelled(inbox: &Inbox, reply: &Reply) -> CancelReason {
+    reply.body(&vec![b'x'; INITIAL_WINDOW as usize], false);
+    loop {
+        match inbox.next().message {
+            FromGateway::Window(more) => reply.body(&vec![b'x'; more as usize], false),
+            FromGateway::Cancel(reason) => return reason,
+            FromGateway::Deadline { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_client_that_takes_nothing_of_a_response_is_let_go() {
+    let (rig, _host, inbox) = rig();
+    let mut client = rig.client();
+    client.write("GET /x HTTP/1.1\r\nhost: test\r\n\r\n");
+    let (_, reply) = inbox.request();
+    reply.respond(200, &[], b"", false);
+    assert_eq!(send_until_cancelled(&inbox, &reply), CancelReason::ClientGone);
+    let counters = rig.counters_when(A, |counters| counters.in_flight == 0);
+    assert_eq!((counters.cancelled, counters.timeouts, counters.errors), (1, 0, 0));
+}
+
+#[test]
+fn a_client_that_takes_nothing_of_an_upgraded_connection_is_let_go() {
+    let (rig, _host, inbox) = rig();
+    let mut client = rig.client();
+    client.write("GET /x HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: test\r\n\r\n");
+    let (_, reply) = inbox.request();
+    reply.respond(101, &[], b"", false);
+    assert_eq!(client.head().status, 101);
+    assert_eq!(send_until_cancelled(&inbox, &reply), CancelReason::ClientGone);
+    rig.counters_when(A, |counters| counters.streams == 0);
+}
+
+#[test]
+fn a_client_that_does_not_go_on_with_its_body_is_told_so() {
+    let (rig, _host, inbox) = rig();
+    let mut client = rig.client();
+    client.write("POST /x HTTP/1.1\r\nhost: test\r\ncontent-length: 10\r\n\r\nhalf");
+    assert_eq!(client.response(false).status, 408);
+    let (_, _reply) = inbox.request();
+    let counters = rig.counters_when(A, |counters| counters.in_flight == 0);
+    assert_eq!((counters.cancelled, counters.timeouts, counters.errors), (1, 0, 0));
+}
+
+/// A host that does not read its link: what is queued for it has a bound, from which on it counts as not ready. Another
+/// module is served all the while, and once the host reads, whoever waited is answered.
+#[test]
+fn a_host_that_reads_nothing_is_soon_sent_no_more() {
+    let config = GatewayConfig { threads: 1, max_wait: STALL, ..GatewayConfig::default() };
+    let rig = Rig::with(config);
+    let (_fast, links) = Host::answering(1, "fast");
+    rig.attach(A, links);
+    let (theirs, ours) = std::os::unix::net::UnixStream::pair().expect("a socket pair");
+    rig.attach(B, vec![theirs]);
+    let mut backend = stable(B, 10_000);
+    backend.routes = vec!["/deaf".to_owned()];
+    let deaf = ModuleTable { module: "deaf".to_owned(), deadline: DEADLINE, ..module(vec![backend]) };
+    rig.gateway.publish(Table { modules: vec![module(vec![stable(A, 10_000)]), deaf] });
+
+    // Heads of 60 KiB: some seventy are the bound and what the kernel takes.
+    let large = format!("GET /deaf HTTP/1.1\r\nhost: test\r\nx-large: {}\r\n\r\n", "x".repeat(60 * 1024));
+    let mut waiting: Vec<Client> = Vec::new();
+    let refused = loop {
+        assert!(waiting.len() < 150, "9 MiB are queued for a host that does not read");
+        let mut client = rig.client();
+        client.write(&large);
+        client.socket.get_ref().set_read_timeout(Some(2 * STALL)).expect("a time-out can be set");
+        if client.socket.get_ref().peek(&mut [0]).is_ok() {
+            break client.response(false);
+        }
+        client.socket.get_ref().set_read_timeout(Some(PATIENCE)).expect("a time-out can be set");
+        waiting.push(client);
+        assert_eq!(rig.get("/x").text(), "fast");
+    };
+    assert_eq!(
+        (refused.status, refused.text()),
+        (503, "module deaf has no instance that is ready; try again\n")
+    );
+    assert!(waiting.len() > 20, "refused after {} requests", waiting.len());
+
+    let _deaf = Host::over(ours, |came| {
+        if let FromGateway::Request(_) = came.message {
+            came.reply.respond(200, &[], b"heard", true);
+        }
+    });
+    for client in &mut waiting {
+        assert_eq!(client.response(false).text(), "heard");
+    }
+}
+
+/// Who is asked for a body will send it: so nobody is, before an instance can take it.
+#[test]
+fn a_body_is_asked_for_once_somebody_can_take_it() {
+    let rig = Rig::with(GatewayConfig { threads: 1, max_wait: PATIENCE, ..GatewayConfig::default() });
+    rig.serve(vec![stable(A, 10_000)]);
+    let mut client = rig.client();
+    client.write("POST /x HTTP/1.1\r\nhost: test\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n");
+    client.socket.get_ref().set_read_timeout(Some(STALL)).expect("a time-out can be set");
+    assert!(client.socket.get_ref().peek(&mut [0]).is_err(), "the body was asked for");
+    client.socket.get_ref().set_read_timeout(Some(PATIENCE)).expect("a time-out can be set");
+    let (_host, links) = Host::answering(1, "a");
+    rig.attach(A, links);
+    assert_eq!(client.head().status, 100);
+    client.socket.get_mut().write_all(b"hi").expect("the gateway reads");
+    assert_eq!(client.response(false).text(), "a");
+}
