@@ -5,20 +5,16 @@
 //! exchanges that something came for.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
-use hot_wire::data::{self, CancelReason, Decoder, Frame, FrameError, FromHost, HeadError, RequestHead};
+use hot_wire::data::{self, CancelReason, Frame, FrameError, FromHost, HeadError, RequestHead};
 use http::HeaderMap;
 use slab::Slab;
 use thiserror::Error;
-use tokio::io::{AsyncReadExt, AsyncWrite};
-use tokio::net::UnixStream;
 
 use super::counters::{Outcome, Recorder};
 use super::entry::{Entry, Failure, Start, Violation, reason_to_cancel};
@@ -35,9 +31,6 @@ const BODIES_WAIT_ABOVE: usize = 1024 * 1024;
 
 /// Queued bytes from which the host counts as not ready: it has stopped reading, and heads must not pile up.
 const FULL_ABOVE: usize = 4 * 1024 * 1024;
-
-/// Reads in a row before others get their turn. Each is up to 256 KiB.
-const READS_PER_TURN: usize = 4;
 
 /// Why a link ended.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -332,7 +325,7 @@ impl Link {
     }
 
     /// Takes one frame.
-    fn receive(&self, frame: Frame<FromHost>, now: Instant) -> Result<(), Violation> {
+    pub(super) fn receive(&self, frame: Frame<FromHost>, now: Instant) -> Result<(), Violation> {
         let state = &mut *self.state.borrow_mut();
         let newest = state.generation;
         let Some(entry) = entry(&mut state.exchanges, frame.exchange) else {
@@ -392,88 +385,9 @@ fn was_given(generation: u32, newest: u32) -> bool {
     newest.wrapping_sub(generation) <= u32::MAX / 2
 }
 
-/// Moves the bytes of a link until it ends, and says why it did.
-pub(super) async fn run(link: Rc<Link>, stream: UnixStream) -> LinkEnd {
-    let mut io = LinkIo { stream, decoder: Decoder::new(), held: false };
-    let end = poll_fn(|cx| io.poll(&link, cx)).await;
-    link.end(end.clone());
-    end
-}
-
-struct LinkIo {
-    stream: UnixStream,
-    decoder: Decoder<FromHost>,
-    /// The queue was held back for one look at the sockets.
-    held: bool,
-}
-
-impl LinkIo {
-    fn poll(&mut self, link: &Link, cx: &mut Context<'_>) -> Poll<LinkEnd> {
-        if let Some(end) = link.begin_turn(cx) {
-            return Poll::Ready(end);
-        }
-        if !self.held && link.gathers() && pin!(tokio::task::yield_now()).poll(cx).is_pending() {
-            self.held = true;
-            return Poll::Pending;
-        }
-        self.held = false;
-        let broken = match self.flush(link, cx) {
-            Poll::Ready(Err(error)) => Some(error.kind()),
-            _ => None,
-        };
-        // A host that died may have answered before: what it sent is read first, whatever became of writing.
-        for _ in 0..READS_PER_TURN {
-            // Looked at first: room for a read is not made in vain, while what was read before is in use.
-            let readable = self.stream.poll_read_ready(cx).is_ready();
-            if !readable && broken.is_none() {
-                return Poll::Pending;
-            }
-            let read = match (pin!(self.stream.read_buf(self.decoder.read_buf())).poll(cx), broken) {
-                (Poll::Pending, Some(error)) => return Poll::Ready(LinkEnd::Io(error)),
-                (read, _) => ready!(read),
-            };
-            match read {
-                Ok(0) => return Poll::Ready(LinkEnd::Closed),
-                Ok(_) => {
-                    if let Err(end) = self.dispatch(link) {
-                        return Poll::Ready(end);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    return Poll::Ready(LinkEnd::Closed);
-                }
-                Err(error) => return Poll::Ready(LinkEnd::Io(error.kind())),
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    fn flush(&mut self, link: &Link, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let state = &mut *link.state.borrow_mut();
-        while !state.out.is_empty() {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, state.out.unsent()))?;
-            state.out.left(written);
-            if state.out.len() <= BODIES_WAIT_ABOVE {
-                for waker in state.wait_for_room.drain(..) {
-                    waker.wake();
-                }
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn dispatch(&mut self, link: &Link) -> Result<(), LinkEnd> {
-        let now = Instant::now();
-        while let Some(frame) = self.decoder.next_frame()? {
-            link.receive(frame, now).map_err(|Violation(what)| LinkEnd::Violation(what))?;
-        }
-        Ok(())
-    }
-}
-
 impl Link {
-    fn begin_turn(&self, cx: &Context<'_>) -> Option<LinkEnd> {
+    /// Begins a turn of the task that moves its bytes; why the link has ended, if it has.
+    pub(super) fn begin_turn(&self, cx: &Context<'_>) -> Option<LinkEnd> {
         let mut state = self.state.borrow_mut();
         state.woken = false;
         if state.task.as_ref().is_none_or(|task| !task.will_wake(cx.waker())) {
@@ -485,12 +399,30 @@ impl Link {
     /// Whether the queue should wait until the executor has looked at its sockets once more, so that requests which
     /// have come meanwhile leave with it: that saves system calls and switches to the host. Alone in flight, a
     /// request does not wait.
-    fn gathers(&self) -> bool {
+    pub(super) fn gathers(&self) -> bool {
         let mut state = self.state.borrow_mut();
         let gathers = !state.out.is_empty() && state.exchanges.len() > 1;
         // Nobody needs to wake the task meanwhile.
         state.woken |= gathers;
         gathers
+    }
+
+    /// Has `write` take what is queued, until nothing is left.
+    pub(super) fn poll_sent(
+        &self,
+        mut write: impl FnMut(&[u8]) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<()>> {
+        let state = &mut *self.state.borrow_mut();
+        while !state.out.is_empty() {
+            let written = ready!(write(state.out.unsent()))?;
+            state.out.left(written);
+            if state.out.len() <= BODIES_WAIT_ABOVE {
+                for waker in state.wait_for_room.drain(..) {
+                    waker.wake();
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -10,6 +10,7 @@
 //! at once.
 
 mod access;
+mod answers;
 mod body;
 mod config;
 mod conn;
@@ -34,6 +35,7 @@ mod marks;
 mod outbox;
 mod pieces;
 mod place;
+mod pump;
 mod retry;
 mod routes;
 mod serve;

@@ -8,22 +8,23 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use hot_wire::data::{CancelReason, INITIAL_WINDOW, RequestHead};
-use http::header::{CONNECTION, CONTENT_TYPE, Entry, HeaderValue, RETRY_AFTER, UPGRADE};
+use http::header::{CONNECTION, Entry, HeaderValue, RETRY_AFTER, UPGRADE};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 
 use super::access::Pending;
+use super::answers::{Answer, bad_response, closing, nothing, refused, say, too_large};
 use super::body::{self, ResponseBody, Stream, Upload, UploadEnd};
-use super::conn::{Busy, Client, UNWANTED_AT_MOST};
+use super::conn::{Busy, Client};
 use super::counters::Outcome;
 use super::entry::{Failure, Start};
 use super::exchange::{Exchange, Kept};
 use super::forward::{self, Head, RequestFields};
 use super::head::{self, Refused};
 use super::limits::Full;
-use super::marks::{self, Marks};
+use super::marks::Marks;
 use super::place::{Choice, Placed, Refusal, Wish};
 use super::retry::{Attempt, Next, Progress, after_loss};
 use super::table::RESERVED_PREFIX;
@@ -33,11 +34,6 @@ use crate::supervisor::InstanceId;
 
 /// How often a request that no host has seen is placed anew, before that is taken for a fault.
 const MOST_PLACEMENTS: u32 = 4;
-
-/// For how long a body that was refused is read and dropped.
-const DISCARD_FOR: std::time::Duration = std::time::Duration::from_secs(5);
-
-type Answer = Response<ResponseBody>;
 
 /// Begins to serve a request: by the time at which this returns, it was sent if an instance is ready, and nothing of
 /// it is held. What is parsed of it are shares of the connection's buffer, and hyper reads on before it first polls
@@ -123,11 +119,6 @@ impl Begun {
             }
         }
     }
-}
-
-/// What stands where an answer was.
-fn nothing() -> Answer {
-    Response::new(ResponseBody::Whole(Bytes::new()))
 }
 
 /// Ends the line of an answer that is whole. That of a stream goes with it.
@@ -451,56 +442,4 @@ impl Serving {
             }
         }
     }
-}
-
-fn bad_response(placed: &Placed, exchange: &Exchange) -> Answer {
-    let (module, release) = (&placed.module.table.module, placed.release);
-    let why = exchange.wrong_length().map_or_else(String::new, |(announced, found)| {
-        format!(": it announced {announced} bytes and had {found}")
-    });
-    tracing::debug!(%module, release, "a response is no valid HTTP{why}");
-    say(StatusCode::BAD_GATEWAY, &format!("module {module} gave a response that is no valid HTTP{why}"))
-}
-
-fn too_large(thread: &Thread, body: Incoming) -> Answer {
-    let most = thread.config().max_body_bytes;
-    thread.spawn(body::discard(body, UNWANTED_AT_MOST, DISCARD_FOR));
-    closing(say(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        &format!("the request's body is larger than {most} bytes, the most that is accepted"),
-    ))
-}
-
-fn refused(refusal: &Refusal) -> Answer {
-    let text = match refusal {
-        Refusal::NoRoute => return say(StatusCode::NOT_FOUND, "no module has a route for this path"),
-        Refusal::NoRelease(module) => {
-            let text = format!("module {module} has no instance of the release that {} names", marks::PIN);
-            return say(StatusCode::NOT_FOUND, &text);
-        }
-        Refusal::QueueFull(module) => format!("module {module} has too many requests waiting; try again"),
-        Refusal::Busy(module) => format!("module {module} has too many requests in flight; try again"),
-        Refusal::NoBackend(module) => format!("module {module} has no instance that is ready; try again"),
-        Refusal::Head(error) => {
-            let text = format!("the request's head can't be passed on: {error}");
-            return say(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, &text);
-        }
-        Refusal::NoTable => "this node has not begun to serve yet; try again".to_owned(),
-    };
-    let mut answer = say(StatusCode::SERVICE_UNAVAILABLE, &text);
-    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    answer
-}
-
-/// An answer of the gateway's own: one sentence.
-fn say(status: StatusCode, sentence: &str) -> Answer {
-    let mut answer = Response::new(ResponseBody::Whole(Bytes::from(format!("{sentence}\n"))));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    answer
-}
-
-fn closing(mut answer: Answer) -> Answer {
-    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    answer
 }

@@ -22,8 +22,9 @@ use super::conn::{Client, ClientIo};
 use super::counters::Recorder;
 use super::drain::{Asked, Drain, Drained};
 use super::h2::Scratch;
-use super::link::{self, Link, LinkEnd, Look};
+use super::link::{Link, LinkEnd, Look};
 use super::load::Load;
+use super::pump;
 use super::routes::Routes;
 use super::table::Role;
 use crate::supervisor::InstanceId;
@@ -202,7 +203,7 @@ impl Thread {
         }
         let thread = Rc::clone(self);
         self.spawn(async move {
-            let end = link::run(Rc::clone(&link), stream).await;
+            let end = pump::run(Rc::clone(&link), stream).await;
             let mut links = thread.links.borrow_mut();
             if links.get(&instance).is_some_and(|current| Rc::ptr_eq(current, &link)) {
                 links.remove(&instance);

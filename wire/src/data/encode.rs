@@ -229,7 +229,7 @@ fn finish_head(out: &mut Vec<u8>, start: usize, kind: u8, exchange: u64, whole: 
     }
 }
 
-fn finish(out: &mut Vec<u8>, start: usize, kind: u8, exchange: u64, end: bool) {
+fn finish(out: &mut [u8], start: usize, kind: u8, exchange: u64, end: bool) {
     let len = out.len() - start - HEADER_LEN;
     out[start..start + HEADER_LEN].copy_from_slice(&header(len, kind, end, exchange));
 }

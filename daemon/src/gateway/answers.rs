@@ -1,0 +1,77 @@
+//! The gateway's own answers: one sentence each, in the words of whoever asks.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
+use hyper::body::Incoming;
+
+use super::body::{self, ResponseBody};
+use super::conn::UNWANTED_AT_MOST;
+use super::exchange::Exchange;
+use super::marks;
+use super::place::{Placed, Refusal};
+use super::thread::Thread;
+
+/// For how long a body that was refused is read and dropped.
+const DISCARD_FOR: Duration = Duration::from_secs(5);
+
+pub(super) type Answer = Response<ResponseBody>;
+
+/// What stands where an answer was.
+pub(super) fn nothing() -> Answer {
+    Response::new(ResponseBody::Whole(Bytes::new()))
+}
+
+pub(super) fn bad_response(placed: &Placed, exchange: &Exchange) -> Answer {
+    let (module, release) = (&placed.module.table.module, placed.release);
+    let why = exchange.wrong_length().map_or_else(String::new, |(announced, found)| {
+        format!(": it announced {announced} bytes and had {found}")
+    });
+    tracing::debug!(%module, release, "a response is no valid HTTP{why}");
+    say(StatusCode::BAD_GATEWAY, &format!("module {module} gave a response that is no valid HTTP{why}"))
+}
+
+pub(super) fn too_large(thread: &Thread, body: Incoming) -> Answer {
+    let most = thread.config().max_body_bytes;
+    thread.spawn(body::discard(body, UNWANTED_AT_MOST, DISCARD_FOR));
+    closing(say(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        &format!("the request's body is larger than {most} bytes, the most that is accepted"),
+    ))
+}
+
+pub(super) fn refused(refusal: &Refusal) -> Answer {
+    let text = match refusal {
+        Refusal::NoRoute => return say(StatusCode::NOT_FOUND, "no module has a route for this path"),
+        Refusal::NoRelease(module) => {
+            let text = format!("module {module} has no instance of the release that {} names", marks::PIN);
+            return say(StatusCode::NOT_FOUND, &text);
+        }
+        Refusal::QueueFull(module) => format!("module {module} has too many requests waiting; try again"),
+        Refusal::Busy(module) => format!("module {module} has too many requests in flight; try again"),
+        Refusal::NoBackend(module) => format!("module {module} has no instance that is ready; try again"),
+        Refusal::Head(error) => {
+            let text = format!("the request's head can't be passed on: {error}");
+            return say(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, &text);
+        }
+        Refusal::NoTable => "this node has not begun to serve yet; try again".to_owned(),
+    };
+    let mut answer = say(StatusCode::SERVICE_UNAVAILABLE, &text);
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    answer
+}
+
+/// An answer of the gateway's own: one sentence.
+pub(super) fn say(status: StatusCode, sentence: &str) -> Answer {
+    let mut answer = Response::new(ResponseBody::Whole(Bytes::from(format!("{sentence}\n"))));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer
+}
+
+pub(super) fn closing(mut answer: Answer) -> Answer {
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
+}
