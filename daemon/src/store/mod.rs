@@ -189,7 +189,7 @@ impl Store {
     /// # Errors
     /// See [`UploadError`]: it could not go on.
     pub fn uploaded(&self, digest: Sha256, total: u64) -> Result<u64, UploadError> {
-        if self.0.files.has_artifact(&digest) {
+        if self.0.files.sound_artifact(&digest).is_some() {
             return Ok(total);
         }
         self.0.spool.uploaded(digest, total)
@@ -200,13 +200,14 @@ impl Store {
     /// # Errors
     /// See [`UploadError`]; nothing was written.
     pub fn begin_upload(&self, digest: Sha256, total: u64) -> Result<Begun, UploadError> {
-        if self.0.files.has_artifact(&digest) {
+        if self.0.files.sound_artifact(&digest).is_some() {
             return Ok(Begun::AlreadyHave);
         }
         self.0.spool.begin(digest, total, SystemTime::now()).map(Begun::Upload)
     }
 
-    /// Makes a version of bytes that the caller verified. When it returns `Ok`, it is there for good.
+    /// Makes a version of bytes that the caller verified, or puts them in the place of the version's own where those were
+    /// [found damaged](Self::found_damaged). When it returns `Ok`, it is there for good.
     ///
     /// # Errors
     /// See [`CommitError`]; the version is not there then, and the bytes are still in the spool, unless the disk did not
@@ -235,6 +236,18 @@ impl Store {
     /// No version has it, or its file can't be opened.
     pub fn open_artifact(&self, digest: &Sha256) -> Result<(File, Arc<VersionRecord>), ArtifactError> {
         self.0.files.open_artifact(digest)
+    }
+
+    /// Whoever read an artifact found that its bytes on the disk are others, or can't be read. Until they are pushed again
+    /// the node takes them as if it had none.
+    pub fn found_damaged(&self, digest: &Sha256) {
+        self.0.files.found_damaged(digest);
+    }
+
+    /// As [`Store::artifact`], unless its bytes were [found damaged](Self::found_damaged) and have to be pushed again.
+    #[must_use]
+    pub fn sound_artifact(&self, digest: &Sha256) -> Option<Arc<VersionRecord>> {
+        self.0.files.sound_artifact(digest)
     }
 
     /// What is known of an artifact that is here.
