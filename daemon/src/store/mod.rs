@@ -38,7 +38,7 @@ pub use self::artifacts::{ArtifactError, CommitError, Committed, Protected, Remo
 pub(crate) use self::failed::failed;
 pub use self::files::{ConfigError, MAX_CONFIG, ReleaseError, RolloutError, UpdateError};
 pub use self::folder::FolderError;
-pub(crate) use self::folder::prepare as prepare_folder;
+pub(crate) use self::folder::{check as check_folder, prepare as prepare_folder};
 pub use self::history::EventQuery;
 pub use self::index::{IndexError, IndexFound};
 pub use self::names::{IdError, RequestId, RolloutId};
