@@ -148,7 +148,7 @@ fn what_was_removed_is_removed() -> Result<()> {
     assert_eq!(again.stdout, "probe 1.0.0: was removed already\n");
     node.hotctl(&["remove", "probe", "--version", "3.0.0"])?.expect(1)?.sentence()?;
     let versions = node.hotctl(&["versions", "probe"])?.expect(0)?.stdout;
-    let removed = |line: &str| line.ends_with("  removed") && !line.contains(" B ");
+    let removed = |line: &str| line.contains("  removed by ") && !line.contains(" B ");
     assert!(versions.lines().skip(1).all(removed) && versions.lines().count() == 3, "{versions}");
     node.stop()
 }

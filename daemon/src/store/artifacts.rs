@@ -207,6 +207,15 @@ pub enum RemoveError {
     Update(#[from] UpdateError),
 }
 
+/// What a collection came to.
+#[derive(Debug)]
+pub struct Collected {
+    /// The versions that went.
+    pub gone: Vec<(ModuleName, Version)>,
+    /// Why it ended early: the record of a module can't be written.
+    pub failed: Option<UpdateError>,
+}
+
 /// What may not be collected.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Protected {
@@ -381,27 +390,29 @@ impl Files {
     }
 
     /// Removes the versions of each module beyond the newest `keep`, and old releases, but nothing that is protected.
-    pub(super) fn collect(
-        &self,
-        protected: &Protected,
-        keep: usize,
-        at: UnixMillis,
-    ) -> Result<Vec<(ModuleName, Version)>, UpdateError> {
+    pub(super) fn collect(&self, protected: &Protected, keep: usize, at: UnixMillis) -> Collected {
         let names: Vec<ModuleName> = self.known().modules.keys().cloned().collect();
         let mut gone = Vec::new();
         for name in names {
             let _writing = self.writing();
-            let mut digests = Vec::new();
-            self.update_while_writing(&name, Urgency::Normal, |module| {
-                for version in beyond(module, protected, keep) {
-                    digests.extend(bury(module, &version, at, Removal::Collected));
-                    gone.push((name.clone(), version));
-                }
+            let collected = self.update_while_writing(&name, Urgency::Normal, |module| {
+                let versions = beyond(module, protected, keep);
+                let digests: Vec<Sha256> = versions
+                    .iter()
+                    .flat_map(|version| bury(module, version, at, Removal::Collected))
+                    .collect();
                 prune(module, protected.releases.get(&name));
-            })?;
-            self.drop_artifacts(&digests);
+                (versions, digests)
+            });
+            match collected {
+                Ok((versions, digests)) => {
+                    self.drop_artifacts(&digests);
+                    gone.extend(versions.into_iter().map(|version| (name.clone(), version)));
+                }
+                Err(error) => return Collected { gone, failed: Some(error) },
+            }
         }
-        Ok(gone)
+        Collected { gone, failed: None }
     }
 
     /// Removes files that no record names any more. What can't be removed now is removed by the next start.

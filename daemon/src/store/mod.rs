@@ -34,7 +34,9 @@ use std::time::{Duration, SystemTime};
 
 use hot_artifact::{ModuleName, Sha256, Version};
 
-pub use self::artifacts::{ArtifactError, CommitError, Committed, Protected, RemoveError, SignAgainError};
+pub use self::artifacts::{
+    ArtifactError, Collected, CommitError, Committed, Protected, RemoveError, SignAgainError,
+};
 pub(crate) use self::failed::failed;
 pub use self::files::{ConfigError, MAX_CONFIG, ReleaseError, RolloutError, UpdateError};
 pub use self::folder::FolderError;
@@ -301,20 +303,21 @@ impl Store {
     }
 
     /// Removes the versions of each module beyond the newest [`Options::keep`], and configs that no release names any
-    /// more; nothing that is protected. Returns what went.
-    ///
-    /// # Errors
-    /// A module's record can't be written; those before it were collected.
-    pub fn collect(
-        &self,
-        protected: &Protected,
-        at: UnixMillis,
-    ) -> Result<Vec<(ModuleName, Version)>, UpdateError> {
-        let gone = self.0.files.collect(protected, self.0.options.keep, at)?;
-        if let Err(error) = self.0.files.collect_configs() {
+    /// more; nothing that is protected.
+    pub fn collect(&self, protected: &Protected, at: UnixMillis) -> Collected {
+        let collected = self.0.files.collect(protected, self.keep(), at);
+        if collected.failed.is_none()
+            && let Err(error) = self.0.files.collect_configs()
+        {
             tracing::warn!(%error, "configs that nothing names any more could not be removed");
         }
-        Ok(gone)
+        collected
+    }
+
+    /// Versions of a module that are kept besides what is protected.
+    #[must_use]
+    pub fn keep(&self) -> usize {
+        self.0.options.keep
     }
 
     /// Changes a module's record, which is made if it is not there; on the disk when it returns `Ok`, unchanged if not.

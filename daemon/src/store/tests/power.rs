@@ -155,7 +155,7 @@ fn story() -> Vec<Operation> {
             files.remove_version(&name("a"), &bad, 9, "ops", "bad").map(drop).map_err(|e| e.to_string())
         }),
         Box::new(|files, _, _| {
-            files.collect(&Protected::default(), 1, 10).map(drop).map_err(|e| e.to_string())
+            files.collect(&Protected::default(), 1, 10).failed.map_or(Ok(()), |e| Err(e.to_string()))
         }),
         Box::new(|files, _, _| files.collect_configs().map(drop).map_err(|e| e.to_string())),
         // What was collected comes back.
