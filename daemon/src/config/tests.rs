@@ -169,12 +169,22 @@ format = \"xml\"
         "hotd.toml:6: [http] max_in_flight: found 0, expected a number from 1 to 10000000",
         "hotd.toml:8: [grpc] listen: TCP needs mutual TLS, which this version does not serve yet; remove it and use the Unix socket, from elsewhere with `ssh -L /tmp/node.sock:/run/hot/hotd.sock HOST`",
         "hotd.toml:10: [policy] steps[2]: found \"ten\", expected a share, and its bake time if it has one of its own, like \"10%\" or \"10% 5m\"",
-        "hotd.toml:11: [policy] bake: found 5, expected a duration like \"500ms\", \"30s\" or \"1m30s\"",
+        "hotd.toml:11: [policy] bake: found 5, expected a duration in whole numbers with ms, s, m, h or d, like \"500ms\", \"30s\" or \"1m30s\"",
         "hotd.toml:13: [store] keep: found true, expected a number from 1 to 1000",
         "hotd.toml:15: [log] level: found \"hotd=loud\", expected a level (error, warn, info, debug, trace) or levels by target like \"info,hotd::gateway=debug\"",
         "hotd.toml:16: [log] format: found \"xml\", expected \"text\" or \"json\"",
     ];
     assert_eq!(mistakes(text), expected);
+}
+
+#[test]
+fn a_duration_out_of_bounds_is_told_from_none() {
+    let found = mistakes("[http]\nlisten = [\"127.0.0.1:80\"]\nmax_wait = \"0s\"\nidle_timeout = \"366d\"\n");
+    let expected = [
+        "hotd.toml:3: [http] max_wait: found \"0s\", expected more than 0",
+        "hotd.toml:4: [http] idle_timeout: found \"366d\", expected at most \"365d\"",
+    ];
+    assert_eq!(found, expected);
 }
 
 #[test]
