@@ -67,7 +67,8 @@ impl Failure {
     pub(crate) fn of_refusal(refusal: &PlanRefusal) -> Self {
         let detail = refusal.error.clone().unwrap_or_default();
         let sentence = advised(&refusal.message, Some(&detail));
-        Self::detailed(Exit::Refused, sentence, detail)
+        let exit = if is_of_the_node(&detail.code) { Exit::Failed } else { Exit::Refused };
+        Self::detailed(exit, sentence, detail)
     }
 
     /// What the user reads, a line for each reason. The sentences may come from a node or a module, so what would drive a
@@ -142,9 +143,18 @@ pub(crate) fn innermost(error: &dyn Error) -> String {
     error.to_string()
 }
 
+/// Whether a node that says this word can do nothing at the moment, whatever is offered: the same offer is good once that is
+/// over.
+pub(crate) fn is_of_the_node(code: &str) -> bool {
+    code == "spawn.lost"
+}
+
 /// The exit code for a node's answer to an upload or a start. Refusals are those that concern what was offered; a full
-/// disk or a node that goes away is a failure.
+/// disk, a node that goes away or one that can start nothing is a failure.
 fn offer_exit(status: &Status) -> Exit {
+    if hot_proto::status::detail(status).is_some_and(|detail| is_of_the_node(&detail.code)) {
+        return Exit::Failed;
+    }
     match status.code() {
         Code::PermissionDenied
         | Code::Unauthenticated
@@ -169,25 +179,26 @@ const NO_GRPC: [&str; 2] = ["stream closed because of a broken pipe", "frame wit
 /// How tonic begins its words about an HTTP/2 response that is none of gRPC.
 const NO_GRPC_STATUS: &str = "grpc-status header missing";
 
+/// Why it is no node that answered, if that is so: it speaks no gRPC.
+pub(crate) fn no_grpc(status: &Status) -> Option<String> {
+    match status.source() {
+        Some(cause) => Some(innermost(cause)).filter(|cause| NO_GRPC.iter().any(|sign| cause.contains(sign))),
+        None => Some(status.message().trim().to_owned()).filter(|text| text.starts_with(NO_GRPC_STATUS)),
+    }
+}
+
 /// The node's sentence, with the advice of its details where the sentence lacks it.
 fn sentence(status: &Status, detail: Option<&ErrorDetail>) -> String {
+    if let Some(cause) = no_grpc(status) {
+        return format!(
+            "what answers there speaks no gRPC, or went away at once ({cause}); check the address of the node"
+        );
+    }
     if let Some(cause) = status.source() {
         // Not the node's words but the connection's.
         let cause = innermost(cause);
-        if NO_GRPC.iter().any(|sign| cause.contains(sign)) {
-            return format!(
-                "that is not the gRPC address of a node, or the node went away at once ({cause}); `hotd --dev` prints \
-                 its gRPC address, a service has a socket"
-            );
-        }
         return format!(
             "the connection to the node broke: {cause}; check that hotd runs there, then try again"
-        );
-    }
-    if status.message().starts_with(NO_GRPC_STATUS) {
-        return format!(
-            "that is not the gRPC address of a node ({}); `hotd --dev` prints its gRPC address, a service has a socket",
-            status.message().trim()
         );
     }
     let mut text = status.message().trim().to_owned();
@@ -295,6 +306,8 @@ mod tests {
         assert_eq!(exit(Code::ResourceExhausted), Exit::Failed, "a full disk");
         let large = hot_proto::status::with_detail(Code::ResourceExhausted, "x", &detail("too_large", ""));
         assert_eq!(Failure::of_offer(&large).exit, Exit::Refused);
+        let lost = hot_proto::status::with_detail(Code::FailedPrecondition, "x", &detail("spawn.lost", ""));
+        assert_eq!(Failure::of_offer(&lost).exit, Exit::Failed, "a node that can't at the moment");
         assert_eq!(Failure::of_command(&Status::failed_precondition("no rollout")).exit, Exit::Failed);
         assert_eq!(Failure::of_command(&Status::unauthenticated("no token")).exit, Exit::Refused);
     }

@@ -59,7 +59,7 @@ impl FakeNode {
 
     pub(crate) async fn client(&self) -> Client {
         let address = Address::Unix(self.socket());
-        let found = Found { address, how: "the test says so".to_owned(), dev: None };
+        let found = Found { address, how: "the test says so".to_owned(), dev: None, instead: None };
         let notice = Out::into_sink(Format::Text, std::io::sink()).notice();
         Client::connect(found, Token::default(), notice).await.expect("connects")
     }

@@ -4,12 +4,17 @@
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::failure::{Failure, FailureJson};
 use crate::words;
+
+/// Between two looks whether anybody still reads: whoever left does not wait for us, but their shell does.
+const LOOK_FOR_READER: Duration = Duration::from_millis(100);
 
 /// How results are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -134,6 +139,8 @@ pub(crate) struct Out {
     /// Standard output is a terminal and may be redrawn.
     terminal: bool,
     colour: bool,
+    /// The sink is standard output.
+    is_stdout: bool,
     /// Lines of the redrawn block that are on the screen now.
     drawn: usize,
     /// The work is worth finishing even when nobody reads: see [`Out::outlive_reader`].
@@ -148,7 +155,12 @@ impl Out {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let terminal = io::stdout().is_terminal() && !dumb;
         let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { terminal, colour, ..Self::plain(format, Box::new(io::stdout()), Box::new(io::stderr())) }
+        Self {
+            terminal,
+            colour,
+            is_stdout: true,
+            ..Self::plain(format, Box::new(io::stdout()), Box::new(io::stderr()))
+        }
     }
 
     /// Output into `sink`, which is no terminal.
@@ -175,6 +187,7 @@ impl Out {
             errors,
             terminal: false,
             colour: false,
+            is_stdout: false,
             drawn: 0,
             outlives_reader: false,
             result_alone: false,
@@ -292,6 +305,23 @@ impl Out {
     /// Where standard error goes is nobody's business but the user's: an error there has no better place to go.
     fn complain(&mut self, text: &str) {
         drop(writeln!(self.errors, "{text}"));
+    }
+
+    /// Ends when nobody reads standard output any more. Never where that is not known: not of a file, nor of a test's sink.
+    pub(crate) async fn left(&self) -> OutputError {
+        if !self.is_stdout {
+            return std::future::pending().await;
+        }
+        let stdout = io::stdout();
+        loop {
+            // Asked for nothing it tells of errors, which a pipe without a reader is.
+            let mut asked = [PollFd::new(&stdout, PollFlags::empty())];
+            let told = poll(&mut asked, Some(&Timespec::default()));
+            if told.is_ok() && asked[0].revents().contains(PollFlags::ERR) {
+                return OutputError::Closed;
+            }
+            tokio::time::sleep(LOOK_FOR_READER).await;
+        }
     }
 
     /// The escape sequence that removes the redrawn block.

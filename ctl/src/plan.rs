@@ -6,7 +6,7 @@ use tonic::Code;
 
 use crate::bundle::Signed;
 use crate::exit::Exit;
-use crate::failure::{Failure, detail};
+use crate::failure::{Failure, detail, is_of_the_node};
 use crate::follow::is_lost;
 use crate::node::Client;
 use crate::offer::named;
@@ -65,7 +65,7 @@ fn request(files: &[Signed], policy: Option<PolicyOverrides>) -> PlanRequest {
 /// The first refusal as a failure, which says how many more there are.
 fn failure(answer: &PlanResponse, files: &[Signed]) -> Option<Failure> {
     let (first, rest) = answer.refusals.split_first()?;
-    let mut failure = Failure::of_refusal(first);
+    let mut failure = Failure { exit: exit(answer), ..Failure::of_refusal(first) };
     if let Some(file) = file_of(first, files) {
         failure = named(&file.offer.path, failure);
     }
@@ -84,8 +84,12 @@ pub(crate) fn file_of<'f>(refusal: &PlanRefusal, files: &'f [Signed]) -> Option<
 
 /// How a plan is told to the shell.
 pub(crate) fn exit(answer: &PlanResponse) -> Exit {
-    if !answer.refusals.is_empty() {
+    let code =
+        |refusal: &PlanRefusal| refusal.error.as_ref().map(|error| error.code.clone()).unwrap_or_default();
+    if answer.refusals.iter().any(|refusal| !is_of_the_node(&code(refusal))) {
         Exit::Refused
+    } else if !answer.refusals.is_empty() {
+        Exit::Failed
     } else if answer.modules.iter().any(|module| module.changes) {
         Exit::Changes
     } else {
@@ -123,8 +127,15 @@ mod tests {
         assert_eq!(exit(&answer).code(), 0);
         answer.modules.push(changes(true));
         assert_eq!(exit(&answer).code(), 10);
+        answer.refusals.push(refusal("spawn.lost", "nothing can be started"));
+        assert_eq!(exit(&answer).code(), 1, "the offer is not to blame");
         answer.refusals.push(refusal("route_taken", "taken"));
         assert_eq!(exit(&answer).code(), 4);
+        assert_eq!(
+            failure(&answer, &[]).expect("refused").exit.code(),
+            4,
+            "one of both reasons is the offer's"
+        );
     }
 
     #[test]

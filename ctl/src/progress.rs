@@ -47,10 +47,11 @@ pub(crate) fn change(before: Option<&Rollout>, now: &Rollout) -> Option<String> 
     Some(line)
 }
 
-/// What makes one change differ from the last. Numbers in sentences count down and are left out, and so is what is tried to
-/// have stable serve again.
+/// What makes one change differ from the last. Numbers in sentences count down and are left out with their units, as 1m5s
+/// has other ones than 59s; and so is what is tried to have stable serve again.
 fn key(rollout: &Rollout) -> (i32, i32, u32, u32, i32, String, String, Vec<bool>) {
-    let still = |text: &str| text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
+    let is_number = |word: &&str| word.starts_with(|first: char| first.is_ascii_digit());
+    let still = |text: &str| text.split(' ').filter(|word| !is_number(word)).collect::<Vec<_>>().join(" ");
     (
         rollout.phase,
         rollout.paused_in,
@@ -260,6 +261,9 @@ mod tests {
         let mut later = now.clone();
         later.waiting_on = "9 more requests".to_owned();
         assert_eq!(change(Some(&now), &later), None, "a count down is no change");
+        now.waiting_on = "holding: 9 of 20; goes on with what there is in 1m1s".to_owned();
+        later.waiting_on = "holding: 10 of 20; goes on with what there is in 59s".to_owned();
+        assert_eq!(change(Some(&now), &later), None, "nor is one that loses a unit");
         later.set_phase(Phase::RollingBack);
         later.reason = "errors 5.00% > 1.00%".to_owned();
         later.waiting_on = String::new();

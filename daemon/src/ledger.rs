@@ -181,8 +181,16 @@ impl Ledger {
         let signature = version.signature.as_bytes();
         Ok(match self.held.take(&digest, Instant::now()) {
             Some(held) => held.again(expected, signature, &checks)?,
-            None => Verified::reload(file, expected, signature, &checks)?,
+            None => Verified::reload(file, expected, signature, &checks)
+                .inspect_err(|error| self.note_damage(&digest, error))?,
         })
+    }
+
+    /// Remembers what a check of stored bytes found wrong with them, so that the next push of the same file mends them.
+    pub fn note_damage(&self, digest: &Sha256, found: &VerifyError) {
+        if found.is_damage() {
+            self.store.found_damaged(digest);
+        }
     }
 
     /// Holds bytes that were verified and are soon to be loaded, so that they are not read and hashed again for that;

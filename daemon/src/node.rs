@@ -26,7 +26,7 @@ use crate::grpc::listen::{self, Doors, ListenError};
 use crate::grpc::{About, Api};
 use crate::journal::{Entry, Journal};
 use crate::ledger::Ledger;
-use crate::store::{Options, Protected, Recovered, Store};
+use crate::store::{Collected, Options, Protected, Recovered, Store};
 use crate::supervisor::{Adopted, Presence, SpawnAddress, Supervisor};
 use crate::trust::TrustFiles;
 
@@ -360,7 +360,7 @@ fn tell(recovered: &Recovered) {
 /// What runs beside all else until the node stops.
 fn keep_house(ledger: &Ledger, journal: &Journal, supervisor: &Supervisor, stopped: &CancellationToken) {
     tokio::spawn(note_presence(journal.clone(), supervisor.presence(), stopped.clone()));
-    tokio::spawn(tidy(ledger.clone(), stopped.clone()));
+    tokio::spawn(tidy(ledger.clone(), journal.clone(), stopped.clone()));
 }
 
 /// Writes down what a start found: damage in the store, and instances that run.
@@ -410,31 +410,37 @@ async fn note_presence(
 }
 
 /// Keeps the store in order until the node stops.
-async fn tidy(ledger: Ledger, stopped: CancellationToken) {
+async fn tidy(ledger: Ledger, journal: Journal, stopped: CancellationToken) {
     loop {
         tokio::select! {
             () = stopped.cancelled() => return,
             () = tokio::time::sleep(TIDY) => {}
         }
-        let ledger = ledger.clone();
-        crate::blocking(move || {
+        let (keep, ledger) = (ledger.store().keep(), ledger.clone());
+        let gone = crate::blocking(move || {
             let protected: Protected = ledger.protected();
             let now = SystemTime::now();
             let at = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            match ledger.store().collect(&protected, u64::try_from(at.as_millis()).unwrap_or(u64::MAX)) {
-                Ok(gone) => {
-                    for (module, version) in gone {
-                        tracing::info!(%module, %version, "an old version was removed: newer ones fill its place");
-                    }
-                }
-                Err(error) => tracing::warn!(error = %crate::describe(&error), "old versions were not removed"),
+            let at = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
+            let Collected { gone, failed } = ledger.store().collect(&protected, at);
+            if let Some(error) = failed {
+                tracing::warn!(error = %crate::describe(&error), "old versions were not removed");
             }
             ledger.tidy();
             if let Err(error) = ledger.store().tidy(now) {
                 tracing::warn!(error = %crate::describe(&error), "the history could not be tidied");
             }
+            gone
         })
         .await;
+        for (module, version) in gone {
+            let text = format!(
+                "{module} {version} was dropped: with `keep = {keep}` under [store] this node keeps so many versions of a \
+                 module besides those in use, and newer ones came; the same file may be pushed again"
+            );
+            let module = module.to_string();
+            journal.write(Entry { kind: "version.dropped", module, text, ..Entry::default() }).await;
+        }
     }
 }
 

@@ -111,8 +111,25 @@ pub enum PolicyMistake {
         /// The field's name.
         field: &'static str,
     },
+    /// The bakes are longer than the rollout's deadline, so the deadline would always come first.
+    #[error(
+        "steps: their bakes come to {found} ({steps} steps), and what is not promoted within the deadline of {deadline} goes \
+         back; expected less than {deadline} in all: bake for less time, take fewer steps, or raise `deadline` under [policy] \
+         in the node's config"
+    )]
+    BakesBeyondDeadline {
+        /// How many steps there are.
+        steps: usize,
+        /// Their bakes together.
+        found: Millis,
+        /// The rollout's deadline.
+        deadline: Millis,
+    },
     /// A span is longer than the rollout's deadline, so the deadline would always come first.
-    #[error("{field}: {found} is longer than the deadline of {deadline}; raise `deadline` or lower it")]
+    #[error(
+        "{field}: {found} is longer than the deadline of {deadline}, after which a rollout goes back; lower it, or raise \
+         `deadline`"
+    )]
     BeyondDeadline {
         /// The field's name.
         field: &'static str,
@@ -122,7 +139,7 @@ pub enum PolicyMistake {
         deadline: Millis,
     },
     /// A span is too long to be meant.
-    #[error("{field}: {found}; expected at most {MAX_SPAN}")]
+    #[error("{field}: {found}; expected at most {MAX_SPAN} (31 days)")]
     TooLong {
         /// The field's name.
         field: &'static str,
@@ -143,7 +160,8 @@ impl PolicyMistake {
             | Self::TooManySteps(_)
             | Self::ZeroShare(_)
             | Self::NotRising { .. }
-            | Self::NotWhole(_) => "steps",
+            | Self::NotWhole(_)
+            | Self::BakesBeyondDeadline { .. } => "steps",
             Self::RatioBelowOne(_) => "p99_ratio",
             Self::Zero { field } | Self::BeyondDeadline { field, .. } | Self::TooLong { field, .. } => field,
             Self::ExpiryTooShort(_) => "expiry",
@@ -325,10 +343,14 @@ fn check_spans(spec: &PolicySpec, mistakes: &mut Vec<PolicyMistake>) {
         }
     }
     let bakes = spec.steps.iter().fold(Millis(0), |sum, step| sum.plus(step.bake));
-    for (field, found) in [("steps", bakes), ("start_deadline", spec.start_deadline)] {
-        if found > spec.deadline && spec.deadline.0 > 0 {
-            mistakes.push(PolicyMistake::BeyondDeadline { field, found, deadline: spec.deadline });
-        }
+    let deadline = spec.deadline;
+    if bakes > deadline && deadline.0 > 0 {
+        let steps = spec.steps.len();
+        mistakes.push(PolicyMistake::BakesBeyondDeadline { steps, found: bakes, deadline });
+    }
+    if spec.start_deadline > deadline && deadline.0 > 0 {
+        let (field, found) = ("start_deadline", spec.start_deadline);
+        mistakes.push(PolicyMistake::BeyondDeadline { field, found, deadline });
     }
     if spec.expiry < MIN_EXPIRY {
         mistakes.push(PolicyMistake::ExpiryTooShort(spec.expiry));
@@ -379,6 +401,10 @@ mod tests {
     fn bakes_must_fit_into_the_deadline() {
         let spec = PolicySpec { deadline: Millis::seconds(89), ..PolicySpec::default() };
         assert_eq!(fields(spec), ["steps"]);
+        let said = Policy::default().with_bake(Millis::minutes(120)).unwrap_err().to_string();
+        let says = "steps: their bakes come to 6h (3 steps), and what is not promoted within the deadline of 1h goes back; \
+                    expected less than 1h in all";
+        assert!(said.contains(says), "{said}");
     }
 
     #[test]

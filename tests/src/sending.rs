@@ -59,6 +59,16 @@ impl Sending {
         self.answer.is_finished()
     }
 
+    /// Says that this was all, and cuts the connection off once it is `time`, or at the answer if that comes before.
+    pub fn leave(self, time: impl Fn() -> bool) {
+        let Self { runtime, parts, answer } = self;
+        drop(parts);
+        while !time() && !answer.is_finished() {
+            std::thread::yield_now();
+        }
+        runtime.shutdown_background();
+    }
+
     /// Says that this was all, and waits for the answer.
     ///
     /// # Errors

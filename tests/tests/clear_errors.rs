@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -166,8 +167,11 @@ fn a_config_without_mistakes_and_a_signer_who_does_not_count() -> Result<()> {
     fs::write(
         &file,
         format!(
-            "[http]\nlisten = [\"127.0.0.1:0\"]\n[trust]\nallowed_signers = {signers:?}\n[trust.modules]\n\
-             \"*\" = [\"ada\"]\n"
+            "data_dir = {:?}\n[http]\nlisten = [\"127.0.0.1:0\"]\n[trust]\nallowed_signers = {signers:?}\n[trust.modules]\n\
+             \"*\" = [\"ada\"]\n[grpc]\nsocket = {:?}\n[spawn]\nsocket = {:?}\n",
+            folder.path().join("data"),
+            folder.path().join("hotd.sock"),
+            folder.path().join("spawn.sock")
         ),
     )?;
     let key = Key::generate(folder.path().join("key"))?;
@@ -175,11 +179,71 @@ fn a_config_without_mistakes_and_a_signer_who_does_not_count() -> Result<()> {
     let (code, stderr) = check(&file)?;
     assert_eq!(code, Some(0), "{stderr}");
     assert!(stderr.contains("signers:1:") && stderr.contains("namespaces="), "{stderr}");
-    assert!(stderr.contains("hotd.toml:6:") && stderr.contains("nobody can sign as ada"), "{stderr}");
+    assert!(stderr.contains("hotd.toml:7:") && stderr.contains("nobody can sign as ada"), "{stderr}");
     fs::remove_file(&signers)?;
     let (code, stderr) = check(&file)?;
     assert_eq!(code, Some(2), "{stderr}");
-    assert!(stderr.contains("hotd.toml:4:") && stderr.contains("can't read"), "{stderr}");
+    assert!(stderr.contains("hotd.toml:5:") && stderr.contains("can't read"), "{stderr}");
+    Ok(())
+}
+
+/// What a user other than root may not do.
+#[test]
+fn a_config_whose_folders_the_user_may_not_use() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let at = |name: &str| folder.path().join(name);
+    for (name, mode) in [("locked", 0o700), ("read_only", 0o755)] {
+        fs::create_dir(at(name))?;
+        fs::create_dir(at(name).join("data"))?;
+        fs::set_permissions(at(name), fs::Permissions::from_mode(mode))?;
+    }
+    fs::write(at("signers"), "# nobody yet\n")?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+    let program = at("hotd");
+    fs::copy(Binaries::locate()?.hotd(), &program)?;
+    let mut stranger = Command::new(&program);
+    stranger.arg("--config").arg(at("hotd.toml")).arg("--check");
+    if fs::metadata(folder.path())?.uid() == 0 {
+        stranger.uid(65_534).gid(65_534);
+    } else {
+        // Its own user, who has taken the rights from itself.
+        fs::set_permissions(at("locked"), fs::Permissions::from_mode(0o000))?;
+        fs::set_permissions(at("read_only"), fs::Permissions::from_mode(0o555))?;
+    }
+    let text = |data: &str, control: &str, spawn: &str| {
+        format!(
+            "data_dir = {:?}\n[http]\nlisten = [\"127.0.0.1:0\"]\n[trust]\nallowed_signers = {:?}\n[grpc]\nsocket = \
+             {:?}\n[spawn]\nsocket = {:?}\n",
+            at(data),
+            at("signers"),
+            at(control),
+            at(spawn)
+        )
+    };
+    let mut said = |data, control, spawn| -> Result<String> {
+        fs::write(at("hotd.toml"), text(data, control, spawn))?;
+        let check = stranger.output()?;
+        assert_eq!(check.status.code(), Some(2), "{check:?}");
+        Ok(String::from_utf8_lossy(&check.stderr).into_owned())
+    };
+    let locked = said("locked/data", "locked/c.sock", "locked/s.sock")?;
+    for line in [1, 7, 9] {
+        let begins = format!("{}:{line}: ", at("hotd.toml").display());
+        let mut lines = locked.lines().filter(|text| text.starts_with(&begins));
+        let line = lines.next().with_context(|| format!("no {begins} in {locked}"))?;
+        assert!(line.contains(&format!("can't look into {} to find", at("locked").display())), "{line}");
+    }
+    let read_only = said("read_only/new", "read_only/c.sock", "read_only/s.sock")?;
+    assert!(read_only.contains("can't make it in ") && read_only.contains("chown"), "{read_only}");
+    assert!(
+        read_only.contains(":7: [grpc] socket: ") && read_only.contains("can't make a socket in "),
+        "{read_only}"
+    );
+    assert_eq!(read_only.lines().count(), 2, "hot-spawn may be another user's to start: {read_only}");
+    for name in ["locked", "read_only"] {
+        fs::set_permissions(at(name), fs::Permissions::from_mode(0o755))?;
+    }
+    assert!(!at("read_only").join("new").exists());
     Ok(())
 }
 

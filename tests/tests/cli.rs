@@ -1,6 +1,10 @@
 //! `hotctl` as scripts use it: verbs, exit codes and JSON, against a real node.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -131,6 +135,54 @@ fn what_is_not_there_is_told_with_what_is() -> Result<()> {
 }
 
 #[test]
+fn the_address_that_modules_are_served_at_is_told_from_the_nodes() -> Result<()> {
+    let (node, next) = serving()?;
+    let gateway = format!("http://{}", node.http());
+    for command in [&["status"][..], &["push", &next], &["plan", &next], &["remove", "probe"]] {
+        let output = node.hotctl(&[command, &["--node", &gateway]].concat())?.expect(1)?;
+        let said = output.stderr.lines().last().context("a sentence")?;
+        let instead = format!("ask that node with --node unix:{}", node.socket().display());
+        assert!(
+            said.contains(&gateway) && said.contains("serves its modules over HTTP"),
+            "{command:?}: {said}"
+        );
+        assert!(said.ends_with(&instead), "{command:?}: {said}");
+    }
+    node.stop()
+}
+
+#[test]
+fn bakes_that_do_not_fit_are_refused_with_what_does() -> Result<()> {
+    let (node, next) = serving()?;
+    let refused = node.hotctl(&["push", &next, "--bake", "2h"])?.expect(4)?;
+    let said = refused.sentence()?;
+    assert!(
+        said.contains("their bakes come to 6h (3 steps)") && said.contains("less than 1h in all"),
+        "{said}"
+    );
+    node.stop()
+}
+
+/// Nothing is printed that would tell it: nothing happens on the node.
+#[test]
+fn a_reader_that_left_is_noticed_on_a_quiet_node() -> Result<()> {
+    let (node, _) = serving()?;
+    for arguments in [&["status", "--watch"][..], &["events", "-f"], &["logs", "probe", "-f"]] {
+        let mut child = node.ctl().command(arguments).stdout(Stdio::piped()).spawn()?;
+        let mut lines = BufReader::new(child.stdout.take().context("standard output is a pipe")?);
+        if arguments[0] != "logs" {
+            lines.read_line(&mut String::new())?;
+        }
+        drop(lines);
+        let (sender, ended) = mpsc::channel();
+        thread::spawn(move || sender.send(child.wait()));
+        let status = ended.recv_timeout(WAIT).with_context(|| format!("{arguments:?} goes on"))??;
+        assert_eq!(status.code(), Some(0), "{arguments:?}");
+    }
+    node.stop()
+}
+
+#[test]
 fn what_was_removed_is_removed() -> Result<()> {
     let (node, next) = serving()?;
     node.hotctl(&["push", &next, "--steps", "100%", "--bake", "1s"])?.expect(0)?;
@@ -140,7 +192,19 @@ fn what_was_removed_is_removed() -> Result<()> {
         "{}",
         in_use.stderr
     );
-    assert_eq!(node.hotctl(&["remove", "probe"])?.expect(0)?.stdout, "probe: removed 1.0.0, 1.1.0\n");
+    // Who is not asked, as there is no terminal, has to say that it is meant.
+    let unasked = node.hotctl(&["remove", "probe"])?.expect(2)?;
+    assert_eq!(
+        unasked.sentence()?,
+        "hotctl: probe 1.1.0 serves /probe now and will not any more; what is stored of probe goes (1.1.0, 1.0.0), and these \
+         versions can never be pushed again; nothing was removed, as there is no terminal to ask at, expected --yes: say \
+         `hotctl remove probe --yes` if that is meant"
+    );
+    assert_eq!(hot_tests::get(node.http(), "/probe")?.body().as_ref(), b"probe 1.1.0\n");
+    assert_eq!(
+        node.hotctl(&["remove", "probe", "--yes"])?.expect(0)?.stdout,
+        "probe: removed 1.0.0, 1.1.0\n"
+    );
     assert_eq!(node.hotctl(&["remove", "probe"])?.expect(0)?.stdout, "probe: was removed already\n");
     let status = node.hotctl(&["status", "probe"])?.expect(0)?;
     assert!(status.stdout.contains("removed: nothing of it runs"), "{}", status.stdout);
@@ -148,7 +212,7 @@ fn what_was_removed_is_removed() -> Result<()> {
     assert_eq!(again.stdout, "probe 1.0.0: was removed already\n");
     node.hotctl(&["remove", "probe", "--version", "3.0.0"])?.expect(1)?.sentence()?;
     let versions = node.hotctl(&["versions", "probe"])?.expect(0)?.stdout;
-    let removed = |line: &str| line.ends_with("  removed") && !line.contains(" B ");
+    let removed = |line: &str| line.contains("  removed by ") && !line.contains(" B ");
     assert!(versions.lines().skip(1).all(removed) && versions.lines().count() == 3, "{versions}");
     node.stop()
 }

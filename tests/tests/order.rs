@@ -80,6 +80,24 @@ impl Story {
         Ok(digest)
     }
 
+    /// The same file again, after what the node has of it was damaged.
+    fn mend(&self, version: &str) -> Result<()> {
+        let file = Module::new("good").version(version).build()?;
+        let digest = sha256(&fs::read(&file)?);
+        let (part, placed) = (format!("spool/{digest}.part"), format!("artifacts/{digest}.so"));
+        let (part, placed) = (PathBuf::from(part), PathBuf::from(placed));
+        fs::write(self.service.data_dir().join(&placed), b"damaged")?;
+        self.upload(&file, &self.ada)?;
+        self.done(
+            "the upload of bytes that were damaged",
+            &[
+                vec![Wanted::Write(part.clone()), Wanted::Sync(part.clone())],
+                vec![Wanted::Rename(part, placed), Wanted::Sync("artifacts".into())],
+            ],
+        );
+        Ok(())
+    }
+
     fn sign_again(&self, version: &str, key: &Key) -> Result<()> {
         let digest = self.upload(&Module::new("good").version(version).build()?, key)?;
         self.done("another signature", &[Wanted::small(&format!("artifacts/{digest}.json"))]);
@@ -145,6 +163,7 @@ fn told() -> Result<(Vec<Step>, Vec<Call>, Vec<Call>)> {
     story.wait(&first, over)?;
     story.sign_again("1.0.0", &story.bob)?;
     story.push("1.1.0")?;
+    story.mend("1.1.0")?;
     let second = story.start("1.1.0")?;
     story.wait(&second, |text| text.contains("\"phase\":{\"baking\""))?;
     story.service.door().abort("probe")?;

@@ -99,7 +99,7 @@ fn a_module_that_was_removed_is_in_status_no_more() -> Result<()> {
     let node = Node::start()?;
     node.push(&Module::new("good").build()?, &[])?.expect(0)?;
     node.push(&Module::new("good").name("other").build()?, &[])?.expect(0)?;
-    node.hotctl(&["remove", "probe"])?.expect(0)?;
+    node.hotctl(&["remove", "probe", "--yes"])?.expect(0)?;
     // Its host is told to stop, and it is listed until that is gone.
     let mut watch = node.ctl().follow(&["status", "--watch", "-o", "json"])?;
     watch.wait(WAIT, |line| {

@@ -51,7 +51,7 @@ fn a_rollout_waits_for_hot_spawn_and_goes_on() -> Result<()> {
     let third = Module::new("good").version("1.2.0").build()?;
     for command in ["push", "plan"] {
         let refused = service.hotctl(&[command, text(&third)?, "--key", key, "-o", "json"]);
-        let refused = refused?.expect(4)?;
+        let refused = refused?.expect(1)?;
         let error = if command == "plan" { &refused.stdout } else { &refused.stderr };
         assert!(error.contains("\"spawn.lost\"") && error.contains("hot-spawn is lost"), "{refused:?}");
     }

@@ -193,6 +193,25 @@ fn what_is_wrong_with_an_upload_is_said_and_costs_nothing() -> Result<()> {
     node.stop()
 }
 
+/// Each leaves when the first of its files is in place, which is before it is a version.
+#[test]
+fn what_is_stored_is_told_also_where_its_sender_has_left() -> Result<()> {
+    let (node, series) = node()?;
+    let door = node.door()?;
+    let mut events = node.events()?;
+    for number in 100..110 {
+        let offer = Offer::new(&series, &node.key(), number)?;
+        let record = node.data_dir().join(format!("artifacts/{}.json", sha256(&offer.bytes)));
+        let sending = Sending::begin(&door, offer.header(0))?;
+        offer.bytes.chunks(CHUNK).for_each(|chunk| sending.chunk(chunk));
+        sending.leave(|| record.exists());
+        offer.send_rest(&door)?;
+        let stored = format!("probe {} (", offer.version);
+        events.wait(WAIT, |event| event.kind == "artifact.committed" && event.text.starts_with(&stored))?;
+    }
+    node.stop()
+}
+
 /// A power cut can leave the length of what was written without its bytes.
 #[test]
 fn bytes_that_changed_in_the_spool_are_noticed_and_sent_anew() -> Result<()> {

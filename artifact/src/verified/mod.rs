@@ -170,6 +170,12 @@ impl VerifyError {
         }
     }
 
+    /// Whether what was read of a file that was let in before is not what it was then, or could not be read.
+    #[must_use]
+    pub const fn is_damage(&self) -> bool {
+        matches!(self, Self::OtherDigest { .. } | Self::Read(_))
+    }
+
     /// Whether the file itself is refused, and would be again: not when the node merely could not read or hold it.
     #[must_use]
     pub const fn is_refusal(&self) -> bool {

@@ -44,7 +44,7 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     let request = FollowEventsRequest { module: args.module, after: 0, tail: args.limit };
     let answer = client.ask(client.events().follow(request)).await?;
     let mut events = answer;
-    while let Some(message) = next(&mut events).await? {
+    while let Some(message) = next(&mut events, context.out).await? {
         if let Some(event) = message.event {
             print(context.out, event)?;
         }

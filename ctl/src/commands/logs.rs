@@ -37,7 +37,7 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     let request = LogsRequest { module: module.clone(), tail, follow, release };
     let mut stream = client.ask(client.modules().logs(request)).await?;
     let mut is_silent = true;
-    while let Some(message) = next(&mut stream).await? {
+    while let Some(message) = next(&mut stream, context.out).await? {
         if message.dropped > 0 {
             context.out.hint(&format!("{} lines were dropped here: they came too fast", message.dropped));
         }

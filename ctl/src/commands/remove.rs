@@ -1,33 +1,46 @@
 //! `hotctl remove`.
 
-use hot_proto::v1::RemoveRequest;
+use std::io::{self, BufRead, IsTerminal as _, Write};
+
+use hot_proto::v1::{GetModuleRequest, Module, RemoveRequest, Version, VersionsRequest};
 
 use super::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::RemovedJson;
-use crate::node::Wait;
+use crate::node::{Client, Wait};
 use crate::words;
 
 /// Remove a module with all that runs of it, or one of its versions
 ///
-/// A version that is stable, candidate or standby is not removed by itself. What was removed leaves a tombstone: its
-/// version is never given to other bytes.
+/// Of a module as a whole it asks first, on a terminal, and says what will end; a script says --yes. A version that is
+/// stable, candidate or standby is not removed by itself. What was removed leaves a tombstone: its version is never given to
+/// other bytes.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  hotctl remove greeter                    # it serves no more\n  \
-                        hotctl remove greeter --version 1.0.0")]
+#[command(
+    after_help = "Examples:\n  hotctl remove greeter                    # it serves no more; asks first\n  \
+                        hotctl remove greeter --yes\n  hotctl remove greeter --version 1.0.0"
+)]
 pub(crate) struct Args {
     /// Name of the module
     module: String,
 
-    /// Only this version
+    /// Only this version, which nothing runs
     #[arg(long, value_name = "VERSION")]
     version: Option<semver::Version>,
+
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
 }
 
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let client = context.connect().await?;
     let version = args.version.map(|version| version.to_string()).unwrap_or_default();
+    // Nothing runs of a version that can be removed by itself.
+    if version.is_empty() && !args.yes {
+        confirm(&client, &args.module).await?;
+    }
     let request = RemoveRequest { module: args.module.clone(), version: version.clone() };
     let answer = client.ask_after(Wait::WayBack, client.modules().remove(request)).await?;
     let removed = RemovedJson { module: args.module, versions: answer.versions };
@@ -37,6 +50,72 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
         context.out.text(&words::clean(&text(&removed, &version)))?;
     }
     Ok(Exit::Success)
+}
+
+/// Fails unless a person at a terminal wants what will come of it.
+async fn confirm(client: &Client, name: &str) -> Result<(), Failure> {
+    let request = GetModuleRequest { module: name.to_owned() };
+    let module = client.ask(client.modules().get(request)).await?.module.unwrap_or_default();
+    let request = VersionsRequest { module: name.to_owned() };
+    let versions = client.ask(client.modules().versions(request)).await?.versions;
+    let Some(ends) = ends(&module, &versions) else { return Ok(()) };
+    let ends = words::clean(&ends);
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        let sentence = format!(
+            "{ends}; nothing was removed, as there is no terminal to ask at, expected --yes: say `hotctl remove {name} --yes` \
+             if that is meant"
+        );
+        return Err(Failure::new(Exit::Usage, "not_confirmed", sentence));
+    }
+    let question = format!("{ends}. Remove {name}? [y/N] ");
+    match asked(io::stdin().lock(), io::stderr(), &question) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::failed("not_confirmed", "nothing was removed")),
+        Err(error) => {
+            Err(Failure::failed("not_confirmed", format!("can't ask: {error}; nothing was removed")))
+        }
+    }
+}
+
+/// What ends with the module; nothing where nothing of it is left.
+fn ends(module: &Module, versions: &[Version]) -> Option<String> {
+    let mut stored: Vec<&str> =
+        versions.iter().filter(|of| !of.removed).map(|of| of.version.as_str()).collect();
+    stored.dedup();
+    let runs = module.nodes.iter().any(|node| !node.instances.is_empty());
+    if stored.is_empty() && module.stable.is_none() && !runs {
+        return None;
+    }
+    let name = &module.name;
+    let mut ends = Vec::new();
+    if let Some(stable) = &module.stable {
+        let routes =
+            if module.routes.is_empty() { String::new() } else { format!(" {}", module.routes.join(" ")) };
+        ends.push(format!("{name} {} serves{routes} now and will not any more", stable.version));
+    }
+    if let Some(candidate) = &module.candidate {
+        ends.push(format!("the rollout of {name} {} is aborted", candidate.version));
+    }
+    match stored.as_slice() {
+        [] => {}
+        stored => ends.push(format!(
+            "what is stored of {name} goes ({}), and these versions can never be pushed again",
+            stored.join(", ")
+        )),
+    }
+    if ends.is_empty() {
+        ends.push(format!("what runs of {name} ends"));
+    }
+    Some(ends.join("; "))
+}
+
+/// Whether the answer to a question is yes. No answer is none.
+fn asked(mut answers: impl BufRead, mut questions: impl Write, question: &str) -> io::Result<bool> {
+    questions.write_all(question.as_bytes())?;
+    questions.flush()?;
+    let mut answer = String::new();
+    answers.read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
 /// What was done. Nothing is left to do where it was removed before: that is what was asked for.
@@ -51,6 +130,8 @@ fn text(removed: &RemovedJson, version: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use hot_proto::v1::ReleaseRef;
+
     use super::*;
 
     #[test]
@@ -62,5 +143,41 @@ mod tests {
         assert_eq!(text(&removed(&["1.0.0", "1.1.0"]), ""), "greeter: removed 1.0.0, 1.1.0");
         assert_eq!(text(&removed(&[]), ""), "greeter: was removed already");
         assert_eq!(text(&removed(&[]), "1.0.0"), "greeter 1.0.0: was removed already");
+    }
+
+    #[test]
+    fn what_will_end_is_said() {
+        let version =
+            |version: &str, removed| Version { version: version.to_owned(), removed, ..Version::default() };
+        let release =
+            |version: &str| Some(ReleaseRef { version: version.to_owned(), ..ReleaseRef::default() });
+        let mut module = Module { name: "greeter".to_owned(), ..Module::default() };
+        assert_eq!(ends(&module, &[version("1.0.0", true)]), None, "nothing is left of it");
+        let stored = [version("1.1.0", false), version("1.1.0", false), version("1.0.0", false)];
+        let goes =
+            "what is stored of greeter goes (1.1.0, 1.0.0), and these versions can never be pushed again";
+        assert_eq!(ends(&module, &stored).as_deref(), Some(goes));
+        module.stable = release("1.0.0");
+        module.candidate = release("1.1.0");
+        module.routes = vec!["/greet".to_owned()];
+        let all = format!(
+            "greeter 1.0.0 serves /greet now and will not any more; the rollout of greeter 1.1.0 is aborted; {goes}"
+        );
+        assert_eq!(ends(&module, &stored), Some(all));
+    }
+
+    #[test]
+    fn only_yes_is_yes() {
+        for (answer, yes) in
+            [("y\n", true), (" Yes \n", true), ("\n", false), ("", false), ("no\n", false), ("yy", false)]
+        {
+            let mut said = Vec::new();
+            assert_eq!(
+                asked(answer.as_bytes(), &mut said, "Remove it? [y/N] ").expect("answers"),
+                yes,
+                "{answer:?}"
+            );
+            assert_eq!(said, b"Remove it? [y/N] ");
+        }
     }
 }

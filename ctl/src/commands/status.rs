@@ -68,7 +68,7 @@ async fn watch(client: &Client, out: &mut Out, module: Option<String>) -> Result
     let answer = client.ask(client.modules().watch(request)).await?;
     let mut stream = answer;
     let mut printed = Vec::new();
-    while let Some(message) = next(&mut stream).await? {
+    while let Some(message) = next(&mut stream, out).await? {
         if out.json() {
             out.object(&ModulesJson::new(message.modules, message.problems))?;
             continue;

@@ -137,6 +137,8 @@ struct VersionJson {
     role: Option<&'static str>,
     removed: bool,
     quarantined: String,
+    gone: String,
+    may_return: bool,
 }
 
 impl VersionsJson {
@@ -153,6 +155,8 @@ impl VersionsJson {
                 committed: time(version.committed),
                 removed: version.removed,
                 quarantined: version.quarantined,
+                gone: version.gone,
+                may_return: version.may_return,
             })
             .collect();
         Self { module: module.to_owned(), versions }

@@ -5,6 +5,7 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
+use hot_proto::v1::GetNodeRequest;
 use hot_proto::v1::artifact_service_client::ArtifactServiceClient;
 use hot_proto::v1::event_service_client::EventServiceClient;
 use hot_proto::v1::module_service_client::ModuleServiceClient;
@@ -21,8 +22,8 @@ use super::address::Address;
 use super::deadline::Wait;
 use super::owner::Owner;
 use super::search::Found;
-use crate::failure::{Failure, innermost};
-use crate::output::Notice;
+use crate::failure::{Failure, innermost, no_grpc};
+use crate::output::{Notice, Out};
 use crate::words;
 
 /// A node on the other side of the world answers a SYN in well under this.
@@ -109,7 +110,11 @@ impl Client {
             Ok(Err(error)) => return Err(unreachable(&found, &error)),
             Err(elapsed) => return Err(unreachable(&found, &elapsed)),
         };
-        Ok(Self { channel: InterceptedService::new(channel, token), found, notice })
+        let client = Self { channel: InterceptedService::new(channel, token), found, notice };
+        if matches!(client.found.address, Address::Http(_)) {
+            client.must_speak_grpc().await?;
+        }
+        Ok(client)
     }
 
     /// How the node was found.
@@ -178,6 +183,23 @@ impl Client {
         self.answer_after(wait, call).await.map_err(|status| Failure::of_command(&status))
     }
 
+    /// Fails where something else answers than a node, as the gateway of one does at the port that modules are served at. To
+    /// any call it says that it knows none such, which an older node says as well of what it can't do.
+    async fn must_speak_grpc(&self) -> Result<(), Failure> {
+        let answer = self.answer(self.nodes().get(GetNodeRequest::default())).await;
+        // Whatever else is wrong the command itself will meet.
+        let Some(cause) = answer.err().as_ref().and_then(no_grpc) else { return Ok(()) };
+        let Found { address, how, instead, .. } = &self.found;
+        let instead = instead.as_deref().unwrap_or(
+            "modules are served over HTTP at a port of their own; name the node's control socket with --node unix:PATH (a \
+             service has unix:/run/hot/hotd.sock), or the `grpc` address that `hotd --dev` prints when it is ready",
+        );
+        let sentence = format!(
+            "what answers at {address} ({how}) is no gRPC of a node, or went away at once ({cause}); {instead}"
+        );
+        Err(Failure::failed("no_node", sentence))
+    }
+
     /// Says that a node is silent, once it has been so for [`SILENCE`]. Never ends.
     async fn tell_of_silence(&self) -> Infallible {
         tokio::time::sleep(SILENCE).await;
@@ -203,9 +225,12 @@ async fn within<T>(
 }
 
 /// The next message of a stream that a command shows, however long it takes: a node that is gone is noticed by
-/// [`PING_INTERVAL`].
-pub(crate) async fn next<T>(stream: &mut Streaming<T>) -> Result<Option<T>, Failure> {
-    stream.message().await.map_err(|status| Failure::of_command(&status))
+/// [`PING_INTERVAL`], and a reader that has left at once, also where there is nothing to show.
+pub(crate) async fn next<T>(stream: &mut Streaming<T>, out: &Out) -> Result<Option<T>, Failure> {
+    tokio::select! {
+        message = stream.message() => message.map_err(|status| Failure::of_command(&status)),
+        left = out.left() => Err(left.into()),
+    }
 }
 
 fn endpoint(address: &Address) -> Result<Endpoint, tonic::transport::Error> {
@@ -246,14 +271,15 @@ fn is_denied(error: &(dyn Error + 'static)) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::{Format, Out};
+    use crate::output::Format;
 
     fn notice() -> Notice {
         Out::into_sink(Format::Text, io::sink()).notice()
     }
 
     fn found(address: &str) -> Found {
-        Found { address: address.parse().expect("an address"), how: "the test says so".to_owned(), dev: None }
+        let (address, how) = (address.parse().expect("an address"), "the test says so".to_owned());
+        Found { address, how, dev: None, instead: None }
     }
 
     #[test]
@@ -309,14 +335,11 @@ mod tests {
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await.expect("writes");
             stream
         });
-        let client = Client::connect(found, Token::default(), notice()).await.expect("somebody is there");
-        let request = hot_proto::v1::GetNodeRequest::default();
-        let failure = client.ask(client.nodes().get(request)).await.expect_err("no gRPC");
-        assert!(
-            failure.sentence.starts_with("that is not the gRPC address of a node"),
-            "{}",
-            failure.sentence
-        );
+        let failure = Client::connect(found, Token::default(), notice()).await.expect_err("no gRPC");
+        assert_eq!((failure.exit.code(), failure.code.as_str()), (1, "no_node"));
+        let says = "(the test says so) is no gRPC of a node, or went away at once (";
+        assert!(failure.sentence.contains(says), "{}", failure.sentence);
+        assert!(failure.sentence.contains("control socket with --node unix:PATH"), "{}", failure.sentence);
         drop(server.await.expect("answers"));
     }
 

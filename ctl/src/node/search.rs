@@ -47,6 +47,8 @@ pub(crate) struct Found {
     pub how: String,
     /// It is the recorded dev node.
     pub dev: Option<DevNode>,
+    /// What is most likely meant, should no node answer there but something else.
+    pub instead: Option<String>,
 }
 
 /// Finds the node, in the order of the documentation. Nothing is connected to.
@@ -55,19 +57,25 @@ pub(crate) fn search(around: &Surroundings) -> Result<Found, Failure> {
     if let Some(text) = &around.node {
         let address = text.parse().map_err(|error: AddressError| Failure::usage(error))?;
         let address = in_folder(address);
+        let instead = instead(&address, &nodes, around);
         let dev = nodes.into_iter().find(|node| is_same(&address, node));
-        return Ok(Found { address, how: "as --node or HOTCTL_NODE says".to_owned(), dev });
+        return Ok(Found { address, how: "as --node or HOTCTL_NODE says".to_owned(), dev, instead });
     }
     if around.service_socket.exists() {
         let address = Address::Unix(around.service_socket.clone());
-        return Ok(Found { address, how: "the service's socket".to_owned(), dev: None });
+        return Ok(Found { address, how: "the service's socket".to_owned(), dev: None, instead: None });
     }
     if nodes.len() > 1 {
         return Err(several(&nodes));
     }
     if let Some(node) = nodes.pop() {
         let address = Address::Unix(node.socket.clone());
-        return Ok(Found { address, how: "the recorded dev node".to_owned(), dev: Some(node) });
+        return Ok(Found {
+            address,
+            how: "the recorded dev node".to_owned(),
+            dev: Some(node),
+            instead: None,
+        });
     }
     looked.insert(0, format!("there is no {}", around.service_socket.display()));
     looked.insert(0, "neither --node nor HOTCTL_NODE is set".to_owned());
@@ -121,6 +129,21 @@ fn in_folder(address: Address) -> Address {
         Address::Unix(path) if path.is_dir() => Address::Unix(path.join("hotd.sock")),
         address => address,
     }
+}
+
+/// Who types an address with a port often means the one that modules are served at.
+fn instead(address: &Address, nodes: &[DevNode], around: &Surroundings) -> Option<String> {
+    let port = |authority: &str| authority.rsplit_once(':').map(|(_, port)| port.to_owned());
+    let named = port(address.authority().filter(|_| address.is_local())?)?;
+    if let Some(node) = nodes.iter().find(|node| port(&node.http).as_ref() == Some(&named)) {
+        return Some(format!(
+            "it is where the dev node in {} serves its modules over HTTP; ask that node with --node unix:{}",
+            node.data_dir.display(),
+            node.socket.display()
+        ));
+    }
+    let socket = &around.service_socket;
+    socket.exists().then(|| format!("ask the service on this machine with --node unix:{}", socket.display()))
 }
 
 /// The address is one of the dev node's.

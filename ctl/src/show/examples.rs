@@ -81,7 +81,7 @@ pub(crate) fn modules() -> Vec<Module> {
     vec![greeter, hello]
 }
 
-/// A stored, a quarantined and a removed version.
+/// A stored and a quarantined version, and two that are gone: one made room, and of one an older node says no more.
 pub(crate) fn versions() -> Vec<Version> {
     let version = |version: &str, digit: &str| Version {
         version: version.to_owned(),
@@ -95,7 +95,9 @@ pub(crate) fn versions() -> Vec<Version> {
     let quarantined = Version { quarantined: "crashed with signal 11".to_owned(), ..version("1.2.0", "c") };
     let stable = Version { role: Role::Stable.into(), ..version("1.1.0", "b") };
     let removed = Version { removed: true, size: 0, principal: String::new(), ..version("1.0.0", "a") };
-    vec![quarantined, stable, removed]
+    let gone = "dropped by `keep`; the same file may be pushed again".to_owned();
+    let dropped = Version { version: "0.9.0".to_owned(), gone, may_return: true, ..removed.clone() };
+    vec![quarantined, stable, removed, dropped]
 }
 
 /// A push that was taken back after one that went well.

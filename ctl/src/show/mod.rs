@@ -140,7 +140,8 @@ pub(crate) fn versions(versions: &[Version], now: SystemTime, layout: Layout) ->
     let mut table = Table::new(["VERSION", "TARGET", "DIGEST", "SIZE", "SIGNED BY", "COMMITTED", "STATE"]);
     for version in versions {
         let state = if version.removed {
-            Cell::toned("removed", Tone::Dim)
+            // A node of an older version does not say how.
+            Cell::toned(if version.gone.is_empty() { "removed" } else { &version.gone }, Tone::Dim)
         } else if !version.quarantined.is_empty() {
             Cell::toned(&format!("quarantined: {}", version.quarantined), Tone::Bad)
         } else {

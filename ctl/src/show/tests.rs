@@ -58,6 +58,7 @@ fn versions_and_history() {
             "1.2.0    x86_64-linux-gnu  cccccccccccc  1.5 KiB  dev        1m ago     quarantined: crashed with signal 11",
             "1.1.0    x86_64-linux-gnu  bbbbbbbbbbbb  1.5 KiB  dev        1m ago     stable",
             "1.0.0    x86_64-linux-gnu  aaaaaaaaaaaa  -        -          1m ago     removed",
+            "0.9.0    x86_64-linux-gnu  aaaaaaaaaaaa  -        -          1m ago     dropped by `keep`; the same file may be pushed again",
         ]
     );
     assert_eq!(

@@ -2,9 +2,11 @@
 //!
 //! All mistakes are reported at once, each as `file:line: what was found and what was expected`; of a text that is no TOML
 //! the first place alone. Nothing behind this door checks a value again. It opens no socket and no store; the only files
-//! that it reads besides its own are those of trust ([`Trust`]).
+//! that it reads besides its own are those of trust ([`Trust`]). A check looks at the other places as well, and makes
+//! nothing.
 
 mod dev;
+mod places;
 mod read;
 mod sections;
 mod trust;
@@ -19,6 +21,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use self::places::Places;
 use self::sections::Draft;
 use crate::gateway::GatewayConfig;
 
@@ -163,7 +166,7 @@ pub struct Mistakes(pub Vec<Mistake>);
 /// A config that is good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked {
-    /// What in its files has no effect, though it is no mistake.
+    /// What in its files has no effect, though it is no mistake, and what only another user can tell.
     pub idle: Vec<Mistake>,
     /// The files that were read: the config, and those of trust.
     pub files: Vec<PathBuf>,
@@ -211,12 +214,22 @@ impl Config {
         if draft.mistakes.is_empty() { Ok(draft.config) } else { Ok(with_trust(draft, path)?.0) }
     }
 
-    /// Checks the config file of a service and the files of trust that it names, which must be good, too.
+    /// Checks the config file of a service, the files of trust that it names, which must be good, too, and whether the user
+    /// who asks could use the folders and sockets. Makes nothing.
     ///
     /// # Errors
     /// When it can't be read, or with everything that is wrong in all of them.
     pub fn check(path: &Path) -> Result<Checked, ConfigError> {
-        let (config, idle) = with_trust(draft(path)?, path)?;
+        let mut draft = draft(path)?;
+        let places = draft
+            .place_lines
+            .as_ref()
+            .map(|lines| places::check(&draft.config, path, lines, &draft.mistakes));
+        let Places { mistakes, notes } = places.unwrap_or_default();
+        draft.mistakes.extend(mistakes);
+        draft.mistakes.sort();
+        let (config, mut idle) = with_trust(draft, path)?;
+        idle.extend(notes);
         let files = [Some(path.to_owned()), Some(config.trust.allowed_signers), config.trust.revoked];
         Ok(Checked { idle, files: files.into_iter().flatten().collect() })
     }
@@ -247,7 +260,7 @@ fn draft(path: &Path) -> Result<Draft, ConfigError> {
 
 /// The config, and what in the files of trust and in the rules about them has no effect.
 fn with_trust(draft: Draft, path: &Path) -> Result<(Config, Vec<Mistake>), Mistakes> {
-    let Draft { config, mut mistakes, trust_lines } = draft;
+    let Draft { config, mut mistakes, trust_lines, .. } = draft;
     let idle = match trust_lines.map(|lines| config.trust.check(path, &lines)) {
         Some(Ok(idle)) => idle,
         Some(Err(wrong)) => {

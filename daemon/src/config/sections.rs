@@ -8,6 +8,7 @@ use hot_artifact::trust::ModuleRules;
 use hot_rollout::{Policy, PolicySpec, Step};
 use toml::de::{DeTable, DeValue};
 
+use super::places::PlaceLines;
 use super::read::{Reader, Section};
 use super::trust::{RuleLine, TrustLines};
 use super::values::{
@@ -23,6 +24,8 @@ pub(super) struct Draft {
     pub config: Config,
     /// All that is wrong in the file; without any, the config is as good as its text.
     pub mistakes: Vec<Mistake>,
+    /// Where it names folders and sockets; none of a text that is no TOML.
+    pub place_lines: Option<PlaceLines>,
     /// Where it names the files of trust; none where what it says of one is no path.
     pub trust_lines: Option<TrustLines>,
 }
@@ -52,10 +55,23 @@ pub(super) fn parse(text: &str, path: &Path) -> Draft {
         log: log(&top),
     };
     if syntax.is_empty() {
-        Draft { config, mistakes: reader.take_mistakes(), trust_lines }
+        let place_lines = Some(place_lines(&top));
+        Draft { config, mistakes: reader.take_mistakes(), place_lines, trust_lines }
     } else {
         // What is missing or strange in the rest follows from that, as a rule, and so do further errors of the parser.
-        Draft { config, mistakes: syntax, trust_lines: None }
+        Draft { config, mistakes: syntax, place_lines: None, trust_lines: None }
+    }
+}
+
+/// The lines of the keys or, without them, of their tables.
+fn place_lines(top: &Section<'_>) -> PlaceLines {
+    // What is unknown in the tables was said when they were read.
+    let line = |table, key| top.section(table, table, &[]).line(key);
+    PlaceLines {
+        data_dir: top.line("data_dir"),
+        control: line("grpc", "socket"),
+        spawn: line("spawn", "socket"),
+        access_log: line("http", "access_log"),
     }
 }
 

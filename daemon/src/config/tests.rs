@@ -169,12 +169,22 @@ format = \"xml\"
         "hotd.toml:6: [http] max_in_flight: found 0, expected a number from 1 to 10000000",
         "hotd.toml:8: [grpc] listen: TCP needs mutual TLS, which this version does not serve yet; remove it and use the Unix socket, from elsewhere with `ssh -L /tmp/node.sock:/run/hot/hotd.sock HOST`",
         "hotd.toml:10: [policy] steps[2]: found \"ten\", expected a share, and its bake time if it has one of its own, like \"10%\" or \"10% 5m\"",
-        "hotd.toml:11: [policy] bake: found 5, expected a duration like \"500ms\", \"30s\" or \"1m30s\"",
+        "hotd.toml:11: [policy] bake: found 5, expected a duration in whole numbers with ms, s, m, h or d, like \"500ms\", \"30s\" or \"1m30s\"",
         "hotd.toml:13: [store] keep: found true, expected a number from 1 to 1000",
         "hotd.toml:15: [log] level: found \"hotd=loud\", expected a level (error, warn, info, debug, trace) or levels by target like \"info,hotd::gateway=debug\"",
         "hotd.toml:16: [log] format: found \"xml\", expected \"text\" or \"json\"",
     ];
     assert_eq!(mistakes(text), expected);
+}
+
+#[test]
+fn a_duration_out_of_bounds_is_told_from_none() {
+    let found = mistakes("[http]\nlisten = [\"127.0.0.1:80\"]\nmax_wait = \"0s\"\nidle_timeout = \"366d\"\n");
+    let expected = [
+        "hotd.toml:3: [http] max_wait: found \"0s\", expected more than 0",
+        "hotd.toml:4: [http] idle_timeout: found \"366d\", expected at most \"365d\"",
+    ];
+    assert_eq!(found, expected);
 }
 
 #[test]
@@ -250,6 +260,76 @@ fn dev_needs_nothing_and_stays_on_loopback() {
     assert!(matches!(long, Err(DevError::DataDir { .. })));
 }
 
+/// The tables of sockets, which a check finds a folder for.
+fn sockets(folder: &Path) -> String {
+    let (control, spawn) = (folder.join("hotd.sock"), folder.join("spawn.sock"));
+    format!("[grpc]\nsocket = {control:?}\n[spawn]\nsocket = {spawn:?}\n")
+}
+
+#[test]
+fn a_check_says_of_a_place_what_is_in_its_way_and_makes_nothing() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("signers"), "# nobody yet\n").unwrap();
+    std::fs::write(at("file"), "").unwrap();
+    std::fs::create_dir(at("open")).unwrap();
+    std::fs::set_permissions(at("open"), std::fs::Permissions::from_mode(0o777)).unwrap();
+    std::fs::create_dir_all(at("half/artifacts")).unwrap();
+    std::fs::write(at("half/modules"), "").unwrap();
+    let check = |data: &str, control: &str, spawn: &str, log: &str| {
+        let text = format!(
+            "data_dir = {:?}\n{SMALL}access_log = {:?}\n[trust]\nallowed_signers = {:?}\n[grpc]\nsocket = {:?}\n[spawn]\n\
+             socket = {:?}\n",
+            at(data),
+            at(log),
+            at("signers"),
+            at(control),
+            at(spawn)
+        );
+        std::fs::write(at("hotd.toml"), text).unwrap();
+        let before = std::fs::read_dir(folder.path()).unwrap().count();
+        let found = match Config::check(&at("hotd.toml")) {
+            Ok(checked) => checked.idle.iter().map(ToString::to_string).collect(),
+            Err(ConfigError::Invalid(Mistakes(found))) => found.iter().map(ToString::to_string).collect(),
+            Err(error) => vec![error.to_string()],
+        };
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), before, "nothing is made");
+        found
+    };
+    assert_eq!(check("a/b/data", "c.sock", "s.sock", "log"), [""; 0]);
+    // Each alone: the line, what is there, what was expected, what to do.
+    let good = ["data", "c.sock", "s.sock", "log"];
+    for (place, path, line, words) in [
+        (0, "file", 1, ["is not a folder", "name another"]),
+        (0, "file/data", 1, ["file is a file, expected a folder", "name another path"]),
+        (0, "open", 1, ["every user may write", "chmod o-w"]),
+        (0, "half", 1, ["half/modules is not a folder", "name another"]),
+        (1, "file", 8, ["file is a file, expected a socket", "move it away"]),
+        (1, "open", 8, ["open is a folder, expected a socket", "move it away"]),
+        (1, "none/c.sock", 8, ["none is not there, expected one in which hotd", "make the folder"]),
+        (1, "file/c.sock", 8, ["file is a file, expected a folder", "name another path"]),
+        (2, "file", 10, ["file is a file, expected a socket", "move it away"]),
+        (2, "none/s.sock", 10, ["none is not there, expected one in which hot-spawn", "make the folder"]),
+        (3, "open", 4, ["open is a folder, expected a file", "name a file in it"]),
+        (3, "none/log", 4, ["none is not there, expected one in which hotd", "make the folder"]),
+    ] {
+        let mut paths = good;
+        paths[place] = path;
+        let found = check(paths[0], paths[1], paths[2], paths[3]);
+        let prefix = format!("{}:{line}: ", at("hotd.toml").display());
+        assert_eq!(found.len(), 1, "{path}: {found:#?}");
+        let is_said = words.iter().all(|word| found[0].contains(word));
+        assert!(found[0].starts_with(&prefix) && is_said, "{path}: {found:#?}");
+    }
+    // All at once, in the order of the lines.
+    let all = check("file", "none/c.sock", "none/s.sock", "none/log");
+    assert_eq!(all.len(), 4, "{all:#?}");
+    assert!(all[0].contains(":1: data_dir: ") && all[1].contains(":4: [http] access_log: "), "{all:#?}");
+    assert!(all[2].contains(":8: [grpc] socket: ") && all[3].contains(":10: [spawn] socket: "), "{all:#?}");
+}
+
 #[test]
 fn files_are_bounded_and_must_be_files() {
     let folder = tempfile::tempdir().unwrap();
@@ -259,14 +339,18 @@ fn files_are_bounded_and_must_be_files() {
     std::fs::write(at("large"), vec![b'#'; 2 << 20]).unwrap();
     assert!(matches!(Config::load(&at("large")), Err(ConfigError::Read { .. })));
     let signers = at("signers");
-    let text = format!("{SMALL}[trust]\nallowed_signers = \"{}\"\n", signers.display());
+    let text = format!(
+        "data_dir = {:?}\n{SMALL}[trust]\nallowed_signers = {signers:?}\n{}",
+        at("data"),
+        sockets(folder.path())
+    );
     std::fs::write(at("good"), &text).unwrap();
     std::fs::write(&signers, "# nobody yet\n").unwrap();
     assert_eq!(Config::check(&at("good")).unwrap().files.first(), Some(&at("good")));
     std::fs::remove_file(&signers).unwrap();
     assert!(Config::load(&at("good")).is_ok(), "the node may know them from before");
     let missing = Config::check(&at("good")).unwrap_err().to_string();
-    let place = format!("{}:4: [trust] allowed_signers: can't read", at("good").display());
+    let place = format!("{}:5: [trust] allowed_signers: can't read", at("good").display());
     assert!(missing.starts_with(&place), "{missing}");
 }
 
@@ -328,8 +412,10 @@ fn a_check_says_which_names_in_the_rules_nobody_can_sign_as() {
     let (config, signers) = (folder.path().join("hotd.toml"), folder.path().join("signers"));
     let key = hot_artifact::signature::generate_key("ada").unwrap().public;
     let text = format!(
-        "{SMALL}[trust]\nallowed_signers = {signers:?}\n[trust.modules]\n\"pay\" = [\"ada\", \"adda\"]\n\
-         \"*\" = [\n  \"ada\",\n  \"ci@example.com\",\n]\n"
+        "data_dir = {:?}\n{SMALL}[trust]\nallowed_signers = {signers:?}\n[trust.modules]\n\"pay\" = [\"ada\", \"adda\"]\n\
+         \"*\" = [\n  \"ada\",\n  \"ci@example.com\",\n]\n{}",
+        folder.path().join("data"),
+        sockets(folder.path())
     );
     std::fs::write(&config, text).unwrap();
     let idle = |lines: &str| -> Vec<String> {
@@ -339,8 +425,8 @@ fn a_check_says_which_names_in_the_rules_nobody_can_sign_as() {
     let ada = format!("ada namespaces=\"hot-module\" {key}\n");
     let found = idle(&ada);
     assert_eq!(found.len(), 2, "{found:#?}");
-    assert!(found[0].contains("hotd.toml:6: [trust.modules] pay: nobody can sign as adda"), "{found:#?}");
-    assert!(found[1].contains("hotd.toml:7: [trust.modules] *: nobody can sign as ci@example"), "{found:#?}");
+    assert!(found[0].contains("hotd.toml:7: [trust.modules] pay: nobody can sign as adda"), "{found:#?}");
+    assert!(found[1].contains("hotd.toml:8: [trust.modules] *: nobody can sign as ci@example"), "{found:#?}");
     // Certificates say the names of an authority's people.
     let authority = format!("{ada}*@example.com cert-authority,namespaces=\"hot-module\" {key}\n");
     let found = idle(&authority);

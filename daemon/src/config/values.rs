@@ -14,12 +14,15 @@ use crate::gateway::Network;
 pub(super) const MAX_SOCKET_PATH: usize = 107;
 
 /// What a duration looks like.
-const DURATION: &str = "a duration like \"500ms\", \"30s\" or \"1m30s\"";
+const DURATION: &str =
+    "a duration in whole numbers with ms, s, m, h or d, like \"500ms\", \"30s\" or \"1m30s\"";
 
 pub(super) fn duration(value: &DeValue<'_>) -> Result<Duration, String> {
     match value.as_str().and_then(units::duration) {
-        Some(duration) if !duration.is_zero() && duration <= Duration::from_hours(24 * 365) => Ok(duration),
-        _ => Err(DURATION.to_owned()),
+        Some(duration) if duration.is_zero() => Err("more than 0".to_owned()),
+        Some(duration) if duration > Duration::from_hours(24 * 365) => Err("at most \"365d\"".to_owned()),
+        Some(duration) => Ok(duration),
+        None => Err(DURATION.to_owned()),
     }
 }
 

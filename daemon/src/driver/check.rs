@@ -5,7 +5,7 @@ use hot_rollout::{Module, ReleaseNumber};
 
 use super::{Push, Refusal, To};
 use crate::ledger::{Ledger, runs_here};
-use crate::store::ModuleRecord;
+use crate::store::{ModuleRecord, Removal};
 
 /// A release that a rollout under way tries.
 pub(super) type Tried = (Module, ReleaseNumber);
@@ -26,11 +26,7 @@ pub(super) fn check(ledger: &Ledger, tried: &[Tried], pushes: &[Push]) -> Result
 pub(super) fn digest_of(record: &ModuleRecord, push: &Push) -> Result<Sha256, Refusal> {
     let (module, version) = (push.module.clone(), push.version.clone());
     let Some(digest) = runs_here(record, &version) else {
-        return Err(if record.tombstones().contains_key(&version) {
-            Refusal::Removed { module, version }
-        } else {
-            Refusal::NoVersion { module, version }
-        });
+        return Err(gone(record, module, version));
     };
     let stored = |meant: &Sha256| {
         let targets = record.versions().get(&version);
@@ -39,6 +35,19 @@ pub(super) fn digest_of(record: &ModuleRecord, push: &Push) -> Result<Sha256, Re
     match push.digests.iter().find(|meant| !stored(meant)) {
         Some(meant) => Err(Refusal::OtherDigest { module, version, digest: *meant }),
         None => Ok(digest),
+    }
+}
+
+/// A version that is not stored, and why not as far as that is remembered.
+fn gone(record: &ModuleRecord, module: ModuleName, version: Version) -> Refusal {
+    let Some(tombstone) = record.tombstones().get(&version) else {
+        return Refusal::NoVersion { module, version };
+    };
+    let at = jiff::Timestamp::from_second(i64::try_from(tombstone.at / 1000).unwrap_or(i64::MAX));
+    let at = at.unwrap_or(jiff::Timestamp::MAX);
+    match &tombstone.why {
+        Removal::Collected => Refusal::Dropped { module, version, at },
+        Removal::Removed { by, .. } => Refusal::Removed { module, version, by: by.clone(), at },
     }
 }
 
@@ -144,7 +153,7 @@ fn choose(
     may_run(record, module, version, &digest)?;
     let targets = record.versions().get(version);
     if !targets.is_some_and(|targets| targets.values().any(|stored| stored.digest == digest)) {
-        return Err(Refusal::Removed { module: module.clone(), version: version.clone() });
+        return Err(gone(record, module.clone(), version.clone()));
     }
     Ok((ReleaseNumber(stable), ReleaseNumber(*found), digest))
 }
@@ -180,7 +189,7 @@ mod tests {
             "versions": { "1.0.0": stored(1), "3.0.0": stored(3), "4.0.0": stored(4) },
             "tombstones": { "2.0.0": {
                 "digests": { target.to_string(): digest(2) },
-                "at": 2,
+                "at": 2900,
                 "why": { "how": "removed", "by": "ann", "reason": "" },
             } },
         }))
@@ -226,6 +235,24 @@ mod tests {
         record.set_stable(Some(1));
         let refused = choose(&record, &"greeter".parse().unwrap(), &To::Release(ReleaseNumber(3)));
         assert!(matches!(refused, Err(Refusal::NothingToReturnTo { .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn what_made_room_is_told_from_what_a_person_removed() {
+        let mut record = record();
+        let release = To::Release(ReleaseNumber(2));
+        let said = |record: &ModuleRecord| chosen(record, &release).unwrap_err().to_string();
+        assert_eq!(said(&record), "version 2.0.0 of greeter was removed by ann at 1970-01-01T00:00:02Z");
+        let mut value = serde_json::to_value(&record).unwrap();
+        value["tombstones"]["2.0.0"]["why"] = json!({ "how": "collected" });
+        record = serde_json::from_value(value).unwrap();
+        let expected = "version 2.0.0 of greeter was dropped at 1970-01-01T00:00:02Z by `keep` under [store], as newer \
+                        versions came";
+        assert_eq!(said(&record), expected);
+        let mut value = serde_json::to_value(&record).unwrap();
+        value["tombstones"] = json!({});
+        record = serde_json::from_value(value).unwrap();
+        assert_eq!(said(&record), "greeter has no version 2.0.0", "of very many the oldest are forgotten");
     }
 
     #[test]

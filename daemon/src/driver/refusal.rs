@@ -14,9 +14,14 @@ pub(crate) enum Refusal {
     /// The version was never uploaded.
     #[error("{module} has no version {version}")]
     NoVersion { module: ModuleName, version: Version },
-    /// The version is gone.
-    #[error("version {version} of {module} was removed")]
-    Removed { module: ModuleName, version: Version },
+    /// A person removed the version.
+    #[error("version {version} of {module} was removed by {by} at {at}")]
+    Removed { module: ModuleName, version: Version, by: String, at: jiff::Timestamp },
+    /// The version made room for newer ones.
+    #[error(
+        "version {version} of {module} was dropped at {at} by `keep` under [store], as newer versions came"
+    )]
+    Dropped { module: ModuleName, version: Version, at: jiff::Timestamp },
     /// The caller means other bytes.
     #[error("version {version} of {module} has no artifact with digest {digest}")]
     OtherDigest { module: ModuleName, version: Version, digest: Sha256 },

@@ -37,7 +37,7 @@ impl ArtifactService for Artifacts {
         let digest = parse_digest(&digest)?;
         let store = self.api.ledger.store().clone();
         let max_chunk = u32::try_from(hot_proto::MAX_CHUNK).unwrap_or(u32::MAX);
-        if let Some(record) = store.artifact(&digest) {
+        if let Some(record) = store.sound_artifact(&digest) {
             let artifact = Some(artifact(&self.api, &record));
             return Ok(Response::new(v1::BeginResponse { offset: record.size, artifact, max_chunk }));
         }
@@ -52,7 +52,7 @@ impl ArtifactService for Artifacts {
         let by = Caller::of(&request);
         let mut parts = request.into_inner();
         let mut patience = Patience::new(self.api.upload_patience);
-        let Some(Part::Header(header)) = patience.next(&mut parts).await? else {
+        let Some(Part::Header(mut header)) = patience.next(&mut parts).await? else {
             return Err(invalid("header", "no header in the first message", "the header first, then chunks"));
         };
         let digest = parse_digest(&header.digest)?;
@@ -64,8 +64,14 @@ impl ArtifactService for Artifacts {
                 "an armoured SSHSIG",
             ));
         }
-        if let Some(record) = store.artifact(&digest) {
-            let record = self.again(header, &record, by).await?;
+        if let Some(record) = store.artifact(&digest)
+            && header.signature.is_empty()
+        {
+            header.signature = record.signature.clone().into_bytes();
+        }
+        if store.sound_artifact(&digest).is_some()
+            && let Some(record) = self.again(digest, header.signature.clone(), by.clone()).await?
+        {
             let artifact = Some(artifact(&self.api, &record));
             return Ok(Response::new(v1::UploadResponse { artifact, already_had: true }));
         }
@@ -101,32 +107,32 @@ impl Artifacts {
         self.api.trust.admitting().await.map_err(|frozen| trust_frozen(&frozen))
     }
 
-    /// The node has these bytes. The signature, without one the stored one, must be good for them, and is kept: whoever
-    /// signed them last vouches for them.
+    /// The node has these bytes. The signature must be good for them, and is kept: whoever signed them last vouches for
+    /// them. None: the disk has them no more, and they are to be taken as if the node never had them.
     async fn again(
         &self,
-        header: v1::UploadHeader,
-        stored: &VersionRecord,
+        digest: Sha256,
+        signature: Vec<u8>,
         by: String,
-    ) -> Result<Arc<VersionRecord>, Status> {
-        let signature = if header.signature.is_empty() {
-            stored.signature.clone().into_bytes()
-        } else {
-            header.signature
-        };
+    ) -> Result<Option<Arc<VersionRecord>>, Status> {
         let (ledger, trusted, max_size) =
             (self.api.ledger.clone(), self.admitting().await?, self.api.max_artifact);
-        let digest = stored.digest;
-        let verify = move || {
-            let (file, _) = ledger.store().open_artifact(&digest).map_err(|error| internal(&error))?;
-            let checks = Checks { trust: &trusted, node: ledger.machine(), max_size };
-            let verified = Verified::admit_as(digest, file, &signature, &checks, SystemTime::now())
-                .map_err(|error| not_accepted(&error))?;
-            sign_again(ledger.store(), &verified, text(signature)?)
+        let verify = move || -> Result<Option<(Verified, String)>, Status> {
+            let opened = ledger.store().open_artifact(&digest).map_err(|error| internal(&error));
+            let verified = opened.and_then(|(file, _)| {
+                let checks = Checks { trust: &trusted, node: ledger.machine(), max_size };
+                Verified::admit_as(digest, file, &signature, &checks, SystemTime::now())
+                    .inspect_err(|error| ledger.note_damage(&digest, error))
+                    .map_err(|error| not_accepted(&error))
+            });
+            match verified {
+                Err(_) if ledger.store().sound_artifact(&digest).is_none() => Ok(None),
+                verified => Ok(Some((verified?, text(signature)?))),
+            }
         };
-        let (record, former) = self.verifying.run(verify).await?;
-        self.tell(&record, former.as_deref(), by).await;
-        Ok(record)
+        let Some((verified, signature)) = self.verifying.run(verify).await? else { return Ok(None) };
+        let this = self.clone();
+        crate::to_its_end(async move { this.signed_again(verified, signature, by).await }).await.map(Some)
     }
 
     /// Verifies what was spooled and makes a version of it.
@@ -169,37 +175,55 @@ impl Artifacts {
             }
         };
         synced.map_err(|error| commit_refused(error.into()))?;
-        let (ledger, uploader) = (self.api.ledger.clone(), by.clone());
+        let (this, signature) = (self.clone(), text(signature)?);
+        crate::to_its_end(async move { this.stored(spooled, verified, signature, by).await }).await
+    }
+
+    /// Makes a version of what was verified, and tells.
+    async fn stored(
+        self,
+        spooled: Spooled,
+        verified: Verified,
+        signature: String,
+        by: String,
+    ) -> Result<(Arc<VersionRecord>, Committed), Status> {
+        let (ledger, record) = (self.api.ledger.clone(), record_of(&verified, signature, by.clone()));
         let (record, former, committed) = crate::blocking(move || {
-            let record = record_of(&verified, text(signature)?, uploader);
             let committed = ledger.store().commit(&spooled, record.clone()).map_err(commit_refused)?;
             let (record, former) = match committed {
                 Committed::New => (Arc::new(record), None),
-                // Another caller was faster, maybe with another signature.
-                Committed::AlreadyThere => sign_again(ledger.store(), &verified, record.signature)?,
+                // It has a signature, maybe another one: the damaged bytes', or that of a caller who was faster.
+                Committed::Mended | Committed::AlreadyThere => {
+                    sign_again(ledger.store(), &verified, record.signature)?
+                }
             };
             ledger.hold(verified);
             Ok::<_, Status>((record, former, committed))
         })
         .await?;
-        match committed {
-            Committed::New => {
-                let VersionRecord { module, version, digest, principal, size, .. } = &*record;
-                let text = format!(
-                    "{module} {version} ({}, {size} bytes), signed by {principal}, is stored",
-                    digest.short()
-                );
-                let module = module.to_string();
-                let entry = Entry { kind: "artifact.committed", module, by, text, ..Entry::default() };
-                self.api.journal.write(entry).await;
-            }
-            Committed::AlreadyThere => self.tell(&record, former.as_deref(), by).await,
+        if let Some(entry) = told(committed, &record, by.clone()) {
+            self.api.journal.write(entry).await;
         }
+        self.tell_signed(&record, former.as_deref(), by).await;
         Ok((record, committed))
     }
 
+    /// Keeps the signature of stored bytes that were verified with it, and tells.
+    async fn signed_again(
+        self,
+        verified: Verified,
+        signature: String,
+        by: String,
+    ) -> Result<Arc<VersionRecord>, Status> {
+        let ledger = self.api.ledger.clone();
+        let (record, former) =
+            crate::blocking(move || sign_again(ledger.store(), &verified, signature)).await?;
+        self.tell_signed(&record, former.as_deref(), by).await;
+        Ok(record)
+    }
+
     /// Tells that a version has another signature, if it has.
-    async fn tell(&self, record: &VersionRecord, former: Option<&VersionRecord>, by: String) {
+    async fn tell_signed(&self, record: &VersionRecord, former: Option<&VersionRecord>, by: String) {
         let Some(former) = former else { return };
         let VersionRecord { module, version, digest, principal, .. } = record;
         let text = format!(
@@ -210,6 +234,27 @@ impl Artifacts {
         let module = module.to_string();
         self.api.journal.write(Entry { kind: "artifact.signed", module, by, text, ..Entry::default() }).await;
     }
+}
+
+/// What happened to the bytes of a version, if anything did.
+fn told(committed: Committed, record: &VersionRecord, by: String) -> Option<Entry> {
+    let VersionRecord { module, version, digest, principal, size, .. } = record;
+    let digest = digest.short();
+    let (kind, text) = match committed {
+        Committed::New => (
+            "artifact.committed",
+            format!("{module} {version} ({digest}, {size} bytes), signed by {principal}, is stored"),
+        ),
+        Committed::Mended => (
+            "artifact.mended",
+            format!(
+                "the file of {module} {version} ({digest}, {size} bytes) was damaged on this node's disk; the bytes that \
+                 were pushed again took its place"
+            ),
+        ),
+        Committed::AlreadyThere => return None,
+    };
+    Some(Entry { kind, module: module.to_string(), by, text, ..Entry::default() })
 }
 
 /// What nobody else has any more.

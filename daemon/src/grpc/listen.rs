@@ -4,7 +4,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -63,6 +63,11 @@ pub fn unix(path: &Path, mode: u32, setting: &'static str) -> Result<UnixListene
         Ok(_) => return Err(ListenError::InUse { path: path.to_owned(), setting }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            // So says the system of any file, and somebody may still want that one.
+            if !std::fs::symlink_metadata(path).map_err(failed)?.file_type().is_socket() {
+                let source = io::Error::new(io::ErrorKind::AlreadyExists, "something else has that name");
+                return Err(failed(source));
+            }
             std::fs::remove_file(path).map_err(failed)?;
         }
         Err(error) => return Err(failed(error)),
@@ -93,6 +98,11 @@ mod tests {
         let alive = unix(&path, 0o600, "choose another").unwrap();
         assert!(matches!(unix(&path, 0o600, "choose another"), Err(ListenError::InUse { .. })));
         drop(alive);
+        let file = dir.path().join("file");
+        std::fs::write(&file, "mine").unwrap();
+        let refused = unix(&file, 0o600, "choose another").unwrap_err().to_string();
+        assert!(refused.contains("something else has that name"), "{refused}");
+        assert_eq!(std::fs::read(&file).unwrap(), b"mine");
     }
 
     #[test]

@@ -266,6 +266,8 @@ impl Modules {
                     .map_or(v1::Role::Unspecified, |(_, role)| *role)
                     .into(),
                 removed: false,
+                gone: String::new(),
+                may_return: false,
                 quarantined: record
                     .quarantine
                     .get(&of.digest)
@@ -281,9 +283,8 @@ impl Modules {
                     digest: digest.to_string(),
                     committed: Some(convert::timestamp(tombstone.at)),
                     removed: true,
-                    quarantined: match &tombstone.why {
-                        Removal::Collected | Removal::Removed { .. } => String::new(),
-                    },
+                    gone: gone(&tombstone.why),
+                    may_return: tombstone.why == Removal::Collected,
                     ..v1::Version::default()
                 });
             }
@@ -395,6 +396,15 @@ impl Modules {
             .write(Entry { kind: "version.removed", module, by: by.to_owned(), text, ..Entry::default() })
             .await;
         Ok(removed)
+    }
+}
+
+/// How a version went.
+fn gone(why: &Removal) -> String {
+    match why {
+        Removal::Collected => "dropped by `keep`; the same file may be pushed again".to_owned(),
+        Removal::Removed { by, reason } if reason.is_empty() => format!("removed by {by}"),
+        Removal::Removed { by, reason } => format!("removed by {by}: {reason}"),
     }
 }
 

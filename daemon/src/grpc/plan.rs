@@ -11,13 +11,13 @@ use hot_artifact::{
     VerifyError,
 };
 use hot_proto::v1::{self, plan_service_server::PlanService};
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::artifacts::MAX_SIGNATURE;
 use super::policy::overridden;
 use super::refusal::{commit_refused, driver_refused, not_accepted, trust_frozen};
 use super::rollouts::{MAX_MODULES, several_modules};
-use super::status::{internal, invalid};
+use super::status::{Refused, internal, invalid, refused};
 use super::{Api, convert};
 use crate::driver::{Planned, Thought};
 use crate::trust::Frozen;
@@ -188,8 +188,10 @@ fn plan(
 fn judge(api: &Api, trust: Option<&Trust>, index: u32, file: &File) -> (v1::PlannedUpload, Vec<Status>) {
     let mut against = Vec::new();
     let digest = file.digest;
-    let stored = api.ledger.store().artifact(&digest);
-    let mut upload = v1::PlannedUpload { file: index, present: stored.is_some(), principal: String::new() };
+    let store = api.ledger.store();
+    let stored = store.artifact(&digest);
+    let present = store.sound_artifact(&digest).is_some();
+    let mut upload = v1::PlannedUpload { file: index, present, principal: String::new() };
     if file.size > api.max_artifact {
         against.push(not_accepted(&VerifyError::TooLarge { limit: api.max_artifact }));
     }
@@ -246,11 +248,26 @@ fn hashes(api: &Api, file: &File, armoured: &[u8]) -> Result<FileHashes, Status>
             let (stored, _) =
                 api.ledger.store().open_artifact(&file.digest).map_err(|error| internal(&error))?;
             let hashes = FileReader::new(stored).and_then(|reader| FileHashes::of(&reader));
-            hashes.map_err(|error| internal(&error))
+            let hashes = hashes.map_err(|error| internal(&error))?;
+            if hashes.sha256 == file.digest { Ok(hashes) } else { Err(damaged(api, file)) }
         }
         // Nothing looks at it.
         sha512 => Ok(FileHashes { sha256: file.digest, sha512: sha512.unwrap_or([0; 64]) }),
     }
+}
+
+/// The signature that the node has of a file can't be judged by the bytes that it has.
+fn damaged(api: &Api, file: &File) -> Status {
+    api.ledger.store().found_damaged(&file.digest);
+    refused(Refused {
+        grpc: Code::FailedPrecondition,
+        code: "stored_damaged",
+        field: "files.signature",
+        found: "this node's own copy of the file is damaged, so that the signature kept with it can't be judged".to_owned(),
+        expected: "a signature that comes with the file".to_owned(),
+        advice: "Push the file with its signature, without --no-sign: its bytes then take the place of the damaged ones."
+            .to_owned(),
+    })
 }
 
 /// The modules of the files whose metadata can be read, and which files are each's.
@@ -307,8 +324,6 @@ fn module(api: &Api, planned: &Planned, uploads: Vec<v1::PlannedUpload>) -> v1::
 
 #[cfg(test)]
 mod tests {
-    use tonic::Code;
-
     use super::*;
 
     fn file() -> v1::PlannedFile {

@@ -10,6 +10,10 @@ use crate::driver::Refusal;
 use crate::store::{CommitError, SignAgainError, UploadError};
 use crate::trust::Frozen;
 
+/// What to do about a version that made room.
+const DROPPED_ADVICE: &str =
+    "Push the same file again, which is welcome; a larger `keep` keeps more of them.";
+
 /// What the driver refuses, as a status.
 pub(super) fn driver_refused(refusal: Refusal) -> Status {
     let sentence = refusal.to_string();
@@ -26,6 +30,7 @@ pub(super) fn driver_refused(refusal: Refusal) -> Status {
         Refusal::Removed { .. } => {
             (Code::FailedPrecondition, "version_removed", "version", "Push it under a new version.")
         }
+        Refusal::Dropped { .. } => (Code::FailedPrecondition, "version_dropped", "version", DROPPED_ADVICE),
         Refusal::OtherDigest { .. } => (
             Code::FailedPrecondition,
             "digest_mismatch",

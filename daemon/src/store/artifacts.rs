@@ -3,11 +3,14 @@
 //! Order of a commit: the artifact's bytes are synced in the spool; its record (with the signature) is in place; the
 //! artifact is renamed into place and its folder synced; then the module's record names it. That last write is the
 //! moment from which the version is there: before it, the next start removes what is left of the attempt.
+//!
+//! Bytes that were damaged on the disk are replaced by the same push: synced in the spool, renamed over the damaged file,
+//! and the folder synced. The records that name them stay as they are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hot_artifact::{ModuleName, Sha256, Target, Version};
@@ -151,6 +154,8 @@ pub enum Committed {
     New,
     /// The same digest was that version already.
     AlreadyThere,
+    /// It was that version already, and its bytes on the disk were damaged: these took their place.
+    Mended,
 }
 
 /// An artifact got no other signature.
@@ -202,6 +207,15 @@ pub enum RemoveError {
     Update(#[from] UpdateError),
 }
 
+/// What a collection came to.
+#[derive(Debug)]
+pub struct Collected {
+    /// The versions that went.
+    pub gone: Vec<(ModuleName, Version)>,
+    /// Why it ended early: the record of a module can't be written.
+    pub failed: Option<UpdateError>,
+}
+
 /// What may not be collected.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Protected {
@@ -216,16 +230,38 @@ impl Files {
         self.root.join("artifacts").join(format!("{digest}.so"))
     }
 
-    /// Whether an artifact is a version's here.
-    pub(super) fn has_artifact(&self, digest: &Sha256) -> bool {
-        self.known().artifacts.contains_key(digest)
+    /// What is known of an artifact that is a version's here, unless its bytes were found damaged.
+    pub(super) fn sound_artifact(&self, digest: &Sha256) -> Option<Arc<VersionRecord>> {
+        let known = self.known();
+        known.artifacts.get(digest).filter(|_| !known.damaged.contains(digest)).cloned()
     }
 
-    /// Opens an artifact for reading. Who loads it verifies it again: nothing is checked here.
+    /// The bytes of an artifact are not what they were, or can't be read: the next upload of them is taken.
+    pub(super) fn found_damaged(&self, digest: &Sha256) {
+        let mut first = false;
+        self.change_known(|known| {
+            first = known.artifacts.contains_key(digest) && known.damaged.insert(*digest)
+        });
+        if first {
+            let path = self.artifact_path(digest);
+            tracing::warn!(path = %path.display(), "an artifact is damaged on the disk; push the same file again");
+        }
+    }
+
+    /// Opens an artifact for reading. Who loads it verifies it again: nothing is checked here but whether it is there in
+    /// its length.
     pub(super) fn open_artifact(&self, digest: &Sha256) -> Result<(File, Arc<VersionRecord>), ArtifactError> {
         let record = self.known().artifacts.get(digest).cloned().ok_or(ArtifactError::Unknown(*digest))?;
         let path = self.artifact_path(digest);
-        let file = File::open(&path).map_err(|source| ArtifactError::Io { path, source })?;
+        let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
+        let is_damaged = match &opened {
+            Ok((len, _)) => *len != record.size,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        if is_damaged {
+            self.found_damaged(digest);
+        }
+        let (_, file) = opened.map_err(|source| ArtifactError::Io { path, source })?;
         Ok((file, record))
     }
 
@@ -246,25 +282,25 @@ impl Files {
         spooled.sync()?;
 
         let _writing = self.writing();
-        if self.check_binding(&record)? == Committed::AlreadyThere {
+        let becomes = self.check_binding(&record)?;
+        if becomes == Committed::AlreadyThere {
             return Ok(Committed::AlreadyThere);
         }
         // Another caller may have thrown the bytes away meanwhile, and begun to write others under their name.
         let _synced = spooled.synced()?;
+        if becomes == Committed::Mended {
+            self.replace_damaged(spooled)?;
+            return Ok(Committed::Mended);
+        }
         let key = Key::Artifact(digest);
         self.small.write(&key, &record, Urgency::Normal)?;
-        let path = self.artifact_path(&digest);
-        let failed = |doing, path| move |source| CommitError::Io { doing, path, source };
-        let placed =
-            self.disk.rename(spooled.path(), &path).map_err(failed("rename", spooled.path().to_owned()));
-        let done = placed.and_then(|()| {
-            self.disk.sync_dir(parent(&path)).map_err(failed("sync the folder of", path.clone()))?;
+        let done = self.put_in_place(spooled).and_then(|()| {
             self.update_while_writing(&record.module, Urgency::Normal, |module| bind(module, &record))?;
             Ok(())
         });
         if let Err(error) = done {
             // Back to the spool, so that the bytes need not be sent again. What this can't undo, the next start does.
-            self.disk.rename(&path, spooled.path()).ok();
+            self.disk.rename(&self.artifact_path(&digest), spooled.path()).ok();
             self.small.remove(&key).ok();
             return Err(error);
         }
@@ -274,13 +310,39 @@ impl Files {
         Ok(Committed::New)
     }
 
+    /// Gives the spooled bytes their name among the artifacts, for good when it returns `Ok`.
+    fn put_in_place(&self, spooled: &Spooled) -> Result<(), CommitError> {
+        let (from, to) = (spooled.path(), self.artifact_path(&spooled.digest()));
+        let failed = |doing, path: &Path| {
+            let path = path.to_owned();
+            move |source| CommitError::Io { doing, path, source }
+        };
+        self.disk.rename(from, &to).map_err(failed("rename", from))?;
+        self.disk.sync_dir(parent(&to)).map_err(failed("sync the folder of", &to))
+    }
+
+    /// Puts the spooled bytes in the place of damaged ones. Where that fails these are not put back: until it is done the
+    /// next upload is taken as well.
+    fn replace_damaged(&self, spooled: &Spooled) -> Result<(), CommitError> {
+        self.put_in_place(spooled)?;
+        self.change_known(|known| {
+            known.damaged.remove(&spooled.digest());
+        });
+        Ok(())
+    }
+
     fn check_binding(&self, record: &VersionRecord) -> Result<Committed, CommitError> {
         let VersionRecord { module: name, version, target, digest, .. } = record;
         let Some(module) = self.module(name) else { return Ok(Committed::New) };
         module.may_become(name, version, *target, *digest)?;
         // A version whose artifact was lost or collected is brought back by pushing the same bytes.
-        let known = module.bound(version, *target).is_some() && self.has_artifact(digest);
-        Ok(if known { Committed::AlreadyThere } else { Committed::New })
+        let known = self.known();
+        let is_there = module.bound(version, *target).is_some() && known.artifacts.contains_key(digest);
+        Ok(match is_there {
+            false => Committed::New,
+            true if known.damaged.contains(digest) => Committed::Mended,
+            true => Committed::AlreadyThere,
+        })
     }
 
     /// Keeps another signature of an artifact; on the disk when it returns `Ok`. What was known before, if that changed.
@@ -328,32 +390,39 @@ impl Files {
     }
 
     /// Removes the versions of each module beyond the newest `keep`, and old releases, but nothing that is protected.
-    pub(super) fn collect(
-        &self,
-        protected: &Protected,
-        keep: usize,
-        at: UnixMillis,
-    ) -> Result<Vec<(ModuleName, Version)>, UpdateError> {
+    pub(super) fn collect(&self, protected: &Protected, keep: usize, at: UnixMillis) -> Collected {
         let names: Vec<ModuleName> = self.known().modules.keys().cloned().collect();
         let mut gone = Vec::new();
         for name in names {
             let _writing = self.writing();
-            let mut digests = Vec::new();
-            self.update_while_writing(&name, Urgency::Normal, |module| {
-                for version in beyond(module, protected, keep) {
-                    digests.extend(bury(module, &version, at, Removal::Collected));
-                    gone.push((name.clone(), version));
-                }
+            let collected = self.update_while_writing(&name, Urgency::Normal, |module| {
+                let versions = beyond(module, protected, keep);
+                let digests: Vec<Sha256> = versions
+                    .iter()
+                    .flat_map(|version| bury(module, version, at, Removal::Collected))
+                    .collect();
                 prune(module, protected.releases.get(&name));
-            })?;
-            self.drop_artifacts(&digests);
+                (versions, digests)
+            });
+            match collected {
+                Ok((versions, digests)) => {
+                    self.drop_artifacts(&digests);
+                    gone.extend(versions.into_iter().map(|version| (name.clone(), version)));
+                }
+                Err(error) => return Collected { gone, failed: Some(error) },
+            }
         }
-        Ok(gone)
+        Collected { gone, failed: None }
     }
 
     /// Removes files that no record names any more. What can't be removed now is removed by the next start.
     pub(super) fn drop_artifacts(&self, digests: &[Sha256]) {
-        self.change_known(|known| digests.iter().for_each(|digest| drop(known.artifacts.remove(digest))));
+        self.change_known(|known| {
+            for digest in digests {
+                known.artifacts.remove(digest);
+                known.damaged.remove(digest);
+            }
+        });
         for digest in digests {
             remove_for_good(&*self.disk, &self.artifact_path(digest)).ok();
             self.small.remove(&Key::Artifact(*digest)).ok();

@@ -126,6 +126,8 @@ pub enum RolloutError {
 pub(super) struct Known {
     pub(super) modules: BTreeMap<ModuleName, Arc<ModuleRecord>>,
     pub(super) artifacts: BTreeMap<Sha256, Arc<VersionRecord>>,
+    /// Of these artifacts the bytes on the disk were found to be others, or unreadable, since the start.
+    pub(super) damaged: BTreeSet<Sha256>,
     /// Running, and ended ones that the index does not have yet.
     pub(super) rollouts: BTreeMap<RolloutId, Arc<RolloutFile>>,
 }

@@ -110,12 +110,39 @@ pub(crate) fn prepare(root: &Path) -> Result<(), FolderError> {
     ready(&RealDisk, root)
 }
 
+/// What [`prepare`] and the opening of a store would say of a data folder that is there, and of the folders in it. Makes
+/// nothing, and leaves aside whether another `hotd` has it.
+///
+/// # Errors
+/// It is not ours to use.
+pub(crate) fn check(root: &Path) -> Result<(), FolderError> {
+    let must_be_folder = |path: &Path| match path.is_dir() {
+        true => Ok(()),
+        false => Err(FolderError::NoFolder { path: path.to_owned() }),
+    };
+    must_be_folder(root)?;
+    usable(root)?;
+    for below in FOLDERS.iter().map(|name| root.join(name)).filter(|below| below.exists()) {
+        must_be_folder(&below)?;
+        may_write(&below)?;
+    }
+    Ok(())
+}
+
 fn ready(disk: &dyn Disk, root: &Path) -> Result<(), FolderError> {
     make(disk, root)?;
+    usable(root)
+}
+
+fn usable(root: &Path) -> Result<(), FolderError> {
     check_owner(root)?;
-    // Root may write everywhere but where nobody may.
-    access(root, Access::WRITE_OK)
-        .map_err(|error| FolderError::ReadOnly { path: root.to_owned(), source: error.into() })
+    may_write(root)
+}
+
+/// Root may write everywhere but where nobody may.
+fn may_write(folder: &Path) -> Result<(), FolderError> {
+    access(folder, Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(|error| FolderError::ReadOnly { path: folder.to_owned(), source: error.into() })
 }
 
 /// The folder, held by this process until it is dropped.

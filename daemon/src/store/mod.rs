@@ -34,11 +34,13 @@ use std::time::{Duration, SystemTime};
 
 use hot_artifact::{ModuleName, Sha256, Version};
 
-pub use self::artifacts::{ArtifactError, CommitError, Committed, Protected, RemoveError, SignAgainError};
+pub use self::artifacts::{
+    ArtifactError, Collected, CommitError, Committed, Protected, RemoveError, SignAgainError,
+};
 pub(crate) use self::failed::failed;
 pub use self::files::{ConfigError, MAX_CONFIG, ReleaseError, RolloutError, UpdateError};
 pub use self::folder::FolderError;
-pub(crate) use self::folder::prepare as prepare_folder;
+pub(crate) use self::folder::{check as check_folder, prepare as prepare_folder};
 pub use self::history::EventQuery;
 pub use self::index::{IndexError, IndexFound};
 pub use self::names::{IdError, RequestId, RolloutId};
@@ -189,7 +191,7 @@ impl Store {
     /// # Errors
     /// See [`UploadError`]: it could not go on.
     pub fn uploaded(&self, digest: Sha256, total: u64) -> Result<u64, UploadError> {
-        if self.0.files.has_artifact(&digest) {
+        if self.0.files.sound_artifact(&digest).is_some() {
             return Ok(total);
         }
         self.0.spool.uploaded(digest, total)
@@ -200,13 +202,14 @@ impl Store {
     /// # Errors
     /// See [`UploadError`]; nothing was written.
     pub fn begin_upload(&self, digest: Sha256, total: u64) -> Result<Begun, UploadError> {
-        if self.0.files.has_artifact(&digest) {
+        if self.0.files.sound_artifact(&digest).is_some() {
             return Ok(Begun::AlreadyHave);
         }
         self.0.spool.begin(digest, total, SystemTime::now()).map(Begun::Upload)
     }
 
-    /// Makes a version of bytes that the caller verified. When it returns `Ok`, it is there for good.
+    /// Makes a version of bytes that the caller verified, or puts them in the place of the version's own where those were
+    /// [found damaged](Self::found_damaged). When it returns `Ok`, it is there for good.
     ///
     /// # Errors
     /// See [`CommitError`]; the version is not there then, and the bytes are still in the spool, unless the disk did not
@@ -235,6 +238,18 @@ impl Store {
     /// No version has it, or its file can't be opened.
     pub fn open_artifact(&self, digest: &Sha256) -> Result<(File, Arc<VersionRecord>), ArtifactError> {
         self.0.files.open_artifact(digest)
+    }
+
+    /// Whoever read an artifact found that its bytes on the disk are others, or can't be read. Until they are pushed again
+    /// the node takes them as if it had none.
+    pub fn found_damaged(&self, digest: &Sha256) {
+        self.0.files.found_damaged(digest);
+    }
+
+    /// As [`Store::artifact`], unless its bytes were [found damaged](Self::found_damaged) and have to be pushed again.
+    #[must_use]
+    pub fn sound_artifact(&self, digest: &Sha256) -> Option<Arc<VersionRecord>> {
+        self.0.files.sound_artifact(digest)
     }
 
     /// What is known of an artifact that is here.
@@ -288,20 +303,21 @@ impl Store {
     }
 
     /// Removes the versions of each module beyond the newest [`Options::keep`], and configs that no release names any
-    /// more; nothing that is protected. Returns what went.
-    ///
-    /// # Errors
-    /// A module's record can't be written; those before it were collected.
-    pub fn collect(
-        &self,
-        protected: &Protected,
-        at: UnixMillis,
-    ) -> Result<Vec<(ModuleName, Version)>, UpdateError> {
-        let gone = self.0.files.collect(protected, self.0.options.keep, at)?;
-        if let Err(error) = self.0.files.collect_configs() {
+    /// more; nothing that is protected.
+    pub fn collect(&self, protected: &Protected, at: UnixMillis) -> Collected {
+        let collected = self.0.files.collect(protected, self.keep(), at);
+        if collected.failed.is_none()
+            && let Err(error) = self.0.files.collect_configs()
+        {
             tracing::warn!(%error, "configs that nothing names any more could not be removed");
         }
-        Ok(gone)
+        collected
+    }
+
+    /// Versions of a module that are kept besides what is protected.
+    #[must_use]
+    pub fn keep(&self) -> usize {
+        self.0.options.keep
     }
 
     /// Changes a module's record, which is made if it is not there; on the disk when it returns `Ok`, unchanged if not.

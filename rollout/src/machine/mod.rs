@@ -37,7 +37,7 @@ pub use action::{Action, Direction, Note, NoteKind, Outcome};
 pub use event::{Command, Event, InstanceState, Sample};
 pub use phase::{Phase, PhaseName};
 pub use status::{ModuleStatus, NodeStatus, Status};
-pub use waiting::Waiting;
+pub use waiting::{HoldEnd, Waiting};
 
 use crate::figures::Figures;
 use crate::ident::{Module, Node, ReleaseNumber, Revision, RolloutId};

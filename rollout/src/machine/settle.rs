@@ -32,7 +32,7 @@ impl Rollout {
         self.late_start().or_else(|| self.worse_candidate()).or_else(|| {
             (self.now >= self.deadline()).then(|| Reason::Deadline {
                 limit: self.spec.policy.spec().deadline,
-                waiting_on: self.waiting_on().map(|waiting| waiting.to_string()).unwrap_or_default(),
+                waiting_on: self.waiting_on().map(|waiting| waiting.what()).unwrap_or_default(),
             })
         })
     }
@@ -155,7 +155,8 @@ impl Rollout {
                     .as_ref()
                     .is_none_or(|held| std::mem::discriminant(held) != std::mem::discriminant(&missing))
                 {
-                    self.note(out, NoteKind::Holding, format!("holding: {missing}"));
+                    let end = self.hold_end(&missing, since.plus(bake));
+                    self.note(out, NoteKind::Holding, format!("holding: {missing}; {end}"));
                     self.held = Some(missing);
                 }
                 return false;

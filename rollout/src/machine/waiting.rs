@@ -35,7 +35,12 @@ pub enum Waiting {
         left: Millis,
     },
     /// The step's time is over, but something is missing for a verdict.
-    Verdict(Missing),
+    Verdict {
+        /// What is missing.
+        missing: Missing,
+        /// What comes of it if it stays so.
+        end: HoldEnd,
+    },
     /// Somebody paused it.
     Person {
         /// Who.
@@ -58,6 +63,56 @@ pub enum Waiting {
     },
 }
 
+/// How the wait for what a verdict lacks ends, if that does not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HoldEnd {
+    /// The step is passed without it: the policy's patience is over.
+    GoesOn {
+        /// In so long.
+        left: Millis,
+    },
+    /// The rollout goes back: its deadline is over.
+    GoesBack {
+        /// In so long.
+        left: Millis,
+    },
+}
+
+impl Waiting {
+    /// What is waited for, without how long still.
+    #[must_use]
+    pub fn what(&self) -> String {
+        match self {
+            Self::Verdict { missing, .. } => format!("holding: {missing}"),
+            Self::Prepare { .. }
+            | Self::Start { .. }
+            | Self::Apply { .. }
+            | Self::Bake { .. }
+            | Self::Person { .. }
+            | Self::Nodes { .. }
+            | Self::Back { .. }
+            | Self::Follow { .. } => self.to_string(),
+        }
+    }
+}
+
+/// Whole seconds: nobody waits for a fraction of one, and it would be news a thousand times a second.
+fn whole(left: Millis) -> Millis {
+    Millis::seconds(left.0.div_ceil(1000))
+}
+
+impl fmt::Display for HoldEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::GoesOn { left } => write!(f, "goes on with what there is in {}", whole(*left)),
+            Self::GoesBack { left } => {
+                write!(f, "goes back in {} unless that changes or somebody promotes it", whole(*left))
+            }
+        }
+    }
+}
+
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -71,11 +126,9 @@ impl fmt::Display for Waiting {
                 write!(f, "waiting for {} to apply the weights of this step", List(nodes))
             }
             Self::Bake { share, left } => {
-                // Whole seconds: nobody waits for a fraction of one, and it would be news a thousand times a second.
-                let left = Millis::seconds(left.0.div_ceil(1000));
-                write!(f, "watching {share} of the traffic, {left} to go")
+                write!(f, "watching {share} of the traffic, {} to go", whole(*left))
             }
-            Self::Verdict(missing) => write!(f, "holding: {missing}"),
+            Self::Verdict { missing, end } => write!(f, "holding: {missing}; {end}"),
             Self::Person { by } => write!(f, "paused by {by}, until it is resumed, promoted or aborted"),
             Self::Nodes { nodes } if nodes.is_empty() => {
                 f.write_str("waiting for a node: none can be reached")

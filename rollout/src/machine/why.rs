@@ -1,8 +1,9 @@
 //! Why nothing moves.
 
-use super::{NodeFacts, Phase, Rollout, Waiting};
+use super::{HoldEnd, NodeFacts, Phase, Rollout, Waiting};
 use crate::ident::Node;
 use crate::units::Time;
+use crate::verdict::Missing;
 
 impl Rollout {
     /// Why nothing moves; `None` once it is over.
@@ -42,6 +43,16 @@ impl Rollout {
         }
     }
 
+    /// What comes of a step that was over at `over`, if what is missing does not come.
+    pub(super) fn hold_end(&self, missing: &Missing, over: Time) -> HoldEnd {
+        let patient_until = over.plus(self.spec.policy.spec().patience);
+        if missing.yields_to_patience() && patient_until < self.deadline() {
+            HoldEnd::GoesOn { left: patient_until.since(self.now) }
+        } else {
+            HoldEnd::GoesBack { left: self.deadline().since(self.now) }
+        }
+    }
+
     fn baking_waits_on(&self, step: usize, since: Time) -> Option<Waiting> {
         let step = self.plan.get(step)?;
         let over = since.plus(step.bake);
@@ -52,7 +63,7 @@ impl Rollout {
             Some(Waiting::Start { nodes: unready })
         } else {
             match self.step_result() {
-                Err(missing) => Some(Waiting::Verdict(missing)),
+                Err(missing) => Some(Waiting::Verdict { end: self.hold_end(&missing, over), missing }),
                 Ok(_) => Some(Waiting::Nodes { nodes: self.nodes.keys().cloned().collect() }),
             }
         }

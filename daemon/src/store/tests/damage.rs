@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::kit::*;
 use crate::store::{
-    ArtifactError, Begun, ConfigError, Event, EventQuery, IndexFound, OpenError, Store, Urgency,
+    ArtifactError, Begun, Committed, ConfigError, Event, EventQuery, IndexFound, OpenError, Store, Urgency,
 };
 
 /// A store with a bit of everything, closed.
@@ -132,6 +132,39 @@ fn a_damaged_artifact_config_or_rollout_is_noticed_and_pushed_again() {
     drop(store);
     let (_, found) = open(folder.path());
     assert_eq!((found.lost, found.artifacts), (vec![], 2));
+}
+
+#[test]
+fn bytes_that_were_found_damaged_are_replaced_by_the_same_push_for_good() {
+    let folder = tempfile::tempdir().unwrap();
+    prepare(folder.path());
+    let (v1, digest) = (bytes(1, 5000), Sha256::of(&bytes(1, 5000)));
+    let path = folder.path().join(format!("artifacts/{digest}.so"));
+    let (store, _) = open(folder.path());
+    let before = store.artifact(&digest);
+    flip(&path);
+    assert!(matches!(store.begin_upload(digest, 5000), Ok(Begun::AlreadyHave)), "nobody knows it yet");
+    store.found_damaged(&digest);
+    assert!(store.sound_artifact(&digest).is_none());
+    assert_eq!(store.artifact(&digest), before, "what is known of it stays");
+    assert_eq!(push(&store, "a", "1.0.0", &v1, 7).unwrap(), Committed::Mended);
+    assert_eq!(fs::read(&path).unwrap(), v1);
+    assert_eq!((store.sound_artifact(&digest), store.artifact(&digest)), (before.clone(), before.clone()));
+    assert!(matches!(store.begin_upload(digest, 5000), Ok(Begun::AlreadyHave)));
+    // One that is cut short or not there is noticed by whoever opens it.
+    for damage in [|path: &Path| fs::write(path, b"short"), |path: &Path| fs::remove_file(path)] {
+        damage(&path).unwrap();
+        drop(store.open_artifact(&digest));
+        assert_eq!(push(&store, "a", "1.0.0", &v1, 8).unwrap(), Committed::Mended);
+    }
+    // What is removed is damaged no more.
+    store.found_damaged(&digest);
+    store.remove_version(&name("a"), &"1.0.0".parse().unwrap(), 9, "ops", "").unwrap();
+    store.found_damaged(&digest);
+    drop(store);
+    let (store, found) = open(folder.path());
+    assert_eq!((found.lost, found.moved_aside), (vec![], vec![]));
+    assert!(store.artifact(&digest).is_none());
 }
 
 #[test]

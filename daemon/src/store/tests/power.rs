@@ -69,6 +69,15 @@ fn commit(module: &'static str, version: &'static str, seed: u64) -> Operation {
     })
 }
 
+/// The same push of bytes that were found damaged: as far as anybody is told, nothing changes.
+fn mend(module: &'static str, version: &'static str, seed: u64) -> Operation {
+    let commit = commit(module, version, seed);
+    Box::new(move |files, spool, recorder| {
+        files.found_damaged(&Sha256::of(&bytes(seed, 20_000)));
+        commit(files, spool, recorder)
+    })
+}
+
 fn sign_again(seed: u64, signature: &'static str) -> Operation {
     Box::new(move |files, _, _| {
         let digest = Sha256::of(&bytes(seed, 20_000));
@@ -116,6 +125,7 @@ fn story() -> Vec<Operation> {
         commit("a", "1.1.0", 2),
         release("a", "1.1.0", 2),
         sign_again(1, "another one"),
+        mend("a", "1.1.0", 2),
         snapshot("r1", 1, false, Normal),
         update("a", Normal, 2),
         disk_is_full(true),
@@ -145,7 +155,7 @@ fn story() -> Vec<Operation> {
             files.remove_version(&name("a"), &bad, 9, "ops", "bad").map(drop).map_err(|e| e.to_string())
         }),
         Box::new(|files, _, _| {
-            files.collect(&Protected::default(), 1, 10).map(drop).map_err(|e| e.to_string())
+            files.collect(&Protected::default(), 1, 10).failed.map_or(Ok(()), |e| Err(e.to_string()))
         }),
         Box::new(|files, _, _| files.collect_configs().map(drop).map_err(|e| e.to_string())),
         // What was collected comes back.
