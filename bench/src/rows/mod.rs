@@ -31,7 +31,7 @@ pub(crate) struct Effort {
 }
 
 impl Effort {
-    /// For numbers that go into the documentation: some three quarters of an hour, twenty minutes of it the soak.
+    /// For numbers that go into the documentation: some 35 minutes, ten of them the soak.
     pub(crate) const FULL: Self =
         Self { rounds: 15, run: Duration::from_secs(2), repeats: 100, soak: Duration::from_secs(600) };
     /// For a look: under two minutes.
