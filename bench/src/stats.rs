@@ -42,6 +42,14 @@ impl fmt::Display for Spread {
     }
 }
 
+/// How fast values rise over time, per unit of it, from points in the order of their times: one slope for each point of the
+/// first half and the one that is half of all later. So each is of a long time and of points of its own, and a rise that is
+/// there stands in all of them: where some rise and some fall, there is none that can be told from noise.
+pub(crate) fn slope(points: &[(f64, f64)]) -> Spread {
+    let (early, late) = points.split_at(points.len() / 2);
+    Spread::of(early.iter().zip(late).map(|((from, before), (to, after))| (after - before) / (to - from)))
+}
+
 /// A quantile (0 to 1) of some values: the least of them that is not below that part of all.
 #[expect(
     clippy::cast_possible_truncation,
@@ -64,6 +72,19 @@ mod tests {
     fn a_quantile_is_one_of_the_values() {
         let values: Vec<f64> = (1..=100).map(f64::from).collect();
         assert_eq!([0.5, 0.95, 1.0].map(|part| quantile(&values, part)), [50.0, 95.0, 100.0]);
+    }
+
+    #[test]
+    fn a_creep_rises_everywhere_and_noise_does_not() {
+        let points = |per_minute: f64| -> Vec<(f64, f64)> {
+            let noise = [0.0, 0.3, -0.2, 0.1, -0.3, 0.2, -0.1].into_iter().cycle();
+            let times = (0..121).map(|at| f64::from(at) / 12.0);
+            times.zip(noise).map(|(time, noise)| (time, 20.0 + per_minute * time + noise)).collect()
+        };
+        let Spread { median, least, most } = slope(&points(0.2));
+        assert!(least > 0.0 && (0.15..0.25).contains(&median) && most < 0.4, "{median} {least} {most}");
+        let still = slope(&points(0.0));
+        assert!(still.least < 0.0 && still.most > 0.0 && still.median.abs() < 0.05, "{still:?}");
     }
 
     #[test]

@@ -1,5 +1,4 @@
-//! `hotd`: arguments, config, logs, one node, signals.
-#![forbid(unsafe_code)]
+//! `hotd`: the allocator, arguments, config, logs, one node, signals.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -17,6 +16,9 @@ use tokio::signal::unix::{SignalKind, signal};
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    // Before there is any other thread.
+    #[cfg(target_env = "gnu")]
+    share_one_arena();
     let args = Args::parse();
     if let Some(path) = args.to_check() {
         return check(path);
@@ -41,6 +43,23 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<Untrusted>() => complain(&error, USAGE),
         Err(error) => complain(&error, 1),
+    }
+}
+
+/// Has all threads allocate from the same arena. By itself glibc gives each an own one, up to eight for each core, and what
+/// is freed in one is of no use to the others: memory creeps for hundreds of pushes (docs/decisions/0015). Whoever sets
+/// `MALLOC_ARENA_MAX` has their own way.
+#[cfg(target_env = "gnu")]
+#[expect(
+    unsafe_code,
+    reason = "nothing safe sets it, and the environment is read before this program begins"
+)]
+fn share_one_arena() {
+    if std::env::var_os("MALLOC_ARENA_MAX").is_none() {
+        // SAFETY: it takes two numbers and keeps nothing of ours; it is not safe beside threads that allocate, and `main`
+        // calls this before it starts one.
+        let set = unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+        debug_assert_eq!(set, 1, "glibc knows this option since 2.10");
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 pub(crate) use machine::Machine;
-pub(crate) use plot::{Bar, Plot};
+pub(crate) use plot::{Bar, Chart, Joined, Plot, Series, Shape};
 use runs::Run;
 
 /// What one row found.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::Effort;
 use crate::compare::{Rounds, rounds};
-use crate::report::{Bar, Figure, Plot, Section, Table};
+use crate::report::{Bar, Figure, Plot, Section, Shape, Table};
 use crate::server::{Kind, Server};
 use crate::stats::Spread;
 
@@ -34,7 +34,7 @@ pub(super) fn measure(folder: &Path, effort: Effort) -> Result<Section> {
         ),
         figures: figures.into(),
         tables: vec![table(&many), latency(&one)],
-        plots: vec![plot(&many)],
+        plots: vec![throughput(&many), one_in_flight(&one)],
     })
 }
 
@@ -105,17 +105,21 @@ fn latency(one: &Rounds) -> Table {
     }
 }
 
-fn plot(many: &Rounds) -> Plot {
-    Plot {
-        name: "hop",
-        title: format!("Throughput, {IN_FLIGHT} in flight, over plain hyper"),
-        bars: Kind::ALL
-            .iter()
-            .filter_map(|kind| {
-                let spread =
-                    many.pairs(*kind, Kind::Plain, |run, plain| run.per_second / plain.per_second)?;
-                Some(Bar { label: kind.name().to_owned(), spread, ours: *kind == Kind::Hot })
-            })
-            .collect(),
-    }
+fn throughput(many: &Rounds) -> Plot {
+    let over_plain = |kind| many.pairs(kind, Kind::Plain, |run, plain| run.per_second / plain.per_second);
+    let title = format!("Throughput, {IN_FLIGHT} in flight, over plain hyper");
+    Plot { name: "hop", title, shape: bars(over_plain) }
+}
+
+fn one_in_flight(one: &Rounds) -> Plot {
+    let title = "One request in flight, p50, us".to_owned();
+    Plot { name: "one-in-flight", title, shape: bars(|kind| one.of(kind, |run| run.p50_us)) }
+}
+
+/// A bar for each server that was measured.
+fn bars(of: impl Fn(Kind) -> Option<Spread>) -> Shape {
+    let bar = |kind: &Kind| {
+        Some(Bar { label: kind.name().to_owned(), spread: of(*kind)?, ours: *kind == Kind::Hot })
+    };
+    Shape::Bars(Kind::ALL.iter().filter_map(bar).collect())
 }

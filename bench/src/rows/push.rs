@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::Effort;
 use crate::cpu::{self, Side};
-use crate::report::{Figure, Section};
+use crate::report::{Bar, Figure, Plot, Section, Shape};
 use crate::server::Hot;
 use crate::stats::Spread;
 
@@ -72,7 +72,14 @@ pub(super) fn measure(folder: &Path, effort: Effort) -> Result<Section> {
             },
         ],
         tables: Vec::new(),
-        plots: Vec::new(),
+        plots: vec![Plot {
+            name: "push",
+            title: format!("A push of {MIB} MiB and what of it cannot be saved, ms"),
+            shape: Shape::Bars(vec![
+                Bar { label: "the push".to_owned(), spread: push, ours: true },
+                Bar { label: "what cannot be saved".to_owned(), spread: least, ours: false },
+            ]),
+        }],
     })
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::Effort;
 use crate::client::{Background, Seen};
-use crate::report::{Figure, Section};
+use crate::report::{Chart, Figure, Joined, Plot, Section, Series, Shape};
 use crate::server::Hot;
 use crate::stats::{Spread, quantile};
 
@@ -83,8 +83,29 @@ pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
             figure("p99 beside it".to_owned(), "", "", format!("{} us", beside.text(0))),
         ],
         tables: Vec::new(),
-        plots: Vec::new(),
+        plots: vec![plot(&pairs)],
     })
+}
+
+/// Each swap and the stretch beside it.
+fn plot(pairs: &[(Seen, Seen)]) -> Plot {
+    let series = |label: &str, ours, of: fn(&(Seen, Seen)) -> &Seen| Series {
+        label: label.to_owned(),
+        points: (1..).map(f64::from).zip(pairs.iter().map(|pair| of(pair).micros(0.99))).collect(),
+        ours,
+    };
+    Plot {
+        name: "swap",
+        title: "p99 during each swap and beside it, us".to_owned(),
+        shape: Shape::Chart(Chart {
+            x: "number of the swap",
+            joined: Joined::Across,
+            series: vec![
+                series("beside it", false, |(_, beside)| beside),
+                series("during the swap", true, |(swap, _)| swap),
+            ],
+        }),
+    }
 }
 
 /// From the start of each flip, by hotd's clock and to the millisecond, to the first answer that a client had of the new
