@@ -190,6 +190,7 @@ fn grpc(top: &Section<'_>) -> Grpc {
     let socket = section.value("socket", socket_path).unwrap_or_else(|| "/run/hot/hotd.sock".into());
     Grpc { socket, listen: None }
 }
+        parting: default.parting,
 
 /// The second is where it names its files.
 fn trust(top: &Section<'_>) -> (Trust, Option<TrustLines>) {

@@ -92,6 +92,7 @@ fn every_key_is_read() {
             header_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(120),
             drain_linger: GatewayConfig::default().drain_linger,
+            parting: GatewayConfig::default().parting,
             stall_timeout: Duration::from_secs(3),
             stream_grace: Duration::from_secs(4),
             max_wait: Duration::from_millis(500),

@@ -241,7 +241,7 @@ async fn a_client_that_goes_on_talking_gets_its_last_response_whole() {
     // Within one window of the host's.
     const TOTAL: usize = 200_000;
     tokio::task::block_in_place(|| {
-        let (rig, _host, inbox) = rig(GatewayConfig::default());
+        let (rig, _host, inbox) = rig(GatewayConfig { parting: PATIENCE, ..GatewayConfig::default() });
         let mut raw = Raw::connect(rig.address);
         raw.take_little();
         raw.write(raw::PREFACE);
