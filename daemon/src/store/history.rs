@@ -21,6 +21,9 @@ pub(super) const MAX_VALUE: usize = 3500;
 const MAX_CHARS: usize = 400;
 /// Events that wait in memory while the index is not available.
 const MAX_WAITING: usize = 1024;
+/// Events beyond the bound that go with one that comes: more than come, so that the bound is reached, and so few that nobody
+/// who needs the index waits for long. Far beyond it is what an older hotd left, which kept more.
+const TRIMMED_AT_ONCE: usize = 256;
 
 /// Which events are asked for.
 #[derive(Debug, Clone, Default)]
@@ -269,7 +272,7 @@ impl History {
         })
     }
 
-    /// Writes what waits, and removes the oldest events if there are too many.
+    /// Writes what waits, and removes some of the oldest events if there are too many.
     fn write_waiting(&self) -> Result<(), IndexError> {
         let mut waiting = self.waiting();
         if waiting.events.is_empty() {
@@ -280,7 +283,8 @@ impl History {
             for (seq, bytes) in &waiting.events {
                 trees.events.insert(seq.to_be_bytes(), bytes.as_slice())?;
             }
-            while let Some((oldest, _)) = trees.events.first_beyond(self.limits.events)? {
+            for _ in 0..waiting.events.len() + TRIMMED_AT_ONCE {
+                let Some((oldest, _)) = trees.events.first_beyond(self.limits.events)? else { break };
                 trees.events.remove(oldest)?;
             }
             Ok(())

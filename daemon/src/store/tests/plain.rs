@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::kit::*;
 use crate::store::{
-    Begun, CommitError, Committed, Event, EventQuery, IndexFound, Protected, Quarantine, ReleaseError,
-    RemoveError, RolloutError, SignAgainError, Urgency, VersionRecord,
+    Begun, CommitError, Committed, Event, EventQuery, IndexFound, Options, Protected, Quarantine,
+    ReleaseError, RemoveError, RolloutError, SignAgainError, Store, Urgency, VersionRecord,
 };
 
 #[test]
@@ -223,4 +223,39 @@ fn events_are_numbered_found_and_bounded() {
     drop(store);
     let (store, _) = open(folder.path());
     assert!(store.append_event(&event(0, "a")).unwrap() > last);
+}
+
+/// An older hotd kept more: what is beyond the bound goes with what comes, some at a time, so that nothing waits for it.
+#[test]
+fn the_events_beyond_the_bound_go_in_pieces() {
+    let folder = tempfile::tempdir().unwrap();
+    let event = || Event {
+        at: 0,
+        module: None,
+        rollout: None,
+        kind: "test".to_owned(),
+        text: String::new(),
+        fields: serde_json::Map::new(),
+    };
+    let (store, _) = open(folder.path());
+    for _ in 0..1000 {
+        store.append_event(&event()).unwrap();
+    }
+    drop(store);
+    let (store, _) = Store::open(folder.path(), Options { max_events: 10, ..options() }).unwrap();
+    let seqs = || {
+        let all = store.events(&EventQuery { limit: usize::MAX, ..EventQuery::default() }).unwrap();
+        all.into_iter().map(|found| found.seq).collect::<Vec<_>>()
+    };
+    let mut before = seqs();
+    assert_eq!(before.len(), 1000);
+    while before.len() > 10 {
+        let last = store.append_event(&event()).unwrap();
+        let now = seqs();
+        assert!(now.len() < before.len(), "{} stay {}", before.len(), now.len());
+        assert!(now.len() + 300 > before.len(), "{} become {} at once", before.len(), now.len());
+        assert_eq!(now.last(), Some(&last));
+        assert!(now.is_sorted() && (now.len() == 10 || now.contains(before.last().unwrap())));
+        before = now;
+    }
 }
