@@ -40,8 +40,8 @@ pub struct EventQuery {
     pub limit: usize,
     /// The newest of them rather than the oldest. They come oldest first either way.
     pub newest: bool,
-    /// With `newest`: those before the event of this kind of this rollout are not looked at.
-    pub back_to: Option<(&'static str, RolloutId)>,
+    /// With `newest`: what is before the events of this kind of all these rollouts is not looked at.
+    pub back_to: Option<(&'static str, BTreeSet<RolloutId>)>,
 }
 
 impl EventQuery {
@@ -49,11 +49,6 @@ impl EventQuery {
         self.module.as_ref().is_none_or(|module| event.module.as_ref() == Some(module))
             && self.rollout.as_ref().is_none_or(|rollout| event.rollout.as_ref() == Some(rollout))
             && (self.kinds.is_empty() || self.kinds.contains(&event.kind.as_str()))
-    }
-
-    fn looks_back_to(&self, Sequenced { event, .. }: &Sequenced) -> bool {
-        let end = self.back_to.as_ref();
-        end.is_some_and(|(kind, rollout)| event.kind == *kind && event.rollout.as_ref() == Some(rollout))
     }
 }
 
@@ -254,10 +249,15 @@ impl History {
             };
             let wanted = |found: &sled::Result<Sequenced>| found.as_ref().map_or(true, |of| query.wants(of));
             if query.newest {
-                let mut at_the_end = false;
+                let mut sought = query.back_to.clone();
                 let not_past = |found: &sled::Result<Sequenced>| {
-                    let is_past = at_the_end;
-                    at_the_end = found.as_ref().is_ok_and(|of| query.looks_back_to(of));
+                    let Some((kind, rollouts)) = &mut sought else { return true };
+                    let is_past = rollouts.is_empty();
+                    if let Ok(Sequenced { event: Event { kind: of, rollout: Some(rollout), .. }, .. }) = found
+                        && of == kind
+                    {
+                        rollouts.remove(rollout);
+                    }
                     !is_past
                 };
                 let events = range.rev().filter_map(decoded).take_while(not_past).filter(wanted);

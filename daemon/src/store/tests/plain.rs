@@ -211,15 +211,17 @@ fn events_are_numbered_found_and_bounded() {
         let query = EventQuery { kinds: &["test"], limit: 9, newest: true, back_to, ..EventQuery::default() };
         store.events(&query).unwrap().into_iter().map(|found| found.seq - first).collect::<Vec<_>>()
     };
-    let started = |rollout: &str| ("started", rollout.parse().unwrap());
-    let start =
-        Event { kind: "started".to_owned(), rollout: Some("r1".parse().unwrap()), ..event(6000, "a") };
-    store.append_event(&start).unwrap();
-    store.append_event(&event(6001, "a")).unwrap();
-    assert_eq!(seqs(Some(started("r1"))), [6001], "what was before it is not looked at");
-    assert_eq!(seqs(Some(started("r2"))).len(), 9, "it is not there any more");
+    let started = |rollouts: &[&str]| ("started", rollouts.iter().map(|id| id.parse().unwrap()).collect());
+    for (n, rollout) in [(6000, "r2"), (6002, "r1")] {
+        let rollout = Some(rollout.parse().unwrap());
+        store.append_event(&Event { kind: "started".to_owned(), rollout, ..event(n, "a") }).unwrap();
+        store.append_event(&event(n + 1, "a")).unwrap();
+    }
+    assert_eq!(seqs(Some(started(&["r1"]))), [6003], "what was before it is not looked at");
+    assert_eq!(seqs(Some(started(&["r1", "r2"]))), [6001, 6003]);
+    assert_eq!(seqs(Some(started(&["r1", "r3"]))).len(), 9, "one is not there any more");
     assert_eq!(seqs(None).len(), 9);
-    let last = first + 6001;
+    let last = first + 6003;
     drop(store);
     let (store, _) = open(folder.path());
     assert!(store.append_event(&event(0, "a")).unwrap() > last);
