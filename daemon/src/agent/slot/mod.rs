@@ -11,9 +11,10 @@ use hot_rollout::{Assignment, ReleaseNumber, Role, Time, Weight};
 use super::Flip;
 use super::orders::Orders;
 use super::plan::{Plan, Serving, Stage, plan};
+use super::proof::Party;
 use super::recent::Recent;
 use super::resting::Resting;
-use super::swap::{Side, Swap};
+use super::swap::Swap;
 use crate::gateway::Counters;
 use crate::ledger::Obeyed;
 use crate::supervisor::{Instance, InstanceId, Line};
@@ -87,7 +88,7 @@ pub(crate) struct Slot {
     pub(super) unlaunched: BTreeMap<ReleaseNumber, String>,
     pub(super) baseline: Option<Baseline>,
     /// Who had a weight when the gateway was told last.
-    pub(super) given: Vec<(Side, Weight)>,
+    pub(super) given: Vec<(Party, Weight)>,
     pub(super) recent: Recent,
     /// Swaps that are under way: those of the last time that traffic left an instance.
     pub(super) swaps: Vec<Swap>,
