@@ -34,6 +34,8 @@ use crate::trust::TrustFiles;
 const TIDY: Duration = Duration::from_secs(5);
 /// How long what is in effect may take to be on disk before the end: many times what a disk takes.
 const KEPT_WITHIN: Duration = Duration::from_secs(5);
+/// Artifacts of the largest size that may be on their way at once. By default they come to just what the store has.
+const LARGEST_AT_ONCE: u64 = 4;
 /// How long a dev node waits for its hosts to end.
 const HOSTS_END: Duration = Duration::from_secs(10);
 
@@ -68,7 +70,7 @@ impl Node {
         };
         let (own, data_dir) = (config.trust.clone(), config.data_dir.clone());
         let trust = crate::blocking(move || TrustFiles::open(own, &data_dir)).await?;
-        let (options, data_dir) = (store_options(&config), config.data_dir.clone());
+        let (options, data_dir) = (store_options(&config.store), config.data_dir.clone());
         let (store, recovered) = crate::blocking(move || Store::open(&data_dir, options)).await?;
         tell(&recovered);
         let files = trust.clone();
@@ -193,10 +195,13 @@ impl Node {
     }
 }
 
-/// Bounds of the store, as far as the config has them.
-fn store_options(config: &Config) -> Options {
-    let crate::config::Store { keep, max_artifact, .. } = config.store;
-    Options { keep, max_artifact, ..Options::default() }
+/// Bounds of the store, as far as the config has them. Whatever an artifact may be, several of the largest can be on their
+/// way at once.
+fn store_options(config: &crate::config::Store) -> Options {
+    let crate::config::Store { keep, max_artifact, .. } = *config;
+    let default = Options::default();
+    let max_spool = default.max_spool.max(max_artifact.saturating_mul(LARGEST_AT_ONCE));
+    Options { keep, max_artifact, max_spool, ..default }
 }
 
 /// The door for callers on this machine.
@@ -446,7 +451,26 @@ async fn tidy(ledger: Ledger, journal: Journal, stopped: CancellationToken) {
 
 #[cfg(test)]
 mod tests {
+    use hot_artifact::Sha256;
+
     use super::*;
+    use crate::store::UploadError;
+
+    /// The config lets it be 4 GiB.
+    #[test]
+    fn the_largest_artifact_finds_room_among_the_uploads() {
+        let folder = tempfile::tempdir().unwrap();
+        let store =
+            |max_artifact| store_options(&crate::config::Store { max_artifact, ..Default::default() });
+        assert_eq!(store(4096).max_spool, Options::default().max_spool);
+        let (largest, options) = (4 << 30, store(4 << 30));
+        let (store, _) = Store::open(folder.path(), options).unwrap();
+        let begun = store.begin_upload(Sha256::of(b""), largest);
+        // The disk of the test may be too small.
+        assert!(matches!(begun, Ok(_) | Err(UploadError::NoSpace { .. })), "{begun:?}");
+        let (begun, largest) = (store.begin_upload(Sha256::of(b"x"), largest + 1), largest);
+        assert!(matches!(begun, Err(UploadError::TooLarge { limit, .. }) if limit == largest), "{begun:?}");
+    }
 
     #[test]
     fn a_kept_listener_serves_the_address_it_is_bound_to() {

@@ -1,7 +1,6 @@
 //! A stable release that can't start: nobody is told that it serves, but why it does not and what is next.
 
 use std::fs;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use hot_tests::{Key, Module, Node, Rollback, WAIT, text};
@@ -54,10 +53,10 @@ fn a_stable_whose_artifact_is_gone_says_so() -> Result<()> {
     let down =
         node.wait_module("probe", WAIT, |module| module.waiting_on.contains("; it is tried again in"))?;
     assert!(down.waiting_on.starts_with(UNSERVED) && down.waiting_on.contains(&stable.digest), "{down:?}");
-    let asked = Instant::now();
     let restart = node.hotctl(&["restart", "probe"])?.expect(1)?;
-    assert!(asked.elapsed() < Duration::from_secs(15), "it was known at once: {:?}", asked.elapsed());
-    assert!(restart.sentence()?.contains("no other one serves"), "{}", restart.stderr);
+    let sentence = restart.sentence()?;
+    assert!(sentence.contains("no other one serves"), "{sentence}");
+    assert!(!sentence.contains("was not ready within"), "it was known before: {sentence}");
     node.stop()
 }
 
@@ -114,9 +113,8 @@ fn a_rollback_to_a_release_that_is_refused_ends_although_stable_is_down() -> Res
     node.start_again()?;
     node.wait_module("probe", WAIT, |module| module.waiting_on.contains("stable release 2 has no instance"))?;
 
-    let asked = Instant::now();
+    // Not 5: it ended, and was not given up waiting for.
     let rollback = node.hotctl(&["rollback", "probe"])?.expect(1)?;
-    assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
     let sentence = rollback.sentence()?;
     assert!(sentence.contains("did not go back to release 1") && sentence.contains("revoked"), "{sentence}");
     assert!(sentence.contains("stable release 2 has no instance that serves"), "{sentence}");

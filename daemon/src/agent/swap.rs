@@ -6,7 +6,6 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use hot_artifact::{Sha256, Version};
 use hot_rollout::{Latency, ReleaseNumber, RolloutId};
 
 use super::proof::{Party, Proof, Window};
@@ -25,15 +24,6 @@ const LONGEST: Duration = recent::KEPT;
 /// ended although its time is over.
 const BOUND: Duration = DRAIN.saturating_add(GRACE).saturating_add(Duration::from_secs(5));
 
-/// An instance that has a weight.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Side {
-    pub instance: InstanceId,
-    pub release: ReleaseNumber,
-    pub version: Version,
-    pub digest: Sha256,
-}
-
 /// When and how fast traffic moved.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moved {
@@ -48,8 +38,8 @@ pub(super) struct Moved {
 /// A swap under way.
 #[derive(Debug)]
 pub(super) struct Swap {
-    from: Side,
-    to: Side,
+    from: Party,
+    to: Party,
     rollout: Option<RolloutId>,
     moved: Moved,
     /// What the old instance had counted shortly before the flip.
@@ -78,8 +68,8 @@ impl Swap {
     /// Traffic moved from one instance to another. What the old one had counted comes from shortly before the flip and from
     /// right after it; `before` is what the module answered up to the flip.
     pub(super) fn begin(
-        from: Side,
-        to: Side,
+        from: Party,
+        to: Party,
         moved: Moved,
         shortly_before: Tally,
         at_flip: Tally,
@@ -110,12 +100,12 @@ impl Swap {
 
     /// The instance that traffic left.
     pub(super) fn old(&self) -> InstanceId {
-        self.from.instance
+        InstanceId(self.from.instance)
     }
 
     /// The release that traffic went to.
     pub(super) fn to(&self) -> ReleaseNumber {
-        self.to.release
+        ReleaseNumber(self.to.release)
     }
 
     /// Takes what the old instance has counted by now (nothing once that is forgotten) and what the module answered since
@@ -153,8 +143,8 @@ impl Swap {
         let length = self.length.unwrap_or_else(so_far);
         let last_pick = old.last_pick.and_then(|last| last.checked_duration_since(self.moved.at));
         Proof {
-            from: self.from.into(),
-            to: self.to.into(),
+            from: self.from,
+            to: self.to,
             flipped_ms: self
                 .moved
                 .time
@@ -216,29 +206,13 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-impl From<Side> for Party {
-    fn from(side: Side) -> Self {
-        Self {
-            instance: side.instance.0,
-            release: side.release.0,
-            version: side.version.to_string(),
-            digest: side.digest.to_string(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::TICK;
     use super::*;
 
-    fn side(instance: u64, release: u64) -> Side {
-        Side {
-            instance: InstanceId(instance),
-            release: ReleaseNumber(release),
-            version: "1.0.0".parse().unwrap(),
-            digest: Sha256::of(b"x"),
-        }
+    fn party(instance: u64, release: u64) -> Party {
+        Party { instance, release, version: "1.0.0".to_owned(), digest: "aa".to_owned() }
     }
 
     /// A module under load around one flip, looked at every [`TICK`].
@@ -255,7 +229,7 @@ mod tests {
             let before = (0..20).rev().map(|back| span(flip - TICK * back, 2_000, 100)).collect();
             let took = Duration::from_micros(40);
             let moved = Moved { at: flip, time: SystemTime::UNIX_EPOCH, took };
-            let swap = Swap::begin(side(1, 6), side(2, 7), moved, shortly_before, at_flip, before);
+            let swap = Swap::begin(party(1, 6), party(2, 7), moved, shortly_before, at_flip, before);
             Self { swap, flip, now: flip }
         }
 

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant, SystemTime};
 use hot_rollout::{Latency, Module, Weight};
 
 use super::Agent;
-use super::proof::Proof;
+use super::proof::{Party, Proof};
 use super::slot::{Run, RunState, Slot};
-use super::swap::{Moved, Side, Swap};
+use super::swap::{Moved, Swap};
 use crate::gateway::Tally;
 use crate::journal::Entry;
 use crate::supervisor::InstanceId;
@@ -24,12 +24,13 @@ impl Agent {
         }
         let now = Instant::now();
         let moved = Moved { at, time: SystemTime::now(), took };
-        let shortly_before = |(old, _): &(Side, Side)| slot.recent.shortly_before(old.instance, now);
+        let shortly_before =
+            |(old, _): &(Party, Party)| slot.recent.shortly_before(InstanceId(old.instance), now);
         let shortly_before: Vec<Tally> = left.iter().map(shortly_before).collect();
         self.tell_swaps(module, self.cut_swaps(slot, now, "traffic moved again"));
         let by = slot.orders.moved_by().cloned();
         for ((from, to), shortly_before) in left.into_iter().zip(shortly_before) {
-            let at_flip = self.tally(from.instance).unwrap_or_default();
+            let at_flip = self.tally(InstanceId(from.instance)).unwrap_or_default();
             let mut swap = Swap::begin(from, to, moved, shortly_before, at_flip, slot.recent.spans());
             if let Some(rollout) = &by {
                 swap.belongs_to(rollout);
@@ -96,40 +97,40 @@ impl Agent {
 
 impl Slot {
     /// Takes note of who has a weight now. Which instances had one and have none any more, and where their traffic went.
-    fn left(&mut self) -> Vec<(Side, Side)> {
+    fn left(&mut self) -> Vec<(Party, Party)> {
         let given = self.given();
         if given == self.given {
             return Vec::new();
         }
         let before = std::mem::replace(&mut self.given, given);
-        let has_none = |old: &Side| !self.given.iter().any(|(side, _)| side.instance == old.instance);
-        let left = before.into_iter().map(|(side, _)| side).filter(has_none);
+        let has_none = |old: &Party| !self.given.iter().any(|(party, _)| party.instance == old.instance);
+        let left = before.into_iter().map(|(party, _)| party).filter(has_none);
         let pairs = left.filter_map(|old| self.successor(&old).cloned().map(|new| (old, new)));
         pairs.filter(|(old, new)| self.is_swap(old, new)).collect()
     }
 
     /// The instances that have a weight.
-    fn given(&self) -> Vec<(Side, Weight)> {
-        let side = |run: &Run| Side {
-            instance: run.id,
-            release: run.release,
-            version: run.version.clone(),
-            digest: run.digest,
+    fn given(&self) -> Vec<(Party, Weight)> {
+        let party = |run: &Run| Party {
+            instance: run.id.0,
+            release: run.release.0,
+            version: run.version.to_string(),
+            digest: run.digest.to_string(),
         };
         let with_weight = self.serving.iter().filter(|(_, _, weight)| *weight > Weight::ZERO);
-        with_weight.filter_map(|(release, _, weight)| Some((side(self.known(*release)?), *weight))).collect()
+        with_weight.filter_map(|(release, _, weight)| Some((party(self.known(*release)?), *weight))).collect()
     }
 
     /// Who has the traffic that `old` had: another instance of its release, else whoever has most.
-    fn successor(&self, old: &Side) -> Option<&Side> {
-        let sides = || self.given.iter().map(|(side, weight)| (side, *weight));
-        let same = sides().find(|(side, _)| side.release == old.release);
-        same.or_else(|| sides().max_by_key(|(_, weight)| *weight)).map(|(side, _)| side)
+    fn successor(&self, old: &Party) -> Option<&Party> {
+        let parties = || self.given.iter().map(|(party, weight)| (party, *weight));
+        let same = parties().find(|(party, _)| party.release == old.release);
+        same.or_else(|| parties().max_by_key(|(_, weight)| *weight)).map(|(party, _)| party)
     }
 
     /// One that ended by itself and is started again leaves a gap, and nothing to anybody: that is told as its end.
-    fn is_swap(&self, old: &Side, new: &Side) -> bool {
-        let still_serves = |run: &Run| run.id == old.instance && run.state == RunState::Ready;
+    fn is_swap(&self, old: &Party, new: &Party) -> bool {
+        let still_serves = |run: &Run| run.id.0 == old.instance && run.state == RunState::Ready;
         old.release != new.release || self.runs.iter().any(still_serves)
     }
 }
@@ -158,7 +159,7 @@ mod tests {
             .iter()
             .map(|(release, weight)| (*release, Role::Stable, Weight::percent(*weight)))
             .collect();
-        slot.left().iter().map(|(old, new)| (old.instance.0, new.instance.0)).collect()
+        slot.left().iter().map(|(old, new)| (old.instance, new.instance)).collect()
     }
 
     #[test]

@@ -153,14 +153,34 @@ fn http(top: &Section<'_>) -> Http {
         max_streams: section.value("max_streams", count(0..=10_000_000)).unwrap_or(default.max_streams),
         drain_deadline: section.value("drain_deadline", duration).unwrap_or(default.drain_deadline),
     };
-    let (grace, drain) = (http.gateway.stream_grace, http.drain_deadline);
-    if grace > drain && section.has("stream_grace") {
+    contradictions(&section, &http);
+    http
+}
+
+/// Bounds of which one makes another one mean nothing. Only what the file says can: a default gives way.
+fn contradictions(section: &Section<'_>, http: &Http) {
+    let Http { gateway, request_deadline, drain_deadline, .. } = http;
+    let (grace, wait) = (gateway.stream_grace, gateway.max_wait);
+    if grace > *drain_deadline && section.has("stream_grace") {
         let text = format!(
-            "{grace:?} is longer than drain_deadline ({drain:?}), which ends streams when hotd stops; expected at most that"
+            "{grace:?} is longer than drain_deadline ({drain_deadline:?}), which ends streams when hotd stops; expected at most \
+             that"
         );
         section.mistake("stream_grace", &text);
     }
-    http
+    if wait > *request_deadline && section.has("max_wait") {
+        let text = format!(
+            "{wait:?} is longer than request_deadline ({request_deadline:?}), which ends the wait as well; expected at most that"
+        );
+        section.mistake("max_wait", &text);
+    }
+    let (threads, connections) = (gateway.threads, gateway.max_connections);
+    if threads > connections && section.has("threads") {
+        let text = format!(
+            "{threads} is more than max_connections ({connections}), and each thread takes one at least; expected at most that"
+        );
+        section.mistake("threads", &text);
+    }
 }
 
 /// The keys of `[http]` that are about clients, not about modules.
@@ -172,11 +192,13 @@ fn gateway(section: &Section<'_>, default: GatewayConfig) -> GatewayConfig {
         Some(networks) => Sources::In(networks),
     };
     let max_header = section.value("max_header", size(8 << 10..=64 << 10));
+    let max_connections = section.value("max_connections", count(1..=10_000_000));
+    let max_connections = max_connections.unwrap_or(default.max_connections);
     GatewayConfig {
-        threads: section.value("threads", count(1..=256)).unwrap_or(default.threads),
-        max_connections: section
-            .value("max_connections", count(1..=10_000_000))
-            .unwrap_or(default.max_connections),
+        threads: section
+            .value("threads", count(1..=256))
+            .unwrap_or_else(|| default.threads.min(max_connections)),
+        max_connections,
         max_header_bytes: max_header
             .and_then(|size| usize::try_from(size).ok())
             .unwrap_or(default.max_header_bytes),
@@ -184,6 +206,7 @@ fn gateway(section: &Section<'_>, default: GatewayConfig) -> GatewayConfig {
         header_timeout: span("header_timeout", default.header_timeout),
         idle_timeout: span("idle_timeout", default.idle_timeout),
         drain_linger: default.drain_linger,
+        parting: default.parting,
         stall_timeout: span("stall_timeout", default.stall_timeout),
         stream_grace: span("stream_grace", default.stream_grace),
         max_wait: span("max_wait", default.max_wait),

@@ -92,6 +92,7 @@ fn every_key_is_read() {
             header_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(120),
             drain_linger: GatewayConfig::default().drain_linger,
+            parting: GatewayConfig::default().parting,
             stall_timeout: Duration::from_secs(3),
             stream_grace: Duration::from_secs(4),
             max_wait: Duration::from_millis(500),
@@ -460,4 +461,28 @@ fn the_page_tells_the_truth() {
             "{key} is not in the page"
         );
     }
+}
+
+#[test]
+fn a_bound_that_another_one_makes_mean_nothing_is_refused() {
+    let http = |lines: &str| mistakes(&format!("{SMALL}{lines}"));
+    assert_eq!(
+        http(
+            "stream_grace = \"31s\"\nmax_wait = \"11s\"\nrequest_deadline = \"10s\"\nthreads = 3\nmax_connections = 2"
+        ),
+        [
+            "hotd.toml:3: http.stream_grace: 31s is longer than drain_deadline (30s), which ends streams when hotd stops; \
+             expected at most that",
+            "hotd.toml:4: http.max_wait: 11s is longer than request_deadline (10s), which ends the wait as well; expected \
+             at most that",
+            "hotd.toml:6: http.threads: 3 is more than max_connections (2), and each thread takes one at least; expected \
+             at most that",
+        ]
+    );
+    let equal = "stream_grace = \"30s\"\nmax_wait = \"30s\"\nthreads = 2\nmax_connections = 2";
+    assert_eq!(http(equal), Vec::<String>::new());
+    // What the file does not say gives way.
+    let small = "drain_deadline = \"1s\"\nrequest_deadline = \"1s\"\nmax_connections = 1";
+    let config = Config::parse(&format!("{SMALL}{small}"), Path::new(FILE)).unwrap();
+    assert_eq!(config.http.gateway.threads, 1);
 }

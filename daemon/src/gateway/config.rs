@@ -11,6 +11,9 @@ use thiserror::Error;
 /// request only if it comes just as the connection ends.
 const DRAIN_LINGER: Duration = Duration::from_secs(1);
 
+/// What a client sent before it knew that its connection ends has come by then.
+const PARTING: Duration = Duration::from_secs(1);
+
 /// How the gateway treats its clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayConfig {
@@ -29,6 +32,8 @@ pub struct GatewayConfig {
     /// How long a connection may stay open between requests once a drain has begun, so that its client learns with its next
     /// answer that it ends.
     pub drain_linger: Duration,
+    /// How long a client to which nothing more is said may be silent before its connection is closed.
+    pub parting: Duration,
     /// How long a client may take to send the next piece of a body, or to accept one.
     pub stall_timeout: Duration,
     /// How long a stream may go on once it is asked to end, because nothing new goes to its instance.
@@ -56,6 +61,7 @@ impl Default for GatewayConfig {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             drain_linger: DRAIN_LINGER,
+            parting: PARTING,
             stall_timeout: Duration::from_secs(30),
             stream_grace: Duration::from_secs(10),
             max_wait: Duration::from_secs(5),

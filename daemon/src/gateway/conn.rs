@@ -12,10 +12,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepidle};
-use rustix::net::{Shutdown, shutdown};
+use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -37,12 +38,9 @@ thread_local! {
 /// A client that is silent for so long is asked by the kernel whether it is there.
 const SILENT_FOR: Duration = Duration::from_secs(60);
 
-/// A client to which nothing more is said and that is silent for so long has been read to the end, as it seems: what it sent
-/// before it knew has come by then.
-const PARTING: Duration = Duration::from_secs(1);
-
-/// One that goes on talking is read for so long at most. By then it has what was on its way to it, or it is too slow.
-const PARTED: Duration = Duration::from_secs(10);
+/// One that goes on talking although nothing more is said to it is read for as many times as long as one that is silent. By
+/// then it has what was on its way to it, or it is too slow.
+const PARTED: u32 = 10;
 
 /// What is read and dropped of a client at most, of a body that was refused as well as in the end; and how much at a time.
 pub(super) const UNWANTED_AT_MOST: usize = 64 * 1024 * 1024;
@@ -222,9 +220,9 @@ impl Client {
         self.step();
     }
 
-    /// How long it is to stay, as was last found.
-    pub(super) fn stay(&self) -> Stay {
-        self.stay.get()
+    /// It has just asked for something after all, and stays.
+    pub(super) fn stay_on(&self) {
+        self.stay.set(Stay::On);
     }
 
     /// Remembers which task to wake, and says whether the connection is to end.
@@ -252,6 +250,16 @@ impl Client {
     /// It got on with something.
     pub(super) fn step(&self) {
         self.steps.set(self.steps.get().wrapping_add(1));
+    }
+
+    /// Another number whenever it has got on with something.
+    pub(super) fn steps(&self) -> u32 {
+        self.steps.get()
+    }
+
+    /// Whether it has asked for something since it had got that far. Over HTTP/2 it says much else.
+    pub(super) fn has_asked_since(&self, steps: u32) -> bool {
+        self.streams.get().is_none() && self.steps.get() != steps
     }
 
     /// Ends the connection if the client has taken too long over anything, or if there is a drain.
@@ -331,11 +339,13 @@ impl Drop for Busy {
 pub(super) struct ClientIo {
     socket: TokioIo<TcpStream>,
     client: Rc<Client>,
+    /// Bytes that were read and given back. They are read again before what is in the socket.
+    given_back: Bytes,
 }
 
 impl ClientIo {
     pub(super) fn new(socket: TcpStream, client: Rc<Client>) -> Self {
-        Self { socket: TokioIo::new(socket), client }
+        Self { socket: TokioIo::new(socket), client, given_back: Bytes::new() }
     }
 
     /// Whose it is.
@@ -351,22 +361,47 @@ impl ClientIo {
         }
     }
 
-    /// Says nothing more, and reads what the client still sends, for a moment: closing a socket with unread bytes resets the
-    /// connection, and with it what is on its way to the client. Whether anything came.
-    pub(super) async fn part(&mut self) -> bool {
+    /// What was read and nobody has understood yet: `rest` of it was with who read last.
+    pub(super) fn unread(&mut self, rest: Bytes) -> Bytes {
+        let given_back = std::mem::take(&mut self.given_back);
+        if given_back.is_empty() { rest } else { Bytes::from([rest, given_back].concat()) }
+    }
+
+    /// Whether there is the beginning of a request: in what is `unread`, or in the socket, of which the executor may not have
+    /// told yet. Then it is read next.
+    pub(super) fn has_more(&mut self, unread: Bytes) -> bool {
+        let mut late = [0; 1024];
+        // Where nothing can be read nothing has begun, whatever the reason.
+        let (len, _) = recv(self.socket.inner(), &mut late[..], RecvFlags::empty()).unwrap_or_default();
+        let more = if len > 0 { Bytes::from([&unread, &late[..len]].concat()) } else { unread };
+        // Line ends in front of a request are nothing (RFC 9112, section 2.2).
+        let begin = more.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
+        self.given_back = begin.map_or_else(Bytes::new, |begin| more.slice(begin..));
+        !self.given_back.is_empty()
+    }
+
+    /// Says nothing more, and reads what the client still sends, until it is silent for so long: closing a socket with unread
+    /// bytes resets the connection, and with it what is on its way to the client. Whether anything came.
+    pub(super) async fn part(&mut self, silent: Duration) -> bool {
         let mut came = 0;
         let (mut from, to) = self.split();
         // To a client that is gone nothing can be said, and there is nothing more to do for it either way.
         drop(to.end());
         let rest = async {
             while came < UNWANTED_AT_MOST
-                && let Ok(read @ 1..) = timeout(PARTING, poll_fn(|cx| poll_drop(&mut from, cx))).await
+                && let Ok(read @ 1..) = timeout(silent, poll_fn(|cx| poll_drop(&mut from, cx))).await
             {
                 came += read;
             }
         };
-        drop(timeout(PARTED, rest).await);
+        drop(timeout(silent * PARTED, rest).await);
         came > 0
+    }
+
+    fn read_again(&mut self, mut buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let len = self.given_back.len().min(buffer.remaining());
+        buffer.put_slice(&self.given_back.split_to(len));
+        Poll::Ready(Ok(()))
     }
 
     /// Both ways, each by itself.
@@ -430,7 +465,11 @@ impl Read for ClientIo {
         cx: &mut Context<'_>,
         buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        let result = Pin::new(&mut self.socket).poll_read(cx, buffer);
+        let result = if self.given_back.is_empty() {
+            Pin::new(&mut self.socket).poll_read(cx, buffer)
+        } else {
+            self.read_again(buffer)
+        };
         let client = &self.client;
         if result.is_ready() && client.busy.get() == 0 && !client.head_begun.replace(true) {
             client.step();
@@ -455,8 +494,9 @@ impl Write for ClientIo {
         flushed
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+    /// That nothing more comes is said by [`ClientIo::part`], once it is known that nothing is left to be answered.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
     fn is_write_vectored(&self) -> bool {

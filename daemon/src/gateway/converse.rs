@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 use super::config::GatewayConfig;
 use super::conn::{Client, ClientIo, Stay};
-use super::first::{Protocol, first_words};
+use super::first::{Protocol, first_words, has_spoken};
 use super::h2::{self, FramedIo, Watched};
 use super::serve::begin;
 use super::thread::Thread;
@@ -33,6 +33,25 @@ pub(super) fn http1(config: &GatewayConfig) -> http1::Builder {
     builder
 }
 
+/// How a conversation ended.
+enum Ended<T> {
+    /// By itself, or after an answer that said so.
+    Over(T),
+    /// The client asked for nothing, and was asked to leave. In HTTP/1 nothing has told it.
+    Left(T),
+    /// In the middle.
+    CutOff,
+}
+
+impl<E> Ended<Result<(), E>> {
+    fn result(self) -> Result<(), E> {
+        match self {
+            Self::Over(result) | Self::Left(result) => result,
+            Self::CutOff => Ok(()),
+        }
+    }
+}
+
 impl Thread {
     /// Serves one connection to its end.
     pub(super) async fn converse(self: &Rc<Self>, socket: TcpStream, client: Rc<Client>) {
@@ -41,53 +60,62 @@ impl Thread {
             poll_fn(|cx| {
                 let stay = client.begin_turn(cx);
                 match spoken.as_mut().poll(cx) {
-                    Poll::Pending if stay != Stay::On => Poll::Ready(None),
-                    spoken => spoken.map(Some),
+                    Poll::Pending if stay == Stay::CutOff => Poll::Ready(Err(stay)),
+                    Poll::Pending if stay == Stay::Leaving && !has_spoken(&socket) => Poll::Ready(Err(stay)),
+                    spoken => spoken.map(Ok),
                 }
             })
             .await
         };
-        let ended = match spoken {
-            Some(Protocol::Http1) => self.converse_in_1(socket, &client).await,
+        let over = match spoken {
+            Ok(Protocol::Http1) => self.converse_in_1(socket, &client).await,
             // Apart: it is larger, and few connections are of this kind.
-            Some(Protocol::Http2) => Box::pin(self.converse_in_2(socket, &client)).await,
-            None => return self.part(ClientIo::new(socket, client)).await,
+            Ok(Protocol::Http2) => Box::pin(self.converse_in_2(socket, &client)).await,
+            Err(Stay::CutOff) => return,
+            Err(_) => return self.part(ClientIo::new(socket, client)).await,
         };
-        if let Some(Err(error)) = ended {
+        if let Err(error) = over {
             tracing::debug!(client = %client.ip(), %error, "a connection broke");
         }
     }
 
-    async fn converse_in_1(
-        self: &Rc<Self>,
-        socket: TcpStream,
-        client: &Rc<Client>,
-    ) -> Option<hyper::Result<()>> {
+    async fn converse_in_1(self: &Rc<Self>, socket: TcpStream, client: &Rc<Client>) -> hyper::Result<()> {
         let service = service_fn(|request| {
             let mut begun = begin(self, client, request);
             let answer = move |answer| Ok::<_, Infallible>(self.last_if_draining(answer));
             poll_fn(move |cx| begun.poll_answer(cx).map(answer))
         });
-        let io = ClientIo::new(socket, Rc::clone(client));
-        let mut connection = http1(self.config()).serve_connection(io, service);
         let leave = |connection: Pin<&mut _>| http1::Connection::graceful_shutdown(connection);
-        let ended = self.until_over(client, Pin::new(&mut connection), leave).await;
-        let http1::Parts { io, read_buf, .. } = connection.into_parts();
-        let Some(tunnel) = client.take_tunnel() else {
-            self.part(io).await;
-            return ended;
-        };
-        if let Err(error) = tunnel.run(client, io, read_buf).await {
-            tracing::debug!(client = %client.ip(), %error, "an upgraded connection broke");
+        let mut io = ClientIo::new(socket, Rc::clone(client));
+        loop {
+            let mut connection = http1(self.config()).serve_connection(io, &service);
+            let ended = self.until_over(client, Pin::new(&mut connection), leave).await;
+            let http1::Parts { io: of_it, read_buf, .. } = connection.into_parts();
+            io = of_it;
+            let unread = io.unread(read_buf);
+            if let Some(tunnel) = client.take_tunnel() {
+                if let Err(error) = tunnel.run(client, io, unread, self.config().parting).await {
+                    tracing::debug!(client = %client.ip(), %error, "an upgraded connection broke");
+                }
+                return ended.result();
+            }
+            match ended {
+                // hyper was between two requests, so what is there is the beginning of one.
+                Ended::Left(Ok(())) if io.has_more(unread) => {}
+                Ended::Left(result) => {
+                    self.part(io).await;
+                    return result;
+                }
+                Ended::Over(result) => {
+                    io.part(self.config().parting).await;
+                    return result;
+                }
+                Ended::CutOff => return Ok(()),
+            }
         }
-        ended
     }
 
-    async fn converse_in_2(
-        self: &Rc<Self>,
-        socket: TcpStream,
-        client: &Rc<Client>,
-    ) -> Option<hyper::Result<()>> {
+    async fn converse_in_2(self: &Rc<Self>, socket: TcpStream, client: &Rc<Client>) -> hyper::Result<()> {
         let streams = client.begin_streams();
         let service = service_fn(|request| {
             let watch = streams.begin();
@@ -104,10 +132,10 @@ impl Thread {
             self.until_over(client, connection.as_mut(), |connection| connection.graceful_shutdown()).await
         };
         // h2 has told it which requests were taken, so none can cross our leave.
-        if let (Some(_), Some(io)) = (&ended, Rc::into_inner(io)) {
-            io.into_inner().part().await;
+        if let (Ended::Over(_) | Ended::Left(_), Some(io)) = (&ended, Rc::into_inner(io)) {
+            io.into_inner().part(self.config().parting).await;
         }
-        ended
+        ended.result()
     }
 
     /// In a drain an answer tells its client that the connection ends with it.
@@ -118,10 +146,10 @@ impl Thread {
         answer
     }
 
-    /// Takes leave of a client of HTTP/1. A request that crosses our leave has no answer, and is counted.
+    /// Takes leave of a client of HTTP/1 that nothing has told of it. A request that crosses our leave has no answer, and is
+    /// counted.
     async fn part(&self, mut io: ClientIo) {
-        let stay = io.client().stay();
-        if stay != Stay::CutOff && io.part().await && stay == Stay::Leaving {
+        if io.part(self.config().parting).await {
             self.drain.crossed();
             tracing::debug!(client = %io.client().ip(), "a request came as its connection was closed");
         }
@@ -133,22 +161,29 @@ impl Thread {
         client: &Client,
         mut conversation: Pin<&mut C>,
         leave: impl Fn(Pin<&mut C>),
-    ) -> Option<C::Output> {
+    ) -> Ended<C::Output> {
         let mut left = false;
         poll_fn(|cx| {
             let stay = client.begin_turn(cx);
             if stay == Stay::CutOff {
-                return Poll::Ready(None);
+                return Poll::Ready(Ended::CutOff);
             }
+            let steps = client.steps();
             let over = conversation.as_mut().poll(cx);
             if over.is_ready() || left || stay == Stay::On || !client.can_leave() {
-                return over.map(Some);
+                return over.map(Ended::Over);
+            }
+            let is_idle = !client.is_busy();
+            if is_idle && client.has_asked_since(steps) {
+                client.stay_on();
+                return Poll::Pending;
             }
             // Only now: what was there already has been read.
             left = true;
             client.leave();
             leave(conversation.as_mut());
-            conversation.as_mut().poll(cx).map(Some)
+            let over = conversation.as_mut().poll(cx);
+            over.map(if is_idle { Ended::Left } else { Ended::Over })
         })
         .await
     }

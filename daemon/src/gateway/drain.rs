@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 pub struct Drained {
     /// Connections that were cut off at the deadline, with a request that was being answered.
     pub cut_off: usize,
-    /// Connections on which a request came just as they were closed for asking nothing. It has no answer.
+    /// Connections on which a request came just as they were closed for asking nothing. It has no answer, and no answer had
+    /// told its client of the end.
     pub crossed: usize,
 }
 

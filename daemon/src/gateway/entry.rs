@@ -49,8 +49,8 @@ pub(super) struct Entry {
     accounted: bool,
     /// The request asks to change its connection to another protocol, and may.
     upgrade: bool,
-    /// The host lets streams last.
-    lasts: bool,
+    /// As a stream it may last: the host lets it.
+    may_last: bool,
     /// It counts among those that share what may be under way.
     pub(super) is_load: bool,
     /// As what it is counted among those that wait for the instance.
@@ -94,8 +94,8 @@ pub(super) struct Start {
     pub(super) bodiless: bool,
     /// It asks to change its connection to another protocol, and may.
     pub(super) upgrade: bool,
-    /// The host knows that streams have no deadline.
-    pub(super) lasts: bool,
+    /// If it becomes a stream, it may last: the host knows that those have no deadline.
+    pub(super) may_last: bool,
     /// What the host may send of the response at first.
     pub(super) window: u32,
 }
@@ -110,7 +110,7 @@ impl Entry {
             counted: start.counted,
             accounted: false,
             upgrade: start.upgrade,
-            lasts: start.lasts,
+            may_last: start.may_last,
             is_load: true,
             age: None,
             answered: false,
@@ -204,7 +204,7 @@ impl Entry {
         self.announced = head.announced;
         if !self.ended {
             self.pieces.push(std::mem::take(&mut head.body));
-            if !self.bodiless && self.lasts && head.is_stream() {
+            if !self.bodiless && self.may_last && head.is_stream() {
                 self.term.begin_stream();
             }
         }
@@ -370,7 +370,7 @@ mod tests {
             request_ended: false,
             bodiless: false,
             upgrade: false,
-            lasts: true,
+            may_last: true,
             window: 1,
         };
         let mut entry = Entry::new(start, 0, 0);

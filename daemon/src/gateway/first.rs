@@ -20,6 +20,11 @@ pub(super) enum Protocol {
 /// How the preface of HTTP/2 begins. The method is reserved for it (RFC 9113, section 11.6), so nothing else does.
 const PREFACE: &[u8; 4] = b"PRI ";
 
+/// Whether the client has said anything, which the executor may not have told of yet.
+pub(super) fn has_spoken(socket: &TcpStream) -> bool {
+    recv(socket, &mut [0; 1][..], RecvFlags::PEEK).is_ok_and(|(len, _)| len > 0)
+}
+
 /// Finds out what the client speaks. The bytes stay in the socket, so that whoever speaks it reads them as if nobody had
 /// looked: that costs one system call per connection, and none per request.
 pub(super) async fn first_words(socket: &TcpStream, client: &Client) -> Protocol {

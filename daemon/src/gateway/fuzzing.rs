@@ -83,7 +83,7 @@ pub fn response(stream: &[u8], to_head: bool) -> Option<Vec<u8>> {
         request_ended: true,
         bodiless: to_head,
         upgrade: false,
-        lasts: true,
+        may_last: true,
         window: INITIAL_WINDOW,
     };
     let mut entry = Entry::new(start, 0, 0);

@@ -444,7 +444,7 @@ mod tests {
                 request_ended: true,
                 bodiless: false,
                 upgrade: false,
-                lasts: true,
+                may_last: true,
                 window: data::INITIAL_WINDOW,
             };
             let head = RequestHead {

@@ -308,7 +308,7 @@ impl Serving {
             request_ended: !self.attempt.has_body,
             bodiless: self.to_head,
             upgrade: self.upgrade.is_some(),
-            lasts: placed.link.tells_deadlines(),
+            may_last: placed.link.tells_deadlines(),
             window,
         };
         match placed.link.send(start, &head, fields, placed.permit.gate()) {

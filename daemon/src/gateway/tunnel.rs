@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, ReadBuf};
@@ -55,14 +56,21 @@ impl Tunnel {
         }
     }
 
-    /// Moves bytes until it is over. `read`: what has been read of the client already.
-    pub(super) async fn run(mut self, client: &Client, mut io: ClientIo, read: Bytes) -> io::Result<()> {
+    /// Moves bytes until it is over. `read`: what has been read of the client already; `parting`: how long it may be silent
+    /// after that.
+    pub(super) async fn run(
+        mut self,
+        client: &Client,
+        mut io: ClientIo,
+        read: Bytes,
+        parting: Duration,
+    ) -> io::Result<()> {
         self.up = read;
         let may_part = self.move_all(client, &mut io).await? && !self.client_ended;
         // For the module and its numbers it is over, however long the client goes on talking.
         drop(self);
         if may_part {
-            io.part().await;
+            io.part(parting).await;
         }
         Ok(())
     }

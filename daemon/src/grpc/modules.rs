@@ -97,9 +97,8 @@ impl ModuleService for Modules {
         let (ledger, node) = (self.0.ledger.clone(), self.0.about.node.clone());
         // A release that is no longer kept is looked up in the history, on disk, and so are the swaps.
         let entries = crate::blocking(move || {
-            let oldest = views.last().and_then(|view| view.status.id.as_str().parse().ok());
-            let swaps = oldest.map(|oldest| super::swaps::by_rollout(ledger.store(), &name, oldest, &node));
-            let mut swaps = swaps.unwrap_or_default();
+            let rollouts = views.iter().filter_map(|view| view.status.id.as_str().parse().ok()).collect();
+            let mut swaps = super::swaps::by_rollout(ledger.store(), &name, rollouts, &node);
             let mut entry = |view: &Arc<View>| {
                 let mut entry = entry(&ledger, &module, stable, view)?;
                 let id = entry.rollout.parse().ok();

@@ -21,6 +21,9 @@ pub(super) const MAX_VALUE: usize = 3500;
 const MAX_CHARS: usize = 400;
 /// Events that wait in memory while the index is not available.
 const MAX_WAITING: usize = 1024;
+/// Events beyond the bound that go with one that comes: more than come, so that the bound is reached, and so few that nobody
+/// who needs the index waits for long. Far beyond it is what an older hotd left, which kept more.
+const TRIMMED_AT_ONCE: usize = 256;
 
 /// Which events are asked for.
 #[derive(Debug, Clone, Default)]
@@ -37,8 +40,8 @@ pub struct EventQuery {
     pub limit: usize,
     /// The newest of them rather than the oldest. They come oldest first either way.
     pub newest: bool,
-    /// With `newest`: those before the event of this kind of this rollout are not looked at.
-    pub back_to: Option<(&'static str, RolloutId)>,
+    /// With `newest`: what is before the events of this kind of all these rollouts is not looked at.
+    pub back_to: Option<(&'static str, BTreeSet<RolloutId>)>,
 }
 
 impl EventQuery {
@@ -46,11 +49,6 @@ impl EventQuery {
         self.module.as_ref().is_none_or(|module| event.module.as_ref() == Some(module))
             && self.rollout.as_ref().is_none_or(|rollout| event.rollout.as_ref() == Some(rollout))
             && (self.kinds.is_empty() || self.kinds.contains(&event.kind.as_str()))
-    }
-
-    fn looks_back_to(&self, Sequenced { event, .. }: &Sequenced) -> bool {
-        let end = self.back_to.as_ref();
-        end.is_some_and(|(kind, rollout)| event.kind == *kind && event.rollout.as_ref() == Some(rollout))
     }
 }
 
@@ -251,10 +249,15 @@ impl History {
             };
             let wanted = |found: &sled::Result<Sequenced>| found.as_ref().map_or(true, |of| query.wants(of));
             if query.newest {
-                let mut at_the_end = false;
+                let mut sought = query.back_to.clone();
                 let not_past = |found: &sled::Result<Sequenced>| {
-                    let is_past = at_the_end;
-                    at_the_end = found.as_ref().is_ok_and(|of| query.looks_back_to(of));
+                    let Some((kind, rollouts)) = &mut sought else { return true };
+                    let is_past = rollouts.is_empty();
+                    if let Ok(Sequenced { event: Event { kind: of, rollout: Some(rollout), .. }, .. }) = found
+                        && of == kind
+                    {
+                        rollouts.remove(rollout);
+                    }
                     !is_past
                 };
                 let events = range.rev().filter_map(decoded).take_while(not_past).filter(wanted);
@@ -269,7 +272,7 @@ impl History {
         })
     }
 
-    /// Writes what waits, and removes the oldest events if there are too many.
+    /// Writes what waits, and removes some of the oldest events if there are too many.
     fn write_waiting(&self) -> Result<(), IndexError> {
         let mut waiting = self.waiting();
         if waiting.events.is_empty() {
@@ -280,7 +283,8 @@ impl History {
             for (seq, bytes) in &waiting.events {
                 trees.events.insert(seq.to_be_bytes(), bytes.as_slice())?;
             }
-            while let Some((oldest, _)) = trees.events.first_beyond(self.limits.events)? {
+            for _ in 0..waiting.events.len() + TRIMMED_AT_ONCE {
+                let Some((oldest, _)) = trees.events.first_beyond(self.limits.events)? else { break };
                 trees.events.remove(oldest)?;
             }
             Ok(())

@@ -7,16 +7,18 @@
 //! It does not choose what runs, nor when to try again: the agent does, with [`Backoff`] at hand. It does not look into
 //! the data streams that it attaches: the gateway and the host speak there.
 //!
-//! Rooms: `spawn_link` holds the connection to hot-spawn and `address` finds or starts it; `instance` follows one host
-//! over `host_link`, judges its answers with `health`, gathers its `metrics`, and keeps its `output`; `pulse` tells
-//! when `hotd` itself stood still; `presence` says whether hot-spawn is there, and `packet` is the socket under both
-//! links.
+//! Rooms: `spawn_link` is the way to hot-spawn, holds one `connection` after the other, and `address` finds or starts it;
+//! `instance` is what others have of one, and its `life` follows its host over `host_link`, judges its answers with
+//! `health`, gathers its `metrics`, and keeps its `output`; `pulse` tells when `hotd` itself stood still; `presence` says
+//! whether hot-spawn is there, and `packet` is the socket under both links.
 
 mod address;
 mod backoff;
+mod connection;
 mod health;
 mod host_link;
 mod instance;
+mod life;
 mod metrics;
 mod output;
 mod packet;
@@ -36,16 +38,17 @@ use tokio::sync::{broadcast, watch};
 
 pub use address::{ReachError, SpawnAddress};
 pub use backoff::Backoff;
+pub use connection::LinkError;
 pub use host_link::HostLinkError;
 pub use instance::{AttachError, Instance};
 pub use metrics::MetricsError;
 pub use output::Line;
 pub use presence::{Absence, Presence};
-pub use spawn_link::LinkError;
 pub use spec::{InstanceId, LabelError, MAX_CONFIG, Spec};
 pub use state::{End, State};
 
-use spawn_link::{Found, SpawnError, SpawnLink};
+use connection::{Found, SpawnError};
+use spawn_link::SpawnLink;
 
 /// The handle. When the last one and the last instance's task are gone, so is the connection; the hosts live on.
 #[derive(Debug, Clone)]

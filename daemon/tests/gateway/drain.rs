@@ -1,6 +1,7 @@
 //! The node goes down: every request that came in time has its answer, and the drain takes no longer than it must.
 
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use hot_wire::data::FromGateway;
@@ -18,7 +19,16 @@ const GET: &str = "GET /x HTTP/1.1\r\nhost: test\r\n\r\n";
 const FOR_EVER: Duration = Duration::from_secs(3600);
 
 fn rig(drain_linger: Duration) -> (Rig, Host, Inbox) {
-    let rig = Rig::with(GatewayConfig { threads: 1, drain_linger, ..GatewayConfig::default() });
+    with(GatewayConfig { drain_linger, ..GatewayConfig::default() })
+}
+
+/// The gateway reads on for as long as the client has not ended its side.
+fn patient_rig(drain_linger: Duration) -> (Rig, Host, Inbox) {
+    with(GatewayConfig { drain_linger, parting: PATIENCE, ..GatewayConfig::default() })
+}
+
+fn with(config: GatewayConfig) -> (Rig, Host, Inbox) {
+    let rig = Rig::with(GatewayConfig { threads: 1, ..config });
     let (host, links, inbox) = Host::watched(1);
     rig.attach(A, links);
     rig.serve(vec![stable(A, 10_000)]);
@@ -146,23 +156,75 @@ async fn who_asks_for_nothing_is_let_go_and_who_comes_then_waits_for_the_next_ho
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_request_that_crosses_the_end_of_its_connection_is_counted() {
-    // For a moment its bytes are still read. On a machine that stalls just then they come too late.
-    for _ in 0..10 {
-        let (rig, _host, inbox) = rig(Duration::from_millis(1));
-        let mut client = idle(&rig, &inbox);
-        let drain = ask(&rig);
-        let crossed = block_in_place(|| {
-            client.socket.get_ref().peek(&mut [0]).expect("it is closed in order");
-            client.socket.get_mut().write_all(GET.as_bytes()).is_ok() && client.is_closed()
-        });
-        drop(client);
-        let drained = drain.await.expect("the drain ends");
-        assert_eq!(drained.cut_off, 0);
-        if crossed && drained.crossed == 1 {
-            return;
+    let (rig, _host, inbox) = patient_rig(Duration::from_millis(1));
+    let mut client = idle(&rig, &inbox);
+    let drain = ask(&rig);
+    block_in_place(|| {
+        client.socket.get_ref().peek(&mut [0]).expect("it is closed in order");
+        client.write(GET);
+        client.socket.get_ref().shutdown(Shutdown::Write).expect("it can be shut down");
+        assert!(client.is_closed());
+    });
+    assert_eq!(drain.await.expect("the drain ends"), Drained { cut_off: 0, crossed: 1 });
+}
+
+/// Who reads `Connection: close` knows that nothing behind that request was looked at (RFC 9112, section 9.6).
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_is_behind_the_last_request_is_not_looked_at() {
+    let next = "POST /next HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\n\r\n";
+    let (rig, _host, inbox) = patient_rig(FOR_EVER);
+    let mut clients = [0, next.len() / 2, next.len()].map(|len| {
+        let mut client = rig.client();
+        client.write([GET, &next[..len]].concat());
+        (client, request(&inbox), &next[len..])
+    });
+    let drain = block_in_place(|| begin(&rig));
+    block_in_place(|| {
+        for (client, reply, rest) in &mut clients {
+            reply.respond(200, &[], b"last", true);
+            let response = client.response(false);
+            assert_eq!((response.text(), response.header("connection")), ("last", Some("close")));
+            client.write(rest);
+            client.socket.get_ref().shutdown(Shutdown::Write).expect("it can be shut down");
+            assert!(client.is_closed());
         }
-    }
-    panic!("no request was seen to cross");
+    });
+    assert_eq!(drain.await.expect("the drain ends"), Drained::default(), "each was told");
+    let mut more = std::iter::from_fn(|| inbox.within(Duration::ZERO));
+    assert!(!more.any(|came| matches!(came.message, FromGateway::Request(_))), "no host got any of it");
+}
+
+/// Its client was told nothing with the answer before, whose head had left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_head_that_began_behind_an_answer_is_waited_for() {
+    let (rig, _host, inbox) = patient_rig(Duration::from_millis(50));
+    let (mut client, mut blank) = (rig.client(), rig.client());
+    let (begun, rest) = GET.split_at(GET.len() / 2);
+    let mut replies = [(&mut client, begun), (&mut blank, "\r\n")].map(|(client, behind)| {
+        client.write([GET, behind].concat());
+        let reply = request(&inbox);
+        reply.respond(200, &[("content-length", "10")], b"12345", false);
+        assert_eq!(client.head().header("connection"), None);
+        reply
+    });
+    let drain = block_in_place(|| begin(&rig));
+    block_in_place(|| {
+        for (client, reply) in [&mut client, &mut blank].into_iter().zip(&mut replies) {
+            reply.body(b"67890", true);
+            client.socket.read_exact(&mut [0; 10]).expect("the body");
+        }
+        // By the time that who asks for nothing is let go, this one has been looked at, too.
+        assert!(blank.is_closed(), "an empty line is no request");
+        client.write(rest);
+        request(&inbox).respond(200, &[], b"last", true);
+        let response = client.response(false);
+        assert_eq!((response.text(), response.header("connection")), ("last", Some("close")));
+        client.write("x");
+        client.socket.get_ref().shutdown(Shutdown::Write).expect("it can be shut down");
+        assert!(client.is_closed());
+    });
+    drop(blank);
+    assert_eq!(drain.await.expect("the drain ends"), Drained::default(), "it was told");
 }
 
 /// More bytes of the client's would reset the connection if nobody read them, and what is on its way would be lost.
@@ -170,7 +232,7 @@ async fn a_request_that_crosses_the_end_of_its_connection_is_counted() {
 async fn a_client_that_goes_on_talking_gets_its_last_answer_whole() {
     // Within one window.
     const TOTAL: usize = 200_000;
-    let (rig, _host, inbox) = rig(FOR_EVER);
+    let (rig, _host, inbox) = patient_rig(FOR_EVER);
     let mut client = rig.client();
     // So that much of the answer is on its way for long.
     set_socket_recv_buffer_size(client.socket.get_ref(), 16 * 1024).expect("a socket has a buffer");

@@ -132,8 +132,9 @@ fn a_host_that_hangs_is_told_before_it_is_gone() {
 fn a_module_that_says_it_is_unhealthy_is_killed() {
     let node = Node::new();
     let hotd = node.hotd();
-    let instance = hotd.start_with(Spec { config: b"unhealthy".into(), health_threshold: 3, ..spec(1) });
-    let End::FailingHealth { failures: 3, limit: 3, text } = hotd.end(&instance) else {
+    // As for those that hang: a host that takes its time to answer, on a busy machine, does not.
+    let instance = hotd.start_with(Spec { config: b"unhealthy".into(), health_threshold: 20, ..spec(1) });
+    let End::FailingHealth { failures: 20, limit: 20, text } = hotd.end(&instance) else {
         panic!("{instance:?}")
     };
     assert!(text.contains("the subject was told to be unhealthy"), "{text}");

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::queue::{Lines, Waiting, queue};
+use super::queue::{LeftOut, Lines, Waiting, queue};
 
 /// Bytes of lines that may wait for the disk: some ten thousand lines.
 const WAITING: usize = 4 * 1024 * 1024;
 
-/// How often it is looked whether the file is still the one of that name.
+/// How often it is looked whether the file is still the one of that name, and told how many lines were left out.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The file, which is written until all who could send lines are gone.
@@ -31,7 +31,7 @@ impl AccessFile {
         let (lines, waiting) = queue(WAITING);
         let (end, ended) = oneshot::channel();
         std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
-            log.write_all(&waiting);
+            while log.turn(&waiting) {}
             // Whoever waits learns of it by this; it may be nobody.
             drop(end);
         })?;
@@ -41,10 +41,12 @@ impl AccessFile {
     /// Waits until all lines that were sent are written, at most so long. Whoever could send some has to be gone.
     pub(in super::super) async fn finish(self, within: Duration) {
         let Self { lines, ended } = self;
+        let left_out = lines.left_out().clone();
         drop(lines);
         // Its end is the drop of the sender, which is an error to the receiver.
         if tokio::time::timeout(within, ended).await.is_err() {
             tracing::warn!("the last lines of the access log were not written in time");
+            tell(&left_out);
         }
     }
 
@@ -58,6 +60,8 @@ struct Log {
     path: PathBuf,
     appended: Appended,
     looked: Instant,
+    /// When it was last told how many lines were left out.
+    told: Instant,
     /// The last write failed, and that was said.
     has_failed: bool,
 }
@@ -65,16 +69,19 @@ struct Log {
 impl Log {
     fn open(path: &Path) -> io::Result<Self> {
         let appended = Appended::open(path)?;
-        Ok(Self { path: path.to_owned(), appended, looked: Instant::now(), has_failed: false })
+        let now = Instant::now();
+        Ok(Self { path: path.to_owned(), appended, looked: now, told: now, has_failed: false })
     }
 
-    fn write_all(&mut self, waiting: &Waiting) {
-        loop {
-            match waiting.next(LOOK_EVERY, |lines| self.write(lines)) {
-                Ok(()) | Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
+    /// Writes the next lines, once there are some. False: there can be none any more.
+    fn turn(&mut self, waiting: &Waiting) -> bool {
+        let next = waiting.next(LOOK_EVERY, |lines| self.write(lines));
+        let is_over = next == Err(RecvTimeoutError::Disconnected);
+        if is_over || self.told.elapsed() >= LOOK_EVERY {
+            self.told = Instant::now();
+            tell(waiting.left_out());
         }
+        !is_over
     }
 
     fn write(&mut self, lines: &[u8]) {
@@ -110,6 +117,13 @@ impl Log {
                 tracing::warn!(path = %self.path.display(), %error, "the access log can't be opened anew; the former file goes on");
             }
         }
+    }
+}
+
+/// Says how many lines were left out, if any were.
+fn tell(left_out: &LeftOut) {
+    if let left_out @ 1.. = left_out.take() {
+        tracing::warn!(left_out, "the access log did not keep up: lines were left out");
     }
 }
 
@@ -216,10 +230,31 @@ mod tests {
         std::fs::write(&path, "before\n").unwrap();
         let file = AccessFile::open(&path).unwrap();
         for number in 0..10 {
-            file.lines().offer(format!("{number}\n").into_bytes()).unwrap();
+            file.lines().offer(format!("{number}\n").into_bytes());
         }
         file.finish(Duration::from_secs(20)).await;
         assert_eq!(text(&path), "before\n0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n");
+    }
+
+    #[test]
+    fn lines_that_were_left_out_are_told_within_a_second_and_at_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Log::open(&folder.path().join("access.log")).unwrap();
+        let (lines, waiting) = queue(4);
+        let offer = || lines.offer(b"one\n".to_vec());
+        let left_out = || waiting.left_out().take();
+        (0..3).for_each(|_| offer());
+        log.told = Instant::now().checked_sub(LOOK_EVERY).unwrap();
+        assert!(log.turn(&waiting));
+        assert_eq!(left_out(), 0, "the two were told as soon as there was room");
+        // Nobody sends anything any more: the look that follows tells it.
+        (0..2).for_each(|_| offer());
+        assert!(log.turn(&waiting) && log.turn(&waiting));
+        assert_eq!(left_out(), 0);
+        (0..2).for_each(|_| offer());
+        drop(lines);
+        while log.turn(&waiting) {}
+        assert_eq!(left_out(), 0);
     }
 
     #[test]

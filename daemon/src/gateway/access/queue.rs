@@ -1,7 +1,7 @@
 //! What waits for the disk: batches of whole lines, bounded by the memory that they take.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ pub(in super::super) struct Lines {
     batches: Sender<Vec<u8>>,
     bytes: Arc<AtomicUsize>,
     most: usize,
+    left_out: LeftOut,
 }
 
 /// Who writes them.
@@ -18,25 +19,35 @@ pub(in super::super) struct Lines {
 pub(super) struct Waiting {
     batches: Receiver<Vec<u8>>,
     bytes: Arc<AtomicUsize>,
+    left_out: LeftOut,
 }
+
+/// How many lines were left out, since that was last asked; clones are one count.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LeftOut(Arc<AtomicU64>);
 
 /// A queue that holds at most so many bytes, those that are being written among them.
 pub(super) fn queue(most: usize) -> (Lines, Waiting) {
     let (sender, receiver) = channel();
-    let bytes = Arc::new(AtomicUsize::new(0));
-    let lines = Lines { batches: sender, bytes: Arc::clone(&bytes), most };
-    (lines, Waiting { batches: receiver, bytes })
+    let (bytes, left_out) = (Arc::new(AtomicUsize::new(0)), LeftOut::default());
+    let waiting = Waiting { batches: receiver, bytes: Arc::clone(&bytes), left_out: left_out.clone() };
+    (Lines { batches: sender, bytes, most, left_out }, waiting)
 }
 
 impl Lines {
-    /// Gives lines on. Gives them back where too much waits already, or nobody writes any more.
-    pub(super) fn offer(&self, lines: Vec<u8>) -> Result<(), Vec<u8>> {
+    /// Gives lines on. Where too much waits already, or nobody writes any more, they are left out.
+    pub(super) fn offer(&self, lines: Vec<u8>) {
         let size = lines.capacity();
         let with = |waiting: usize| waiting.checked_add(size).filter(|sum| *sum <= self.most);
         if self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with).is_err() {
-            return Err(lines);
+            self.left_out.add(&lines);
+        } else if let Err(unsent) = self.batches.send(lines) {
+            self.left_out.add(&unsent.0);
         }
-        self.batches.send(lines).map_err(|unsent| unsent.0)
+    }
+
+    pub(super) fn left_out(&self) -> &LeftOut {
+        &self.left_out
     }
 }
 
@@ -47,6 +58,21 @@ impl Waiting {
         write(&lines);
         self.bytes.fetch_sub(lines.capacity(), Ordering::Relaxed);
         Ok(())
+    }
+
+    pub(super) fn left_out(&self) -> &LeftOut {
+        &self.left_out
+    }
+}
+
+impl LeftOut {
+    fn add(&self, lines: &[u8]) {
+        let count = lines.iter().filter(|byte| **byte == b'\n').count();
+        self.0.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn take(&self) -> u64 {
+        self.0.swap(0, Ordering::Relaxed)
     }
 }
 
@@ -60,25 +86,29 @@ mod tests {
         batch
     }
 
-    #[test]
-    fn bytes_are_bounded_and_what_is_being_written_is_among_them() {
-        let (lines, waiting) = queue(100);
-        for _ in 0..100 {
-            lines.offer(batch(1)).unwrap();
-        }
-        assert_eq!(lines.offer(batch(1)), Err(batch(1)), "however small they are");
-        waiting.next(Duration::MAX, |_| assert!(lines.offer(batch(1)).is_err())).unwrap();
-        lines.clone().offer(batch(1)).unwrap();
-        assert_eq!(lines.offer(batch(1)), Err(batch(1)), "it is one queue");
-        let (lines, _waiting) = queue(100);
-        assert_eq!(lines.offer(batch(101)), Err(batch(101)));
-        lines.offer(batch(100)).unwrap();
+    /// How many of the lines found no room.
+    fn offer(lines: &Lines, bytes: usize) -> u64 {
+        lines.offer(batch(bytes));
+        lines.left_out().take()
     }
 
     #[test]
-    fn what_nobody_writes_is_given_back() {
+    fn bytes_are_bounded_and_what_is_being_written_is_among_them() {
+        let (lines, waiting) = queue(100);
+        assert_eq!((0..100).map(|_| offer(&lines, 1)).sum::<u64>(), 0);
+        assert_eq!(offer(&lines, 1), 1, "however small they are");
+        waiting.next(Duration::MAX, |_| assert_eq!(offer(&lines, 1), 1)).unwrap();
+        assert_eq!(offer(&lines.clone(), 1), 0);
+        assert_eq!(offer(&lines, 2), 2, "it is one queue");
+        let (lines, _waiting) = queue(100);
+        assert_eq!(offer(&lines, 101), 101);
+        assert_eq!(offer(&lines, 100), 0);
+    }
+
+    #[test]
+    fn what_nobody_writes_is_left_out() {
         let (lines, waiting) = queue(100);
         drop(waiting);
-        assert_eq!(lines.offer(batch(1)), Err(batch(1)));
+        assert_eq!(offer(&lines, 1), 1);
     }
 }

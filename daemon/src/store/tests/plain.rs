@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::kit::*;
 use crate::store::{
-    Begun, CommitError, Committed, Event, EventQuery, IndexFound, Protected, Quarantine, ReleaseError,
-    RemoveError, RolloutError, SignAgainError, Urgency, VersionRecord,
+    Begun, CommitError, Committed, Event, EventQuery, IndexFound, Options, Protected, Quarantine,
+    ReleaseError, RemoveError, RolloutError, SignAgainError, Store, Urgency, VersionRecord,
 };
 
 #[test]
@@ -211,16 +211,53 @@ fn events_are_numbered_found_and_bounded() {
         let query = EventQuery { kinds: &["test"], limit: 9, newest: true, back_to, ..EventQuery::default() };
         store.events(&query).unwrap().into_iter().map(|found| found.seq - first).collect::<Vec<_>>()
     };
-    let started = |rollout: &str| ("started", rollout.parse().unwrap());
-    let start =
-        Event { kind: "started".to_owned(), rollout: Some("r1".parse().unwrap()), ..event(6000, "a") };
-    store.append_event(&start).unwrap();
-    store.append_event(&event(6001, "a")).unwrap();
-    assert_eq!(seqs(Some(started("r1"))), [6001], "what was before it is not looked at");
-    assert_eq!(seqs(Some(started("r2"))).len(), 9, "it is not there any more");
+    let started = |rollouts: &[&str]| ("started", rollouts.iter().map(|id| id.parse().unwrap()).collect());
+    for (n, rollout) in [(6000, "r2"), (6002, "r1")] {
+        let rollout = Some(rollout.parse().unwrap());
+        store.append_event(&Event { kind: "started".to_owned(), rollout, ..event(n, "a") }).unwrap();
+        store.append_event(&event(n + 1, "a")).unwrap();
+    }
+    assert_eq!(seqs(Some(started(&["r1"]))), [6003], "what was before it is not looked at");
+    assert_eq!(seqs(Some(started(&["r1", "r2"]))), [6001, 6003]);
+    assert_eq!(seqs(Some(started(&["r1", "r3"]))).len(), 9, "one is not there any more");
     assert_eq!(seqs(None).len(), 9);
-    let last = first + 6001;
+    let last = first + 6003;
     drop(store);
     let (store, _) = open(folder.path());
     assert!(store.append_event(&event(0, "a")).unwrap() > last);
+}
+
+/// An older hotd kept more: what is beyond the bound goes with what comes, some at a time, so that nothing waits for it.
+#[test]
+fn the_events_beyond_the_bound_go_in_pieces() {
+    let folder = tempfile::tempdir().unwrap();
+    let event = || Event {
+        at: 0,
+        module: None,
+        rollout: None,
+        kind: "test".to_owned(),
+        text: String::new(),
+        fields: serde_json::Map::new(),
+    };
+    let (store, _) = open(folder.path());
+    for _ in 0..1000 {
+        store.append_event(&event()).unwrap();
+    }
+    drop(store);
+    let (store, _) = Store::open(folder.path(), Options { max_events: 10, ..options() }).unwrap();
+    let seqs = || {
+        let all = store.events(&EventQuery { limit: usize::MAX, ..EventQuery::default() }).unwrap();
+        all.into_iter().map(|found| found.seq).collect::<Vec<_>>()
+    };
+    let mut before = seqs();
+    assert_eq!(before.len(), 1000);
+    while before.len() > 10 {
+        let last = store.append_event(&event()).unwrap();
+        let now = seqs();
+        assert!(now.len() < before.len(), "{} stay {}", before.len(), now.len());
+        assert!(now.len() + 300 > before.len(), "{} become {} at once", before.len(), now.len());
+        assert_eq!(now.last(), Some(&last));
+        assert!(now.is_sorted() && (now.len() == 10 || now.contains(before.last().unwrap())));
+        before = now;
+    }
 }

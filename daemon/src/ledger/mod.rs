@@ -447,27 +447,4 @@ fn urgency(direction: Direction) -> Urgency {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    /// As an older hotd finds it after a newer one has taken a candidate back for a cause that came with it.
-    #[test]
-    fn a_cause_that_is_not_known_costs_no_assignment() {
-        let stored = json!({
-            "assignment": {
-                "module": "greeter", "revision": 5, "rollout": "r1",
-                "stable": 1, "candidate": null, "standby": null,
-            },
-            "took_back": { "revision": 5, "cause": { "too_hot": { "text": "90 degrees", "degrees": 90 } } },
-        });
-        let record: ModuleRecord = serde_json::from_value(json!({ "assignment": stored })).unwrap();
-        let read = obeyed(&record).unwrap();
-        assert_eq!(read.assignment.stable, Some(ReleaseNumber(1)));
-        let took_back = read.took_back.clone().unwrap();
-        assert_eq!(took_back.revision, Revision(5));
-        assert!(took_back.cause.to_string().contains("too_hot: 90 degrees"), "{}", took_back.cause);
-        assert_eq!(serde_json::to_value(read).unwrap(), stored, "the newer one finds it whole");
-    }
-}
+mod tests;

@@ -1,0 +1,68 @@
+use serde_json::Value;
+
+use super::*;
+
+#[test]
+fn sentences_carry_the_number_and_the_limit() {
+    let reason = Reason::ErrorRate {
+        module: "greeter".into(),
+        release: ReleaseNumber(3),
+        errors: 28,
+        requests: 226,
+        stable_errors: 0,
+        stable_requests: 2000,
+        limit: Share::percent(1),
+    };
+    assert_eq!(
+        reason.to_string(),
+        "greeter release 3: error rate 12.4% of 226 requests, stable 0.0%, limit 1.0% above stable"
+    );
+    let reason = Reason::Slow {
+        module: "greeter".into(),
+        release: ReleaseNumber(3),
+        p99: Millis(312),
+        requests: 226,
+        open: 0,
+        stable_p99: Millis(4),
+        limit: Ratio(20_000),
+        bound: Millis(54),
+    };
+    assert_eq!(
+        reason.to_string(),
+        "greeter release 3: p99 312 ms of 226 requests, limit 54 ms, stable's p99 is 4 ms"
+    );
+}
+
+#[test]
+fn what_a_newer_version_knows_is_read_and_written_again_whole() {
+    for (written, said) in [
+        (r#"{"stuck":{"text":"in a loop","for":7}}"#, "stuck: in a loop"),
+        (r#"{"crashed":{"core":"/x","text":"gone"}}"#, "crashed: gone"),
+        (r#"{"too_hot":{"degrees":90}}"#, "too_hot"),
+        (r#""tired""#, "tired"),
+    ] {
+        let cause: Cause = serde_json::from_str(written).unwrap();
+        assert_eq!(cause.to_string(), format!("failed in a way that this version does not know ({said})"));
+        assert_eq!((cause.code(), cause.blames_release()), ("unknown", false));
+        let written: Value = serde_json::from_str(written).unwrap();
+        assert_eq!(serde_json::to_value(&cause).unwrap(), written);
+        let reason: Reason = serde_json::from_value(written.clone()).unwrap();
+        assert_eq!(reason.to_string(), format!("a reason that this version does not know ({said})"));
+        assert_eq!((reason.code(), reason.blamed(), reason.by_person()), ("unknown", None, false));
+        assert_eq!(serde_json::to_value(&reason).unwrap(), written);
+    }
+    for no_word in ["7", "null", "{}", "[\"crashed\"]", r#"{"a":1,"b":2}"#] {
+        assert!(serde_json::from_str::<Cause>(no_word).is_err(), "{no_word}");
+    }
+    let known = Cause::Crashed { signal: 11, text: String::new() };
+    assert_eq!(serde_json::from_str::<Cause>(&serde_json::to_string(&known).unwrap()).unwrap(), known);
+}
+
+#[test]
+fn only_what_the_release_did_is_held_against_it() {
+    let fast =
+        |cause| Reason::Fast { node: "a".into(), module: "greeter".into(), release: ReleaseNumber(3), cause };
+    assert!(fast(Cause::Crashed { signal: 11, text: String::new() }).blamed().is_some());
+    assert!(fast(Cause::Expired { after: Millis::seconds(60) }).blamed().is_none());
+    assert!(Reason::Aborted { by: "ada".into() }.blamed().is_none());
+}
