@@ -2,7 +2,8 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What hotd needs besides one for each client: its store, its hosts, its callers.
+/// What hotd needs besides one for each client: its store and listeners, some dozens; a control socket, a pipe and a link for
+/// each gateway thread of each instance; its callers.
 const BESIDES: u64 = 256;
 
 /// Takes as many as the system lets it have. The limit that a shell or a unit starts with, 1,024 as a rule, is for
@@ -18,11 +19,15 @@ pub fn raise(max_connections: usize) {
     };
     // Without a limit there is nothing to say.
     let Some(may) = may else { return };
-    let wanted = u64::try_from(max_connections).unwrap_or(u64::MAX).saturating_add(BESIDES);
+    let wanted = wanted(max_connections);
     if may < wanted {
         tracing::warn!(
             "hotd may have {may} files open, and max_connections = {max_connections} with what it needs besides is {wanted}: beyond \
              its limit it accepts nobody. Raise the limit (LimitNOFILE= of the unit), or lower max_connections."
         );
     }
+}
+
+fn wanted(max_connections: usize) -> u64 {
+    u64::try_from(max_connections).unwrap_or(u64::MAX).saturating_add(BESIDES)
 }

@@ -19,7 +19,7 @@ const DISCARD_FOR: Duration = Duration::from_secs(5);
 
 pub(super) type Answer = Response<ResponseBody>;
 
-/// What stands where an answer was.
+/// An empty answer.
 pub(super) fn nothing() -> Answer {
     Response::new(ResponseBody::Whole(Bytes::new()))
 }

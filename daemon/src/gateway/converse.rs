@@ -82,8 +82,8 @@ impl Thread {
     async fn converse_in_1(self: &Rc<Self>, socket: TcpStream, client: &Rc<Client>) -> hyper::Result<()> {
         let service = service_fn(|request| {
             let mut begun = begin(self, client, request);
-            let answer = move |answer| Ok::<_, Infallible>(self.last_if_draining(answer));
-            poll_fn(move |cx| begun.poll_answer(cx).map(answer))
+            let finish = move |answer| Ok::<_, Infallible>(self.last_if_draining(answer));
+            poll_fn(move |cx| begun.poll_answer(cx).map(finish))
         });
         let leave = |connection: Pin<&mut _>| http1::Connection::graceful_shutdown(connection);
         let mut io = ClientIo::new(socket, Rc::clone(client));

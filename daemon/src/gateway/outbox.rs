@@ -51,8 +51,8 @@ impl Outbox {
             self.gone = 0;
             self.bytes.clear();
             self.bytes.shrink_to(KEPT);
-        } else if self.gone >= self.bytes.len() / 2 {
-            // No more is moved than has left, so each byte is moved once at most.
+        } else if self.gone >= self.bytes.len().div_ceil(2) {
+            // What is moved is no more than what has left since the last move: all moves together cost no more than the writes.
             self.bytes.drain(..self.gone);
             self.gone = 0;
         }
@@ -84,6 +84,7 @@ mod tests {
                 gone.extend_from_slice(&outbox.unsent()[..take]);
                 outbox.left(take);
                 prop_assert_eq!(outbox.written(), gone.len() as u64);
+                prop_assert!(outbox.bytes.len() <= 2 * outbox.len(), "what has left takes room");
             }
             gone.extend_from_slice(outbox.unsent());
             prop_assert_eq!(gone, queued);

@@ -66,11 +66,13 @@ pub(super) fn begin(thread: &Rc<Thread>, client: &Rc<Client>, request: Request<I
         busy: Some(busy),
     };
     match serving.first(&parts, marks) {
-        Ok(Some((placed, exchange))) if !serving.attempt.has_body => {
-            placed.link.reuse(parts.headers);
-            Begun::Sent { serving, sent: Some((placed, exchange)) }
-        }
         Ok(first) => {
+            if let Some((placed, _)) = &first {
+                placed.link.reuse(parts.headers);
+            }
+            if first.is_some() && !serving.attempt.has_body {
+                return Begun::Sent { serving, sent: first };
+            }
             let body = serving.attempt.has_body.then_some(body);
             Begun::Longer(Box::pin(serving.run(first, body)))
         }

@@ -1,13 +1,14 @@
 //! Header maps that were used, for the heads that come: a map of its own for each request and for each response would be
-//! most of what they allocate. One goes round: hyper parses a request into it, the response is made in it, and hyper takes
-//! it back with that.
+//! most of what they allocate. In HTTP/1 one goes round: hyper parses a request into it, the response is made in it, and hyper
+//! takes it back with that.
 
 use http::HeaderMap;
 
 /// So many are kept of one link: about as many as there are requests under way when a link is busy.
 const MOST: usize = 64;
 
-/// Larger maps are not kept, nor are those that never had room.
+/// Maps with more room are not kept, nor those with more in them: of one name there may be many values, for which `capacity`
+/// does not say that it has room.
 const LARGEST: usize = 32;
 
 /// Empty maps with room.
@@ -17,7 +18,8 @@ pub(super) struct Spares(Vec<HeaderMap>);
 impl Spares {
     /// Takes a map that nobody needs any more. What is in it is dropped now.
     pub(super) fn put(&mut self, mut map: HeaderMap) {
-        if self.0.len() < MOST && (1..=LARGEST).contains(&map.capacity()) {
+        let is_small = map.len() <= LARGEST && (1..=LARGEST).contains(&map.capacity());
+        if is_small && self.0.len() < MOST {
             map.clear();
             self.0.push(map);
         }
@@ -51,6 +53,9 @@ mod tests {
     fn what_is_kept_is_bounded() {
         let mut spares = Spares::default();
         spares.put(HeaderMap::with_capacity(2 * LARGEST));
+        let mut many = HeaderMap::new();
+        (0..=LARGEST).for_each(|_| drop(many.append(HOST, HeaderValue::from_static("a"))));
+        spares.put(many);
         assert_eq!(spares.0.len(), 0);
         (0..2 * MOST).for_each(|_| spares.put(HeaderMap::with_capacity(1)));
         assert_eq!(spares.0.len(), MOST);

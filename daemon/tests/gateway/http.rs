@@ -14,7 +14,7 @@ fn rig(forwarded_from: Sources) -> (Rig, Host, Inbox) {
 }
 
 const REQUEST: &str = "GET /a%20b?c=d HTTP/1.1\r\nHost: example.org\r\nAccept: */*\r\nX-Two: 1\r\nX-Two: 2\r\n\
-    Connection: keep-alive, X-Mine\r\nX-Mine: here only\r\nKeep-Alive: 5\r\nTE: trailers\r\nUpgrade: x\r\n\
+    Connection: keep-alive, X-Mine, X-Real-IP\r\nX-Mine: here only\r\nKeep-Alive: 5\r\nTE: trailers\r\nUpgrade: x\r\n\
     Proxy-Authorization: secret\r\nX-Forwarded-For: 203.0.113.1\r\nX-Forwarded-Proto: https\r\n\
     X-Forwarded-Host: front.example.org\r\nX-Forwarded-Port: 443\r\nX-Real-IP: 203.0.113.1\r\n\
     Forwarded: for=203.0.113.1\r\n\r\n";
