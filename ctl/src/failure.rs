@@ -176,14 +176,16 @@ fn offer_exit(status: &Status) -> Exit {
 /// What the connection says where somebody answers who speaks no HTTP/2, as the gateway's own address does.
 const NO_GRPC: [&str; 2] = ["stream closed because of a broken pipe", "frame with invalid size"];
 
-/// How tonic begins its words about an HTTP/2 response that is none of gRPC.
-const NO_GRPC_STATUS: &str = "grpc-status header missing";
+/// How tonic begins its words about an HTTP/2 response that is none of gRPC: without a body, and with one of text.
+const NO_GRPC_ANSWER: [&str; 2] =
+    ["grpc-status header missing", "protocol error: received message with invalid compression flag"];
 
 /// Why it is no node that answered, if that is so: it speaks no gRPC.
 pub(crate) fn no_grpc(status: &Status) -> Option<String> {
     match status.source() {
         Some(cause) => Some(innermost(cause)).filter(|cause| NO_GRPC.iter().any(|sign| cause.contains(sign))),
-        None => Some(status.message().trim().to_owned()).filter(|text| text.starts_with(NO_GRPC_STATUS)),
+        None => Some(status.message().trim().to_owned())
+            .filter(|text| NO_GRPC_ANSWER.iter().any(|sign| text.starts_with(sign))),
     }
 }
 

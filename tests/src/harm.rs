@@ -14,8 +14,8 @@ use crate::Module;
 pub enum Harm {
     /// The process ends before it takes the step.
     Kill,
-    /// An `fsync` fails with EIO.
-    FailingSync,
+    /// A call of this name, as [`Steps::taken`] has it, fails with EIO.
+    Failing(&'static str),
     /// A write finds the disk full, half of it written.
     FullDisk,
 }
@@ -26,7 +26,7 @@ impl Harm {
         use rustix::io::Errno;
         match self {
             Self::Kill => ("kill".to_owned(), None),
-            Self::FailingSync => (Errno::IO.raw_os_error().to_string(), Some("fsync")),
+            Self::Failing(call) => (Errno::IO.raw_os_error().to_string(), Some(call)),
             Self::FullDisk => (Errno::NOSPC.raw_os_error().to_string(), Some("write")),
         }
     }

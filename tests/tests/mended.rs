@@ -98,7 +98,7 @@ fn damaged_bytes_are_not_replaced_by_any_others() -> Result<()> {
     let bytes = fs::read(&case.file)?;
     // Past hotctl, which asks for a plan first.
     let refused = hot_tests::upload_refused(case.node.door()?, &bytes, &fs::read(&signature)?)?;
-    assert_eq!(refused.code, "signer.unknown", "{refused:?}");
+    assert_eq!(refused.code, "signer.not_allowed", "{refused:?}");
     assert_eq!(fs::read(case.stored()?)?, damaged);
     case.mend()?;
     case.node.stop()

@@ -1,5 +1,5 @@
 //! A `hotd` that meets harm at one step that it takes on its store, for each step of a start that adopts hosts, a push, a
-//! canary, a promotion and a rollback, under load: `kill -9`, an fsync that fails, a disk that is full.
+//! canary, a promotion and a rollback, under load: `kill -9`, a call that fails, a disk that is full.
 //!
 //! A usual run takes steps that are spread over the whole story; `make steps` (HOT_EVERY_STEP=1) takes every one.
 
@@ -26,12 +26,24 @@ const CONNECTIONS: u32 = 4;
 /// Candidates stay where they are put until they are told.
 const POLICY: &str = "[policy]\nsteps = [\"10%\", \"100%\"]\nbake = \"10m\"\n";
 
+/// What is done about a call without a good answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    /// Nothing: `hotd` was killed.
+    End,
+    /// It was refused and is repeated until it is good.
+    Repeat,
+    /// It was refused, and nothing follows.
+    Stop,
+}
+
 /// What a node was told, and what it said to that.
 #[derive(Clone, Debug, Default)]
 struct Told {
-    /// What was called last, for messages; and whether there was no good answer.
+    /// What was called last, for messages; whether there was no good answer; and whether the answer was no.
     call: &'static str,
     unanswered: bool,
+    refused: bool,
     /// The digest of what was uploaded, acknowledged.
     uploaded: Option<String>,
     /// The rollout that was begun, acknowledged.
@@ -41,17 +53,17 @@ struct Told {
 }
 
 impl Told {
-    /// A call. None: no good answer. With `retry` one that is refused says why, and is good when it is repeated.
+    /// A call. None: no good answer. One that is refused says why, and is good when it is repeated.
     fn call<T>(
         &mut self,
         name: &'static str,
-        retry: bool,
+        then: Then,
         call: impl Fn() -> Result<T, Status>,
     ) -> Result<Option<T>> {
         self.call = name;
         match call() {
             Ok(answer) => Ok(Some(answer)),
-            Err(mut refused) if retry => {
+            Err(mut refused) if then == Then::Repeat => {
                 let deadline = Instant::now() + MENDED;
                 loop {
                     refusal(name, &refused)?;
@@ -62,7 +74,11 @@ impl Told {
                     ensure!(Instant::now() < deadline, "{name} is refused again and again: {refused}");
                 }
             }
-            Err(_) => {
+            Err(refused) => {
+                if then == Then::Stop {
+                    refusal(name, &refused)?;
+                    self.refused = true;
+                }
                 self.unanswered = true;
                 Ok(None)
             }
@@ -134,22 +150,26 @@ impl Rig {
     }
 
     /// The story, or as much of it as `hotd` lives to hear.
-    fn tell(&self, version: &str, retry: bool) -> Result<Told> {
+    fn tell(&self, version: &str, then: Then) -> Result<Told> {
         let door = self.service.door();
         let mut told = Told::default();
-        let Some(digest) = told.call("upload", retry, || self.upload())? else { return Ok(told) };
+        let Some(digest) = told.call("upload", then, || self.upload())? else { return Ok(told) };
         told.uploaded = Some(digest);
-        let Some(rollout) = told.call("start", retry, || door.start("probe", version, version))? else {
+        let Some(rollout) = told.call("start", then, || door.start("probe", version, version))? else {
             return Ok(told);
         };
         let id = rollout.id;
         told.started = Some(id.clone());
         self.wait(&id, |text| text.contains("\"phase\":{\"baking\""))?;
-        let promoted = told.call("promote", retry, || {
+        let promoted = told.call("promote", then, || {
             door.promote("probe").or_else(|refused| {
                 // What took effect and could not be acknowledged may have been written since.
                 let over = refused.code() == Code::FailedPrecondition;
-                if retry && over && self.stable_now() == version { Ok(()) } else { Err(refused) }
+                if then == Then::Repeat && over && self.stable_now() == version {
+                    Ok(())
+                } else {
+                    Err(refused)
+                }
             })
         })?;
         if promoted.is_none() {
@@ -166,7 +186,7 @@ impl Rig {
                 told.gone_back = true;
                 self.wait_over(&back.id)?;
             }
-            Err(refused) if retry => bail!("the way back was refused: {refused}"),
+            Err(refused) if then != Then::End => bail!("the way back was refused: {refused}"),
             Err(_) => told.unanswered = true,
         }
         Ok(told)
@@ -210,7 +230,8 @@ impl Rig {
             "{stable} is stable, of {} before and {version} after",
             self.stable
         );
-        let begun = told.started.is_some() || in_flight("start");
+        // One that was refused never was, and what is refused later is not there after a restart either.
+        let begun = told.started.is_some() || (in_flight("start") && !told.refused);
         let answer = String::from_utf8_lossy(get(self.service.http(), "/probe")?.body()).into_owned();
         let answers = |version: &str| answer == format!("probe {version}\n");
         ensure!(answers(&self.stable) || (begun && answers(version)), "found the answer {answer:?}");
@@ -219,6 +240,11 @@ impl Rig {
         if let Some(digest) = &told.uploaded {
             ensure!(versions.contains(digest), "{version} was acknowledged and is missing: {versions}");
         }
+        let is_there = versions.contains(&format!("\"{version}\""));
+        ensure!(
+            !is_there || !in_flight("upload") || !told.refused,
+            "{version} was refused and is there: {versions}"
+        );
         Ok(())
     }
 
@@ -248,7 +274,7 @@ impl Rig {
         let version = self.series.write(101)?;
         self.service.terminate()?;
         self.service.boot_with(|hotd| self.steps.around(hotd, None))?;
-        let told = self.tell(&version, false)?;
+        let told = self.tell(&version, Then::Stop)?;
         ensure!(told.gone_back, "the story has an end: {told:?}");
         let taken = self.steps.taken()?;
         for step in [
@@ -265,9 +291,9 @@ impl Rig {
     }
 
     /// Starts `hotd` with harm at the n-th step and tells it the story. None: it did not come to serve.
-    fn harmed(&mut self, version: &str, harm: Harm, at: usize) -> Result<Option<Told>> {
+    fn harmed(&mut self, version: &str, harm: Harm, at: usize, then: Then) -> Result<Option<Told>> {
         match self.service.boot_with(|hotd| self.steps.around(hotd, Some((harm, at)))) {
-            Ok(()) => Ok(Some(self.tell(version, harm != Harm::Kill)?)),
+            Ok(()) => Ok(Some(self.tell(version, then)?)),
             Err(error) => {
                 let said = format!("{error:#}");
                 ensure!(harm == Harm::Kill || said.contains("hotd: "), "hotd gave no reason: {said}");
@@ -309,7 +335,7 @@ fn a_kill_at_any_step_loses_nothing_that_was_acknowledged() -> Result<()> {
         number += 1;
         rig.service.terminate()?;
         let window = load.begin_window();
-        let told = rig.harmed(&version, Harm::Kill, at)?;
+        let told = rig.harmed(&version, Harm::Kill, at, Then::End)?;
         let taken = rig.steps.taken()?;
         let (step, when) =
             (taken.last().cloned().unwrap_or_default(), told.as_ref().map_or("its start", |told| told.call));
@@ -341,18 +367,24 @@ fn a_kill_at_any_step_loses_nothing_that_was_acknowledged() -> Result<()> {
     rig.service.stop()
 }
 
-fn fails_at_any_step(harm: Harm) -> Result<()> {
+/// Harm at the steps of a kind, of which a story has `least`. What is refused is repeated at every other one; else a restart
+/// follows at once.
+fn fails_at_any_step(harm: Harm, least: usize) -> Result<()> {
     let mut rig = Rig::new()?;
     let steps = rig.steps()?;
     let chosen = chosen(harm, &steps);
-    ensure!(chosen.len() >= 30, "{} steps are too few to mean much", chosen.len());
+    ensure!(chosen.len() >= least, "{} steps are too few to mean much", chosen.len());
+    let both = if std::env::var_os("HOT_EVERY_STEP").is_some() { 2 } else { 1 };
+    let ways = [Then::Stop, Then::Repeat].into_iter().cycle();
+    let chosen: Vec<(usize, Then)> =
+        chosen.into_iter().flat_map(|at| std::iter::repeat_n(at, both)).zip(ways).collect();
     let (points, mut harmed) = (chosen.len(), 0);
-    for (at, number) in chosen.into_iter().zip(102..) {
+    for ((at, then), number) in chosen.into_iter().zip(102..) {
         let version = rig.series.write(number)?;
-        let point = format!("{harm:?} at the {at}-th of its kind");
+        let point = format!("{harm:?} at the {at}-th of its kind, then {then:?}");
         say(&point);
         rig.service.terminate()?;
-        let told = rig.harmed(&version, harm, at).with_context(|| point.clone())?;
+        let told = rig.harmed(&version, harm, at, then).with_context(|| point.clone())?;
         harmed += usize::from(rig.steps.was_harmed()?);
         let before =
             told.as_ref().map(|_| rig.service.module("probe")).transpose()?.and_then(|module| module.stable);
@@ -370,10 +402,25 @@ fn fails_at_any_step(harm: Harm) -> Result<()> {
 
 #[test]
 fn an_fsync_that_fails_at_any_step_is_told_and_mended() -> Result<()> {
-    fails_at_any_step(Harm::FailingSync)
+    fails_at_any_step(Harm::Failing("fsync"), 30)
+}
+
+#[test]
+fn a_write_that_fails_at_any_step_is_told_and_mended() -> Result<()> {
+    fails_at_any_step(Harm::Failing("write"), 30)
+}
+
+#[test]
+fn a_rename_that_fails_at_any_step_is_told_and_mended() -> Result<()> {
+    fails_at_any_step(Harm::Failing("rename"), 10)
+}
+
+#[test]
+fn a_file_that_can_not_be_made_at_any_step_is_told_and_mended() -> Result<()> {
+    fails_at_any_step(Harm::Failing("create"), 10)
 }
 
 #[test]
 fn a_disk_that_is_full_at_any_step_is_told_and_mended() -> Result<()> {
-    fails_at_any_step(Harm::FullDisk)
+    fails_at_any_step(Harm::FullDisk, 30)
 }

@@ -82,10 +82,6 @@ fn ends(module: &Module, versions: &[Version]) -> Option<String> {
     let mut stored: Vec<&str> =
         versions.iter().filter(|of| !of.removed).map(|of| of.version.as_str()).collect();
     stored.dedup();
-    let runs = module.nodes.iter().any(|node| !node.instances.is_empty());
-    if stored.is_empty() && module.stable.is_none() && !runs {
-        return None;
-    }
     let name = &module.name;
     let mut ends = Vec::new();
     if let Some(stable) = &module.stable {
@@ -103,10 +99,8 @@ fn ends(module: &Module, versions: &[Version]) -> Option<String> {
             stored.join(", ")
         )),
     }
-    if ends.is_empty() {
-        ends.push(format!("what runs of {name} ends"));
-    }
-    Some(ends.join("; "))
+    // Of one that was removed before an instance may still drain: that ends either way.
+    (!ends.is_empty()).then(|| ends.join("; "))
 }
 
 /// Whether the answer to a question is yes. No answer is none.

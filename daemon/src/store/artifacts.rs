@@ -299,9 +299,12 @@ impl Files {
             Ok(())
         });
         if let Err(error) = done {
-            // Back to the spool, so that the bytes need not be sent again. What this can't undo, the next start does.
-            self.disk.rename(&self.artifact_path(&digest), spooled.path()).ok();
-            self.small.remove(&key).ok();
+            // Back to the spool, so that the bytes need not be sent again. What this can't undo, the next start does. Where
+            // that may find that the module's record names them, they stay: a version is there whole or not at all.
+            if !self.small.is_in_doubt(&Key::Module(record.module.clone())) {
+                self.disk.rename(&self.artifact_path(&digest), spooled.path()).ok();
+                self.small.remove(&key).ok();
+            }
             return Err(error);
         }
         self.change_known(|known| {

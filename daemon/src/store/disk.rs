@@ -73,9 +73,26 @@ impl Disk for RealDisk {
 /// What the name of a file that is being written ends with. One that is found at start was never finished.
 pub(super) const UNFINISHED: &str = ".tmp";
 
+/// A file was not replaced.
+#[derive(Debug)]
+pub(super) enum ReplaceError {
+    /// What was there is there.
+    Not(io::Error),
+    /// The new content has the name, and nobody knows which of both has it after a power cut.
+    InDoubt(io::Error),
+}
+
+impl From<ReplaceError> for io::Error {
+    fn from(error: ReplaceError) -> Self {
+        match error {
+            ReplaceError::Not(source) | ReplaceError::InDoubt(source) => source,
+        }
+    }
+}
+
 /// Puts `bytes` under the name `path`: whole and on the disk when it returns `Ok`; the old content or the new, never
 /// a mixture, after an error or a power cut at any moment.
-pub(super) fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), ReplaceError> {
     let unfinished = unfinished_name(path);
     let written = disk
         .create(&unfinished)
@@ -88,9 +105,9 @@ pub(super) fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<
         // On a full disk the half that was written is space that others need. If even this fails, the next start
         // clears it.
         disk.remove(&unfinished).ok();
-        return Err(error);
+        return Err(ReplaceError::Not(error));
     }
-    disk.sync_dir(parent(path))
+    disk.sync_dir(parent(path)).map_err(ReplaceError::InDoubt)
 }
 
 /// Removes the file if it is there; gone for good when it returns `Ok`.
@@ -103,7 +120,7 @@ pub(super) fn remove_for_good(disk: &dyn Disk, path: &Path) -> io::Result<()> {
 
 /// The folder of a path inside the store.
 pub(super) fn parent(path: &Path) -> &Path {
-    path.parent().unwrap_or_else(|| Path::new("."))
+    path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
 fn unfinished_name(path: &Path) -> PathBuf {

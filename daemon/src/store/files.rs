@@ -13,7 +13,7 @@ use hot_artifact::{ModuleName, Sha256};
 use thiserror::Error;
 
 use super::counters::Counters;
-use super::disk::{Disk, replace};
+use super::disk::{Disk, parent, replace};
 use super::history::MAX_VALUE;
 use super::names::RolloutId;
 use super::records::{ModuleRecord, NewRelease, Release, RolloutRecord, VersionRecord};
@@ -266,11 +266,14 @@ impl Files {
     }
 
     fn write_config(&self, digest: &Sha256, bytes: &[u8]) -> Result<(), ReleaseError> {
-        if self.config(digest).is_ok_and(|there| there == bytes) {
-            return Ok(());
-        }
         let path = self.config_path(digest);
-        replace(&*self.disk, &path, bytes).map_err(|source| ReleaseError::Config { path, source })
+        let written = if self.config(digest).is_ok_and(|there| there == bytes) {
+            // It may be from a try of which this very fsync failed.
+            self.disk.sync_dir(parent(&path))
+        } else {
+            replace(&*self.disk, &path, bytes).map_err(io::Error::from)
+        };
+        written.map_err(|source| ReleaseError::Config { path, source })
     }
 
     /// The bytes of a config, checked.

@@ -13,6 +13,9 @@ use super::disk::{Disk, RealDisk, parent};
 /// Sub-folders, made at the first start.
 const FOLDERS: [&str; 6] = ["artifacts", "configs", "modules", "rollouts", "spool", "aside"];
 
+/// Those with records, which a start goes by.
+const WITH_RECORDS: [&str; 3] = ["artifacts", "modules", "rollouts"];
+
 /// Damaged things that are kept for a person to look at; the oldest go first. An index can have tens of megabytes.
 const MAX_ASIDE: usize = 8;
 
@@ -168,7 +171,11 @@ impl Folder {
             let path = root.join(name);
             disk.create_dir(&path).map_err(|source| FolderError::Io { path, source })?;
         }
-        disk.sync_dir(root).map_err(|source| FolderError::Io { path: root.to_owned(), source })?;
+        // What is found counts from now on, and the `hotd` that wrote it may have ended before it was synced.
+        let with_records = WITH_RECORDS.map(|name| root.join(name));
+        for path in std::iter::once(root.to_owned()).chain(with_records) {
+            disk.sync_dir(&path).map_err(|source| FolderError::Io { path, source })?;
+        }
         Ok(Self { root: root.to_owned(), lock })
     }
 
@@ -214,11 +221,15 @@ fn make(disk: &dyn Disk, root: &Path) -> Result<(), FolderError> {
         Ok(found) if found.is_dir() => Ok(()),
         Ok(_) => Err(FolderError::NoFolder { path: root.to_owned() }),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            if let Some(above) = root.parent().filter(|p| !p.as_os_str().is_empty()) {
+            let above: Vec<&Path> = root.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()).collect();
+            let missing: Vec<&Path> = above.iter().copied().take_while(|path| !path.exists()).collect();
+            if let Some(above) = missing.first() {
                 fs::create_dir_all(above).map_err(failed)?;
             }
             disk.create_dir(root).map_err(failed)?;
-            disk.sync_dir(parent(root)).map_err(failed)
+            // The name of each folder that was made is in the one above it.
+            let mut made = missing.into_iter().chain([root]);
+            made.try_for_each(|path| disk.sync_dir(parent(path))).map_err(failed)
         }
         Err(source) => Err(failed(source)),
     }

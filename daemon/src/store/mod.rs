@@ -60,13 +60,22 @@ use self::index::Index;
 use self::spool::{Spool, SpoolLimits};
 
 /// Keeps a small file of another room's own, in a folder of its own below the data folder: whole, mode 0600, and on the
-/// disk when it returns. `None`: removes it as surely.
+/// disk when it returns. `None`: removes it as surely. What is there already is not written again.
 pub(crate) fn keep_file(path: &Path, bytes: Option<&[u8]>) -> io::Result<()> {
-    let (disk, folder) = (&RealDisk, disk::parent(path));
+    keep_file_on(&RealDisk, path, bytes)
+}
+
+fn keep_file_on(disk: &dyn Disk, path: &Path, bytes: Option<&[u8]>) -> io::Result<()> {
+    let folder = disk::parent(path);
+    if bytes.is_none() && !folder.exists() {
+        return Ok(());
+    }
     disk.create_dir(folder)?;
     disk.sync_dir(disk::parent(folder))?;
     match bytes {
-        Some(bytes) => disk::replace(disk, path, bytes),
+        // Written nothing, but it may be from a try of which this very fsync failed.
+        Some(bytes) if std::fs::read(path).is_ok_and(|there| there == bytes) => disk.sync_dir(folder),
+        Some(bytes) => Ok(disk::replace(disk, path, bytes)?),
         None => disk::remove_for_good(disk, path),
     }
 }

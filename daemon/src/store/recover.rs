@@ -284,7 +284,25 @@ impl Recovery<'_> {
                 }
             }
         }
+        self.one_for_each_request(&mut rollouts);
         Ok(rollouts)
+    }
+
+    /// Of two rollouts with one request the later one stays, and ids sort by their time: the caller of the earlier one was
+    /// refused, or would not have asked again. None is written so; a `hotd` before this one could leave them.
+    fn one_for_each_request(&mut self, rollouts: &mut BTreeMap<super::RolloutId, Arc<RolloutFile>>) {
+        let mut last = BTreeMap::new();
+        for (id, file) in &*rollouts {
+            let request = file.record.request.clone();
+            if let Some(refused) = request.and_then(|request| last.insert(request, id.clone())) {
+                let key = Key::Rollout(refused);
+                // One that can't be removed now is left out all the same, and met again by the next start.
+                if self.small.remove(&key).is_ok() {
+                    self.report.removed.push(key.to_string());
+                }
+            }
+        }
+        rollouts.retain(|id, file| file.record.request.as_ref().is_none_or(|request| last[request] == *id));
     }
 
     fn counters(&mut self, is_empty: bool) -> Result<Counters, OpenError> {
@@ -304,7 +322,8 @@ impl Recovery<'_> {
         let prefix = format!("{folder}/");
         let pending = self.small.pending().into_iter().filter(|key| key.to_string().starts_with(&prefix));
         let names = self.names(folder)?;
-        Ok(names.iter().filter_map(|name| Key::parse(&format!("{folder}/{name}"))).chain(pending).collect())
+        let keys = names.iter().filter_map(|name| Key::parse(&format!("{folder}/{name}"))).chain(pending);
+        Ok(keys.filter(|key| !self.small.is_taken_back(key)).collect())
     }
 
     fn names(&self, folder: &str) -> Result<Vec<String>, OpenError> {

@@ -49,6 +49,11 @@ impl Reserve {
         let (epoch, contents) = reserve.read().unwrap_or_default();
         reserve.epoch = epoch;
         let opened = OpenOptions::new().read(true).write(true).open(&reserve.path);
+        // What is in it counts from now on, and the `hotd` that wrote it may have ended before it was on the disk. A disk
+        // that does not take it now takes it with the file that it is of, or not at all.
+        if let Ok(file) = &opened {
+            reserve.disk.sync(&reserve.path, file).ok();
+        }
         let whole = |f: &File| f.metadata().is_ok_and(|m| m.len() == LEN);
         match opened {
             Ok(file) if whole(&file) => reserve.file = Some(file),

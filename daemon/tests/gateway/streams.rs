@@ -76,7 +76,10 @@ fn a_slow_reader_stops_the_sender_and_loses_nothing() {
         same = if now == last { same + 1 } else { 0 };
         last = now;
     }
-    assert!(last < kernels_most() + 2 * 1024 * 1024, "{last} bytes were taken from the host for a client that read nothing");
+    assert!(
+        last < kernels_most() + 2 * 1024 * 1024,
+        "{last} bytes were taken from the host for a client that read nothing"
+    );
     let response = client.response(false);
     sender.join().expect("all is sent");
     assert!(!response.cut_off);

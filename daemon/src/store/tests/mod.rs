@@ -1,6 +1,8 @@
 //! The store, tried hard. `kit` and `recorder` have what the tests share; each of the others is one kind of trouble.
 
 mod damage;
+mod failing;
+mod flipped;
 mod folders;
 mod full;
 mod kill;

@@ -16,6 +16,7 @@ use crate::store::disk::{Disk, RealDisk};
 /// One step, with its path within the store.
 #[derive(Debug, Clone)]
 pub(super) enum Step {
+    CreateDir(PathBuf),
     Create(PathBuf),
     Write(PathBuf, u64, Vec<u8>),
     SetLen(PathBuf, u64),
@@ -33,8 +34,9 @@ pub(super) struct Recorder {
     pub(super) steps: Mutex<Vec<Step>>,
     /// No new file can be made, and none can grow; the reserve has its space.
     pub(super) full: AtomicBool,
-    /// The step, counted from 0, that fails.
+    /// The step, counted from 0, that fails; and so many fail from there on.
     pub(super) fails_at: AtomicUsize,
+    pub(super) fails: AtomicUsize,
     pub(super) count: AtomicUsize,
     /// Met by an fsync of a file when it begins, and again before it goes on.
     pub(super) pause: Mutex<Option<Arc<Barrier>>>,
@@ -47,6 +49,7 @@ impl Recorder {
             steps: Mutex::default(),
             full: AtomicBool::new(false),
             fails_at: AtomicUsize::new(usize::MAX),
+            fails: AtomicUsize::new(1),
             count: AtomicUsize::new(0),
             pause: Mutex::default(),
         }
@@ -67,7 +70,9 @@ impl Recorder {
         note: impl FnOnce() -> Step,
         act: impl FnOnce() -> io::Result<T>,
     ) -> io::Result<T> {
-        if self.count.fetch_add(1, Ordering::Relaxed) == self.fails_at.load(Ordering::Relaxed) {
+        let at =
+            self.count.fetch_add(1, Ordering::Relaxed).checked_sub(self.fails_at.load(Ordering::Relaxed));
+        if at.is_some_and(|at| at < self.fails.load(Ordering::Relaxed)) {
             return Err(io::Error::from_raw_os_error(5));
         }
         if needs_space && self.full.load(Ordering::Relaxed) {
@@ -81,7 +86,10 @@ impl Recorder {
 
 impl Disk for Recorder {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        RealDisk.create_dir(path)
+        if path.is_dir() {
+            return Ok(());
+        }
+        self.step(true, || Step::CreateDir(self.relative(path)), || RealDisk.create_dir(path))
     }
 
     fn create(&self, path: &Path) -> io::Result<File> {
@@ -124,11 +132,18 @@ impl Disk for Recorder {
 }
 
 /// What a disk has been told (`now`) and what it must have kept (`kept`).
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Model {
-    now: BTreeMap<PathBuf, usize>,
-    kept: BTreeMap<PathBuf, usize>,
+    now: BTreeMap<PathBuf, Node>,
+    kept: BTreeMap<PathBuf, Node>,
     files: Vec<Content>,
+}
+
+/// What has a name: a folder, or the n-th file.
+#[derive(Debug, Clone, Copy)]
+enum Node {
+    Folder,
+    File(usize),
 }
 
 #[derive(Debug, Default, Clone)]
@@ -155,24 +170,53 @@ pub(super) enum Cut {
 }
 
 impl Model {
+    /// A disk that has kept all that is below `root` now.
+    pub(super) fn of(root: &Path) -> Self {
+        let mut model = Self::default();
+        let mut folders = vec![root.to_owned()];
+        while let Some(folder) = folders.pop() {
+            for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                let node = if path.is_dir() {
+                    folders.push(path.clone());
+                    Node::Folder
+                } else {
+                    let bytes = fs::read(&path).unwrap();
+                    model.files.push(Content { now: bytes.clone(), kept: bytes });
+                    Node::File(model.files.len() - 1)
+                };
+                model.now.insert(path.strip_prefix(root).unwrap().to_owned(), node);
+            }
+        }
+        model.kept.clone_from(&model.now);
+        model
+    }
+
+    fn file(&mut self, path: &Path) -> &mut Content {
+        match self.now[path] {
+            Node::File(file) => &mut self.files[file],
+            Node::Folder => panic!("{} is a folder", path.display()),
+        }
+    }
+
     pub(super) fn apply(&mut self, step: &Step) {
         match step {
+            Step::CreateDir(path) => drop(self.now.insert(path.clone(), Node::Folder)),
             Step::Create(path) => {
                 // An old file of that name would be emptied in place; the store never does that to a synced one.
                 self.files.push(Content::default());
-                self.now.insert(path.clone(), self.files.len() - 1);
+                self.now.insert(path.clone(), Node::File(self.files.len() - 1));
             }
             Step::Write(path, offset, bytes) => {
-                let content = &mut self.files[self.now[path]].now;
+                let content = &mut self.file(path).now;
                 let from = usize::try_from(*offset).unwrap();
                 content.resize(content.len().max(from + bytes.len()), 0);
                 content[from..from + bytes.len()].copy_from_slice(bytes);
             }
             Step::SetLen(path, len) => {
-                self.files[self.now[path]].now.resize(usize::try_from(*len).unwrap(), 0);
+                self.file(path).now.resize(usize::try_from(*len).unwrap(), 0);
             }
             Step::Sync(path) => {
-                let content = &mut self.files[self.now[path]];
+                let content = self.file(path);
                 content.kept.clone_from(&content.now);
             }
             Step::Rename(from, to) => {
@@ -195,9 +239,6 @@ impl Model {
             Cut::Random(seed) => SmallRng::seed_from_u64(seed),
             _ => SmallRng::seed_from_u64(0),
         };
-        for folder in ["artifacts", "configs", "modules", "rollouts", "spool", "aside"] {
-            fs::create_dir(root.join(folder)).unwrap();
-        }
         let paths: BTreeSet<&PathBuf> = self.now.keys().chain(self.kept.keys()).collect();
         for path in paths {
             let newer = match cut {
@@ -205,7 +246,15 @@ impl Model {
                 Cut::Nothing | Cut::Bytes | Cut::HalfOfBytes => true,
                 Cut::Random(_) => rng.random(),
             };
-            let Some(file) = (if newer { &self.now } else { &self.kept }).get(path) else { continue };
+            let Some(node) = (if newer { &self.now } else { &self.kept }).get(path) else { continue };
+            // What is in a folder goes with it; it comes before its files here.
+            if !root.join(path).parent().unwrap().is_dir() {
+                continue;
+            }
+            let Node::File(file) = node else {
+                fs::create_dir(root.join(path)).unwrap();
+                continue;
+            };
             let Content { now, kept } = &self.files[*file];
             let half = torn(now, kept);
             let bytes = match cut {

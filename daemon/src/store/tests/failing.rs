@@ -1,0 +1,203 @@
+//! The story of `power` with every step failing, alone or with those after it, or the process ending there: what was refused
+//! is repeated, or not, with a restart or a power cut or both after it.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::kit::*;
+use super::power::{DATA, Scene, Told, cut_now, found_on, play, spool, start, story, told};
+use super::recorder::{Cut, Recorder};
+use crate::store::Urgency;
+use crate::store::disk::{Disk, RealDisk};
+
+/// Every step of the story fails, once or with those that follow. The operation says so or succeeds; in memory, after a
+/// power cut and after a restart is what was acknowledged; and the story goes on.
+#[test]
+fn no_failing_step_loses_what_was_acknowledged() {
+    let steps = run_with_failure(usize::MAX, 1);
+    assert!(steps > 150, "only {steps} steps: too few to mean much");
+    for fails_at in 0..steps {
+        run_with_failure(fails_at, 1);
+        if fails_at % 3 == 0 {
+            run_with_failure(fails_at, 4);
+        }
+    }
+}
+
+/// Runs the story with failing steps; how many steps it had.
+fn run_with_failure(fails_at: usize, fails: usize) -> usize {
+    let folder = fast_folder();
+    let root = folder.path().join(DATA);
+    let recorder = Arc::new(Recorder::new(folder.path()));
+    let disk: Arc<dyn Disk> = Arc::clone(&recorder) as Arc<dyn Disk>;
+    let (held, files, _) = start(Arc::clone(&disk), &root);
+    let spool = spool(disk, &root);
+    recorder.count.store(0, Ordering::Relaxed);
+    recorder.fails_at.store(fails_at, Ordering::Relaxed);
+    recorder.fails.store(fails, Ordering::Relaxed);
+    let mut failed = 0;
+    for (n, operation) in story().iter().enumerate() {
+        let before = told(&files);
+        let mut tries = 0;
+        while let Err(why) = (operation.work)(&files, &spool, &recorder) {
+            tries += 1;
+            assert_eq!(
+                told(&files),
+                before,
+                "operation {n} failed ({why}) and was half done, step {fails_at}"
+            );
+            assert!(tries <= fails, "operation {n} failed again ({why}), step {fails_at}");
+        }
+        if tries > 0 {
+            failed += 1;
+            // What failed before is not taken for done.
+            cut_now(&recorder, &[Cut::AllUnsynced], &[told(&files)])
+                .unwrap_or_else(|lost| panic!("operation {n} was repeated, step {fails_at}: {lost}"));
+        }
+    }
+    assert!(failed <= fails, "{fails} steps failed and {failed} operations, step {fails_at}");
+    let last = told(&files);
+    let steps = recorder.count.load(Ordering::Relaxed);
+    drop((held, files));
+    let found = found_on(Arc::new(RealDisk), &root, &[last]);
+    found.unwrap_or_else(|lost| panic!("step {fails_at}: {lost}"));
+    steps
+}
+
+/// What ends an operation at a step.
+#[derive(Debug, Clone, Copy)]
+enum Trouble {
+    /// The process ends.
+    Kill,
+    /// So many steps fail, and nothing is tried again.
+    Fails(usize),
+}
+
+/// Plays the story up to the operation that trouble at a step ends, and looks what a power cut then leaves, what a restart
+/// finds, and what a power cut after that restart leaves of it. False: the story has no such step.
+fn interrupted(
+    states: &[Told],
+    at: usize,
+    trouble: Trouble,
+    restart_on: impl FnOnce(Arc<Recorder>) -> Arc<dyn Disk>,
+) -> Result<bool, String> {
+    let folder = fast_folder();
+    let root = folder.path().join(DATA);
+    let recorder = Arc::new(Recorder::new(folder.path()));
+    let disk: Arc<dyn Disk> = Arc::clone(&recorder) as Arc<dyn Disk>;
+    let (held, files, _) = start(Arc::clone(&disk), &root);
+    let spool = spool(disk, &root);
+    recorder.acknowledge(0);
+    recorder.count.store(0, Ordering::Relaxed);
+    recorder.fails_at.store(at, Ordering::Relaxed);
+    let fails = match trouble {
+        Trouble::Kill => usize::MAX,
+        Trouble::Fails(fails) => fails,
+    };
+    recorder.fails.store(fails, Ordering::Relaxed);
+    let story = story();
+    let refused = story.iter().position(|operation| (operation.work)(&files, &spool, &recorder).is_err());
+    if recorder.count.load(Ordering::Relaxed) <= at {
+        return Ok(false);
+    }
+    let n = refused.unwrap_or(story.len());
+    // One more failure after the first still leaves the reserve. Beyond that it isn't known, but it is whole.
+    let is_sure = fails <= 2 && !story.get(n).is_some_and(|operation| operation.may_be_done);
+    let possible = &states[n..states.len().min(if is_sure { n + 1 } else { n + 2 })];
+    let context = |when: &'static str| move |lost| format!("operation {n}, {when}: {lost}");
+
+    let cuts = [Cut::AllUnsynced, Cut::Nothing, Cut::Random(at as u64)];
+    cut_now(&recorder, &cuts, possible).map_err(context("a power cut"))?;
+    drop((held, files, spool));
+    recorder.fails_at.store(usize::MAX, Ordering::Relaxed);
+    let found = found_on(restart_on(Arc::clone(&recorder)), &root, possible).map_err(context("a restart"))?;
+    // Whoever asks is told of that from now on.
+    let cuts = [Cut::AllUnsynced, Cut::Random(at as u64 + 1)];
+    cut_now(&recorder, &cuts, &[found]).map_err(context("a power cut after a restart"))?;
+    Ok(true)
+}
+
+/// Whether a start that does something wrong, after a kill at some step, does not see to it that what it found stays.
+pub(super) fn is_missed_by_a_start(wrong: impl Fn(Arc<Recorder>) -> Arc<dyn Disk>) -> bool {
+    let states = play(Scene::Story, |recorder| recorder).states;
+    let killed = |at| interrupted(&states, at, Trouble::Kill, &wrong);
+    (0..).map(killed).take_while(|had_it| *had_it != Ok(false)).any(|had_it| had_it.is_err())
+}
+
+fn interrupted_at_steps(every: usize, trouble: Trouble) {
+    let states = play(Scene::Story, |recorder| recorder).states;
+    let last = (0..).step_by(every).find(|at| {
+        let had_it = interrupted(&states, *at, trouble, |recorder| recorder);
+        !had_it.unwrap_or_else(|lost| panic!("{trouble:?} at step {at}, {lost}"))
+    });
+    assert!(last > Some(150), "{last:?} steps are too few to mean much");
+}
+
+#[test]
+fn what_a_start_finds_after_a_kill_is_there_from_then_on() {
+    interrupted_at_steps(1, Trouble::Kill);
+}
+
+#[test]
+fn what_was_refused_is_found_by_no_start() {
+    interrupted_at_steps(1, Trouble::Fails(1));
+    interrupted_at_steps(3, Trouble::Fails(2));
+}
+
+#[test]
+fn what_was_refused_by_a_disk_that_takes_nothing_is_whole_or_not_there() {
+    interrupted_at_steps(1, Trouble::Fails(3));
+    interrupted_at_steps(3, Trouble::Fails(8));
+}
+
+/// The caller is refused and asks again, which is a rollout of another id, on a disk that fails at any step and at those
+/// that follow.
+#[test]
+fn a_request_that_was_refused_and_comes_again_is_one_rollout() {
+    for (fails_at, fails) in (0..6).flat_map(|at| [1, 2, 3, 5, 8].map(|fails| (at, fails))) {
+        let folder = fast_folder();
+        let root = folder.path().join(DATA);
+        let recorder = Arc::new(Recorder::new(folder.path()));
+        let (held, files, _) = start(Arc::clone(&recorder) as Arc<dyn Disk>, &root);
+        recorder.count.store(0, Ordering::Relaxed);
+        recorder.fails_at.store(fails_at, Ordering::Relaxed);
+        recorder.fails.store(fails, Ordering::Relaxed);
+        let ids: Vec<String> = (1..=9).map(|n| format!("r{n}")).collect();
+        let id = ids
+            .iter()
+            .find(|id| files.put_rollout(rollout(id, Some("q"), 1), false, Urgency::Normal).is_ok())
+            .unwrap_or_else(|| panic!("refused for ever, {fails} from step {fails_at}"));
+        let possible = [told(&files)];
+        assert!(possible[0].rollouts.keys().eq([&id.parse().unwrap()]));
+        let cuts = [Cut::AllUnsynced, Cut::Nothing, Cut::Names, Cut::Random(1), Cut::Random(2)];
+        cut_now(&recorder, &cuts, &possible)
+            .unwrap_or_else(|lost| panic!("{fails} from step {fails_at}: {lost}"));
+        drop((held, files));
+        let found = found_on(Arc::new(RealDisk), &root, &possible);
+        found.unwrap_or_else(|lost| panic!("{fails} from step {fails_at}: {lost}"));
+    }
+}
+
+/// As a `hotd` could leave them that did not take a refused write back.
+#[test]
+fn of_two_rollouts_with_one_request_the_later_one_stays() {
+    let folder = fast_folder();
+    let (held, files, _) = start(Arc::new(RealDisk), folder.path());
+    let put = |id| files.put_rollout(rollout(id, Some("q"), 1), false, Urgency::Normal).unwrap();
+    put("r1");
+    let first = folder.path().join("rollouts/r1.json");
+    let bytes = fs::read(&first).unwrap();
+    files.drop_rollout(&"r1".parse().unwrap()).unwrap();
+    put("r2");
+    files.put_rollout(rollout("r0", None, 1), false, Urgency::Normal).unwrap();
+    let last = told(&files);
+    drop((held, files));
+    fs::write(&first, bytes).unwrap();
+    let (held, files, recovered) = start(Arc::new(RealDisk), folder.path());
+    assert_eq!((told(&files), recovered.removed), (last, vec!["rollouts/r1.json".to_owned()]));
+    assert!(!first.exists());
+    drop((held, files));
+    let (_held, _files, recovered) = start(Arc::new(RealDisk), folder.path());
+    assert_eq!(recovered.removed, Vec::<String>::new());
+}
