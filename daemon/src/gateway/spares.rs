@@ -54,7 +54,9 @@ mod tests {
         let mut spares = Spares::default();
         spares.put(HeaderMap::with_capacity(2 * LARGEST));
         let mut many = HeaderMap::new();
-        (0..=LARGEST).for_each(|_| drop(many.append(HOST, HeaderValue::from_static("a"))));
+        for _ in 0..=LARGEST {
+            many.append(HOST, HeaderValue::from_static("a"));
+        }
         spares.put(many);
         assert_eq!(spares.0.len(), 0);
         (0..2 * MOST).for_each(|_| spares.put(HeaderMap::with_capacity(1)));
