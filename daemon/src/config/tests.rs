@@ -471,11 +471,11 @@ fn a_bound_that_another_one_makes_mean_nothing_is_refused() {
             "stream_grace = \"31s\"\nmax_wait = \"11s\"\nrequest_deadline = \"10s\"\nthreads = 3\nmax_connections = 2"
         ),
         [
-            "hotd.toml:3: http.stream_grace: 31s is longer than drain_deadline (30s), which ends streams when hotd stops; \
+            "hotd.toml:3: [http] stream_grace: 31s is longer than drain_deadline (30s), which ends streams when hotd stops; \
              expected at most that",
-            "hotd.toml:4: http.max_wait: 11s is longer than request_deadline (10s), which ends the wait as well; expected \
+            "hotd.toml:4: [http] max_wait: 11s is longer than request_deadline (10s), which ends the wait as well; expected \
              at most that",
-            "hotd.toml:6: http.threads: 3 is more than max_connections (2), and each thread takes one at least; expected \
+            "hotd.toml:6: [http] threads: 3 is more than max_connections (2), and each thread takes one at least; expected \
              at most that",
         ]
     );
