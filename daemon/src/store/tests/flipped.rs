@@ -86,7 +86,8 @@ fn a_flipped_bit_is_noticed_wherever_it_is_and_costs_its_file_alone() {
 
     let mut flipped = 0;
     for (file, starts) in [
-        ("modules/a.json".to_owned(), &[0][..]),
+        // The reserve still has what is in the file of `a`.
+        ("modules/b.json".to_owned(), &[0][..]),
         ("rollouts/r1.json".to_owned(), &[0]),
         (format!("artifacts/{digest}.json"), &[0]),
         (format!("artifacts/{digest}.so"), &[0]),
@@ -121,9 +122,9 @@ fn a_flipped_bit_is_noticed_wherever_it_is_and_costs_its_file_alone() {
                     ("modules" | "rollouts", _) | ("artifacts", "json")
                 ));
             assert!(is_told, "{place}");
-            assert_eq!(*files.module(&name("b")).unwrap(), b, "{place}");
-            let now = files.module(&name("a")).unwrap();
-            assert!(kind == "modules" || *now == a, "{place}: {now:?}");
+            assert_eq!(*files.module(&name("a")).unwrap(), a, "{place}");
+            let now = files.module(&name("b")).unwrap();
+            assert!(kind == "modules" || *now == b, "{place}: {now:?}");
             assert_eq!(files.known().rollouts.len(), usize::from(kind != "rollouts"), "{place}");
             let event = files.counters.lock().unwrap().next_event(&files.small).unwrap();
             assert!(event >= next, "{place}: number {event} is given twice");
