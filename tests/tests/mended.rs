@@ -114,12 +114,16 @@ fn without_a_signature_it_is_mended_or_said_what_to_do() -> Result<()> {
 
     let signature = case.node.scratch().join("signature");
     case.node.key().sign("hot-module", &case.file, &signature)?;
-    case.node
-        .push(&case.file, &["--signature", text(&signature)?, "--steps", "100%", "--bake", "1s"])?
-        .expect(0)?;
-    flip(&case.stored()?)?;
-    let refused = case.node.push(&case.file, &["--no-sign"])?.expect(4)?;
-    assert!(refused.sentence()?.contains("without --no-sign"), "{}", refused.stderr);
-    case.mend()?;
+    let damages: [fn(&Path) -> Result<()>; 3] =
+        [flip, |stored| Ok(fs::remove_file(stored)?), |stored| Ok(fs::write(stored, b"short")?)];
+    for damage in damages {
+        case.node
+            .push(&case.file, &["--signature", text(&signature)?, "--steps", "100%", "--bake", "1s"])?
+            .expect(0)?;
+        damage(&case.stored()?)?;
+        let refused = case.node.push(&case.file, &["--no-sign"])?.expect(4)?;
+        assert!(refused.sentence()?.contains("without --no-sign"), "{}", refused.stderr);
+        case.mend()?;
+    }
     case.node.stop()
 }

@@ -70,9 +70,12 @@ async fn confirm(client: &Client, name: &str) -> Result<(), Failure> {
     let question = format!("{ends}. Remove {name}? [y/N] ");
     match asked(io::stdin().lock(), io::stderr(), &question) {
         Ok(true) => Ok(()),
-        Ok(false) => Err(Failure::failed("not_confirmed", "nothing was removed")),
+        Ok(false) => Err(Failure::failed("not_confirmed", "nothing was removed, as the answer was not yes")),
         Err(error) => {
-            Err(Failure::failed("not_confirmed", format!("can't ask: {error}; nothing was removed")))
+            let sentence = format!(
+                "nothing was removed, as the terminal can't be asked: {error}; say `hotctl remove {name} --yes` if that is meant"
+            );
+            Err(Failure::failed("not_confirmed", sentence))
         }
     }
 }

@@ -29,6 +29,9 @@ use crate::words;
 /// A node on the other side of the world answers a SYN in well under this.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 
+/// Whoever is no node says so at once.
+const GREETING: Duration = Duration::from_secs(3);
+
 /// A connection that answers no ping for [`PING_DEADLINE`] is dead: a watch must not wait for ever on a machine that
 /// lost its power.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
@@ -186,9 +189,10 @@ impl Client {
     /// Fails where something else answers than a node, as the gateway of one does at the port that modules are served at. To
     /// any call it says that it knows none such, which an older node says as well of what it can't do.
     async fn must_speak_grpc(&self) -> Result<(), Failure> {
-        let answer = self.answer(self.nodes().get(GetNodeRequest::default())).await;
+        let answer =
+            tokio::time::timeout(GREETING, self.answer(self.nodes().get(GetNodeRequest::default()))).await;
         // Whatever else is wrong the command itself will meet.
-        let Some(cause) = answer.err().as_ref().and_then(no_grpc) else { return Ok(()) };
+        let Some(cause) = answer.ok().and_then(Result::err).as_ref().and_then(no_grpc) else { return Ok(()) };
         let Found { address, how, instead, .. } = &self.found;
         let instead = instead.as_deref().unwrap_or(
             "modules are served over HTTP at a port of their own; name the node's control socket with --node unix:PATH (a \

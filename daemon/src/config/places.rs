@@ -47,8 +47,13 @@ pub(super) fn check(config: &Config, file: &Path, lines: &PlaceLines, said: &[Mi
         line,
         text: format!("{key}: {text}"),
     };
-    let is_said = |line: usize| said.iter().any(|mistake| mistake.file == file && mistake.line == line);
-    if !is_said(lines.data_dir) {
+    // A key that is not there has the line of its table, or the first one: others may be there, too.
+    let is_said = |line: usize, key: &str| {
+        let of_key = format!("{key}: ");
+        let is_of = |mistake: &Mistake| mistake.line == line && mistake.text.starts_with(&of_key);
+        said.iter().any(|mistake| mistake.file == file && is_of(mistake))
+    };
+    if !is_said(lines.data_dir, "data_dir") {
         match data_folder(&config.data_dir) {
             Ok(()) => {}
             Err(Trouble::Wrong(text)) => places.mistakes.push(mistake(lines.data_dir, "data_dir", text)),
@@ -62,7 +67,7 @@ pub(super) fn check(config: &Config, file: &Path, lines: &PlaceLines, said: &[Mi
     ];
     for (line, key, found) in others {
         if let Err(text) = found
-            && !is_said(line)
+            && !is_said(line, key)
         {
             places.mistakes.push(mistake(line, key, text));
         }

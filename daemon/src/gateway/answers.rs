@@ -8,7 +8,7 @@ use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::body::{self, ResponseBody};
-use super::conn::UNWANTED_AT_MOST;
+use super::conn::{Busy, UNWANTED_AT_MOST};
 use super::exchange::Exchange;
 use super::marks;
 use super::place::{Placed, Refusal};
@@ -33,9 +33,13 @@ pub(super) fn bad_response(placed: &Placed, exchange: &Exchange) -> Answer {
     say(StatusCode::BAD_GATEWAY, &format!("module {module} gave a response that is no valid HTTP{why}"))
 }
 
-pub(super) fn too_large(thread: &Thread, body: Incoming) -> Answer {
+/// Refuses a body and reads it, for a while: many a client sends all of it before it reads. It is `busy` with that.
+pub(super) fn too_large(thread: &Thread, body: Incoming, busy: Option<Busy>) -> Answer {
     let most = thread.config().max_body_bytes;
-    thread.spawn(body::discard(body, UNWANTED_AT_MOST, DISCARD_FOR));
+    thread.spawn(async move {
+        body::discard(body, UNWANTED_AT_MOST, DISCARD_FOR).await;
+        drop(busy);
+    });
     closing(say(
         StatusCode::PAYLOAD_TOO_LARGE,
         &format!("the request's body is larger than {most} bytes, the most that is accepted"),

@@ -65,6 +65,8 @@ pub(super) struct Client {
     /// The steps that the sweep saw, and when it saw them first.
     seen: Cell<(u32, Instant)>,
     stay: Cell<Stay>,
+    /// An answer has told it that the connection ends with it.
+    told: Cell<bool>,
     /// What goes on on its streams, if it speaks HTTP/2.
     streams: OnceCell<Rc<Streams>>,
     /// Bytes of bodies that were given to be sent, and are not known to have left.
@@ -102,6 +104,7 @@ impl Client {
             steps: Cell::new(0),
             seen: Cell::new((0, Instant::now())),
             stay: Cell::new(Stay::On),
+            told: Cell::new(false),
             streams: OnceCell::new(),
             unsent: Cell::new(0),
             sated: RefCell::default(),
@@ -212,6 +215,16 @@ impl Client {
     /// head that has begun would be lost.
     pub(super) fn can_leave(&self) -> bool {
         !self.is_handed_over() && (self.streams.get().is_some() || !self.head_begun.get())
+    }
+
+    /// An answer tells it that the connection ends with it: whatever it says behind that is no request.
+    pub(super) fn tell(&self) {
+        self.told.set(true);
+    }
+
+    /// Whether an answer has told it that the connection ends with it.
+    pub(super) fn is_told(&self) -> bool {
+        self.told.get()
     }
 
     /// It was asked to leave, and has all its time from here on.

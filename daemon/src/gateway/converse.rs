@@ -7,12 +7,13 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
-use http::header::{CONNECTION, HeaderValue};
-use http::{Response, StatusCode};
+use http::StatusCode;
+use http::header::CONNECTION;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::net::TcpStream;
 
+use super::answers::{Answer, closing};
 use super::config::GatewayConfig;
 use super::conn::{Client, ClientIo, Stay};
 use super::first::{Protocol, first_words, has_spoken};
@@ -82,7 +83,7 @@ impl Thread {
     async fn converse_in_1(self: &Rc<Self>, socket: TcpStream, client: &Rc<Client>) -> hyper::Result<()> {
         let service = service_fn(|request| {
             let mut begun = begin(self, client, request);
-            let finish = move |answer| Ok::<_, Infallible>(self.last_if_draining(answer));
+            let finish = move |answer| Ok::<_, Infallible>(self.last_if_draining(client, answer));
             poll_fn(move |cx| begun.poll_answer(cx).map(finish))
         });
         let leave = |connection: Pin<&mut _>| http1::Connection::graceful_shutdown(connection);
@@ -100,13 +101,14 @@ impl Thread {
                 return ended.result();
             }
             match ended {
-                // hyper was between two requests, so what is there is the beginning of one.
-                Ended::Left(Ok(())) if io.has_more(unread) => {}
-                Ended::Left(result) => {
+                // hyper was between two requests, so what is there is the beginning of one. Behind an answer that was the
+                // last it may be the body of a request that was refused.
+                Ended::Left(Ok(())) if !client.is_told() && io.has_more(unread) => {}
+                Ended::Left(result) if !client.is_told() => {
                     self.part(io).await;
                     return result;
                 }
-                Ended::Over(result) => {
+                Ended::Left(result) | Ended::Over(result) => {
                     io.part(self.config().parting).await;
                     return result;
                 }
@@ -138,10 +140,17 @@ impl Thread {
         ended.result()
     }
 
-    /// In a drain an answer tells its client that the connection ends with it.
-    fn last_if_draining<B>(&self, mut answer: Response<B>) -> Response<B> {
+    /// In a drain an answer tells its client that the connection ends with it. Else one that refuses may do so.
+    fn last_if_draining(&self, client: &Client, mut answer: Answer) -> Answer {
         if self.drain.is_on() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            answer = closing(answer);
+        }
+        if self.drain.is_on() || answer.status().as_u16() >= 400 {
+            // A module's answer has no such field.
+            let is_last = answer.headers().get(CONNECTION).is_some_and(|said| said == "close");
+            if is_last {
+                client.tell();
+            }
         }
         answer
     }

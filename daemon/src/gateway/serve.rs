@@ -47,7 +47,7 @@ pub(super) fn begin(thread: &Rc<Thread>, client: &Rc<Client>, request: Request<I
         return Begun::Answered(answer, line);
     }
     if body.size_hint().lower() > thread.config().max_body_bytes {
-        return Begun::Answered(too_large(thread, body), line);
+        return Begun::Answered(too_large(thread, body, Some(busy)), line);
     }
     let pin = if client.may_pin() { marks.pin().map(str::to_owned) } else { None };
     let mut serving = Serving {
@@ -273,7 +273,7 @@ impl Serving {
             }
             (Err(_), Some(upload)) if uploaded == Some(UploadEnd::TooLarge) => {
                 drop(exchange);
-                Tried::Answer(too_large(&self.thread, upload.into_body()))
+                Tried::Answer(too_large(&self.thread, upload.into_body(), self.busy.take()))
             }
             (Err(_), _) if uploaded == Some(UploadEnd::ClientGone) => {
                 drop(exchange);

@@ -187,23 +187,28 @@ impl Artifacts {
         signature: String,
         by: String,
     ) -> Result<(Arc<VersionRecord>, Committed), Status> {
-        let (ledger, record) = (self.api.ledger.clone(), record_of(&verified, signature, by.clone()));
-        let (record, former, committed) = crate::blocking(move || {
+        let (ledger, uploaded) = (self.api.ledger.clone(), record_of(&verified, signature, by.clone()));
+        let record = uploaded.clone();
+        let (committed, kept) = crate::blocking(move || {
             let committed = ledger.store().commit(&spooled, record.clone()).map_err(commit_refused)?;
-            let (record, former) = match committed {
-                Committed::New => (Arc::new(record), None),
+            let kept = match committed {
+                Committed::New => Ok((Arc::new(record), None)),
                 // It has a signature, maybe another one: the damaged bytes', or that of a caller who was faster.
                 Committed::Mended | Committed::AlreadyThere => {
-                    sign_again(ledger.store(), &verified, record.signature)?
+                    sign_again(ledger.store(), &verified, record.signature)
                 }
             };
-            ledger.hold(verified);
-            Ok::<_, Status>((record, former, committed))
+            if kept.is_ok() {
+                ledger.hold(verified);
+            }
+            Ok::<_, Status>((committed, kept))
         })
         .await?;
-        if let Some(entry) = told(committed, &record, by.clone()) {
+        // The bytes are there, whatever became of the signature.
+        if let Some(entry) = told(committed, &uploaded, by.clone()) {
             self.api.journal.write(entry).await;
         }
+        let (record, former) = kept?;
         self.tell_signed(&record, former.as_deref(), by).await;
         Ok((record, committed))
     }

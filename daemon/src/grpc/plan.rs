@@ -20,6 +20,7 @@ use super::rollouts::{MAX_MODULES, several_modules};
 use super::status::{Refused, internal, invalid, refused};
 use super::{Api, convert};
 use crate::driver::{Planned, Thought};
+use crate::store::ArtifactError;
 use crate::trust::Frozen;
 
 /// Files of one plan: those of every target of every module of a push, many times over.
@@ -245,11 +246,13 @@ fn hashes(api: &Api, file: &File, armoured: &[u8]) -> Result<FileHashes, Status>
     let over = Signature::parse(armoured).map(|signature| signature.hash());
     match file.sha512 {
         None if over == Ok(Hash::Sha512) => {
-            let (stored, _) =
-                api.ledger.store().open_artifact(&file.digest).map_err(|error| internal(&error))?;
+            let stored = match api.ledger.store().open_artifact(&file.digest) {
+                Ok((stored, _)) => stored,
+                Err(ArtifactError::Io { .. }) => return Err(damaged(api, file)),
+                Err(error) => return Err(internal(&error)),
+            };
             let hashes = FileReader::new(stored).and_then(|reader| FileHashes::of(&reader));
-            let hashes = hashes.map_err(|error| internal(&error))?;
-            if hashes.sha256 == file.digest { Ok(hashes) } else { Err(damaged(api, file)) }
+            hashes.ok().filter(|hashes| hashes.sha256 == file.digest).ok_or_else(|| damaged(api, file))
         }
         // Nothing looks at it.
         sha512 => Ok(FileHashes { sha256: file.digest, sha512: sha512.unwrap_or([0; 64]) }),

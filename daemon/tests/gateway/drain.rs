@@ -194,6 +194,25 @@ async fn what_is_behind_the_last_request_is_not_looked_at() {
     assert!(!more.any(|came| matches!(came.message, FromGateway::Request(_))), "no host got any of it");
 }
 
+/// What its client still sends is that body, whatever it looks like.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_refused_body_is_no_request() {
+    let config = GatewayConfig { max_body_bytes: 10, parting: PATIENCE, ..GatewayConfig::default() };
+    let (rig, _host, inbox) = with(GatewayConfig { drain_linger: Duration::from_millis(1), ..config });
+    let mut client = rig.client();
+    client.write("POST /x HTTP/1.1\r\nhost: test\r\ncontent-length: 100000\r\n\r\n");
+    let refused = client.response(false);
+    assert_eq!((refused.status, refused.header("connection")), (413, Some("close")));
+    let drain = ask(&rig);
+    block_in_place(|| {
+        client.write(GET);
+        client.socket.get_ref().shutdown(Shutdown::Write).expect("it can be shut down");
+        assert!(client.is_closed());
+    });
+    assert_eq!(drain.await.expect("the drain ends"), Drained::default(), "it was told");
+    assert!(inbox.within(Duration::ZERO).is_none(), "no host got any of it");
+}
+
 /// Its client was told nothing with the answer before, whose head had left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_head_that_began_behind_an_answer_is_waited_for() {
