@@ -172,6 +172,6 @@ fn a_stored_file_that_is_gone_hides_no_other_reason() -> Result<()> {
     };
     assert_eq!(hot_tests::plan(node.door()?, planned.clone())?, ["file.too_large"]);
     fs::remove_file(node.data_dir().join(format!("artifacts/{}.so", planned.digest)))?;
-    assert_eq!(hot_tests::plan(node.door()?, planned)?, ["file.too_large", "internal"]);
+    assert_eq!(hot_tests::plan(node.door()?, planned)?, ["file.too_large", "stored_damaged"]);
     node.stop()
 }
