@@ -39,7 +39,7 @@ enum Found {
     },
 }
 
-/// Looks at the places of a config whose file has these mistakes already: of a line that has one, nothing more is said.
+/// Looks at the places of a config whose file has these mistakes already: of a key that has one, nothing more is said.
 pub(super) fn check(config: &Config, file: &Path, lines: &PlaceLines, said: &[Mistake]) -> Places {
     let mut places = Places::default();
     let mistake = |line: usize, key: &str, text: String| Mistake {

@@ -8,7 +8,8 @@ use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::body::{self, ResponseBody};
-use super::conn::{Busy, UNWANTED_AT_MOST};
+use super::client_io::UNWANTED_AT_MOST;
+use super::conn::Busy;
 use super::exchange::Exchange;
 use super::marks;
 use super::place::{Placed, Refusal};

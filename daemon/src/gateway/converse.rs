@@ -14,8 +14,9 @@ use hyper::service::service_fn;
 use tokio::net::TcpStream;
 
 use super::answers::{Answer, closing};
+use super::client_io::ClientIo;
 use super::config::GatewayConfig;
-use super::conn::{Client, ClientIo, Stay};
+use super::conn::{Client, Stay};
 use super::first::{Protocol, first_words, has_spoken};
 use super::h2::{self, FramedIo, Watched};
 use super::serve::begin;

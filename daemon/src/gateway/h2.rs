@@ -20,8 +20,8 @@ use hyper::server::conn::http2;
 use slab::Slab;
 
 use super::body::{CutOff, ResponseBody};
+use super::client_io::ClientIo;
 use super::config::GatewayConfig;
-use super::conn::ClientIo;
 use super::converse::CONNECTION_BUFFER;
 use super::frames::{Counted, Frames};
 

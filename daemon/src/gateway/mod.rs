@@ -12,6 +12,7 @@
 mod access;
 mod answers;
 mod body;
+mod client_io;
 mod config;
 mod conn;
 mod converse;

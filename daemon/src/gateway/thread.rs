@@ -17,8 +17,9 @@ use tokio::time::{sleep, timeout_at};
 
 use super::Event;
 use super::access::{AccessLog, Lines};
+use super::client_io::ClientIo;
 use super::config::GatewayConfig;
-use super::conn::{Client, ClientIo};
+use super::conn::Client;
 use super::counters::Recorder;
 use super::drain::{Asked, Drain, Drained};
 use super::h2::Scratch;

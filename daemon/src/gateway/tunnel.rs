@@ -14,7 +14,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::tcp::ReadHalf;
 
 use super::access::Pending;
-use super::conn::{Busy, Client, ClientIo, Giver, Stay};
+use super::client_io::{ClientIo, Giver};
+use super::conn::{Busy, Client, Stay};
 use super::exchange::{BodySender, Exchange, Piece};
 
 /// The most that is read of the client at a time: chatter, as a rule, and there may be thousands.
