@@ -25,17 +25,20 @@ fn no_failing_step_loses_what_was_acknowledged() {
     }
 }
 
+/// A folder in memory, and a disk that keeps count of what is done in it.
+fn recorded() -> (tempfile::TempDir, Arc<Recorder>) {
+    let folder = fast_folder();
+    let recorder = Arc::new(Recorder::new(folder.path()));
+    (folder, recorder)
+}
+
 /// Runs the story with failing steps; how many steps it had.
 fn run_with_failure(fails_at: usize, fails: usize) -> usize {
-    let folder = fast_folder();
+    let (folder, recorder) = recorded();
     let root = folder.path().join(DATA);
-    let recorder = Arc::new(Recorder::new(folder.path()));
-    let disk: Arc<dyn Disk> = Arc::clone(&recorder) as Arc<dyn Disk>;
-    let (held, files, _) = start(Arc::clone(&disk), &root);
-    let spool = spool(disk, &root);
-    recorder.count.store(0, Ordering::Relaxed);
-    recorder.fails_at.store(fails_at, Ordering::Relaxed);
-    recorder.fails.store(fails, Ordering::Relaxed);
+    let (held, files, _) = start(Arc::clone(&recorder) as _, &root);
+    let spool = spool(Arc::clone(&recorder) as _, &root);
+    recorder.fail_from(fails_at, fails);
     let mut failed = 0;
     for (n, operation) in story().iter().enumerate() {
         let before = told(&files);
@@ -82,20 +85,16 @@ fn interrupted(
     trouble: Trouble,
     restart_on: impl FnOnce(Arc<Recorder>) -> Arc<dyn Disk>,
 ) -> Result<bool, String> {
-    let folder = fast_folder();
+    let (folder, recorder) = recorded();
     let root = folder.path().join(DATA);
-    let recorder = Arc::new(Recorder::new(folder.path()));
-    let disk: Arc<dyn Disk> = Arc::clone(&recorder) as Arc<dyn Disk>;
-    let (held, files, _) = start(Arc::clone(&disk), &root);
-    let spool = spool(disk, &root);
+    let (held, files, _) = start(Arc::clone(&recorder) as _, &root);
+    let spool = spool(Arc::clone(&recorder) as _, &root);
     recorder.acknowledge(0);
-    recorder.count.store(0, Ordering::Relaxed);
-    recorder.fails_at.store(at, Ordering::Relaxed);
     let fails = match trouble {
         Trouble::Kill => usize::MAX,
         Trouble::Fails(fails) => fails,
     };
-    recorder.fails.store(fails, Ordering::Relaxed);
+    recorder.fail_from(at, fails);
     let story = story();
     let refused = story.iter().position(|operation| (operation.work)(&files, &spool, &recorder).is_err());
     if recorder.count.load(Ordering::Relaxed) <= at {
@@ -156,13 +155,10 @@ fn what_was_refused_by_a_disk_that_takes_nothing_is_whole_or_not_there() {
 #[test]
 fn a_request_that_was_refused_and_comes_again_is_one_rollout() {
     for (fails_at, fails) in (0..6).flat_map(|at| [1, 2, 3, 5, 8].map(|fails| (at, fails))) {
-        let folder = fast_folder();
+        let (folder, recorder) = recorded();
         let root = folder.path().join(DATA);
-        let recorder = Arc::new(Recorder::new(folder.path()));
-        let (held, files, _) = start(Arc::clone(&recorder) as Arc<dyn Disk>, &root);
-        recorder.count.store(0, Ordering::Relaxed);
-        recorder.fails_at.store(fails_at, Ordering::Relaxed);
-        recorder.fails.store(fails, Ordering::Relaxed);
+        let (held, files, _) = start(Arc::clone(&recorder) as _, &root);
+        recorder.fail_from(fails_at, fails);
         let ids: Vec<String> = (1..=9).map(|n| format!("r{n}")).collect();
         let id = ids
             .iter()

@@ -55,6 +55,13 @@ impl Recorder {
         }
     }
 
+    /// From now on steps are counted from 0, and so many fail from this one on.
+    pub(super) fn fail_from(&self, step: usize, fails: usize) {
+        self.count.store(0, Ordering::Relaxed);
+        self.fails_at.store(step, Ordering::Relaxed);
+        self.fails.store(fails, Ordering::Relaxed);
+    }
+
     pub(super) fn acknowledge(&self, operation: usize) {
         self.steps.lock().unwrap().push(Step::Acknowledged(operation));
     }
