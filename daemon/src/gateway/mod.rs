@@ -41,6 +41,7 @@ mod retry;
 mod routes;
 mod serve;
 mod spares;
+mod stream;
 mod table;
 mod term;
 mod thread;

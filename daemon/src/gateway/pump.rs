@@ -2,23 +2,22 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use hot_wire::data::{Decoder, FromHost};
-use tokio::io::{AsyncReadExt, AsyncWrite};
-use tokio::net::UnixStream;
 
 use super::entry::Violation;
 use super::link::{Link, LinkEnd};
+use super::stream::HostStream;
 
 /// Reads in a row before others get their turn. Each is up to 256 KiB.
 const READS_PER_TURN: usize = 4;
 
 /// Moves the bytes of a link until it ends, and says why it did.
-pub(super) async fn run(link: Rc<Link>, stream: UnixStream) -> LinkEnd {
+pub(super) async fn run(link: Rc<Link>, stream: HostStream) -> LinkEnd {
     let mut io = LinkIo { stream, decoder: Decoder::new(), held: false };
     let end = poll_fn(|cx| io.poll(&link, cx)).await;
     link.end(end.clone());
@@ -26,7 +25,7 @@ pub(super) async fn run(link: Rc<Link>, stream: UnixStream) -> LinkEnd {
 }
 
 struct LinkIo {
-    stream: UnixStream,
+    stream: HostStream,
     decoder: Decoder<FromHost>,
     /// The queue was held back for one look at the sockets.
     held: bool,
@@ -49,11 +48,10 @@ impl LinkIo {
         // A host that died may have answered before: what it sent is read first, whatever became of writing.
         for _ in 0..READS_PER_TURN {
             // Looked at first: room for a read is not made in vain, while what was read before is in use.
-            let readable = self.stream.poll_read_ready(cx).is_ready();
-            if !readable && broken.is_none() {
+            if !self.stream.is_readable(cx) && broken.is_none() {
                 return Poll::Pending;
             }
-            let read = match (pin!(self.stream.read_buf(self.decoder.read_buf())).poll(cx), broken) {
+            let read = match (self.stream.poll_read(cx, self.decoder.read_buf()), broken) {
                 (Poll::Pending, Some(error)) => return Poll::Ready(LinkEnd::Io(error)),
                 (read, _) => ready!(read),
             };
@@ -75,7 +73,7 @@ impl LinkIo {
     }
 
     fn flush(&mut self, link: &Link, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        link.poll_sent(|bytes| Pin::new(&mut self.stream).poll_write(cx, bytes))
+        link.poll_sent(|bytes| self.stream.poll_send(cx, bytes))
     }
 
     fn dispatch(&mut self, link: &Link) -> Result<(), LinkEnd> {

@@ -27,6 +27,7 @@ use super::link::{Link, LinkEnd, Look};
 use super::load::Load;
 use super::pump;
 use super::routes::Routes;
+use super::stream::HostStream;
 use super::table::Role;
 use crate::supervisor::InstanceId;
 
@@ -194,11 +195,10 @@ impl Thread {
 
     fn attach(self: &Rc<Self>, link: Rc<Link>, stream: std::os::unix::net::UnixStream) {
         let instance = link.instance();
-        let stream =
-            match stream.set_nonblocking(true).and_then(|()| tokio::net::UnixStream::from_std(stream)) {
-                Ok(stream) => stream,
-                Err(error) => return self.report(instance, LinkEnd::Io(error.kind())),
-            };
+        let stream = match HostStream::new(stream) {
+            Ok(stream) => stream,
+            Err(error) => return self.report(instance, LinkEnd::Io(error.kind())),
+        };
         if let Some(old) = self.links.borrow_mut().insert(instance, Rc::clone(&link)) {
             old.end(LinkEnd::Detached);
         }
