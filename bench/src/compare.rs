@@ -29,34 +29,42 @@ pub(crate) struct Run {
 #[derive(Clone, Debug)]
 pub(crate) struct Rounds(pub(crate) Vec<(Kind, Vec<Run>)>);
 
-/// Lets each server have its runs. `connections`: each with one request in flight.
-pub(crate) fn rounds(
-    servers: &[Server],
-    rounds: usize,
-    time: Duration,
-    connections: usize,
-) -> Result<Rounds> {
+/// What each run asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask {
+    /// Connections, each with one request in flight at most.
+    pub(crate) connections: usize,
+    /// Requests per second at even times; none: as fast as they go.
+    pub(crate) per_second: Option<u32>,
+    /// How long it lasts.
+    pub(crate) time: Duration,
+}
+
+/// Lets each server have its runs.
+pub(crate) fn rounds(servers: &[Server], rounds: usize, ask: Ask) -> Result<Rounds> {
     let mut runs: Vec<(Kind, Vec<Run>)> = servers.iter().map(|server| (server.kind, Vec::new())).collect();
     for server in servers {
-        run(server, time.min(Duration::from_millis(500)), connections).context("warming up")?;
+        let shorter = Ask { time: ask.time.min(Duration::from_millis(500)), ..ask };
+        run(server, shorter).context("warming up")?;
     }
     for round in 0..rounds {
         // Each begins as often as any other.
         for turn in 0..servers.len() {
             let at = (round + turn) % servers.len();
-            let done = run(&servers[at], time, connections);
+            let done = run(&servers[at], ask);
             runs[at].1.push(done.with_context(|| servers[at].kind.name())?);
         }
     }
     Ok(Rounds(runs))
 }
 
-fn run(server: &Server, time: Duration, connections: usize) -> Result<Run> {
+fn run(server: &Server, ask: Ask) -> Result<Run> {
     let processes = server.processes()?;
     let before = cpu::used(&processes)?;
-    let millis = time.as_millis().to_string();
+    let (connections, millis) = (ask.connections.to_string(), ask.time.as_millis().to_string());
     let output = Command::new(std::env::current_exe().context("this program's path")?)
-        .args(["role", "load", &server.address.to_string(), server.path, &connections.to_string(), &millis])
+        .args(["role", "load", &server.address.to_string(), server.path, &connections, &millis])
+        .args(ask.per_second.map(|per_second| per_second.to_string()))
         .output()
         .context("could not start the load")?;
     let used = cpu::used(&processes)?.saturating_sub(before);
@@ -82,7 +90,7 @@ struct Seen {
     p99_us: f64,
 }
 
-/// The role `load`: a closed loop on a core of its own.
+/// The role `load`, on a core of its own.
 pub(crate) fn load(plan: &Plan, time: Duration) -> Result<String> {
     cpu::pin(Side::Load)?;
     let seen = client::run_for(plan, time)?;

@@ -53,9 +53,19 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum Role {
-    Plain { socket: Option<String> },
-    Naive { socket: String },
-    Load { address: std::net::SocketAddr, path: String, connections: usize, millis: u64 },
+    Plain {
+        socket: Option<String>,
+    },
+    Naive {
+        socket: String,
+    },
+    Load {
+        address: std::net::SocketAddr,
+        path: String,
+        connections: usize,
+        millis: u64,
+        per_second: Option<u32>,
+    },
 }
 
 fn main() -> Result<()> {
@@ -100,8 +110,8 @@ fn act(role: Role) -> Result<()> {
     match role {
         Role::Plain { socket } => server::plain(socket.as_deref()),
         Role::Naive { socket } => server::naive(&socket),
-        Role::Load { address, path, connections, millis } => {
-            let plan = Plan { address, path, connections, per_second: None };
+        Role::Load { address, path, connections, millis, per_second } => {
+            let plan = Plan { address, path, connections, per_second };
             println!("{}", compare::load(&plan, Duration::from_millis(millis))?);
             Ok(())
         }

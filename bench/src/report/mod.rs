@@ -1,5 +1,6 @@
 //! What was measured as a page: Markdown with a plot beside it.
 
+mod figure;
 mod machine;
 mod plot;
 mod runs;
@@ -9,6 +10,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+pub(crate) use figure::Figure;
 pub(crate) use machine::Machine;
 pub(crate) use plot::{Bar, Chart, Joined, Plot, Series, Shape};
 use runs::Run;
@@ -26,19 +28,6 @@ pub(crate) struct Section {
     pub(crate) tables: Vec<Table>,
     /// The same to look at.
     pub(crate) plots: Vec<Plot>,
-}
-
-/// A number, and what it is held to.
-#[derive(Clone, Debug)]
-pub(crate) struct Figure {
-    /// What it is of.
-    pub(crate) what: String,
-    /// The limit, as DESIGN says it; empty where it says none.
-    pub(crate) held: &'static str,
-    /// The goal beyond.
-    pub(crate) goal: &'static str,
-    /// The median, and its spread.
-    pub(crate) measured: String,
 }
 
 /// A table of texts.
@@ -68,23 +57,8 @@ fn page(machine: &Machine, command: &str, sections: &[Section], runs: &[Run]) ->
          are of runs that follow each other in one round, so that what changes slowly on the machine weighs on both.\n\n",
     );
     page.push_str(&format!("Command: `{command}`\n\n{}\n", machine.markdown()));
-    let figures = Table {
-        title: String::new(),
-        head: ["what", "held to", "goal", "measured"].map(str::to_owned).into(),
-        rows: sections
-            .iter()
-            .flat_map(|section| &section.figures)
-            .map(|figure| {
-                vec![
-                    figure.what.clone(),
-                    figure.held.to_owned(),
-                    figure.goal.to_owned(),
-                    figure.measured.clone(),
-                ]
-            })
-            .collect(),
-    };
-    page.push_str("## What we are held to\n\n");
+    let (figures, words) = figure::table(sections.iter().flat_map(|section| &section.figures));
+    page.push_str(&format!("## What we are held to\n\n{words} A limit is of the median.\n\n"));
     figures.write(&mut page);
     if runs.len() > 1 {
         page.push_str(

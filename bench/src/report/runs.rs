@@ -91,12 +91,7 @@ mod tests {
     fn the_newest_runs_are_kept_side_by_side() -> Result<()> {
         let docs = tempfile::tempdir()?;
         fs::create_dir(docs.path().join("benchmarks"))?;
-        let figure = |measured: &str| Figure {
-            what: "a push".to_owned(),
-            held: "",
-            goal: "",
-            measured: measured.to_owned(),
-        };
+        let figure = |measured: &str| Figure::new("a push", measured);
         for day in 0..=KEPT {
             let run = Run::new(&format!("day {day}"), "abc", [figure(&format!("{day} ms"))].iter());
             keep(docs.path(), read(docs.path())?, run)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use hot_tests::Module;
 
-use super::Effort;
+use super::{Effort, lost};
 use crate::client::{Background, Seen};
 use crate::report::{Figure, Section};
 use crate::server::Hot;
@@ -36,7 +36,6 @@ pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
         files.len()
     );
     let p99: Vec<f64> = seen.iter().map(|seen| seen.micros(0.99)).collect();
-    let figure = |what: &str, held, measured| Figure { what: what.to_owned(), held, goal: "", measured };
     Ok(Section {
         title: "A crash",
         text: format!(
@@ -45,14 +44,12 @@ pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
             files.len()
         ),
         figures: vec![
-            figure(
+            lost(
                 "crash of a candidate: failed safe requests, connections closed",
-                "0 and 0",
-                format!("{} and {} of {} requests", sum(|s| s.failed), sum(|s| s.closed), sum(Seen::good)),
+                (sum(|seen| seen.failed), sum(|seen| seen.closed), sum(Seen::good)),
             ),
-            figure(
+            Figure::new(
                 "p99 while it is pushed, crashes and is taken back",
-                "",
                 format!("{:.0} us (most {:.0})", quantile(&p99, 0.5), quantile(&p99, 1.0)),
             ),
         ],

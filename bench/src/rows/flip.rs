@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use super::Effort;
+use super::{Effort, lost};
 use crate::client::Background;
 use crate::report::{Figure, Section};
 use crate::server::Hot;
@@ -32,7 +32,7 @@ pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
     ensure!(seen.good() > 0, "the load saw no response");
     let micros: Vec<f64> =
         micros.into_iter().map(|micros| f64::from(u32::try_from(micros).unwrap_or(u32::MAX))).collect();
-    let figure = |what: String, held, goal, measured| Figure { what, held, goal, measured };
+    let [p50, p95, most] = [0.5, 0.95, 1.0].map(|part| quantile(&micros, part) / 1e3);
     Ok(Section {
         title: "The way back",
         text: format!(
@@ -42,22 +42,12 @@ pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
             effort.repeats
         ),
         figures: vec![
-            figure(
-                "rollback to a standby, p95".to_owned(),
-                "10 ms",
-                "1 ms",
-                format!(
-                    "{:.2} ms (p50 {:.2}, most {:.2})",
-                    quantile(&micros, 0.95) / 1e3,
-                    quantile(&micros, 0.5) / 1e3,
-                    quantile(&micros, 1.0) / 1e3
-                ),
-            ),
-            figure(
-                "requests that failed meanwhile, and connections closed".to_owned(),
-                "0 and 0",
-                "",
-                format!("{} and {} of {} requests", seen.failed, seen.closed, seen.good()),
+            Figure::new("rollback to a standby, p95", format!("{p95:.2} ms (p50 {p50:.2}, most {most:.2})"))
+                .at_most(10.0, "ms", p95)
+                .goal(1.0),
+            lost(
+                "requests that failed meanwhile, and connections closed",
+                (seen.failed, seen.closed, seen.good()),
             ),
         ],
         tables: Vec::new(),

@@ -25,8 +25,9 @@ pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
     let peak = memory_kib(daemon, "VmHWM")?;
     let private = memory_kib(host, "RssAnon")?;
     let all = memory_kib(host, "VmRSS")?;
-    let mib = |kib: u64| format!("{:.1} MiB", f64::from(u32::try_from(kib).unwrap_or(u32::MAX)) / 1024.0);
-    let figure = |what: &str, held, measured| Figure { what: what.to_owned(), held, goal: "", measured };
+    let mib = |kib: u64| f64::from(u32::try_from(kib).unwrap_or(u32::MAX)) / 1024.0;
+    let figure = |what: &str, kib| Figure::new(what, format!("{:.1} MiB", mib(kib)));
+    let held = |what: &str, limit, kib| figure(what, kib).at_most(limit, "MiB", mib(kib));
     Ok(Section {
         title: "Memory",
         text: format!(
@@ -34,10 +35,10 @@ pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
              what it has for itself, and all that is mapped, libraries that it shares with others too."
         ),
         figures: vec![
-            figure("hotd at rest", "30 MiB", mib(rest)),
-            figure("hotd at its peak", "64 MiB", mib(peak)),
-            figure("hot-host, for itself", "5 MiB", mib(private)),
-            figure("hot-host, all that is resident", "", mib(all)),
+            held("hotd at rest", 30.0, rest),
+            held("hotd at its peak", 64.0, peak),
+            held("hot-host, for itself", 5.0, private),
+            figure("hot-host, all that is resident", all),
         ],
         tables: Vec::new(),
         plots: Vec::new(),

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::report::Section;
+use crate::report::{Figure, Section};
 
 /// How long it may take.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,7 @@ pub(crate) struct Effort {
 }
 
 impl Effort {
-    /// For numbers that go into the documentation: some 35 minutes, ten of them the soak.
+    /// For numbers that go into the documentation: some 40 minutes, ten of them the soak.
     pub(crate) const FULL: Self =
         Self { rounds: 15, run: Duration::from_secs(2), repeats: 100, soak: Duration::from_secs(600) };
     /// For a look: under two minutes.
@@ -41,6 +41,12 @@ impl Effort {
 
 /// A row: its name on the command line, and what measures it.
 pub(crate) type Row = (&'static str, fn(&Path, Effort) -> Result<Section>);
+
+/// What users may not see at all: requests that failed and connections that were closed, with how many were good.
+fn lost(what: impl Into<String>, (failed, closed, good): (u64, u64, u64)) -> Figure {
+    let count = f64::from(u32::try_from(failed.saturating_add(closed)).unwrap_or(u32::MAX));
+    Figure::new(what, format!("{failed} and {closed} of {good} requests")).at_most(0.0, "", count)
+}
 
 /// All rows, in the order of the table.
 pub(crate) const ROWS: [Row; 9] = [

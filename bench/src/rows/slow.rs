@@ -58,7 +58,7 @@ pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
     let most = memory_kib(hot.daemon()?.pid(), "VmHWM").context("the peak of hotd")?.max(peak);
     let ratio = Spread::of(pairs.iter().map(|(beside, alone, _)| beside / alone));
     let onset = Spread::of(pairs.iter().map(|(_, alone, onset)| onset / alone));
-    let figure = |what: String, held, measured| Figure { what, held, goal: "", measured };
+    let most = f64::from(u32::try_from(most).unwrap_or(u32::MAX)) / 1024.0;
     Ok(Section {
         title: "Slow clients",
         text: format!(
@@ -67,14 +67,22 @@ pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
             BYTES >> 20
         ),
         figures: vec![
-            figure(
+            Figure::new(
                 format!("{CLIENTS} slow readers and {CLIENTS} slow writers: hotd at its peak"),
-                "128 MiB",
-                format!("{:.1} MiB", f64::from(u32::try_from(most).unwrap_or(u32::MAX)) / 1024.0),
+                format!("{most:.1} MiB"),
+            )
+            .at_most(128.0, "MiB", most),
+            Figure::new("p99 of the others beside them over p99 without", ratio.text(2)).at_most(
+                2.0,
+                "",
+                ratio.median,
             ),
-            figure("p99 of the others beside them over p99 without".to_owned(), "2", ratio.text(2)),
-            figure("the same while they connect, all at once".to_owned(), "", onset.text(2)),
-            figure("requests of the others that failed".to_owned(), "0", failed.to_string()),
+            Figure::new("the same while they connect, all at once", onset.text(2)),
+            Figure::new("requests of the others that failed", failed.to_string()).at_most(
+                0.0,
+                "",
+                f64::from(u32::try_from(failed).unwrap_or(u32::MAX)),
+            ),
         ],
         tables: Vec::new(),
         plots: Vec::new(),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::Effort;
+use super::{Effort, lost};
 use crate::client::{Background, Seen};
 use crate::report::{Chart, Figure, Joined, Plot, Section, Series, Shape};
 use crate::server::Hot;
@@ -49,7 +49,7 @@ pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
         pairs.iter().map(|(swap, control)| of(swap) + of(control)).sum::<u64>() + of(&last)
     };
     let p99 = |seen: &Seen| seen.micros(0.99);
-    let figure = |what: String, held, goal, measured| Figure { what, held, goal, measured };
+    let [middle, most] = [0.5, 1.0].map(|part| quantile(&delays, part));
     let ratio = Spread::of(pairs.iter().map(|(swap, control)| p99(swap) / p99(control)));
     let during = Spread::of(pairs.iter().map(|(swap, _)| p99(swap)));
     let beside = Spread::of(pairs.iter().map(|(_, control)| p99(control)));
@@ -61,26 +61,21 @@ pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
              in which nothing happens. hotctl runs on the server's core."
         ),
         figures: vec![
-            figure(
+            lost(
                 format!("{swaps} swaps at {PER_SECOND} requests/s: failed requests, connections closed"),
-                "0 and 0",
-                "",
-                format!(
-                    "{} and {} of {} requests",
-                    sum(|seen| seen.failed),
-                    sum(|seen| seen.closed),
-                    sum(Seen::good)
-                ),
+                (sum(|seen| seen.failed), sum(|seen| seen.closed), sum(Seen::good)),
             ),
-            figure(
-                "first answer of the new release after the flip's start, most of all".to_owned(),
-                "15 ms",
-                "5 ms",
-                format!("{:.0} ms (p50 {:.0})", quantile(&delays, 1.0), quantile(&delays, 0.5)),
-            ),
-            figure("p99 during a swap over p99 beside it".to_owned(), "1.3", "1.1", ratio.text(2)),
-            figure("p99 during a swap".to_owned(), "", "", format!("{} us", during.text(0))),
-            figure("p99 beside it".to_owned(), "", "", format!("{} us", beside.text(0))),
+            Figure::new(
+                "first answer of the new release after the flip's start, most of all",
+                format!("{most:.0} ms (p50 {middle:.0})"),
+            )
+            .at_most(15.0, "ms", most)
+            .goal(5.0),
+            Figure::new("p99 during a swap over p99 beside it", ratio.text(2))
+                .at_most(1.3, "", ratio.median)
+                .goal(1.1),
+            Figure::new("p99 during a swap", format!("{} us", during.text(0))),
+            Figure::new("p99 beside it", format!("{} us", beside.text(0))),
         ],
         tables: Vec::new(),
         plots: vec![plot(&pairs)],

@@ -32,6 +32,29 @@ pub(super) struct Holds {
     looks: Vec<Look>,
 }
 
+/// By how much it grew.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Growth {
+    mib: f64,
+    descriptors: f64,
+    hosts: f64,
+}
+
+impl Growth {
+    pub(super) fn memory(&self) -> String {
+        format!("{:+.1} MiB", self.mib)
+    }
+
+    pub(super) fn counts(&self) -> String {
+        format!("{:+.0} and {:+.0}", self.descriptors, self.hosts)
+    }
+
+    /// The larger of the two that are counted.
+    pub(super) fn most(&self) -> f64 {
+        self.descriptors.max(self.hosts)
+    }
+}
+
 impl Holds {
     /// Before the first look.
     pub(super) fn since(start: Instant) -> Self {
@@ -75,22 +98,21 @@ impl Holds {
         Spread::of(self.part(8, 10).map(of))
     }
 
-    /// By how much memory, descriptors and hosts grew.
-    pub(super) fn growth(&self) -> Result<String> {
+    /// By how much the medians grew.
+    pub(super) fn growth(&self) -> Result<Growth> {
         ensure!(self.part(2, 4).next().is_some(), "too few pushes to compare");
         let growth = |of| self.late(of).median - self.early(of).median;
-        Ok(format!(
-            "{:+.1} MiB, {:+.0}, {:+.0}",
-            growth(|look| mib(look.daemon_kib + look.spawn_kib)),
-            growth(|look| small(look.descriptors)),
-            growth(|look| small(look.hosts))
-        ))
+        Ok(Growth {
+            mib: growth(|look| mib(look.daemon_kib + look.spawn_kib)),
+            descriptors: growth(|look| small(look.descriptors)),
+            hosts: growth(|look| small(look.hosts)),
+        })
     }
 
-    /// How fast hotd's own memory rises, from minute 2 of ten on.
-    pub(super) fn creep(&self) -> String {
+    /// How fast hotd's own memory rises, MiB a minute, from minute 2 of ten on.
+    pub(super) fn creep(&self) -> Spread {
         let points = self.part(2, 10).map(|look| (minutes(look.at), mib(look.daemon_anonymous_kib)));
-        format!("{} MiB a minute", slope(&points.collect::<Vec<_>>()).text(2))
+        slope(&points.collect::<Vec<_>>())
     }
 
     /// All of it, early and late.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::{Effort, crash};
+use super::{Effort, crash, lost};
 use crate::client::{Background, Seen};
 use crate::report::{Figure, Section};
 use crate::server::{Full, Hot};
@@ -66,7 +66,7 @@ fn section(full: Full, seen: &[Seen], last: &Seen, holds: &Holds) -> Result<Sect
     let sum = |of: fn(&Seen) -> u64| seen.iter().chain([last]).map(of).sum::<u64>();
     let p99: Vec<f64> = seen.iter().map(|seen| seen.micros(0.99)).collect();
     let [middle, high, most] = [0.5, 0.95, 1.0].map(|part| quantile(&p99, part));
-    let figure = |what: String, held, measured| Figure { what, held, goal: "", measured };
+    let (growth, slope) = (holds.growth()?, holds.creep());
     Ok(Section {
         title: "Minutes of it",
         text: format!(
@@ -81,18 +81,19 @@ fn section(full: Full, seen: &[Seen], last: &Seen, holds: &Holds) -> Result<Sect
             full.events
         ),
         figures: vec![
-            figure(
+            lost(
                 format!(
                     "{swaps} pushes at {PER_SECOND} requests/s: failed safe requests, connections closed"
                 ),
-                "0 and 0",
-                format!("{} and {} of {} requests", sum(|s| s.failed), sum(|s| s.closed), sum(Seen::good)),
+                (sum(|seen| seen.failed), sum(|seen| seen.closed), sum(Seen::good)),
             ),
-            figure("growth of memory, descriptors, hosts".to_owned(), "none", holds.growth()?),
-            figure("slope of hotd's anonymous memory".to_owned(), "", holds.creep()),
-            figure(
+            Figure::new("growth of resident memory, from minutes 2 to 4 of ten to 8 to 10", growth.memory()),
+            Figure::new("growth of descriptors and hosts", growth.counts()).at_most(0.0, "", growth.most()),
+            // What both rises and falls does not grow.
+            Figure::new("slope of hotd's anonymous memory", format!("{} MiB a minute", slope.text(2)))
+                .at_most(0.0, "", slope.least.max(0.0)),
+            Figure::new(
                 format!("p99 in each stretch of {every} s"),
-                "",
                 format!("{middle:.0} us (95th of a hundred {high:.0}, most {most:.0})"),
             ),
         ],
