@@ -20,16 +20,12 @@ use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::service::service_fn;
 
-use super::body::ResponseBody;
+use super::client::{Client, http1};
 use super::config::{GatewayConfig, Sources};
-use super::conn::Client;
-use super::converse::http1;
-use super::entry::{Entry, Start};
-use super::exchange::Kept;
-use super::forward::{self, RequestFields};
-use super::head;
-use super::marks::Marks;
-use super::spares::Spares;
+use super::hop::{Entry, Kept, Spares, Start};
+use super::request::forward::{self, RequestFields};
+use super::request::head;
+use super::request::{Marks, ResponseBody};
 
 /// The address of the client, as text.
 pub const CLIENT: &str = "192.0.2.7";

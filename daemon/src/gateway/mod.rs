@@ -10,42 +10,16 @@
 //! at once.
 
 mod access;
-mod answers;
-mod body;
-mod client_io;
+mod client;
 mod config;
-mod conn;
-mod converse;
 mod counters;
-mod deck;
 mod drain;
-mod entry;
-mod exchange;
-mod first;
-mod forward;
-mod frames;
 #[doc(hidden)]
 pub mod fuzzing;
-mod h2;
-mod head;
-mod hosts;
-mod limits;
-mod link;
-mod load;
-mod marks;
-mod outbox;
-mod pieces;
-mod place;
-mod pump;
-mod retry;
-mod routes;
-mod serve;
-mod spares;
-mod stream;
-mod table;
-mod term;
+mod hop;
+mod request;
+mod routing;
 mod thread;
-mod tunnel;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -62,14 +36,14 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 pub use config::{GatewayConfig, Network, NetworkError, Sources};
 pub use counters::{Counters, Tally};
 pub use drain::Drained;
-pub use link::LinkEnd;
-pub use table::{Backend, Conflict, ModuleTable, RESERVED_PREFIX, Role, Table, conflicts};
+pub use hop::LinkEnd;
+pub use routing::{Backend, Conflict, ModuleTable, RESERVED_PREFIX, Role, Table, conflicts};
 
 use crate::supervisor::InstanceId;
 use access::AccessFile;
 use counters::Recorders;
 use drain::Asked;
-use routes::Routes;
+use routing::Routes;
 use thread::{Mail, Seat};
 
 /// Events that a slow listener may have outstanding before it misses some.

@@ -17,18 +17,12 @@ use tokio::time::{sleep, timeout_at};
 
 use super::Event;
 use super::access::{AccessLog, Lines};
-use super::client_io::ClientIo;
+use super::client::{Client, ClientIo, Scratch};
 use super::config::GatewayConfig;
-use super::conn::Client;
 use super::counters::Recorder;
 use super::drain::{Asked, Drain, Drained};
-use super::h2::Scratch;
-use super::link::{Link, LinkEnd, Look};
-use super::load::Load;
-use super::pump;
-use super::routes::Routes;
-use super::stream::HostStream;
-use super::table::Role;
+use super::hop::{HostStream, Link, LinkEnd, Load, Look, pump};
+use super::routing::{Role, Routes};
 use crate::supervisor::InstanceId;
 
 /// How often deadlines and time-outs are looked at; so late may one be.

@@ -9,8 +9,8 @@ use http::{StatusCode, Version};
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use super::super::conn::Client;
 use super::super::thread::Thread;
+use crate::gateway::client::Client;
 
 /// Bytes of a target or a header that are written; the rest of a longer one is left out.
 const MOST: usize = 2048;

@@ -1,0 +1,233 @@
+//! A client's socket, watched: its client learns of what is read and written. What ends a connection in order is here, too.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepidle};
+use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
+use tokio::io::{AsyncRead, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::time::timeout;
+
+use super::conn::Client;
+
+/// Up to so many bytes the head and the body of a response leave as one buffer: for the kernel a list of buffers is
+/// more work than it is for us to copy so few bytes. The bodies of large responses are never copied.
+const JOINED_UP_TO: usize = 4096;
+
+thread_local! {
+    /// Where they are joined.
+    static JOINED: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(JOINED_UP_TO));
+}
+
+/// A client that is silent for so long is asked by the kernel whether it is there.
+const SILENT_FOR: Duration = Duration::from_secs(60);
+
+/// One that goes on talking although nothing more is said to it is read for as many times as long as one that is silent. By
+/// then it has what was on its way to it, or it is too slow.
+const PARTED: u32 = 10;
+
+/// What is read and dropped of a client at most, of a body that was refused as well as in the end; and how much at a time.
+pub(in crate::gateway) const UNWANTED_AT_MOST: usize = 64 * 1024 * 1024;
+const UNWANTED: usize = 4096;
+
+/// The client's socket, watched.
+#[derive(Debug)]
+pub(in crate::gateway) struct ClientIo {
+    socket: TokioIo<TcpStream>,
+    client: Rc<Client>,
+    /// Bytes that were read and given back. They are read again before what is in the socket.
+    given_back: Bytes,
+}
+
+impl ClientIo {
+    pub(in crate::gateway) fn new(socket: TcpStream, client: Rc<Client>) -> Self {
+        Self { socket: TokioIo::new(socket), client, given_back: Bytes::new() }
+    }
+
+    /// Whose it is.
+    pub(in crate::gateway) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Has the kernel find out whether a client is still there: one of a stream may be silent for hours.
+    pub(in crate::gateway) fn keep_alive(socket: &TcpStream) {
+        let set = set_socket_keepalive(socket, true).and_then(|()| set_tcp_keepidle(socket, SILENT_FOR));
+        if let Err(error) = set {
+            tracing::debug!(%error, "a client's socket can't be kept alive");
+        }
+    }
+
+    /// What was read and nobody has understood yet: `rest` of it was with who read last.
+    pub(in crate::gateway) fn unread(&mut self, rest: Bytes) -> Bytes {
+        let given_back = std::mem::take(&mut self.given_back);
+        if given_back.is_empty() { rest } else { Bytes::from([rest, given_back].concat()) }
+    }
+
+    /// Whether there is the beginning of a request: in what is `unread`, or in the socket, of which the executor may not have
+    /// told yet. Then it is read next.
+    pub(in crate::gateway) fn has_more(&mut self, unread: Bytes) -> bool {
+        let mut late = [0; 1024];
+        // Where nothing can be read nothing has begun, whatever the reason.
+        let (len, _) = recv(self.socket.inner(), &mut late[..], RecvFlags::empty()).unwrap_or_default();
+        let more = if len > 0 { Bytes::from([&unread, &late[..len]].concat()) } else { unread };
+        // Line ends in front of a request are nothing (RFC 9112, section 2.2).
+        let begin = more.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
+        self.given_back = begin.map_or_else(Bytes::new, |begin| more.slice(begin..));
+        !self.given_back.is_empty()
+    }
+
+    /// Says nothing more, and reads what the client still sends, until it is silent for so long: closing a socket with unread
+    /// bytes resets the connection, and with it what is on its way to the client. Whether anything came.
+    pub(in crate::gateway) async fn part(&mut self, silent: Duration) -> bool {
+        let mut came = 0;
+        let (mut from, to) = self.split();
+        // To a client that is gone nothing can be said, and there is nothing more to do for it either way.
+        drop(to.end());
+        let rest = async {
+            while came < UNWANTED_AT_MOST
+                && let Ok(read @ 1..) = timeout(silent, poll_fn(|cx| poll_drop(&mut from, cx))).await
+            {
+                came += read;
+            }
+        };
+        drop(timeout(silent * PARTED, rest).await);
+        came > 0
+    }
+
+    fn read_again(&mut self, mut buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let len = self.given_back.len().min(buffer.remaining());
+        buffer.put_slice(&self.given_back.split_to(len));
+        Poll::Ready(Ok(()))
+    }
+
+    /// Both ways, each by itself.
+    pub(in crate::gateway) fn split(&mut self) -> (ReadHalf<'_>, Giver<'_>) {
+        let (from, to) = self.socket.inner_mut().split();
+        (from, Giver { socket: to, client: &self.client })
+    }
+}
+
+/// The way to a client.
+#[derive(Debug)]
+pub(in crate::gateway) struct Giver<'a> {
+    socket: WriteHalf<'a>,
+    client: &'a Client,
+}
+
+impl Giver<'_> {
+    /// Gives the client what it accepts of these bytes.
+    pub(in crate::gateway) fn poll_give(
+        &self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = loop {
+            match self.socket.as_ref().poll_write_ready(cx) {
+                Poll::Pending => break Poll::Pending,
+                Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
+                Poll::Ready(Ok(())) => {}
+            }
+            match self.socket.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => break Poll::Ready(written),
+            }
+        };
+        self.client.wrote(&result);
+        result
+    }
+
+    /// Tells the client that nothing more comes.
+    pub(in crate::gateway) fn end(&self) -> io::Result<()> {
+        Ok(shutdown(self.socket.as_ref(), Shutdown::Write)?)
+    }
+
+    /// Returns when the connection is broken, which who neither reads nor writes does not learn.
+    pub(in crate::gateway) async fn broken(&self) -> io::Error {
+        let error = match self.socket.ready(Interest::ERROR).await {
+            Ok(_) => self.socket.as_ref().take_error().unwrap_or_else(Some),
+            Err(error) => Some(error),
+        };
+        error.unwrap_or_else(|| io::ErrorKind::ConnectionReset.into())
+    }
+}
+
+/// Reads some bytes that nobody wants. How many; none at the end.
+fn poll_drop(from: &mut ReadHalf<'_>, cx: &mut Context<'_>) -> Poll<usize> {
+    let mut space = [0; UNWANTED];
+    let mut buffer = ReadBuf::new(&mut space);
+    let read = ready!(Pin::new(from).poll_read(cx, &mut buffer));
+    Poll::Ready(read.map_or(0, |()| buffer.filled().len()))
+}
+
+impl Read for ClientIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let result = if self.given_back.is_empty() {
+            Pin::new(&mut self.socket).poll_read(cx, buffer)
+        } else {
+            self.read_again(buffer)
+        };
+        let client = &self.client;
+        if result.is_ready() {
+            client.read();
+        }
+        result
+    }
+}
+
+impl Write for ClientIo {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.client.wrote(&result);
+        result
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.socket).poll_flush(cx);
+        // It is flushed only when all has left that was to leave: what hyper cut off a body is not waited for.
+        if flushed.is_ready() {
+            self.client.flushed();
+        }
+        flushed
+    }
+
+    /// That nothing more comes is said by [`ClientIo::part`], once it is known that nothing is left to be answered.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let len: usize = buffers.iter().map(|buffer| buffer.len()).sum();
+        if len <= JOINED_UP_TO {
+            return JOINED.with_borrow_mut(|joined| {
+                joined.clear();
+                buffers.iter().for_each(|buffer| joined.extend_from_slice(buffer));
+                self.poll_write(cx, joined)
+            });
+        }
+        let result = Pin::new(&mut self.socket).poll_write_vectored(cx, buffers);
+        self.client.wrote(&result);
+        result
+    }
+}
