@@ -97,11 +97,6 @@ impl Thread {
         self.access.as_ref()
     }
 
-    /// What may be under way of one more response.
-    pub(super) fn window(&self) -> u32 {
-        self.load.window()
-    }
-
     pub(super) fn table(&self) -> &Mutex<Option<Arc<Routes>>> {
         &self.seat.table
     }

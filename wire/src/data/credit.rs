@@ -73,14 +73,17 @@ impl ReceiveCredit {
         Self { granted: window, consumed: 0, window }
     }
 
-    /// Doubles the window of a sender that was asked to begin with less, up to `most`. Returns the credit to grant beyond
-    /// what was consumed.
+    /// Brings the window nearer to `share`, which is not zero, when `credit` of [`Self::consumed`] is about to be granted: one
+    /// that is too large keeps of the credit what it is too large by, and a smaller one doubles if whoever takes the body
+    /// `keeps_up`. Returns the credit to grant; 0: none.
     #[must_use = "the credit must be granted to the sender"]
-    pub fn widen(&mut self, most: u32) -> Option<u32> {
-        let more = self.window.min(most.min(INITIAL_WINDOW).saturating_sub(self.window));
-        self.window += more;
-        self.granted = self.granted.saturating_add(more);
-        (more > 0).then_some(more)
+    pub fn resize(&mut self, share: u32, keeps_up: bool, credit: u32) -> u32 {
+        let share = share.min(INITIAL_WINDOW);
+        let less = credit.min(self.window.saturating_sub(share));
+        let more = if keeps_up { self.window.min(share.saturating_sub(self.window)) } else { 0 };
+        self.window = self.window - less + more;
+        self.granted = (self.granted - less).saturating_add(more);
+        credit - less + more
     }
 
     /// Body bytes came, in whatever frame.
@@ -136,14 +139,37 @@ mod tests {
             largest = largest.max(sent);
             left -= sent;
             receiver.received(sent).expect("within the credit");
-            let consumed = receiver.consumed(sent);
-            for credit in [consumed, consumed.and_then(|_| receiver.widen(u32::MAX))].into_iter().flatten() {
-                sender.grant(credit).expect("fits");
+            if let Some(credit) = receiver.consumed(sent) {
+                sender.grant(receiver.resize(u32::MAX, true, credit)).expect("fits");
             }
         }
         assert_eq!(largest, usize::try_from(INITIAL_WINDOW).expect("fits"));
-        assert_eq!(receiver.widen(u32::MAX), None);
-        assert_eq!(ReceiveCredit::within(1000).widen(1200), Some(200));
+        assert_eq!(receiver.resize(u32::MAX, true, 7), 7, "it is as large as it gets");
+        assert_eq!(ReceiveCredit::within(1000).resize(1200, true, 500), 700);
+        assert_eq!(ReceiveCredit::within(1000).resize(1200, false, 500), 500);
+    }
+
+    #[test]
+    fn a_large_window_shrinks_with_what_is_taken_and_never_stalls() {
+        let mut sender = SendCredit::within(1000);
+        let mut receiver = ReceiveCredit::within(1000);
+        let (mut left, mut waiting, mut largest) = (100_000, 0, 0);
+        while left > 0 || waiting > 0 {
+            let sent = sender.take(left);
+            left -= sent;
+            receiver.received(sent).expect("within the credit");
+            waiting += sent;
+            let taken = waiting.min(30);
+            assert!(taken > 0, "stalled with {left} bytes left");
+            waiting -= taken;
+            if let Some(credit) = receiver.consumed(taken) {
+                sender.grant(receiver.resize(100, false, credit)).expect("fits");
+            }
+            if left < 50_000 {
+                largest = largest.max(waiting + taken);
+            }
+        }
+        assert_eq!(largest, 100);
     }
 
     #[test]

@@ -66,11 +66,14 @@ impl Exchange {
         let piece = self.link.with(self.id, |entry| {
             if let Some(data) = entry.pieces.pop() {
                 entry.moved += data.len() as u64;
-                let consumed = entry.receive.consumed(data.len());
-                // A client that has taken all keeps up: there may be more under way to it, within its part.
-                let keeps_up = consumed.is_some() && entry.pieces.is_empty();
-                let more = if keeps_up { entry.receive.widen(self.link.window()) } else { None };
-                credit = consumed.map(|consumed| consumed + more.unwrap_or(0)).filter(|_| entry.is_open());
+                // A client that has taken all keeps up: there may be more under way to it, within its part. That part
+                // becomes smaller as others come.
+                let (share, keeps_up) = (self.link.window(), entry.pieces.is_empty());
+                credit = entry
+                    .receive
+                    .consumed(data.len())
+                    .map(|credit| entry.receive.resize(share, keeps_up, credit))
+                    .filter(|credit| *credit > 0 && entry.is_open());
                 return Poll::Ready(Some(Ok(Piece::Data(data))));
             }
             if let Some(failure) = entry.failure {
@@ -88,6 +91,11 @@ impl Exchange {
             self.link.grant(self.id, credit);
         }
         piece
+    }
+
+    /// What of its response the client may be given before it has been sent.
+    pub(in crate::gateway) fn share(&self) -> usize {
+        usize::try_from(self.link.share()).unwrap_or(usize::MAX)
     }
 
     /// Whether it lasts as long as both sides like.

@@ -130,6 +130,11 @@ impl Link {
         if self.tells_deadlines { self.load.window() } else { data::INITIAL_WINDOW }
     }
 
+    /// What each exchange of the thread may hold now.
+    pub(in crate::gateway) fn share(&self) -> u32 {
+        self.load.window()
+    }
+
     /// Whether it can take requests.
     pub(in crate::gateway) fn is_ready(&self) -> bool {
         let state = self.state.borrow();

@@ -7,8 +7,8 @@ use std::cell::Cell;
 
 use hot_wire::data::INITIAL_WINDOW;
 
-/// What a thread's exchanges share, in bytes. Those that began when there were fewer keep what they were given, so a crowd
-/// that comes one by one may hold some times as much.
+/// What a thread's exchanges share, in bytes. Those that began when there were fewer give theirs back as their clients take
+/// of it, so a crowd that comes one by one may hold some times as much at first.
 const BUDGET: u32 = 4 * 1024 * 1024;
 
 /// The least that one gets.

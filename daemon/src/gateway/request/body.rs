@@ -36,8 +36,6 @@ pub(in crate::gateway) struct Stream {
     exchange: Exchange,
     /// Bytes that are left, if the response announced how many there are.
     left: Option<u64>,
-    /// What the client may be given before it has been sent.
-    ahead: usize,
     /// Its line of the access log, if there is one.
     line: Option<Box<Pending>>,
     /// The connection's account, until all is through.
@@ -48,11 +46,10 @@ impl Stream {
     pub(in crate::gateway) fn new(
         exchange: Exchange,
         length: Option<u64>,
-        ahead: usize,
         line: Option<Box<Pending>>,
         busy: Busy,
     ) -> Self {
-        Self { exchange, left: length, ahead, line, busy }
+        Self { exchange, left: length, line, busy }
     }
 }
 
@@ -85,7 +82,7 @@ impl Body for ResponseBody {
 
 impl Stream {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
-        ready!(self.busy.client().poll_hungry(self.ahead, cx));
+        ready!(self.busy.client().poll_hungry(self.exchange.share(), cx));
         let Some(piece) = ready!(self.exchange.poll_piece(cx)) else {
             self.end_line();
             return Poll::Ready(None);

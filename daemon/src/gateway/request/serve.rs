@@ -353,8 +353,7 @@ impl Serving {
         if head.is_upgrade() {
             return self.upgraded(head, |client| client.hand_over(Tunnel::new(exchange, line, busy)));
         }
-        let ahead = usize::try_from(self.thread.window()).unwrap_or(usize::MAX);
-        let body = Stream::new(exchange, head.announced, ahead, line, busy);
+        let body = Stream::new(exchange, head.announced, line, busy);
         head.with_body(ResponseBody::Stream(body))
     }
 
