@@ -14,6 +14,7 @@ pub mod grpc;
 mod held;
 pub mod journal;
 pub mod ledger;
+mod listeners;
 mod near;
 pub mod node;
 #[cfg(test)]

@@ -4,10 +4,8 @@
 //! line comes when all serve. Down: control plane, driver, gateway with what it has in flight, store. Hosts outlive a
 //! service's `hotd`; a dev node takes them along.
 
-use std::collections::BTreeMap;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -26,6 +24,7 @@ use crate::grpc::listen::{self, Doors, ListenError};
 use crate::grpc::{About, Api};
 use crate::journal::{Entry, Journal};
 use crate::ledger::Ledger;
+use crate::listeners::{self, GRPC};
 use crate::store::{Collected, Options, Protected, Recovered, Store};
 use crate::supervisor::{Adopted, Presence, SpawnAddress, Supervisor};
 use crate::trust::TrustFiles;
@@ -38,9 +37,6 @@ const KEPT_WITHIN: Duration = Duration::from_secs(5);
 const LARGEST_AT_ONCE: u64 = 4;
 /// How long a dev node waits for its hosts to end.
 const HOSTS_END: Duration = Duration::from_secs(10);
-
-/// What says where gRPC is served besides its socket.
-const GRPC: &str = "--grpc";
 
 /// A node that serves.
 #[derive(Debug)]
@@ -63,7 +59,7 @@ impl Node {
     /// Brings a node up. It serves when this returns.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         // Before anything is made: a port in use must change nothing.
-        find_ports_free(&config)?;
+        listeners::find_ports_free(&config)?;
         let folder = match config.mode {
             Mode::Dev => Some(DevFolder::prepare(&config.data_dir)?),
             Mode::Service => None,
@@ -80,7 +76,7 @@ impl Node {
         let grpc = tcp.as_ref().map(TcpListener::local_addr).transpose()?;
 
         let (supervisor, adopted) = Supervisor::connect(spawn_address(&config.spawn)?).await?;
-        let listeners = listeners(&config, &supervisor).await?;
+        let listeners = listeners::open(&config, &supervisor).await?;
         let http = listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
         let gateway = Gateway::start(&listeners, config.http.gateway.clone())?;
 
@@ -240,72 +236,6 @@ fn spawn_address(spawn: &Spawn) -> std::io::Result<SpawnAddress> {
         Spawn::Socket(socket) => Ok(SpawnAddress::Socket(socket.clone())),
         Spawn::Own(socket) => SpawnAddress::dev(socket.clone()),
     }
-}
-
-/// Fails where a port can't be bound. With a hot-spawn there that says nothing: it keeps the listeners of the hotd before
-/// this one, which may even run still, as the store will find.
-fn find_ports_free(config: &Config) -> Result<(), ListenError> {
-    // Of another kind than hot-spawn's socket is: one that is there says so, and no connection comes of it.
-    let absent = UnixStream::connect(config.spawn.socket())
-        .is_err_and(|error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused));
-    if !absent {
-        return Ok(());
-    }
-    for address in &config.http.listen {
-        listen::tcp(*address, http_setting(config.mode))?;
-    }
-    config.grpc.listen.map_or(Ok(()), |address| listen::tcp(address, GRPC).map(drop))
-}
-
-/// What says where HTTP is served.
-const fn http_setting(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Dev => "--http",
-        Mode::Service => "[http] listen",
-    }
-}
-
-/// The listeners that hot-spawn kept from a hotd before this one, as far as they are still wanted, and new ones that
-/// it keeps from now on: what waits in their backlogs outlives any hotd.
-async fn listeners(config: &Config, supervisor: &Supervisor) -> anyhow::Result<Vec<TcpListener>> {
-    let wanted = &config.http.listen;
-    let mut kept = BTreeMap::new();
-    for (name, listener) in supervisor.kept_listeners().await? {
-        let listener = TcpListener::from(listener);
-        kept.insert(listener.local_addr()?, (name, listener));
-    }
-    let mut listeners = Vec::new();
-    for address in wanted {
-        let found = kept_for(*address, wanted, kept.keys());
-        let listener = match found.and_then(|found| kept.remove(&found)) {
-            Some((_, listener)) => listener,
-            None => {
-                let listener = listen::tcp(*address, http_setting(config.mode))?;
-                supervisor.keep_listener(&format!("http {}", listener.local_addr()?), &listener).await?;
-                listener
-            }
-        };
-        listener.set_nonblocking(true)?;
-        listeners.push(listener);
-    }
-    for (name, _) in kept.values() {
-        supervisor.forget_listener(name).await;
-    }
-    Ok(listeners)
-}
-
-/// Which of the kept listeners serves `address`: the one that is bound to it; for port 0, any on that IP address that
-/// nothing else in the config names, so that a hotd that comes back has the port that it had.
-fn kept_for<'a>(
-    address: SocketAddr,
-    wanted: &[SocketAddr],
-    mut kept: impl Iterator<Item = &'a SocketAddr>,
-) -> Option<SocketAddr> {
-    kept.find(|bound| match address.port() {
-        0 => bound.ip() == address.ip() && !wanted.contains(bound),
-        _ => **bound == address,
-    })
-    .copied()
 }
 
 fn bounds(config: &Config) -> ModuleBounds {
@@ -470,17 +400,5 @@ mod tests {
         assert!(matches!(begun, Ok(_) | Err(UploadError::NoSpace { .. })), "{begun:?}");
         let (begun, largest) = (store.begin_upload(Sha256::of(b"x"), largest + 1), largest);
         assert!(matches!(begun, Err(UploadError::TooLarge { limit, .. }) if limit == largest), "{begun:?}");
-    }
-
-    #[test]
-    fn a_kept_listener_serves_the_address_it_is_bound_to() {
-        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
-        let kept = [at("10.0.0.1:80"), at("127.0.0.1:4000"), at("127.0.0.1:4001")];
-        let found = |address: &str, wanted: &[SocketAddr]| kept_for(at(address), wanted, kept.iter());
-        assert_eq!(found("127.0.0.1:4001", &[at("127.0.0.1:4001")]), Some(kept[2]));
-        assert_eq!(found("127.0.0.1:80", &[at("127.0.0.1:80")]), None);
-        assert_eq!(found("127.0.0.1:0", &[at("127.0.0.1:0")]), Some(kept[1]));
-        assert_eq!(found("127.0.0.1:0", &[at("127.0.0.1:4000"), at("127.0.0.1:0")]), Some(kept[2]));
-        assert_eq!(found("10.0.0.2:0", &[at("10.0.0.2:0")]), None);
     }
 }
