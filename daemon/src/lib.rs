@@ -19,6 +19,7 @@ mod near;
 pub mod node;
 #[cfg(test)]
 mod small_disk;
+mod stamp;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;
