@@ -1,6 +1,6 @@
 //! One node: what is made in which order, and ended in which.
 //!
-//! Decides nothing else. Up: folder, trust, store, hosts that still run, gateway, agent, driver, control plane; the ready
+//! Decides nothing else. Up: folder, trust, certificate, store, hosts that still run, gateway, agent, driver, control plane; the ready
 //! line comes when all serve. Down: control plane, driver, gateway with what it has in flight, store. Hosts outlive a
 //! service's `hotd`; a dev node takes them along.
 
@@ -24,9 +24,10 @@ use crate::grpc::listen::{self, Doors, ListenError};
 use crate::grpc::{About, Api};
 use crate::journal::{Entry, Journal};
 use crate::ledger::Ledger;
-use crate::listeners::{self, GRPC};
+use crate::listeners::{self, GRPC, Listeners};
 use crate::store::{Collected, Options, Protected, Recovered, Store};
 use crate::supervisor::{Adopted, Presence, SpawnAddress, Supervisor};
+use crate::tls::TlsFiles;
 use crate::trust::TrustFiles;
 
 /// Between two times at which the store is tidied.
@@ -42,7 +43,7 @@ const HOSTS_END: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Node {
     config: Config,
-    http: Vec<SocketAddr>,
+    served: Served,
     grpc: Option<SocketAddr>,
     store: Store,
     supervisor: Supervisor,
@@ -53,6 +54,13 @@ pub struct Node {
     serving: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
     driving: tokio::task::JoinHandle<()>,
     record: Option<Record>,
+}
+
+/// Where modules are served.
+#[derive(Debug)]
+struct Served {
+    http: Vec<SocketAddr>,
+    https: Vec<SocketAddr>,
 }
 
 impl Node {
@@ -66,6 +74,8 @@ impl Node {
         };
         let (own, data_dir) = (config.trust.clone(), config.data_dir.clone());
         let trust = crate::blocking(move || TrustFiles::open(own, &data_dir)).await?;
+        let tls = config.http.tls.clone();
+        let tls = crate::blocking(move || tls.map(TlsFiles::open).transpose()).await?;
         let (options, data_dir) = (store_options(&config.store), config.data_dir.clone());
         let (store, recovered) = crate::blocking(move || Store::open(&data_dir, options)).await?;
         tell(&recovered);
@@ -77,9 +87,8 @@ impl Node {
 
         let (supervisor, adopted) = Supervisor::connect(spawn_address(&config.spawn)?).await?;
         let listeners = listeners::open(&config, &supervisor).await?;
-        let http = listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
-        let doors: Vec<Door> = listeners.into_iter().map(|listener| Door { listener, tls: None }).collect();
-        let gateway = Gateway::start(&doors, config.http.gateway.clone())?;
+        let served = Served::at(&listeners)?;
+        let gateway = Gateway::start(&doors(listeners, tls.as_ref()), config.http.gateway.clone())?;
 
         let name = NodeName(config.node.clone());
         let machine = Arc::new(machine(&config));
@@ -113,13 +122,17 @@ impl Node {
         tokio::spawn(agent.clone().run(stopped.clone()));
         keep_house(&ledger, &journal, &supervisor, &stopped);
         tokio::spawn(trust.clone().watch(journal.clone(), stopped.clone()));
+        if let Some(tls) = tls.clone() {
+            tokio::spawn(tls.watch(journal.clone(), stopped.clone()));
+        }
 
-        let about = about(&config, &http);
+        let about = about(&config, &served);
         let first_http = about.http.clone();
         let api = Api {
             about,
             ledger,
             trust,
+            tls,
             max_artifact: config.store.max_artifact,
             upload_patience: config.store.upload_patience,
             policy: config.policy.clone(),
@@ -138,7 +151,19 @@ impl Node {
             (Some(folder), Some(grpc)) => Some(record(folder, first_http, grpc)?),
             _ => None,
         };
-        Ok(Self { config, http, grpc, store, supervisor, gateway, agent, stopped, serving, driving, record })
+        Ok(Self {
+            config,
+            served,
+            grpc,
+            store,
+            supervisor,
+            gateway,
+            agent,
+            stopped,
+            serving,
+            driving,
+            record,
+        })
     }
 
     /// Tells whoever started the node where it serves: one line on standard output.
@@ -146,8 +171,14 @@ impl Node {
         let list = |addresses: &[SocketAddr]| {
             addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
         };
+        write!(out, "ready")?;
+        for (name, addresses) in [("http", &self.served.http), ("https", &self.served.https)] {
+            if !addresses.is_empty() {
+                write!(out, " {name}={}", list(addresses))?;
+            }
+        }
         let grpc = self.grpc.map(|grpc| format!(" grpc={grpc}")).unwrap_or_default();
-        writeln!(out, "ready http={}{grpc} socket={}", list(&self.http), self.config.grpc.socket.display())?;
+        writeln!(out, "{grpc} socket={}", self.config.grpc.socket.display())?;
         out.flush()
     }
 
@@ -190,6 +221,29 @@ impl Node {
         }
         Ok(())
     }
+}
+
+impl Served {
+    fn at(listeners: &Listeners) -> std::io::Result<Self> {
+        let all = |listeners: &[TcpListener]| listeners.iter().map(TcpListener::local_addr).collect();
+        let (http, https): (Result<_, _>, Result<_, _>) = (all(&listeners.plain), all(&listeners.tls));
+        Ok(Self { http: http?, https: https? })
+    }
+
+    /// One of all, with its scheme where that is not the plain one.
+    fn first(&self) -> String {
+        let http = self.http.first().map(ToString::to_string);
+        let https = || self.https.first().map(|address| format!("https://{address}"));
+        http.or_else(https).unwrap_or_default()
+    }
+}
+
+/// The listeners with what is spoken at them.
+fn doors(listeners: Listeners, tls: Option<&TlsFiles>) -> Vec<Door> {
+    let Listeners { plain, tls: secure } = listeners;
+    let server = tls.map(TlsFiles::server);
+    let plain = plain.into_iter().map(|listener| Door { listener, tls: None });
+    plain.chain(secure.into_iter().map(|listener| Door { listener, tls: server.clone() })).collect()
 }
 
 /// Bounds of the store, as far as the config has them. Whatever an artifact may be, several of the largest can be on their
@@ -254,12 +308,12 @@ fn bounds(config: &Config) -> ModuleBounds {
 }
 
 /// What the node says of itself.
-fn about(config: &Config, http: &[SocketAddr]) -> About {
+fn about(config: &Config, served: &Served) -> About {
     About {
         node: config.node.clone(),
         since: SystemTime::now(),
         dev: config.mode == Mode::Dev,
-        http: http.first().map(ToString::to_string).unwrap_or_default(),
+        http: served.first(),
         missing: missing(config),
         start_deadline: bounds(config).start_deadline,
     }
