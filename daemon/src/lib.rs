@@ -14,13 +14,16 @@ pub mod grpc;
 mod held;
 pub mod journal;
 pub mod ledger;
+mod listeners;
 mod near;
 pub mod node;
 #[cfg(test)]
 mod small_disk;
+mod stamp;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;
+pub mod tls;
 pub mod trust;
 
 /// Runs what blocks, as on the disk, beside the executor's threads. A panic in it goes on here.

@@ -1,13 +1,11 @@
 //! One node: what is made in which order, and ended in which.
 //!
-//! Decides nothing else. Up: folder, trust, store, hosts that still run, gateway, agent, driver, control plane; the ready
+//! Decides nothing else. Up: folder, trust, certificate, store, hosts that still run, gateway, agent, driver, control plane; the ready
 //! line comes when all serve. Down: control plane, driver, gateway with what it has in flight, store. Hosts outlive a
 //! service's `hotd`; a dev node takes them along.
 
-use std::collections::BTreeMap;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,13 +19,15 @@ use crate::cluster::Local;
 use crate::config::{Config, Mode, Spawn};
 use crate::dev::{DevError, DevFolder, Record};
 use crate::driver::{Driver, Parts as DriverParts};
-use crate::gateway::{Drained, Gateway};
+use crate::gateway::{Door, Drained, Gateway};
 use crate::grpc::listen::{self, Doors, ListenError};
 use crate::grpc::{About, Api};
 use crate::journal::{Entry, Journal};
 use crate::ledger::Ledger;
+use crate::listeners::{self, GRPC, Listeners};
 use crate::store::{Collected, Options, Protected, Recovered, Store};
 use crate::supervisor::{Adopted, Presence, SpawnAddress, Supervisor};
+use crate::tls::TlsFiles;
 use crate::trust::TrustFiles;
 
 /// Between two times at which the store is tidied.
@@ -39,14 +39,11 @@ const LARGEST_AT_ONCE: u64 = 4;
 /// How long a dev node waits for its hosts to end.
 const HOSTS_END: Duration = Duration::from_secs(10);
 
-/// What says where gRPC is served besides its socket.
-const GRPC: &str = "--grpc";
-
 /// A node that serves.
 #[derive(Debug)]
 pub struct Node {
     config: Config,
-    http: Vec<SocketAddr>,
+    served: Served,
     grpc: Option<SocketAddr>,
     store: Store,
     supervisor: Supervisor,
@@ -59,17 +56,26 @@ pub struct Node {
     record: Option<Record>,
 }
 
+/// Where modules are served.
+#[derive(Debug)]
+struct Served {
+    http: Vec<SocketAddr>,
+    https: Vec<SocketAddr>,
+}
+
 impl Node {
     /// Brings a node up. It serves when this returns.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         // Before anything is made: a port in use must change nothing.
-        find_ports_free(&config)?;
+        listeners::find_ports_free(&config)?;
         let folder = match config.mode {
             Mode::Dev => Some(DevFolder::prepare(&config.data_dir)?),
             Mode::Service => None,
         };
         let (own, data_dir) = (config.trust.clone(), config.data_dir.clone());
         let trust = crate::blocking(move || TrustFiles::open(own, &data_dir)).await?;
+        let tls = config.http.tls.clone();
+        let tls = crate::blocking(move || tls.map(TlsFiles::open).transpose()).await?;
         let (options, data_dir) = (store_options(&config.store), config.data_dir.clone());
         let (store, recovered) = crate::blocking(move || Store::open(&data_dir, options)).await?;
         tell(&recovered);
@@ -80,9 +86,9 @@ impl Node {
         let grpc = tcp.as_ref().map(TcpListener::local_addr).transpose()?;
 
         let (supervisor, adopted) = Supervisor::connect(spawn_address(&config.spawn)?).await?;
-        let listeners = listeners(&config, &supervisor).await?;
-        let http = listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
-        let gateway = Gateway::start(&listeners, config.http.gateway.clone())?;
+        let listeners = listeners::open(&config, &supervisor).await?;
+        let served = Served::at(&listeners)?;
+        let gateway = Gateway::start(&doors(listeners, tls.as_ref()), config.http.gateway.clone())?;
 
         let name = NodeName(config.node.clone());
         let machine = Arc::new(machine(&config));
@@ -116,13 +122,17 @@ impl Node {
         tokio::spawn(agent.clone().run(stopped.clone()));
         keep_house(&ledger, &journal, &supervisor, &stopped);
         tokio::spawn(trust.clone().watch(journal.clone(), stopped.clone()));
+        if let Some(tls) = tls.clone() {
+            tokio::spawn(tls.watch(journal.clone(), stopped.clone()));
+        }
 
-        let about = about(&config, &http);
+        let about = about(&config, &served);
         let first_http = about.http.clone();
         let api = Api {
             about,
             ledger,
             trust,
+            tls,
             max_artifact: config.store.max_artifact,
             upload_patience: config.store.upload_patience,
             policy: config.policy.clone(),
@@ -141,7 +151,19 @@ impl Node {
             (Some(folder), Some(grpc)) => Some(record(folder, first_http, grpc)?),
             _ => None,
         };
-        Ok(Self { config, http, grpc, store, supervisor, gateway, agent, stopped, serving, driving, record })
+        Ok(Self {
+            config,
+            served,
+            grpc,
+            store,
+            supervisor,
+            gateway,
+            agent,
+            stopped,
+            serving,
+            driving,
+            record,
+        })
     }
 
     /// Tells whoever started the node where it serves: one line on standard output.
@@ -149,8 +171,14 @@ impl Node {
         let list = |addresses: &[SocketAddr]| {
             addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
         };
+        write!(out, "ready")?;
+        for (name, addresses) in [("http", &self.served.http), ("https", &self.served.https)] {
+            if !addresses.is_empty() {
+                write!(out, " {name}={}", list(addresses))?;
+            }
+        }
         let grpc = self.grpc.map(|grpc| format!(" grpc={grpc}")).unwrap_or_default();
-        writeln!(out, "ready http={}{grpc} socket={}", list(&self.http), self.config.grpc.socket.display())?;
+        writeln!(out, "{grpc} socket={}", self.config.grpc.socket.display())?;
         out.flush()
     }
 
@@ -193,6 +221,29 @@ impl Node {
         }
         Ok(())
     }
+}
+
+impl Served {
+    fn at(listeners: &Listeners) -> std::io::Result<Self> {
+        let all = |listeners: &[TcpListener]| listeners.iter().map(TcpListener::local_addr).collect();
+        let (http, https): (Result<_, _>, Result<_, _>) = (all(&listeners.plain), all(&listeners.tls));
+        Ok(Self { http: http?, https: https? })
+    }
+
+    /// One of all, with its scheme where that is not the plain one.
+    fn first(&self) -> String {
+        let http = self.http.first().map(ToString::to_string);
+        let https = || self.https.first().map(|address| format!("https://{address}"));
+        http.or_else(https).unwrap_or_default()
+    }
+}
+
+/// The listeners with what is spoken at them.
+fn doors(listeners: Listeners, tls: Option<&TlsFiles>) -> Vec<Door> {
+    let Listeners { plain, tls: secure } = listeners;
+    let server = tls.map(TlsFiles::server);
+    let plain = plain.into_iter().map(|listener| Door { listener, tls: None });
+    plain.chain(secure.into_iter().map(|listener| Door { listener, tls: server.clone() })).collect()
 }
 
 /// Bounds of the store, as far as the config has them. Whatever an artifact may be, several of the largest can be on their
@@ -242,72 +293,6 @@ fn spawn_address(spawn: &Spawn) -> std::io::Result<SpawnAddress> {
     }
 }
 
-/// Fails where a port can't be bound. With a hot-spawn there that says nothing: it keeps the listeners of the hotd before
-/// this one, which may even run still, as the store will find.
-fn find_ports_free(config: &Config) -> Result<(), ListenError> {
-    // Of another kind than hot-spawn's socket is: one that is there says so, and no connection comes of it.
-    let absent = UnixStream::connect(config.spawn.socket())
-        .is_err_and(|error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused));
-    if !absent {
-        return Ok(());
-    }
-    for address in &config.http.listen {
-        listen::tcp(*address, http_setting(config.mode))?;
-    }
-    config.grpc.listen.map_or(Ok(()), |address| listen::tcp(address, GRPC).map(drop))
-}
-
-/// What says where HTTP is served.
-const fn http_setting(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Dev => "--http",
-        Mode::Service => "[http] listen",
-    }
-}
-
-/// The listeners that hot-spawn kept from a hotd before this one, as far as they are still wanted, and new ones that
-/// it keeps from now on: what waits in their backlogs outlives any hotd.
-async fn listeners(config: &Config, supervisor: &Supervisor) -> anyhow::Result<Vec<TcpListener>> {
-    let wanted = &config.http.listen;
-    let mut kept = BTreeMap::new();
-    for (name, listener) in supervisor.kept_listeners().await? {
-        let listener = TcpListener::from(listener);
-        kept.insert(listener.local_addr()?, (name, listener));
-    }
-    let mut listeners = Vec::new();
-    for address in wanted {
-        let found = kept_for(*address, wanted, kept.keys());
-        let listener = match found.and_then(|found| kept.remove(&found)) {
-            Some((_, listener)) => listener,
-            None => {
-                let listener = listen::tcp(*address, http_setting(config.mode))?;
-                supervisor.keep_listener(&format!("http {}", listener.local_addr()?), &listener).await?;
-                listener
-            }
-        };
-        listener.set_nonblocking(true)?;
-        listeners.push(listener);
-    }
-    for (name, _) in kept.values() {
-        supervisor.forget_listener(name).await;
-    }
-    Ok(listeners)
-}
-
-/// Which of the kept listeners serves `address`: the one that is bound to it; for port 0, any on that IP address that
-/// nothing else in the config names, so that a hotd that comes back has the port that it had.
-fn kept_for<'a>(
-    address: SocketAddr,
-    wanted: &[SocketAddr],
-    mut kept: impl Iterator<Item = &'a SocketAddr>,
-) -> Option<SocketAddr> {
-    kept.find(|bound| match address.port() {
-        0 => bound.ip() == address.ip() && !wanted.contains(bound),
-        _ => **bound == address,
-    })
-    .copied()
-}
-
 fn bounds(config: &Config) -> ModuleBounds {
     let policy = config.policy.spec();
     let bound = |amount: usize| u32::try_from(amount).unwrap_or(u32::MAX);
@@ -323,12 +308,12 @@ fn bounds(config: &Config) -> ModuleBounds {
 }
 
 /// What the node says of itself.
-fn about(config: &Config, http: &[SocketAddr]) -> About {
+fn about(config: &Config, served: &Served) -> About {
     About {
         node: config.node.clone(),
         since: SystemTime::now(),
         dev: config.mode == Mode::Dev,
-        http: http.first().map(ToString::to_string).unwrap_or_default(),
+        http: served.first(),
         missing: missing(config),
         start_deadline: bounds(config).start_deadline,
     }
@@ -470,17 +455,5 @@ mod tests {
         assert!(matches!(begun, Ok(_) | Err(UploadError::NoSpace { .. })), "{begun:?}");
         let (begun, largest) = (store.begin_upload(Sha256::of(b"x"), largest + 1), largest);
         assert!(matches!(begun, Err(UploadError::TooLarge { limit, .. }) if limit == largest), "{begun:?}");
-    }
-
-    #[test]
-    fn a_kept_listener_serves_the_address_it_is_bound_to() {
-        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
-        let kept = [at("10.0.0.1:80"), at("127.0.0.1:4000"), at("127.0.0.1:4001")];
-        let found = |address: &str, wanted: &[SocketAddr]| kept_for(at(address), wanted, kept.iter());
-        assert_eq!(found("127.0.0.1:4001", &[at("127.0.0.1:4001")]), Some(kept[2]));
-        assert_eq!(found("127.0.0.1:80", &[at("127.0.0.1:80")]), None);
-        assert_eq!(found("127.0.0.1:0", &[at("127.0.0.1:0")]), Some(kept[1]));
-        assert_eq!(found("127.0.0.1:0", &[at("127.0.0.1:4000"), at("127.0.0.1:0")]), Some(kept[2]));
-        assert_eq!(found("10.0.0.2:0", &[at("10.0.0.2:0")]), None);
     }
 }

@@ -1,25 +1,14 @@
 //! One of the files: how a change of it is noticed, and what is known of it besides what it says.
 
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crate::config::{self, Reading, TrustError};
+use crate::stamp::{Stamp, stamp};
 
 /// How long a file that is changed in place must stay as it is before it is read. Whoever truncates a file and writes it
 /// anew leaves it empty or cut off for a moment, and half a list may be a list without a mistake. One that takes the
 /// place of another, by a rename, is whole at once.
 pub(super) const SETTLE: Duration = Duration::from_millis(500);
-
-/// By what a change of the file is noticed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
-    modified: SystemTime,
-    /// Of its inode: a change of permissions, or one that sets the time of modification back.
-    changed: (i64, i64),
-    size: u64,
-    inode: u64,
-}
 
 /// What is known of a file besides what it says.
 #[derive(Debug)]
@@ -126,14 +115,4 @@ impl Seen {
 /// Of the allowed signers, and of the revoked keys.
 pub(super) fn stamps(config: &config::Trust) -> (Option<Stamp>, Option<Stamp>) {
     (stamp(&config.allowed_signers), config.revoked.as_deref().and_then(stamp))
-}
-
-pub(super) fn stamp(path: &Path) -> Option<Stamp> {
-    let metadata = path.metadata().ok()?;
-    Some(Stamp {
-        modified: metadata.modified().ok()?,
-        changed: (metadata.ctime(), metadata.ctime_nsec()),
-        size: metadata.size(),
-        inode: metadata.ino(),
-    })
 }

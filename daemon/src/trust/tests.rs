@@ -1,12 +1,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::seen::stamp;
 use super::*;
 use hot_artifact::signature::{MODULE_NAMESPACE, PublicKey, generate_key};
 use hot_artifact::trust::ModuleRules;
 
 use crate::config::Reading;
+use crate::stamp::stamp;
 
 impl TrustFiles {
     /// What counts after a look, however long that takes.

@@ -6,6 +6,8 @@ mod first;
 mod frames;
 mod h2;
 mod io;
+mod socket;
+mod tls;
 mod tunnel;
 
 pub(super) use conn::{Busy, Client};
