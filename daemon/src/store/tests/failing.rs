@@ -175,6 +175,32 @@ fn a_request_that_was_refused_and_comes_again_is_one_rollout() {
     }
 }
 
+/// Until the reserve is emptied of what is in the files by now, these files are not written: were they damaged then, what the
+/// reserve has of them would pass for the newest.
+#[test]
+fn a_file_is_not_written_while_the_reserve_keeps_its_former_content() {
+    let (folder, recorder) = recorded();
+    let root = folder.path().join(DATA);
+    let (held, files, _) = start(Arc::clone(&recorder) as _, &root);
+    let put = |step, urgency| files.put_rollout(rollout("r1", None, step), false, urgency);
+    put(1, Urgency::Normal).unwrap();
+    recorder.full.store(true, Ordering::Relaxed);
+    put(2, Urgency::TowardStable).unwrap();
+    recorder.full.store(false, Ordering::Relaxed);
+    // The file is made, written, synced, renamed, and its folder synced; then the reserve is written.
+    recorder.fail_from(5, 1);
+    files.small.drain();
+    assert_eq!(recorder.count.load(Ordering::Relaxed), 6);
+    recorder.fail_from(0, 2);
+    put(3, Urgency::Normal).unwrap_err();
+    assert_eq!(recorder.count.load(Ordering::Relaxed), 2, "it was tried twice to empty it, and nothing else");
+    put(3, Urgency::Normal).unwrap();
+    drop((held, files));
+    fs::write(root.join("rollouts/r1.json"), b"damaged").unwrap();
+    let (_held, files, recovered) = start(Arc::new(RealDisk), &root);
+    assert_eq!((files.known().rollouts.len(), recovered.lost.len()), (0, 1), "{recovered:?}");
+}
+
 /// As a `hotd` could leave them that did not take a refused write back.
 #[test]
 fn of_two_rollouts_with_one_request_the_later_one_stays() {

@@ -152,13 +152,13 @@ pub(super) fn story() -> Vec<Operation> {
         disk_is_full(false),
         drain(),
         disk_is_full(true),
-        // The reserve has an old copy of r1 now; none of it may come back.
+        // The reserve had r1 once; none of that may come back.
         update("b", TowardStable, 5),
         snapshot("r1", 3, true, TowardStable),
         forget("r1"),
         disk_is_full(false),
         update("b", Normal, 6),
-        // Here the reserve has the older copy of what is forgotten.
+        // What the reserve had of it is forgotten with it.
         disk_is_full(true),
         snapshot("r3", 1, false, TowardStable),
         disk_is_full(false),
