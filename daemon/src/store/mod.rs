@@ -18,6 +18,7 @@ mod folder;
 mod history;
 mod index;
 mod names;
+mod opened;
 mod records;
 mod recover;
 mod reserve;
@@ -34,9 +35,7 @@ use std::time::{Duration, SystemTime};
 
 use hot_artifact::{ModuleName, Sha256, Version};
 
-pub use self::artifacts::{
-    ArtifactError, Collected, CommitError, Committed, Protected, RemoveError, SignAgainError,
-};
+pub use self::artifacts::{Collected, CommitError, Committed, Protected, RemoveError, SignAgainError};
 pub(crate) use self::failed::failed;
 pub use self::files::{ConfigError, MAX_CONFIG, ReleaseError, RolloutError, UpdateError};
 pub use self::folder::FolderError;
@@ -44,6 +43,7 @@ pub(crate) use self::folder::{check as check_folder, prepare as prepare_folder};
 pub use self::history::EventQuery;
 pub use self::index::{IndexError, IndexFound};
 pub use self::names::{IdError, RequestId, RolloutId};
+pub use self::opened::ArtifactError;
 pub use self::records::{
     Event, ModuleRecord, NewRelease, Quarantine, Release, Removal, RolloutRecord, Sequenced, Stored,
     Tombstone, UnixMillis, VersionRecord,
