@@ -252,6 +252,7 @@ impl Files {
             return Err(error);
         }
         self.change_known(|known| {
+            known.place(digest);
             known.artifacts.insert(digest, Arc::new(record));
         });
         Ok(Committed::New)
@@ -273,6 +274,7 @@ impl Files {
     fn replace_damaged(&self, spooled: &Spooled) -> Result<(), CommitError> {
         self.put_in_place(spooled)?;
         self.change_known(|known| {
+            known.place(spooled.digest());
             known.damaged.remove(&spooled.digest());
         });
         Ok(())
@@ -368,6 +370,7 @@ impl Files {
             for digest in digests {
                 known.artifacts.remove(digest);
                 known.damaged.remove(digest);
+                known.placed.remove(digest);
             }
         });
         for digest in digests {

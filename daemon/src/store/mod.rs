@@ -27,7 +27,6 @@ mod spool;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
@@ -43,7 +42,7 @@ pub(crate) use self::folder::{check as check_folder, prepare as prepare_folder};
 pub use self::history::EventQuery;
 pub use self::index::{IndexError, IndexFound};
 pub use self::names::{IdError, RequestId, RolloutId};
-pub use self::opened::ArtifactError;
+pub use self::opened::{ArtifactError, Opened, Placed};
 pub use self::records::{
     Event, ModuleRecord, NewRelease, Quarantine, Release, Removal, RolloutRecord, Sequenced, Stored,
     Tombstone, UnixMillis, VersionRecord,
@@ -245,14 +244,14 @@ impl Store {
     ///
     /// # Errors
     /// No version has it, or its file can't be opened.
-    pub fn open_artifact(&self, digest: &Sha256) -> Result<(File, Arc<VersionRecord>), ArtifactError> {
+    pub fn open_artifact(&self, digest: &Sha256) -> Result<Opened, ArtifactError> {
         self.0.files.open_artifact(digest)
     }
 
-    /// Whoever read an artifact found that its bytes on the disk are others, or can't be read. Until they are pushed again
-    /// the node takes them as if it had none.
-    pub fn found_damaged(&self, digest: &Sha256) {
-        self.0.files.found_damaged(digest);
+    /// Whoever read this file of an artifact found that its bytes are others, or can't be read. Until they are pushed again
+    /// the node takes them as if it had none. If they were since, nothing changes.
+    pub fn found_damaged(&self, digest: &Sha256, read: Placed) {
+        self.0.files.found_damaged(digest, read);
     }
 
     /// As [`Store::artifact`], unless its bytes were [found damaged](Self::found_damaged) and have to be pushed again.

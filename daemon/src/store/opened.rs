@@ -9,8 +9,23 @@ use std::sync::Arc;
 use hot_artifact::Sha256;
 use thiserror::Error;
 
-use super::files::Files;
+use super::files::{Files, Known};
 use super::records::VersionRecord;
+
+/// Which of the files that an artifact has had since the start: each that is put in place is another one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Placed(u64);
+
+/// The file of an artifact, open.
+#[derive(Debug)]
+pub struct Opened {
+    /// The file.
+    pub file: File,
+    /// Which one it is.
+    pub placed: Placed,
+    /// What is known of the artifact.
+    pub record: Arc<VersionRecord>,
+}
 
 /// An artifact can't be opened.
 #[derive(Debug, Error)]
@@ -28,6 +43,18 @@ pub enum ArtifactError {
     },
 }
 
+impl Known {
+    fn placed(&self, digest: &Sha256) -> Placed {
+        self.placed.get(digest).copied().unwrap_or_default()
+    }
+
+    /// An artifact has got a file, for good.
+    pub(super) fn place(&mut self, digest: Sha256) {
+        self.last_placed.0 += 1;
+        self.placed.insert(digest, self.last_placed);
+    }
+}
+
 impl Files {
     pub(super) fn artifact_path(&self, digest: &Sha256) -> PathBuf {
         self.root.join("artifacts").join(format!("{digest}.so"))
@@ -39,11 +66,13 @@ impl Files {
         known.artifacts.get(digest).filter(|_| !known.damaged.contains(digest)).cloned()
     }
 
-    /// The bytes of an artifact are not what they were, or can't be read: the next upload of them is taken.
-    pub(super) fn found_damaged(&self, digest: &Sha256) {
+    /// The bytes of the file that was read are not what they were, or can't be read: the next upload of them is taken. One
+    /// that has taken its place since is not meant.
+    pub(super) fn found_damaged(&self, digest: &Sha256, read: Placed) {
         let mut first = false;
         self.change_known(|known| {
-            first = known.artifacts.contains_key(digest) && known.damaged.insert(*digest)
+            let is_there = known.artifacts.contains_key(digest) && known.placed(digest) == read;
+            first = is_there && known.damaged.insert(*digest);
         });
         if first {
             let path = self.artifact_path(digest);
@@ -53,8 +82,12 @@ impl Files {
 
     /// Opens an artifact for reading. Who loads it verifies it again: nothing is checked here but whether it is there in
     /// its length.
-    pub(super) fn open_artifact(&self, digest: &Sha256) -> Result<(File, Arc<VersionRecord>), ArtifactError> {
-        let record = self.known().artifacts.get(digest).cloned().ok_or(ArtifactError::Unknown(*digest))?;
+    pub(super) fn open_artifact(&self, digest: &Sha256) -> Result<Opened, ArtifactError> {
+        let (record, placed) = {
+            let known = self.known();
+            let record = known.artifacts.get(digest).cloned().ok_or(ArtifactError::Unknown(*digest))?;
+            (record, known.placed(digest))
+        };
         let path = self.artifact_path(digest);
         let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
         let is_damaged = match &opened {
@@ -62,9 +95,9 @@ impl Files {
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         };
         if is_damaged {
-            self.found_damaged(digest);
+            self.found_damaged(digest, placed);
         }
         let (_, file) = opened.map_err(|source| ArtifactError::Io { path, source })?;
-        Ok((file, record))
+        Ok(Opened { file, placed, record })
     }
 }

@@ -87,7 +87,9 @@ fn commit(module: &'static str, version: &'static str, seed: u64) -> Operation {
 fn mend(module: &'static str, version: &'static str, seed: u64) -> Operation {
     let commit = commit(module, version, seed).work;
     operation(move |files, spool, recorder| {
-        files.found_damaged(&Sha256::of(&bytes(seed, 20_000)));
+        let digest = Sha256::of(&bytes(seed, 20_000));
+        let opened = files.open_artifact(&digest).map_err(|e| e.to_string())?;
+        files.found_damaged(&digest, opened.placed);
         commit(files, spool, recorder)
     })
 }
@@ -197,7 +199,7 @@ fn damage(files: &Files) -> Option<String> {
     let Told { modules, artifacts, .. } = told(files);
     for (digest, record) in &artifacts {
         let mut bytes = vec![0; usize::try_from(record.size).unwrap()];
-        let read = files.open_artifact(digest).map(|(file, _)| file.read_exact_at(&mut bytes, 0));
+        let read = files.open_artifact(digest).map(|it| it.file.read_exact_at(&mut bytes, 0));
         if !matches!(read, Ok(Ok(()))) || Sha256::of(&bytes) != *digest {
             return Some(format!("artifact {digest} has other bytes"));
         }
