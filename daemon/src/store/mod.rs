@@ -11,6 +11,7 @@ mod artifacts;
 mod counted;
 mod counters;
 mod disk;
+mod doubts;
 mod envelope;
 mod failed;
 mod files;
@@ -35,6 +36,7 @@ use std::time::{Duration, SystemTime};
 use hot_artifact::{ModuleName, Sha256, Version};
 
 pub use self::artifacts::{Collected, CommitError, Committed, Protected, RemoveError, SignAgainError};
+pub use self::doubts::InDoubt;
 pub(crate) use self::failed::failed;
 pub use self::files::{ConfigError, MAX_CONFIG, ReleaseError, RolloutError, UpdateError};
 pub use self::folder::FolderError;
@@ -258,6 +260,12 @@ impl Store {
     #[must_use]
     pub fn sound_artifact(&self, digest: &Sha256) -> Option<Arc<VersionRecord>> {
         self.0.files.sound_artifact(digest)
+    }
+
+    /// Writes that were refused and may be on the disk all the same, out of memory.
+    #[must_use]
+    pub fn in_doubt(&self) -> Vec<InDoubt> {
+        self.0.files.small.in_doubt()
     }
 
     /// What is known of an artifact that is here.

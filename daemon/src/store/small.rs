@@ -16,7 +16,9 @@ use hot_artifact::{ModuleName, Sha256};
 use thiserror::Error;
 
 use super::disk::{Disk, ReplaceError, remove_for_good, replace};
+use super::doubts::{Doubts, InDoubt};
 use super::envelope;
+use super::failed::failed;
 use super::names::RolloutId;
 use super::reserve::{Contents, Reserve};
 
@@ -146,15 +148,19 @@ pub(super) fn hint(error: &io::Error) -> &'static str {
 }
 
 /// A small file could not be read.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub(super) enum ReadError {
     /// Not there.
+    #[error("it is not there")]
     Missing,
     /// The system says no.
+    #[error("{0}")]
     Io(io::Error),
     /// Its content is not what was written.
+    #[error("{0}")]
     Damaged(String),
     /// A newer `hotd` wrote it.
+    #[error("{0}")]
     Newer(String),
 }
 
@@ -164,6 +170,8 @@ pub(super) struct SmallFiles {
     disk: Arc<dyn Disk>,
     root: PathBuf,
     state: Mutex<State>,
+    /// Files of which a write was refused, and neither file nor reserve took what counts.
+    in_doubt: Doubts,
 }
 
 #[derive(Debug)]
@@ -174,8 +182,6 @@ struct State {
     pending: BTreeMap<Key, Newest>,
     /// Files that the reserve holds. Those that are not pending have been written since, and are to be forgotten.
     in_reserve: BTreeSet<Key>,
-    /// Those pending of which a write was refused, and neither file nor reserve took what counts.
-    in_doubt: BTreeSet<Key>,
 }
 
 /// What counts of a file while something else may be in it.
@@ -235,8 +241,8 @@ impl SmallFiles {
             Newest::Is(_) => None,
         });
         let generations = gone.collect();
-        let state = State { generations, reserve, pending, in_reserve, in_doubt: BTreeSet::new() };
-        Self { disk, root: root.to_owned(), state: Mutex::new(state) }
+        let state = State { generations, reserve, pending, in_reserve };
+        Self { disk, root: root.to_owned(), state: Mutex::new(state), in_doubt: Doubts::default() }
     }
 
     /// Whether the reserve has its space.
@@ -272,7 +278,12 @@ impl SmallFiles {
 
     /// Whether a refused write of this file may be found by the next start.
     pub(super) fn is_in_doubt(&self, key: &Key) -> bool {
-        self.lock().in_doubt.contains(key)
+        self.in_doubt.has(key)
+    }
+
+    /// The writes that were refused and may be found by the next start.
+    pub(super) fn in_doubt(&self) -> Vec<InDoubt> {
+        self.in_doubt.all()
     }
 
     /// The record under `key`: from the reserve where that has the newest one, else from the file.
@@ -308,7 +319,7 @@ impl SmallFiles {
                     .map_err(|source| WriteError::Io { path: path.clone(), source })?;
             }
             // It waits for nothing. What is not forgotten now is so with the next write, or by and by.
-            Urgency::TowardStable => drop(state.forget_old_copy(key)),
+            Urgency::TowardStable => drop(self.forget_old_copy(&mut state, key)),
         }
         let bytes = envelope::seal(key.kind(), state.next_generation(key), &record);
         // Held over the rename, so that it can be put back.
@@ -316,14 +327,14 @@ impl SmallFiles {
         match replace(&*self.disk, &path, &bytes) {
             Ok(()) => {
                 state.pending.remove(key);
-                state.in_doubt.remove(key);
+                self.in_doubt.end(key);
                 self.drain_into_files(&mut state);
                 Ok(())
             }
             Err(error) if urgency == Urgency::TowardStable => {
                 let source = error.into();
                 let former = state.pending.insert(key.clone(), Newest::Is(bytes));
-                let Err(reserve) = state.keep_pending() else { return Ok(()) };
+                let Err(reserve) = self.keep_pending(&mut state) else { return Ok(()) };
                 match former {
                     Some(former) => state.pending.insert(key.clone(), former),
                     None => state.pending.remove(key),
@@ -355,27 +366,31 @@ impl SmallFiles {
         let newest = match newest {
             Ok(newest) => newest,
             Err(why) => {
-                return tracing::error!(file = %key, ?why, "a refused write can't be taken back: what was there can't be read");
+                return self.in_doubt.begin(key, format!("what was there before can't be read: {why}"));
             }
         };
         state.pending.insert(key.clone(), newest);
         self.drain_into_files(state);
         if state.pending.contains_key(key)
-            && let Err(error) = state.keep_pending()
+            && let Err(error) = self.keep_pending(state)
         {
-            state.in_doubt.insert(key.clone());
-            tracing::error!(file = %key, %error, "a refused write may be on the disk, and can't be taken back yet");
+            let why = format!("what was there before can't be put back: {}", failed(&error).0);
+            self.in_doubt.begin(key, why);
         }
     }
 
     /// Takes back what could not be taken back so far. Until that is done nothing new is written: it could depend on what a
     /// restart does not find, or contradict what it finds.
     fn settle(&self, state: &mut State) -> Result<(), WriteError> {
-        if !state.in_doubt.is_empty() {
+        let in_doubt = |state: &State| {
+            // Of what is not pending nobody knows what was there before.
+            self.in_doubt.keys().into_iter().find(|key| state.pending.contains_key(key))
+        };
+        if in_doubt(state).is_some() {
             self.drain_into_files(state);
         }
-        let Some(path) = state.in_doubt.first().map(|key| self.path(key)) else { return Ok(()) };
-        state.keep_pending().map_err(|source| WriteError::Io { path, source })
+        let Some(path) = in_doubt(state).map(|key| self.path(&key)) else { return Ok(()) };
+        self.keep_pending(state).map_err(|source| WriteError::Io { path, source })
     }
 
     /// Sees to it that the reserve has nothing of a file that is to be written: once that is done it would be of an older
@@ -384,7 +399,22 @@ impl SmallFiles {
         if state.in_reserve.contains(key) {
             self.drain_into_files(state);
         }
-        state.forget_old_copy(key)
+        self.forget_old_copy(state, key)
+    }
+
+    /// Makes the reserve forget what it has of a file that has been written since.
+    fn forget_old_copy(&self, state: &mut State, key: &Key) -> io::Result<()> {
+        let is_old = state.in_reserve.contains(key) && !state.pending.contains_key(key);
+        if is_old { self.keep_pending(state) } else { Ok(()) }
+    }
+
+    /// Makes the reserve hold exactly what is pending.
+    fn keep_pending(&self, state: &mut State) -> io::Result<()> {
+        let contents: Contents = state.pending.iter().map(|(key, newest)| newest.kept(key)).collect();
+        state.reserve.store(&contents)?;
+        state.in_reserve = state.pending.keys().cloned().collect();
+        state.pending.keys().for_each(|key| self.in_doubt.end(key));
+        Ok(())
     }
 
     /// Removes a file for good.
@@ -393,15 +423,15 @@ impl SmallFiles {
         let path = self.path(key);
         let failed = |source| WriteError::Io { path: path.clone(), source };
         // Of two copies the older one goes first: a crash in between must not bring it back.
-        state.forget_old_copy(key).map_err(failed)?;
+        self.forget_old_copy(&mut state, key).map_err(failed)?;
         remove_for_good(&*self.disk, &path).map_err(failed)?;
         if let Some(former) = state.pending.remove(key)
-            && let Err(source) = state.keep_pending()
+            && let Err(source) = self.keep_pending(&mut state)
         {
             state.pending.insert(key.clone(), former);
             return Err(failed(source));
         }
-        state.in_doubt.remove(key);
+        self.in_doubt.end(key);
         state.generations.remove(key);
         Ok(())
     }
@@ -422,11 +452,11 @@ impl SmallFiles {
             if done.is_err() {
                 break;
             }
-            state.in_doubt.remove(key);
+            self.in_doubt.end(key);
             state.pending.pop_first();
         }
         if state.in_reserve.iter().any(|key| !state.pending.contains_key(key))
-            && let Err(error) = state.keep_pending()
+            && let Err(error) = self.keep_pending(state)
         {
             tracing::debug!(%error, "the reserve still has what is in the files by now");
         }
@@ -439,21 +469,6 @@ impl SmallFiles {
 }
 
 impl State {
-    /// Makes the reserve hold exactly what is pending.
-    fn keep_pending(&mut self) -> io::Result<()> {
-        let contents: Contents = self.pending.iter().map(|(key, newest)| newest.kept(key)).collect();
-        self.reserve.store(&contents)?;
-        self.in_reserve = self.pending.keys().cloned().collect();
-        self.in_doubt.clear();
-        Ok(())
-    }
-
-    /// Makes the reserve forget what it has of a file that has been written since.
-    fn forget_old_copy(&mut self, key: &Key) -> io::Result<()> {
-        let is_old = self.in_reserve.contains(key) && !self.pending.contains_key(key);
-        if is_old { self.keep_pending() } else { Ok(()) }
-    }
-
     /// The generation of the next write of a file. Counted even if that fails: it may have reached the disk after all, and
     /// the next one must be newer.
     fn next_generation(&mut self, key: &Key) -> u64 {

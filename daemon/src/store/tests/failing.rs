@@ -201,6 +201,38 @@ fn a_file_is_not_written_while_the_reserve_keeps_its_former_content() {
     assert_eq!((files.known().rollouts.len(), recovered.lost.len()), (0, 1), "{recovered:?}");
 }
 
+/// It is told for as long as nobody knows what a restart finds.
+#[test]
+fn a_refused_write_that_can_not_be_taken_back_is_told_until_it_is() {
+    let (folder, recorder) = recorded();
+    let root = folder.path().join(DATA);
+    let (_held, files, _) = start(Arc::clone(&recorder) as _, &root);
+    let put = |step| files.put_rollout(rollout("r1", None, step), false, Urgency::Normal);
+    let told = || files.small.in_doubt().into_iter().map(|of| (of.file, of.why)).collect::<Vec<_>>();
+    put(1).unwrap();
+    // From the fsync of the folder on.
+    recorder.fail_from(4, usize::MAX);
+    put(2).unwrap_err();
+    let why = "what was there before can't be put back: the disk of this node failed: uncategorized error";
+    assert_eq!(told(), [("rollouts/r1.json".to_owned(), why.to_owned())]);
+    put(3).unwrap_err();
+    assert_eq!(told().len(), 1);
+    recorder.fail_from(usize::MAX, 1);
+    files.small.drain();
+    assert_eq!(told(), []);
+
+    // What was there before was damaged meanwhile: it ends with the next write.
+    fs::write(root.join("rollouts/r1.json"), b"damaged").unwrap();
+    recorder.fail_from(4, 1);
+    put(4).unwrap_err();
+    files.small.drain();
+    assert!(
+        matches!(&told()[..], [(_, why)] if why.contains("can't be read: it has no complete first line"))
+    );
+    put(5).unwrap();
+    assert_eq!(told(), []);
+}
+
 /// As a `hotd` could leave them that did not take a refused write back.
 #[test]
 fn of_two_rollouts_with_one_request_the_later_one_stays() {
