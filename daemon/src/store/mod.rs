@@ -55,7 +55,7 @@ pub use self::spool::{Spooled, SyncError, Upload, UploadError};
 
 use self::disk::{Disk, RealDisk};
 use self::files::Files;
-use self::folder::Folder;
+use self::folder::{Folder, LAST_MADE};
 use self::history::{History, HistoryLimits};
 use self::index::Index;
 use self::spool::{Spool, SpoolLimits};
@@ -155,8 +155,8 @@ impl Store {
 
     fn open_on(disk: Arc<dyn Disk>, folder: &Path, options: Options) -> Result<(Self, Recovered), OpenError> {
         let folder = Folder::open(&*disk, folder)?;
-        // The counters are written at the end of the first start, when the index is there already.
-        let is_new = !folder.root().join("counters.json").exists();
+        // When that is there, the index is there already.
+        let is_new = !folder.root().join(LAST_MADE).exists();
         let (index, found) = Index::open(Arc::clone(&disk), folder.root(), is_new, options.index_retry);
         let limits = HistoryLimits {
             events: options.max_events,
