@@ -22,6 +22,7 @@ pub mod store;
 pub mod supervisor;
 pub mod telemetry;
 pub mod trust;
+mod untold;
 
 /// Runs what blocks, as on the disk, beside the executor's threads. A panic in it goes on here.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
