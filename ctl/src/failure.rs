@@ -143,14 +143,14 @@ pub(crate) fn innermost(error: &dyn Error) -> String {
     error.to_string()
 }
 
-/// Whether a node that says this word can do nothing at the moment, whatever is offered: the same offer is good once that is
-/// over.
+/// Whether a node that says this word can start or let in nothing at the moment, whatever is offered: the same offer is good
+/// once that is over.
 pub(crate) fn is_of_the_node(code: &str) -> bool {
-    code == "spawn.lost"
+    matches!(code, "spawn.lost" | "trust.frozen")
 }
 
 /// The exit code for a node's answer to an upload or a start. Refusals are those that concern what was offered; a full
-/// disk, a node that goes away or one that can start nothing is a failure.
+/// disk, a node that goes away or one that can start or let in nothing is a failure.
 fn offer_exit(status: &Status) -> Exit {
     if hot_proto::status::detail(status).is_some_and(|detail| is_of_the_node(&detail.code)) {
         return Exit::Failed;
@@ -308,8 +308,10 @@ mod tests {
         assert_eq!(exit(Code::ResourceExhausted), Exit::Failed, "a full disk");
         let large = hot_proto::status::with_detail(Code::ResourceExhausted, "x", &detail("too_large", ""));
         assert_eq!(Failure::of_offer(&large).exit, Exit::Refused);
-        let lost = hot_proto::status::with_detail(Code::FailedPrecondition, "x", &detail("spawn.lost", ""));
-        assert_eq!(Failure::of_offer(&lost).exit, Exit::Failed, "a node that can't at the moment");
+        for word in ["spawn.lost", "trust.frozen"] {
+            let now = hot_proto::status::with_detail(Code::FailedPrecondition, "x", &detail(word, ""));
+            assert_eq!(Failure::of_offer(&now).exit, Exit::Failed, "a node that can't at the moment");
+        }
         assert_eq!(Failure::of_command(&Status::failed_precondition("no rollout")).exit, Exit::Failed);
         assert_eq!(Failure::of_command(&Status::unauthenticated("no token")).exit, Exit::Refused);
     }

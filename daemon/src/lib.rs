@@ -25,6 +25,7 @@ pub mod supervisor;
 pub mod telemetry;
 pub mod tls;
 pub mod trust;
+mod untold;
 
 /// Runs what blocks, as on the disk, beside the executor's threads. A panic in it goes on here.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {

@@ -29,6 +29,7 @@ use crate::store::{Collected, Options, Protected, Recovered, Store};
 use crate::supervisor::{Adopted, Presence, SpawnAddress, Supervisor};
 use crate::tls::TlsFiles;
 use crate::trust::TrustFiles;
+use crate::untold::Untold;
 
 /// Between two times at which the store is tidied.
 const TIDY: Duration = Duration::from_secs(5);
@@ -104,6 +105,7 @@ impl Node {
             bounds: bounds(&config),
             max_artifact: config.store.max_artifact,
         });
+        let untold = Untold::find(&journal).await;
         note_start(&journal, &recovered, &adopted).await;
         agent.recover(adopted, ledger.obeyed());
 
@@ -118,6 +120,7 @@ impl Node {
             journal: journal.clone(),
         };
         let (driver, driving) = Driver::start(parts, reports, stopped.clone()).await;
+        untold.tell(&journal, &driver).await;
         // After the driver: it renews what its rollouts gave out, which the clock would else find expired.
         tokio::spawn(agent.clone().run(stopped.clone()));
         keep_house(&ledger, &journal, &supervisor, &stopped);

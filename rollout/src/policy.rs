@@ -111,7 +111,7 @@ pub enum PolicyMistake {
         /// The field's name.
         field: &'static str,
     },
-    /// The bakes are longer than the rollout's deadline, so the deadline would always come first.
+    /// The bakes are as long as the rollout's deadline or longer, so the deadline would always come first: they begin later.
     #[error(
         "steps: their bakes come to {found} ({steps} steps), and what is not promoted within the deadline of {deadline} goes \
          back; expected less than {deadline} in all: bake for less time, take fewer steps, or raise `deadline` under [policy] \
@@ -209,10 +209,14 @@ impl Policy {
     /// # Errors
     /// All mistakes at once, each with its field.
     pub fn new(spec: PolicySpec) -> Result<Self, PolicyError> {
+        Self::checked(spec, |bakes, deadline| bakes < deadline)
+    }
+
+    fn checked(spec: PolicySpec, fit: impl Fn(Millis, Millis) -> bool) -> Result<Self, PolicyError> {
         let mut mistakes = Vec::new();
         check_steps(&spec, &mut mistakes);
         check_limits(&spec, &mut mistakes);
-        check_spans(&spec, &mut mistakes);
+        check_spans(&spec, fit, &mut mistakes);
         if mistakes.is_empty() { Ok(Self(spec)) } else { Err(PolicyError { mistakes }) }
     }
 
@@ -278,7 +282,8 @@ impl TryFrom<PolicySpec> for Policy {
     type Error = PolicyError;
 
     fn try_from(spec: PolicySpec) -> Result<Self, PolicyError> {
-        Self::new(spec)
+        // Rollouts that began with bakes that come to just the deadline are read all the same.
+        Self::checked(spec, |bakes, deadline| bakes <= deadline)
     }
 }
 
@@ -329,7 +334,7 @@ fn check_limits(spec: &PolicySpec, mistakes: &mut Vec<PolicyMistake>) {
     }
 }
 
-fn check_spans(spec: &PolicySpec, mistakes: &mut Vec<PolicyMistake>) {
+fn check_spans(spec: &PolicySpec, fit: impl Fn(Millis, Millis) -> bool, mistakes: &mut Vec<PolicyMistake>) {
     for (field, found) in [
         ("deadline", spec.deadline),
         ("standby", spec.standby),
@@ -344,7 +349,7 @@ fn check_spans(spec: &PolicySpec, mistakes: &mut Vec<PolicyMistake>) {
     }
     let bakes = spec.steps.iter().fold(Millis(0), |sum, step| sum.plus(step.bake));
     let deadline = spec.deadline;
-    if bakes > deadline && deadline.0 > 0 {
+    if !fit(bakes, deadline) && deadline.0 > 0 {
         let steps = spec.steps.len();
         mistakes.push(PolicyMistake::BakesBeyondDeadline { steps, found: bakes, deadline });
     }
@@ -405,6 +410,20 @@ mod tests {
         let says = "steps: their bakes come to 6h (3 steps), and what is not promoted within the deadline of 1h goes back; \
                     expected less than 1h in all";
         assert!(said.contains(says), "{said}");
+        let said = Policy::default().with_bake(Millis::minutes(20)).unwrap_err().to_string();
+        assert!(
+            said.contains("their bakes come to 1h (3 steps)") && said.contains("less than 1h in all"),
+            "{said}"
+        );
+        assert!(Policy::default().with_bake(Millis(20 * 60_000 - 1)).is_ok());
+    }
+
+    #[test]
+    fn bakes_that_come_to_the_deadline_are_still_read() {
+        let mut spec = PolicySpec::default();
+        spec.steps.iter_mut().for_each(|step| step.bake = Millis::minutes(20));
+        let written = serde_json::to_string(&spec).unwrap();
+        assert_eq!(serde_json::from_str::<Policy>(&written).unwrap().spec(), &spec);
     }
 
     #[test]

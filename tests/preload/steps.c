@@ -7,6 +7,7 @@
 //   HOT_STEPS_AT      the number, from 1, of the step at which harm is done; that step is not taken
 //   HOT_STEPS_HARM    "kill": the process ends as by kill -9; else the errno that the call fails with, once
 //   HOT_STEPS_CALL    only this call counts for HOT_STEPS_AT; unset: every one
+//   HOT_STEPS_BROKEN  a file with lines of the form "CALL PATH": such steps fail with EIO for as long as it says so
 //
 // It sees what goes through libc, as all of Rust's standard library and sled does. A program that is linked with it
 // statically, or calls the kernel directly, is not seen: the tests look whether the log has what they expect.
@@ -30,6 +31,7 @@ static int log_fd = -1;
 static long harm_at = -1;
 static int harm_errno; // 0: kill
 static char only[32];
+static char broken[PATH_MAX];
 static atomic_long steps, counted;
 
 __attribute__((constructor)) static void set_up(void) {
@@ -43,6 +45,19 @@ __attribute__((constructor)) static void set_up(void) {
     if (at) harm_at = atol(at);
     if (harm && strcmp(harm, "kill") != 0) harm_errno = atoi(harm);
     if (call) snprintf(only, sizeof only, "%s", call);
+    const char *broken_now = getenv("HOT_STEPS_BROKEN");
+    if (broken_now) snprintf(broken, sizeof broken, "%s", broken_now);
+}
+
+// Whether such steps fail now, whichever they are.
+static int is_broken(const char *call, const char *within) {
+    char text[4096] = "\n", line[PATH_MAX + 64];
+    int fd = *broken ? (int)syscall(SYS_openat, AT_FDCWD, broken, O_RDONLY | O_CLOEXEC, 0) : -1;
+    if (fd < 0) return 0;
+    ssize_t length = syscall(SYS_read, fd, text + 1, sizeof text - 2);
+    syscall(SYS_close, fd);
+    snprintf(line, sizeof line, "\n%s %s\n", call, within);
+    return length > 0 && strstr(text, line) != NULL;
 }
 
 // Takes note of a step; nonzero: it is to fail with errno.
@@ -51,9 +66,14 @@ static int step(const char *call, const char *path) {
     const char *within = path + folder_length;
     if (*within == '/') within++;
     else if (*within) return 0;
+    if (!*within) within = ".";
     char line[PATH_MAX + 64];
-    int length = snprintf(line, sizeof line, "%ld %s %s\n", atomic_fetch_add(&steps, 1) + 1, call, *within ? within : ".");
+    int length = snprintf(line, sizeof line, "%ld %s %s\n", atomic_fetch_add(&steps, 1) + 1, call, within);
     if (syscall(SYS_write, log_fd, line, length) != length) abort();
+    if (is_broken(call, within)) {
+        errno = EIO;
+        return 1;
+    }
     if (*only && strcmp(only, call) != 0) return 0;
     if (atomic_fetch_add(&counted, 1) + 1 != harm_at) return 0;
     if (syscall(SYS_write, log_fd, "HARM\n", 5) != 5) abort();

@@ -73,13 +73,27 @@ impl Steps {
             fs::remove_file(&self.log).context("the former log of steps")?;
         }
         command.env("LD_PRELOAD", &self.library).env("HOT_STEPS_FOLDER", &self.folder);
-        command.env("HOT_STEPS_LOG", &self.log);
+        command.env("HOT_STEPS_LOG", &self.log).env("HOT_STEPS_BROKEN", self.broken());
         if let Some((harm, at)) = harm {
             let (what, call) = harm.settings();
             command.env("HOT_STEPS_HARM", what).env("HOT_STEPS_AT", at.to_string());
             command.envs(call.map(|call| ("HOT_STEPS_CALL", call)));
         }
         Ok(command)
+    }
+
+    /// From now on these steps fail with EIO, each a call and a path as [`Steps::taken`] has them; and no others.
+    ///
+    /// # Errors
+    /// When that can't be said.
+    pub fn fail(&self, steps: &[&str]) -> Result<()> {
+        let fresh = self.broken().with_extension("fresh");
+        fs::write(&fresh, format!("{}\n", steps.join("\n")))?;
+        fs::rename(fresh, self.broken()).context("which steps fail")
+    }
+
+    fn broken(&self) -> PathBuf {
+        self.log.with_extension("broken")
     }
 
     /// The steps so far, each a call and a path within the folder: `fsync modules/probe.json.tmp`.

@@ -1,11 +1,12 @@
-//! An upload whose messages are sent one by one, as slowly and as wrongly as a test wants.
+//! An upload whose messages are sent one by one, as slowly and as wrongly as a test wants, and calls whose caller leaves.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use hot_proto::v1::artifact_service_client::ArtifactServiceClient;
+use hot_proto::v1::module_service_client::ModuleServiceClient;
 use hot_proto::v1::upload_request::Part;
-use hot_proto::v1::{UploadHeader, UploadRequest, UploadResponse};
+use hot_proto::v1::{RemoveRequest, UploadHeader, UploadRequest, UploadResponse};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -28,11 +29,7 @@ impl Sending {
     /// # Errors
     /// When the node can't be reached.
     pub fn begin(door: &Door, header: UploadHeader) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .context("an executor")?;
+        let runtime = executor()?;
         let (parts, receiver) = mpsc::channel(1);
         let channel = runtime.block_on(door.connect())?;
         let request = door.request(ReceiverStream::new(receiver))?;
@@ -78,6 +75,27 @@ impl Sending {
         drop(parts);
         runtime.block_on(answer).unwrap_or_else(|error| Err(Status::internal(error.to_string())))
     }
+}
+
+/// Asks to remove a module, and cuts the connection off once it is `time`, or at the answer if that comes before.
+///
+/// # Errors
+/// When the node can't be reached.
+pub fn remove_and_leave(door: &Door, module: &str, time: impl Fn() -> bool) -> Result<()> {
+    let runtime = executor()?;
+    let mut client = ModuleServiceClient::new(runtime.block_on(door.connect())?);
+    let request = door.request(RemoveRequest { module: module.to_owned(), ..RemoveRequest::default() })?;
+    let answer = runtime.spawn(async move { client.remove(request).await });
+    while !time() && !answer.is_finished() {
+        std::thread::yield_now();
+    }
+    runtime.shutdown_background();
+    Ok(())
+}
+
+fn executor() -> Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(1).enable_all().build().context("an executor")
 }
 
 /// Begins so many uploads, each of another file of `size` bytes, sends the first `sent` of them and ends there. Eight are

@@ -1,7 +1,10 @@
-//! What made room for newer versions is told from what a person removed, and may come back.
+//! What made room for newer versions is told from what a person removed, and may come back; and a removal is done to its
+//! end.
+
+use std::fs;
 
 use anyhow::{Context, Result};
-use hot_tests::{Key, Module, Service, WAIT, text};
+use hot_tests::{Key, Module, Series, Service, WAIT, remove_and_leave, sha256, text};
 use serde_json::Value;
 
 #[test]
@@ -56,5 +59,27 @@ fn a_version_that_keep_dropped_is_said_to_be_that_and_comes_back() -> Result<()>
     let removed = Module::new("good").version("1.2.0").build()?;
     let refused = service.hotctl(&["push", text(&removed)?, "--key", key])?.expect(4)?;
     assert!(refused.sentence()?.contains("was removed by "), "{}", refused.stderr);
+    service.stop()
+}
+
+/// The caller leaves when the first of several versions is gone.
+#[test]
+fn what_is_removed_is_so_to_the_last_and_told_also_where_its_caller_has_left() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let key = Key::generate(folder.path().join("ada"))?;
+    let service = Service::start(&key.signer("ada@example.com")?, "[store]\nkeep = 40\n")?;
+    let (series, signature) = (Series::new(service.scratch())?, folder.path().join("signature"));
+    let (mut versions, mut files) = (Vec::new(), Vec::new());
+    for number in 100..130 {
+        versions.push(series.write(number)?);
+        key.sign("hot-module", series.file(), &signature)?;
+        let bytes = fs::read(series.file())?;
+        service.door().upload(&bytes, &fs::read(&signature)?, 0, 64 * 1024)?;
+        files.push(service.data_dir().join(format!("artifacts/{}.so", sha256(&bytes))));
+    }
+    let mut events = service.events()?;
+    remove_and_leave(&service.door(), "probe", || !files[0].exists())?;
+    let event = events.wait(WAIT, |event| event.kind == "version.removed")?;
+    assert!(event.text.ends_with(&format!(" removed probe {}", versions.join(" "))), "{}", event.text);
     service.stop()
 }

@@ -177,8 +177,10 @@ fn a_mistake_in_the_signers_shows_and_lets_nothing_new_in() -> Result<()> {
         let shown = service.hotctl(&[command])?.expect(0)?.stdout;
         assert!(shown.contains("web-1: trust.frozen: ") && shown.contains(&place), "{command}: {shown}");
     }
-    let refused = push(&service, "1.2.0", &at_once)?.expect(4)?;
-    assert!(refused.sentence()?.contains(&place), "{}", refused.stderr);
+    // The file is not to blame: the same push is good once it is mended.
+    let refused = push(&service, "1.2.0", &at_once)?.expect(1)?;
+    let sentence = refused.sentence()?;
+    assert!(sentence.contains("nothing new is let in now: ") && sentence.contains(&place), "{sentence}");
     let json = service.hotctl(&[
         "push",
         text(&Module::new("good").version("1.2.0").build()?)?,
@@ -187,7 +189,7 @@ fn a_mistake_in_the_signers_shows_and_lets_nothing_new_in() -> Result<()> {
         "-o",
         "json",
     ])?;
-    assert!(json.expect(4)?.stderr.contains("\"code\":\"trust.frozen\""));
+    assert!(json.expect(1)?.stderr.contains("\"code\":\"trust.frozen\""));
     // What was let in before is not touched.
     service.hotctl(&["promote", "probe"])?.expect(0)?;
     serves(&service, "1.1.0")?;
@@ -250,7 +252,7 @@ fn a_service_starts_with_a_mistake_in_the_signers_that_it_knew_before() -> Resul
     serves(&service, "1.0.0")?;
     let shown = service.hotctl(&["status"])?.expect(0)?.stdout;
     assert!(shown.contains("trust.frozen: ") && shown.contains(&place), "{shown}");
-    push(&service, "1.1.0")?.expect(4)?;
+    push(&service, "1.1.0")?.expect(1)?;
 
     fs::write(service.signers(), &signers.text)?;
     events.wait(WAIT, |event| event.kind == "trust.restored")?;

@@ -275,3 +275,50 @@ fn a_standby_whose_time_is_over_finishes_what_it_has_and_ends() -> Result<()> {
     assert!(swap.drained_ms > Some(1000) && swap.window_ms >= 1000, "{swap:?}");
     service.stop()
 }
+
+#[test]
+fn a_swap_whose_hotd_is_killed_is_told_by_the_next_one() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let ada = Key::generate(folder.path().join("ada"))?;
+    let mut service = Service::start(&ada.signer("ada@example.com")?, "")?;
+    let push = |file: &Path| {
+        let (file, key) = (file.to_str().context("UTF-8")?, ada.path().to_str().context("UTF-8")?);
+        service.hotctl(&["push", file, "--key", key, "--steps", "100%", "--bake", "1s"])?.expect(0)
+    };
+    push(&Module::new("good").build()?)?;
+    push(&slow("1.1.0", 8000)?)?;
+    let mut events = service.events()?;
+    // It is not over when it is killed: the old instance has these.
+    let sent = Sent::send(service.http(), "GET", REQUESTS);
+    service.wait_module("probe", |module| in_flight(module) == REQUESTS)?;
+    service.hotctl(&["rollback", "probe"])?.expect(0)?;
+    events.wait(WAIT, |event| {
+        event.kind == "swap.begun"
+            && event.text.contains("release 1 takes over from release 2, which has 12 in flight")
+    })?;
+    service.wait_module("probe", |module| module.phase == "done")?;
+    service.kill()?;
+    service.boot()?;
+    drop(sent);
+
+    let (event, swap) = next_back(&mut service.events()?)?;
+    assert_eq!(
+        (swap.in_flight, swap.still_in_flight, swap.drained_ms),
+        (REQUESTS, REQUESTS, None),
+        "{swap:?}"
+    );
+    assert!(
+        swap.cut_short.starts_with("hotd ended at once") && event.text.contains(&swap.cut_short),
+        "{event:?}"
+    );
+    // It is told once.
+    for _ in 0..2 {
+        let history = service.hotctl(&["history", "probe", "-o", "json"])?.expect(0)?.json::<History>()?;
+        let rollback = &history.entries[0];
+        assert_eq!((&rollback.rollout, rollback.rollback), (&event.rollout, true));
+        assert_eq!(rollback.swaps, std::slice::from_ref(&swap));
+        service.terminate()?;
+        service.boot()?;
+    }
+    service.stop()
+}

@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result};
-use hot_tests::{Module, Node, Problem, Status, WAIT, get};
+use hot_tests::{Key, Module, Node, Problem, Service, Status, Steps, WAIT, get, text};
 
 #[test]
 fn a_way_back_that_is_not_on_disk_is_a_problem_of_the_node_until_it_is() -> Result<()> {
@@ -37,4 +37,32 @@ fn a_way_back_that_is_not_on_disk_is_a_problem_of_the_node_until_it_is() -> Resu
     node.wait_module("probe", WAIT, |module| module.phase == "rolled_back")?;
     watch.wait(WAIT, |line| problems(line)?.is_empty().then_some(()))?;
     node.stop()
+}
+
+#[test]
+fn a_refused_write_that_can_not_be_taken_back_is_a_problem_of_the_node_until_it_is() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let key = Key::generate(folder.path().join("ada"))?;
+    let mut service = Service::start(&key.signer("ada@example.com")?, "")?;
+    let steps = Steps::on(&service.data_dir(), &service.scratch().join("steps"))?;
+    service.terminate()?;
+    service.boot_with(|hotd| steps.around(hotd, None))?;
+    let file = Module::new("good").build()?;
+    let push = || service.hotctl(&["push", text(&file)?, "--key", text(key.path())?]);
+
+    steps.fail(&["fsync modules", "write reserve"])?;
+    push()?.expect(1)?;
+    let mut watch = service.ctl().follow(&["status", "--watch", "-o", "json"])?;
+    let problems = |line: &str| Some(serde_json::from_str::<Status>(line).ok()?.problems);
+    let found = watch.wait(WAIT, |line| problems(line)?.into_iter().next())?;
+    assert_eq!(found.code, "store.in_doubt");
+    let says = "a write of modules/probe.json was refused and may be on the disk all the same";
+    assert!(found.text.contains(says) && found.since.is_some(), "{found:?}");
+    assert!(service.hotctl(&["nodes"])?.expect(0)?.stdout.contains("store.in_doubt"));
+    push()?.expect(1)?;
+
+    steps.fail(&[])?;
+    watch.wait(WAIT, |line| problems(line)?.is_empty().then_some(()))?;
+    push()?.expect(0)?;
+    service.stop()
 }

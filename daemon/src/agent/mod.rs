@@ -42,7 +42,8 @@ use hot_rollout::{Assignment, Direction, Event, Module, Node, ReleaseNumber, Rev
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
-pub(crate) use self::proof::{KIND as SWAP_KIND, Party, Proof, Window};
+pub(crate) use self::proof::{BEGUN as SWAP_BEGUN, KIND as SWAP_KIND, Party, Proof, Window};
+pub(crate) use self::restart::RestartError;
 pub(crate) use self::slot::{Run, RunState, Slot, Unwritten};
 use crate::gateway::Gateway;
 use crate::journal::Journal;

@@ -11,6 +11,9 @@ use crate::journal::Entry;
 /// The kind of event that tells of a swap.
 pub(crate) const KIND: &str = "swap.done";
 
+/// The kind of event that tells that one begins, with what is known of it then: no more is, should `hotd` end at once.
+pub(crate) const BEGUN: &str = "swap.begun";
+
 /// What became of a swap: of what the old instance had in flight when traffic left it, and of how long requests took.
 ///
 /// `in_flight + given_after = finished + aborted + timeouts + lost + cancelled + still_in_flight`. Pinned requests are in
@@ -96,17 +99,30 @@ impl Proof {
     }
 
     /// The event.
-    pub(super) fn entry(&self, module: &str) -> Entry {
+    pub(crate) fn entry(&self, module: &str) -> Entry {
+        self.entry_of(KIND, module, format!("{module}: {self}"))
+    }
+
+    /// The event at the flip.
+    pub(super) fn begun(&self, module: &str) -> Entry {
+        let what = match (self.from.release, self.to.release) {
+            (from, to) if from == to => format!("another instance of release {to} takes over"),
+            (from, to) => format!("release {to} takes over from release {from}"),
+        };
+        self.entry_of(BEGUN, module, format!("{module}: {what}, which has {} in flight", self.in_flight))
+    }
+
+    fn entry_of(&self, kind: &'static str, module: &str, text: String) -> Entry {
         let fields = match serde_json::to_value(self) {
             Ok(serde_json::Value::Object(fields)) => fields,
             // Strings and numbers alone become one.
             Ok(_) | Err(_) => serde_json::Map::new(),
         };
         Entry {
-            kind: KIND,
+            kind,
             module: module.to_owned(),
             rollout: self.rollout.as_ref().map(ToString::to_string).unwrap_or_default(),
-            text: format!("{module}: {self}"),
+            text,
             fields,
             ..Entry::default()
         }
@@ -202,6 +218,10 @@ mod tests {
             proof().entry("greeter").text,
             "greeter: release 7 took over from release 6: 12 in flight at the flip, all finished there, none lost; \
              p99 3.1 ms before, 3.3 ms during, 3.0 ms after"
+        );
+        assert_eq!(
+            proof().begun("greeter").text,
+            "greeter: release 7 takes over from release 6, which has 12 in flight"
         );
         let crashed = Proof { finished: 8, lost: 3, sent_again: 3, cancelled: 1, ..proof() };
         assert!(

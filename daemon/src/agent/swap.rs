@@ -36,7 +36,7 @@ pub(super) struct Moved {
 }
 
 /// A swap under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Swap {
     from: Party,
     to: Party,
@@ -57,7 +57,7 @@ pub(super) struct Swap {
 }
 
 /// What was answered in one of the times that are compared.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Compared {
     counts: Vec<(u16, u64)>,
     /// It lasted for as long as it should.
@@ -132,6 +132,11 @@ impl Swap {
             Some(_) => {}
         }
         self.after.is_whole && (self.drained.is_some() || since_flip >= BOUND)
+    }
+
+    /// What is known at the flip.
+    pub(super) fn at_flip(&self) -> Proof {
+        Self { length: Some(SHORTEST), ..self.clone() }.close(self.moved.at, "")
     }
 
     /// What there is to tell. `cut_short`: why it is asked for before all is known, else empty.

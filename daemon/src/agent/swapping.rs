@@ -35,8 +35,18 @@ impl Agent {
             if let Some(rollout) = &by {
                 swap.belongs_to(rollout);
             }
+            self.tell_begun(swap.at_flip().begun(module.as_str()));
             slot.swaps.push(swap);
         }
+    }
+
+    /// Tells by and by that a swap begins, and sees to it that this outlives a `hotd` that is killed.
+    fn tell_begun(&self, entry: Entry) {
+        let journal = self.shared.parts.journal.clone();
+        self.shared.tasks.spawn(async move {
+            journal.write(entry).await;
+            journal.sync().await;
+        });
     }
 
     /// Looks at what was counted, and tells of the swaps of which all is known by now.

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hot_artifact::{ModuleName, Sha256, Version};
-use hot_rollout::{Command, Event, Module, Node, Outcome, Policy, ReleaseNumber, RolloutId};
+use hot_rollout::{Command, Event, Module, Node, Outcome, Policy, ReleaseNumber, RolloutId, Time};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -319,6 +319,20 @@ impl Driver {
     ) -> Result<Vec<Arc<View>>, Refusal> {
         let (ledger, known) = (self.parts.ledger.clone(), Arc::clone(&self.views.borrow()));
         crate::blocking(move || known.list(&ledger, limit, wanted)).await.map_err(|error| stored(&error))
+    }
+
+    /// The rollback of `module` to this release that began no sooner than `since`.
+    pub(crate) async fn rollback_since(
+        &self,
+        module: &Module,
+        to: ReleaseNumber,
+        since: Time,
+    ) -> Option<RolloutId> {
+        let module = module.clone();
+        let is_it = move |view: &View| {
+            view.status.started >= since && view.way_back(&module).is_some_and(|back| back.to == to)
+        };
+        Some(self.list(1, is_it).await.ok()?.first()?.status.id.clone())
     }
 
     /// The ids that begin with `prefix`: at most two, which is enough to know that one is not the only one.

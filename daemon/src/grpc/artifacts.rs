@@ -17,7 +17,9 @@ use super::refusal::{
 use super::status::{Refused, internal, invalid, refused};
 use super::turns::Turns;
 use crate::journal::Entry;
-use crate::store::{Begun, Committed, SignAgainError, Spooled, Store, Upload, UploadError, VersionRecord};
+use crate::store::{
+    Begun, Committed, Opened, SignAgainError, Spooled, Store, Upload, UploadError, VersionRecord,
+};
 
 /// A signature is about 300 bytes; certificates make it longer.
 pub(super) const MAX_SIGNATURE: usize = 16 * 1024;
@@ -119,10 +121,10 @@ impl Artifacts {
             (self.api.ledger.clone(), self.admitting().await?, self.api.max_artifact);
         let verify = move || -> Result<Option<(Verified, String)>, Status> {
             let opened = ledger.store().open_artifact(&digest).map_err(|error| internal(&error));
-            let verified = opened.and_then(|(file, _)| {
+            let verified = opened.and_then(|Opened { file, placed, .. }| {
                 let checks = Checks { trust: &trusted, node: ledger.machine(), max_size };
                 Verified::admit_as(digest, file, &signature, &checks, SystemTime::now())
-                    .inspect_err(|error| ledger.note_damage(&digest, error))
+                    .inspect_err(|error| ledger.note_damage(&digest, placed, error))
                     .map_err(|error| not_accepted(&error))
             });
             match verified {

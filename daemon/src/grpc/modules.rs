@@ -20,7 +20,7 @@ use super::{Api, convert};
 use crate::driver::{Refusal, View};
 use crate::journal::Entry;
 use crate::ledger::Ledger;
-use crate::store::{ModuleRecord, Removal};
+use crate::store::{ModuleRecord, Removal, RemoveError};
 
 /// How many history entries a call gives when the caller does not say, and at the most.
 const HISTORY: (usize, usize) = (50, 1000);
@@ -116,24 +116,36 @@ impl ModuleService for Modules {
         let v1::RemoveRequest { module, version } = request.into_inner();
         let name = module_name(&module)?;
         let record = self.0.known(&name)?;
-        let versions = if version.is_empty() {
-            if !self.0.is_here(&name, &record) {
-                return Ok(Response::new(v1::RemoveResponse::default()));
+        let version = (!version.is_empty()).then(|| {
+            version
+                .parse::<Version>()
+                .map_err(|_no_version| super::status::invalid("version", version, "a semver such as 1.2.0"))
+        });
+        let version = version.transpose()?;
+        let is_gone = match &version {
+            None => !self.0.is_here(&name, &record),
+            Some(version) => {
+                record.tombstones().contains_key(version) && !record.versions().contains_key(version)
             }
-            self.stop_module(&name, &by).await?;
-            record.versions().keys().cloned().collect()
-        } else {
-            let version: Version = version.parse().map_err(|_no_version| {
-                super::status::invalid("version", version, "a semver such as 1.2.0")
-            })?;
-            if record.tombstones().contains_key(&version) && !record.versions().contains_key(&version) {
-                return Ok(Response::new(v1::RemoveResponse::default()));
-            }
-            self.refuse_in_use(&name, &record, &version)?;
-            vec![version]
         };
-        let removed = self.remove_versions(&name, versions, &by).await?;
-        Ok(Response::new(v1::RemoveResponse { versions: removed }))
+        if is_gone {
+            return Ok(Response::new(v1::RemoveResponse::default()));
+        }
+        let this = self.clone();
+        let versions = crate::to_its_end(async move {
+            let versions = match version {
+                None => {
+                    this.stop_module(&name, &by).await?;
+                    record.versions().keys().cloned().collect()
+                }
+                Some(version) => {
+                    this.refuse_in_use(&name, &record, &version)?;
+                    vec![version]
+                }
+            };
+            this.remove_versions(&name, versions, &by).await
+        });
+        Ok(Response::new(v1::RemoveResponse { versions: versions.await? }))
     }
 
     async fn logs(&self, request: Request<v1::LogsRequest>) -> Reply<Self::LogsStream> {
@@ -362,6 +374,7 @@ impl Modules {
         Ok(())
     }
 
+    /// Removes these, and tells of those that went also where one of them can't be removed.
     async fn remove_versions(
         &self,
         name: &ModuleName,
@@ -370,31 +383,32 @@ impl Modules {
     ) -> Result<Vec<String>, Status> {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let at = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        let mut removed = Vec::new();
-        for version in versions {
-            let (store, name, who) = (self.0.ledger.store().clone(), name.clone(), by.to_owned());
-            let gone = version.clone();
-            crate::blocking(move || store.remove_version(&name, &gone, at, &who, "")).await.map_err(
-                |error| match &error {
-                    crate::store::RemoveError::Unknown { .. } => super::status::not_found(
-                        "version",
-                        error.to_string(),
-                        "`hotctl versions` lists them.",
-                    ),
-                    crate::store::RemoveError::Update(_) => internal(&error),
-                },
-            )?;
-            removed.push(version.to_string());
+        let (store, module, who) = (self.0.ledger.store().clone(), name.clone(), by.to_owned());
+        let (removed, failed) = crate::blocking(move || {
+            let mut removed = Vec::new();
+            for version in versions {
+                if let Err(error) = store.remove_version(&module, &version, at, &who, "") {
+                    return (removed, Some(error));
+                }
+                removed.push(version.to_string());
+            }
+            (removed, None)
+        })
+        .await;
+        if failed.is_none() || !removed.is_empty() {
+            let what: Vec<&str> =
+                std::iter::once(name.as_str()).chain(removed.iter().map(String::as_str)).collect();
+            let text = format!("{by} removed {}", what.join(" "));
+            let (kind, module, by) = ("version.removed", name.to_string(), by.to_owned());
+            self.0.journal.write(Entry { kind, module, by, text, ..Entry::default() }).await;
         }
-        let what: Vec<&str> =
-            std::iter::once(name.as_str()).chain(removed.iter().map(String::as_str)).collect();
-        let text = format!("{by} removed {}", what.join(" "));
-        let module = name.to_string();
-        self.0
-            .journal
-            .write(Entry { kind: "version.removed", module, by: by.to_owned(), text, ..Entry::default() })
-            .await;
-        Ok(removed)
+        match failed {
+            None => Ok(removed),
+            Some(error @ RemoveError::Unknown { .. }) => {
+                Err(super::status::not_found("version", error.to_string(), "`hotctl versions` lists them."))
+            }
+            Some(error @ RemoveError::Update(_)) => Err(internal(&error)),
+        }
     }
 }
 

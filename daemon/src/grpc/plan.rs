@@ -20,7 +20,7 @@ use super::rollouts::{MAX_MODULES, several_modules};
 use super::status::{Refused, internal, invalid, refused};
 use super::{Api, convert};
 use crate::driver::{Planned, Thought};
-use crate::store::ArtifactError;
+use crate::store::{ArtifactError, Opened};
 use crate::trust::Frozen;
 
 /// Files of one plan: those of every target of every module of a push, many times over.
@@ -246,13 +246,16 @@ fn hashes(api: &Api, file: &File, armoured: &[u8]) -> Result<FileHashes, Status>
     let over = Signature::parse(armoured).map(|signature| signature.hash());
     match file.sha512 {
         None if over == Ok(Hash::Sha512) => {
-            let stored = match api.ledger.store().open_artifact(&file.digest) {
-                Ok((stored, _)) => stored,
-                Err(ArtifactError::Io { .. }) => return Err(damaged(api, file)),
+            let Opened { file: stored, placed, .. } = match api.ledger.store().open_artifact(&file.digest) {
+                Ok(opened) => opened,
+                Err(ArtifactError::Io { .. }) => return Err(damaged()),
                 Err(error) => return Err(internal(&error)),
             };
             let hashes = FileReader::new(stored).and_then(|reader| FileHashes::of(&reader));
-            hashes.ok().filter(|hashes| hashes.sha256 == file.digest).ok_or_else(|| damaged(api, file))
+            hashes.ok().filter(|hashes| hashes.sha256 == file.digest).ok_or_else(|| {
+                api.ledger.store().found_damaged(&file.digest, placed);
+                damaged()
+            })
         }
         // Nothing looks at it.
         sha512 => Ok(FileHashes { sha256: file.digest, sha512: sha512.unwrap_or([0; 64]) }),
@@ -260,8 +263,7 @@ fn hashes(api: &Api, file: &File, armoured: &[u8]) -> Result<FileHashes, Status>
 }
 
 /// The signature that the node has of a file can't be judged by the bytes that it has.
-fn damaged(api: &Api, file: &File) -> Status {
-    api.ledger.store().found_damaged(&file.digest);
+fn damaged() -> Status {
     refused(Refused {
         grpc: Code::FailedPrecondition,
         code: "stored_damaged",

@@ -6,6 +6,7 @@ use prost_types::Timestamp;
 
 use super::{Api, convert};
 use crate::agent::{Slot, Unwritten};
+use crate::store::InDoubt;
 use crate::tls::TlsFiles;
 use crate::trust::Frozen;
 
@@ -14,6 +15,9 @@ pub(super) const SPAWN_LOST: &str = "spawn.lost";
 
 /// The stable word of a node that can't write down what is in effect.
 const UNWRITTEN: &str = "store.unwritten";
+
+/// The stable word of a node on which a restart may find what it refused.
+const IN_DOUBT: &str = "store.in_doubt";
 
 const MEND_DISK: &str = "Free some space on the disk of hotd's data folder, or mend it";
 
@@ -36,6 +40,7 @@ impl Api {
         });
         let mut problems: Vec<v1::NodeProblem> = absence.into_iter().chain(frozen).collect();
         problems.extend(self.unwritten());
+        problems.extend(self.in_doubt());
         let troubles = self.tls.iter().flat_map(TlsFiles::troubles);
         problems.extend(troubles.map(|trouble| self.problem(trouble.code, trouble.text, trouble.since)));
         problems.extend(self.unsigned_stables());
@@ -73,6 +78,17 @@ impl Api {
             self.problem(UNWRITTEN, text, convert::time(held.since))
         });
         found.into_iter().map(problem).chain(held).collect()
+    }
+
+    /// What was refused and may be on the disk all the same.
+    fn in_doubt(&self) -> impl Iterator<Item = v1::NodeProblem> {
+        self.ledger.store().in_doubt().into_iter().map(|InDoubt { file, since, why }| {
+            let text = format!(
+                "a write of {file} was refused and may be on the disk all the same, so that a restart of hotd would find it: \
+                 {why}. It is over as soon as that file can be written. {MEND_DISK}"
+            );
+            self.problem(IN_DOUBT, text, Some(since))
+        })
     }
 
     /// Stable releases that are refused when they have to start: their signers count no more.

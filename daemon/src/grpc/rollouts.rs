@@ -16,7 +16,7 @@ use super::policy::overridden;
 use super::refusal::driver_refused;
 use super::status::{Refused, invalid, not_found, refused};
 use super::{Api, convert};
-use crate::agent::Flip;
+use crate::agent::{Flip, RestartError};
 use crate::driver::{NewRollout, Push, Refusal, To, View, WentBack};
 use crate::journal::Entry;
 
@@ -171,7 +171,15 @@ impl RolloutService for Rollouts {
         let by = Caller::of(&request);
         let module = module_name(&request.into_inner().module)?;
         self.0.known(&module)?;
-        let replaced = self.0.agent.restart(&Module(module.to_string())).await.map_err(|error| {
+        let (agent, journal) = (self.0.agent.clone(), self.0.journal.clone());
+        let replaced = crate::to_its_end(async move {
+            let replaced = agent.restart(&Module(module.to_string())).await?;
+            let text = format!("{by} restarted {module}");
+            let (kind, module) = ("module.restarted", module.to_string());
+            journal.write(Entry { kind, module, by, text, ..Entry::default() }).await;
+            Ok::<_, RestartError>(replaced)
+        });
+        let instances = replaced.await.map_err(|error| {
             refused(Refused {
                 grpc: Code::FailedPrecondition,
                 code: "restart_failed",
@@ -181,11 +189,7 @@ impl RolloutService for Rollouts {
                 advice: String::new(),
             })
         })?;
-        let text = format!("{by} restarted {module}");
-        let entry =
-            Entry { kind: "module.restarted", module: module.to_string(), by, text, ..Entry::default() };
-        self.0.journal.write(entry).await;
-        Ok(Response::new(v1::RestartResponse { instances: replaced }))
+        Ok(Response::new(v1::RestartResponse { instances }))
     }
 }
 

@@ -17,8 +17,8 @@ use serde_json::Value;
 
 use crate::held::Held;
 use crate::store::{
-    ArtifactError, ConfigError, ModuleRecord, NewRelease, Protected, Quarantine, Release, ReleaseError,
-    RequestId, RolloutError, RolloutRecord, Store, UpdateError, Urgency,
+    ArtifactError, ConfigError, ModuleRecord, NewRelease, Opened, Placed, Protected, Quarantine, Release,
+    ReleaseError, RequestId, RolloutError, RolloutRecord, Store, UpdateError, Urgency,
 };
 use crate::trust::Judged;
 
@@ -174,7 +174,7 @@ impl Ledger {
         if let Some(floor) = record.floor.clone().filter(|floor| runnable.version < *floor) {
             return Err(LedgerError::BelowFloor { version: runnable.version.clone(), floor });
         }
-        let (file, version) = self.store.open_artifact(&runnable.digest)?;
+        let Opened { file, placed, record: version } = self.store.open_artifact(&runnable.digest)?;
         let checks = Checks { trust, node: &self.machine, max_size };
         let (name, digest) = (&parse(module)?, runnable.digest);
         let expected = OnRecord { digest, module: name, version: &runnable.version };
@@ -182,14 +182,14 @@ impl Ledger {
         Ok(match self.held.take(&digest, Instant::now()) {
             Some(held) => held.again(expected, signature, &checks)?,
             None => Verified::reload(file, expected, signature, &checks)
-                .inspect_err(|error| self.note_damage(&digest, error))?,
+                .inspect_err(|error| self.note_damage(&digest, placed, error))?,
         })
     }
 
     /// Remembers what a check of stored bytes found wrong with them, so that the next push of the same file mends them.
-    pub fn note_damage(&self, digest: &Sha256, found: &VerifyError) {
+    pub fn note_damage(&self, digest: &Sha256, read: Placed, found: &VerifyError) {
         if found.is_damage() {
-            self.store.found_damaged(digest);
+            self.store.found_damaged(digest, read);
         }
     }
 

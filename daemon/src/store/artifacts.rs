@@ -8,7 +8,6 @@
 //! and the folder synced. The records that name them stay as they are.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -175,22 +174,6 @@ pub enum SignAgainError {
     Write(#[from] WriteError),
 }
 
-/// An artifact can't be opened.
-#[derive(Debug, Error)]
-pub enum ArtifactError {
-    /// No version has this digest.
-    #[error("no version on this node has digest {0}")]
-    Unknown(Sha256),
-    /// Its file can't be opened.
-    #[error("cannot open {}; push the version again", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-}
-
 /// A version was not removed.
 #[derive(Debug, Error)]
 pub enum RemoveError {
@@ -226,45 +209,6 @@ pub struct Protected {
 }
 
 impl Files {
-    pub(super) fn artifact_path(&self, digest: &Sha256) -> PathBuf {
-        self.root.join("artifacts").join(format!("{digest}.so"))
-    }
-
-    /// What is known of an artifact that is a version's here, unless its bytes were found damaged.
-    pub(super) fn sound_artifact(&self, digest: &Sha256) -> Option<Arc<VersionRecord>> {
-        let known = self.known();
-        known.artifacts.get(digest).filter(|_| !known.damaged.contains(digest)).cloned()
-    }
-
-    /// The bytes of an artifact are not what they were, or can't be read: the next upload of them is taken.
-    pub(super) fn found_damaged(&self, digest: &Sha256) {
-        let mut first = false;
-        self.change_known(|known| {
-            first = known.artifacts.contains_key(digest) && known.damaged.insert(*digest)
-        });
-        if first {
-            let path = self.artifact_path(digest);
-            tracing::warn!(path = %path.display(), "an artifact is damaged on the disk; push the same file again");
-        }
-    }
-
-    /// Opens an artifact for reading. Who loads it verifies it again: nothing is checked here but whether it is there in
-    /// its length.
-    pub(super) fn open_artifact(&self, digest: &Sha256) -> Result<(File, Arc<VersionRecord>), ArtifactError> {
-        let record = self.known().artifacts.get(digest).cloned().ok_or(ArtifactError::Unknown(*digest))?;
-        let path = self.artifact_path(digest);
-        let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
-        let is_damaged = match &opened {
-            Ok((len, _)) => *len != record.size,
-            Err(error) => error.kind() == io::ErrorKind::NotFound,
-        };
-        if is_damaged {
-            self.found_damaged(digest);
-        }
-        let (_, file) = opened.map_err(|source| ArtifactError::Io { path, source })?;
-        Ok((file, record))
-    }
-
     /// Makes a version of verified bytes; on the disk when it returns `Ok`.
     pub(super) fn commit(&self, spooled: &Spooled, record: VersionRecord) -> Result<Committed, CommitError> {
         let (digest, found) = (spooled.digest(), spooled.size());
@@ -308,6 +252,7 @@ impl Files {
             return Err(error);
         }
         self.change_known(|known| {
+            known.place(digest);
             known.artifacts.insert(digest, Arc::new(record));
         });
         Ok(Committed::New)
@@ -329,6 +274,7 @@ impl Files {
     fn replace_damaged(&self, spooled: &Spooled) -> Result<(), CommitError> {
         self.put_in_place(spooled)?;
         self.change_known(|known| {
+            known.place(spooled.digest());
             known.damaged.remove(&spooled.digest());
         });
         Ok(())
@@ -424,6 +370,7 @@ impl Files {
             for digest in digests {
                 known.artifacts.remove(digest);
                 known.damaged.remove(digest);
+                known.placed.remove(digest);
             }
         });
         for digest in digests {

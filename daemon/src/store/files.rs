@@ -16,6 +16,7 @@ use super::counters::Counters;
 use super::disk::{Disk, parent, replace};
 use super::history::MAX_VALUE;
 use super::names::RolloutId;
+use super::opened::Placed;
 use super::records::{ModuleRecord, NewRelease, Release, RolloutRecord, VersionRecord};
 use super::small::{Key, SmallFiles, Urgency, WriteError, hint};
 
@@ -128,6 +129,9 @@ pub(super) struct Known {
     pub(super) artifacts: BTreeMap<Sha256, Arc<VersionRecord>>,
     /// Of these artifacts the bytes on the disk were found to be others, or unreadable, since the start.
     pub(super) damaged: BTreeSet<Sha256>,
+    /// The files that artifacts got since the start.
+    pub(super) placed: BTreeMap<Sha256, Placed>,
+    pub(super) last_placed: Placed,
     /// Running, and ended ones that the index does not have yet.
     pub(super) rollouts: BTreeMap<RolloutId, Arc<RolloutFile>>,
 }

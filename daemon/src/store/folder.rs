@@ -16,6 +16,9 @@ const FOLDERS: [&str; 6] = ["artifacts", "configs", "modules", "rollouts", "spoo
 /// Those with records, which a start goes by.
 const WITH_RECORDS: [&str; 3] = ["artifacts", "modules", "rollouts"];
 
+/// What the first start makes last. Until it is there the folder's own name may not be on the disk.
+pub(super) const LAST_MADE: &str = "counters.json";
+
 /// Damaged things that are kept for a person to look at; the oldest go first. An index can have tens of megabytes.
 const MAX_ASIDE: usize = 8;
 
@@ -215,24 +218,36 @@ pub(super) fn set_aside(disk: &dyn Disk, root: &Path, path: &Path) -> io::Result
     Ok(to)
 }
 
+/// Makes the folder where it is missing, with those above it.
 fn make(disk: &dyn Disk, root: &Path) -> Result<(), FolderError> {
     let failed = |source| FolderError::Make { path: root.to_owned(), source };
     match fs::metadata(root) {
-        Ok(found) if found.is_dir() => Ok(()),
-        Ok(_) => Err(FolderError::NoFolder { path: root.to_owned() }),
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => return Err(FolderError::NoFolder { path: root.to_owned() }),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let above: Vec<&Path> = root.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()).collect();
-            let missing: Vec<&Path> = above.iter().copied().take_while(|path| !path.exists()).collect();
-            if let Some(above) = missing.first() {
+            if let Some(above) = root.parent().filter(|above| !above.as_os_str().is_empty()) {
                 fs::create_dir_all(above).map_err(failed)?;
             }
             disk.create_dir(root).map_err(failed)?;
-            // The name of each folder that was made is in the one above it.
-            let mut made = missing.into_iter().chain([root]);
-            made.try_for_each(|path| disk.sync_dir(parent(path))).map_err(failed)
         }
-        Err(source) => Err(failed(source)),
+        Err(source) => return Err(failed(source)),
     }
+    // The start that made them may have failed, or ended, before they were on the disk.
+    if root.join(LAST_MADE).exists() {
+        return Ok(());
+    }
+    // The name of each folder is in the one above it. No start has made what is somebody else's, nor as a rule what is in a
+    // folder that it may not read.
+    let mut ours = root.ancestors().take_while(|path| path.parent().is_some() && is_ours(path));
+    let sync = |path: &Path| match disk.sync_dir(parent(path)) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        done => done,
+    };
+    ours.try_for_each(sync).map_err(failed)
+}
+
+fn is_ours(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.uid() == rustix::process::geteuid().as_raw())
 }
 
 fn check_owner(root: &Path) -> Result<(), FolderError> {

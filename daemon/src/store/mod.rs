@@ -11,6 +11,7 @@ mod artifacts;
 mod counted;
 mod counters;
 mod disk;
+mod doubts;
 mod envelope;
 mod failed;
 mod files;
@@ -18,6 +19,7 @@ mod folder;
 mod history;
 mod index;
 mod names;
+mod opened;
 mod records;
 mod recover;
 mod reserve;
@@ -26,7 +28,6 @@ mod spool;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
@@ -34,9 +35,8 @@ use std::time::{Duration, SystemTime};
 
 use hot_artifact::{ModuleName, Sha256, Version};
 
-pub use self::artifacts::{
-    ArtifactError, Collected, CommitError, Committed, Protected, RemoveError, SignAgainError,
-};
+pub use self::artifacts::{Collected, CommitError, Committed, Protected, RemoveError, SignAgainError};
+pub use self::doubts::InDoubt;
 pub(crate) use self::failed::failed;
 pub use self::files::{ConfigError, MAX_CONFIG, ReleaseError, RolloutError, UpdateError};
 pub use self::folder::FolderError;
@@ -44,6 +44,7 @@ pub(crate) use self::folder::{check as check_folder, prepare as prepare_folder};
 pub use self::history::EventQuery;
 pub use self::index::{IndexError, IndexFound};
 pub use self::names::{IdError, RequestId, RolloutId};
+pub use self::opened::{ArtifactError, Opened, Placed};
 pub use self::records::{
     Event, ModuleRecord, NewRelease, Quarantine, Release, Removal, RolloutRecord, Sequenced, Stored,
     Tombstone, UnixMillis, VersionRecord,
@@ -54,7 +55,7 @@ pub use self::spool::{Spooled, SyncError, Upload, UploadError};
 
 use self::disk::{Disk, RealDisk};
 use self::files::Files;
-use self::folder::Folder;
+use self::folder::{Folder, LAST_MADE};
 use self::history::{History, HistoryLimits};
 use self::index::Index;
 use self::spool::{Spool, SpoolLimits};
@@ -154,8 +155,8 @@ impl Store {
 
     fn open_on(disk: Arc<dyn Disk>, folder: &Path, options: Options) -> Result<(Self, Recovered), OpenError> {
         let folder = Folder::open(&*disk, folder)?;
-        // The counters are written at the end of the first start, when the index is there already.
-        let is_new = !folder.root().join("counters.json").exists();
+        // When that is there, the index is there already.
+        let is_new = !folder.root().join(LAST_MADE).exists();
         let (index, found) = Index::open(Arc::clone(&disk), folder.root(), is_new, options.index_retry);
         let limits = HistoryLimits {
             events: options.max_events,
@@ -245,20 +246,26 @@ impl Store {
     ///
     /// # Errors
     /// No version has it, or its file can't be opened.
-    pub fn open_artifact(&self, digest: &Sha256) -> Result<(File, Arc<VersionRecord>), ArtifactError> {
+    pub fn open_artifact(&self, digest: &Sha256) -> Result<Opened, ArtifactError> {
         self.0.files.open_artifact(digest)
     }
 
-    /// Whoever read an artifact found that its bytes on the disk are others, or can't be read. Until they are pushed again
-    /// the node takes them as if it had none.
-    pub fn found_damaged(&self, digest: &Sha256) {
-        self.0.files.found_damaged(digest);
+    /// Whoever read this file of an artifact found that its bytes are others, or can't be read. Until they are pushed again
+    /// the node takes them as if it had none. If they were since, nothing changes.
+    pub fn found_damaged(&self, digest: &Sha256, read: Placed) {
+        self.0.files.found_damaged(digest, read);
     }
 
     /// As [`Store::artifact`], unless its bytes were [found damaged](Self::found_damaged) and have to be pushed again.
     #[must_use]
     pub fn sound_artifact(&self, digest: &Sha256) -> Option<Arc<VersionRecord>> {
         self.0.files.sound_artifact(digest)
+    }
+
+    /// Writes that were refused and may be on the disk all the same, out of memory.
+    #[must_use]
+    pub fn in_doubt(&self) -> Vec<InDoubt> {
+        self.0.files.small.in_doubt()
     }
 
     /// What is known of an artifact that is here.
@@ -472,6 +479,14 @@ impl Store {
         let seq = self.next_event()?;
         self.0.history.append(seq, event);
         Ok(seq)
+    }
+
+    /// Returns once all that the history was given is on the disk.
+    ///
+    /// # Errors
+    /// The history is not available now.
+    pub fn sync_history(&self) -> Result<(), IndexError> {
+        self.0.history.flush()
     }
 
     /// Events that match, oldest first.

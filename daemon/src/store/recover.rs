@@ -118,6 +118,7 @@ pub(super) fn recover(
         recovery.report.moved_aside.push(moved);
     }
     recovery.clear_unfinished()?;
+    recovery.tell_of_damage_beside_reserve();
     let mut known = Known { modules: recovery.modules()?, ..Known::default() };
     let artifacts = recovery.artifacts(&known)?;
     let history = history.map(|(history, _)| history);
@@ -160,6 +161,19 @@ impl Recovery<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Files that are damaged and of which the reserve has what was written last: that counts, and a person is told. Before
+    /// any of them is written anew.
+    fn tell_of_damage_beside_reserve(&mut self) {
+        for key in self.small.pending() {
+            if let Some(why) = self.small.damage_beside_reserve(&key) {
+                self.aside(
+                    &key.to_string(),
+                    &format!("{why}; what was written last is in the reserve, and counts"),
+                );
+            }
+        }
     }
 
     fn modules(&mut self) -> Result<BTreeMap<ModuleName, Arc<ModuleRecord>>, OpenError> {

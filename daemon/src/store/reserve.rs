@@ -6,8 +6,8 @@
 //! before. A half is magic, epoch, length, SHA-256 of these and the content, content; the valid half with the higher
 //! epoch counts.
 //!
-//! What is in it are whole small files with their generations: they count where they are newer than the file proper
-//! (`small`).
+//! What is in it are whole small files with their generations. It is emptied once they are in the files proper, so that
+//! what it has is newer than these, or the same (`small`).
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};

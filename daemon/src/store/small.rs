@@ -16,7 +16,9 @@ use hot_artifact::{ModuleName, Sha256};
 use thiserror::Error;
 
 use super::disk::{Disk, ReplaceError, remove_for_good, replace};
+use super::doubts::{Doubts, InDoubt};
 use super::envelope;
+use super::failed::failed;
 use super::names::RolloutId;
 use super::reserve::{Contents, Reserve};
 
@@ -146,15 +148,19 @@ pub(super) fn hint(error: &io::Error) -> &'static str {
 }
 
 /// A small file could not be read.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub(super) enum ReadError {
     /// Not there.
+    #[error("it is not there")]
     Missing,
     /// The system says no.
+    #[error("{0}")]
     Io(io::Error),
     /// Its content is not what was written.
+    #[error("{0}")]
     Damaged(String),
     /// A newer `hotd` wrote it.
+    #[error("{0}")]
     Newer(String),
 }
 
@@ -164,6 +170,8 @@ pub(super) struct SmallFiles {
     disk: Arc<dyn Disk>,
     root: PathBuf,
     state: Mutex<State>,
+    /// Files of which a write was refused, and neither file nor reserve took what counts.
+    in_doubt: Doubts,
 }
 
 #[derive(Debug)]
@@ -172,10 +180,8 @@ struct State {
     reserve: Reserve,
     /// Files whose newest content is not in them: the reserve has it, unless it is in doubt.
     pending: BTreeMap<Key, Newest>,
-    /// Files that the reserve holds, newest or not.
+    /// Files that the reserve holds. Those that are not pending have been written since, and are to be forgotten.
     in_reserve: BTreeSet<Key>,
-    /// Those pending of which a write was refused, and neither file nor reserve took what counts.
-    in_doubt: BTreeSet<Key>,
 }
 
 /// What counts of a file while something else may be in it.
@@ -205,23 +211,38 @@ impl Newest {
             Some(name) => Some((Key::parse(name)?, Self::Gone(text.parse().ok()?))),
         }
     }
+
+    /// Whether this counts, and not what was found in the file. Where that can't be told from the file this is the newer
+    /// one: the reserve forgets what it has of a file before that is written again.
+    fn counts_beside(&self, key: &Key, file: &Result<(u64, Vec<u8>), ReadError>) -> bool {
+        match (self, file) {
+            (Self::Is(bytes), Ok((there, _))) => {
+                envelope::open(key.kind(), bytes).is_ok_and(|(generation, _)| generation > *there)
+            }
+            (Self::Gone(generation), Ok((there, _))) => generation >= there,
+            // A file that a newer hotd wrote is never replaced by what an older one left in the reserve.
+            (_, Err(ReadError::Newer(_))) | (Self::Gone(_), Err(ReadError::Missing)) => false,
+            (_, Err(ReadError::Missing | ReadError::Damaged(_) | ReadError::Io(_))) => true,
+        }
+    }
 }
 
 impl SmallFiles {
-    /// Opens the reserve. What it holds is `pending` until [`SmallFiles::drain`] or [`SmallFiles::read`] finds it old.
+    /// Opens the reserve. What it holds and is in the files by now does not count any more.
     pub(super) fn open(disk: Arc<dyn Disk>, root: &Path) -> Self {
         let (reserve, contents) = Reserve::open(Arc::clone(&disk), root.join("reserve"));
-        let pending: BTreeMap<Key, Newest> =
+        let mut pending: BTreeMap<Key, Newest> =
             contents.into_iter().filter_map(|(name, text)| Newest::from_kept(&name, text)).collect();
         let in_reserve = pending.keys().cloned().collect();
+        pending.retain(|key, newest| newest.counts_beside(key, &read_file(&path_in(root, key), key)));
         // What comes under the name of a file that is gone must be newer than what was.
         let gone = pending.iter().filter_map(|(key, newest)| match newest {
             Newest::Gone(generation) => Some((key.clone(), *generation)),
             Newest::Is(_) => None,
         });
         let generations = gone.collect();
-        let state = State { generations, reserve, pending, in_reserve, in_doubt: BTreeSet::new() };
-        Self { disk, root: root.to_owned(), state: Mutex::new(state) }
+        let state = State { generations, reserve, pending, in_reserve };
+        Self { disk, root: root.to_owned(), state: Mutex::new(state), in_doubt: Doubts::default() }
     }
 
     /// Whether the reserve has its space.
@@ -236,61 +257,44 @@ impl SmallFiles {
 
     /// Where a file is.
     pub(super) fn path(&self, key: &Key) -> PathBuf {
-        self.root.join(key.to_string())
+        path_in(&self.root, key)
     }
 
     /// Whether what may be there under `key` is a write that was refused, as the reserve knows.
     pub(super) fn is_taken_back(&self, key: &Key) -> bool {
-        let mut state = self.lock();
-        let Some(Newest::Gone(gone)) = state.pending.get(key) else { return false };
-        let (is_gone, is_stale) = match self.read_file(key) {
-            Ok((generation, _)) => (generation <= *gone, generation > *gone),
-            Err(ReadError::Missing) => (true, true),
-            Err(ReadError::Damaged(_)) => (true, false),
-            Err(ReadError::Newer(_)) => (false, true),
-            Err(ReadError::Io(_)) => (false, false),
-        };
-        if is_stale {
-            state.pending.remove(key);
+        matches!(self.lock().pending.get(key), Some(Newest::Gone(_)))
+    }
+
+    /// What is wrong with a file that is damaged and costs nothing: the reserve has what was written last.
+    pub(super) fn damage_beside_reserve(&self, key: &Key) -> Option<String> {
+        if !matches!(self.lock().pending.get(key), Some(Newest::Is(_))) {
+            return None;
         }
-        is_gone
+        match read_file(&self.path(key), key) {
+            Err(ReadError::Damaged(why)) => Some(why),
+            _ => None,
+        }
     }
 
     /// Whether a refused write of this file may be found by the next start.
     pub(super) fn is_in_doubt(&self, key: &Key) -> bool {
-        self.lock().in_doubt.contains(key)
+        self.in_doubt.has(key)
     }
 
-    /// The record under `key`: from the file or from the reserve, whichever is newer.
+    /// The writes that were refused and may be found by the next start.
+    pub(super) fn in_doubt(&self) -> Vec<InDoubt> {
+        self.in_doubt.all()
+    }
+
+    /// The record under `key`: from the reserve where that has the newest one, else from the file.
     pub(super) fn read(&self, key: &Key) -> Result<Vec<u8>, ReadError> {
         let mut state = self.lock();
-        let kept = state.pending.get(key).and_then(|newest| {
-            let Newest::Is(bytes) = newest else { return None };
-            let (generation, record) = envelope::open(key.kind(), bytes).ok()?;
-            Some((generation, record.to_vec()))
-        });
-        let (generation, record) = match (self.read_file(key), kept) {
-            (Ok(file), Some(kept)) if kept.0 > file.0 => kept,
-            (Ok(file), _) => {
-                state.pending.remove(key);
-                file
-            }
-            // A file that a newer hotd wrote is never replaced by what an older one left in the reserve.
-            (Err(ReadError::Missing | ReadError::Damaged(_)), Some(kept)) => kept,
-            (Err(error), _) => return Err(error),
+        let (generation, record) = match state.pending.get(key) {
+            Some(Newest::Is(bytes)) => open_envelope(key, bytes).map(|(it, record)| (it, record.to_vec()))?,
+            Some(Newest::Gone(_)) | None => read_file(&self.path(key), key)?,
         };
         state.generations.insert(key.clone(), generation);
         Ok(record)
-    }
-
-    fn read_file(&self, key: &Key) -> Result<(u64, Vec<u8>), ReadError> {
-        let file = File::open(self.path(key)).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => ReadError::Missing,
-            _ => ReadError::Io(error),
-        })?;
-        let bytes = read_all(file)?;
-        let (generation, record) = open_envelope(key, &bytes)?;
-        Ok((generation, record.to_vec()))
     }
 
     /// Writes a record; on the disk when it returns `Ok`. If not, what was there before counts, now and after a restart.
@@ -308,8 +312,14 @@ impl SmallFiles {
             return Err(WriteError::TooLarge { path, found: record.len(), limit });
         }
         let mut state = self.lock();
-        if urgency == Urgency::Normal {
-            self.settle(&mut state)?;
+        match urgency {
+            Urgency::Normal => {
+                self.settle(&mut state)?;
+                self.leave_reserve(&mut state, key)
+                    .map_err(|source| WriteError::Io { path: path.clone(), source })?;
+            }
+            // It waits for nothing. What is not forgotten now is so with the next write, or by and by.
+            Urgency::TowardStable => drop(self.forget_old_copy(&mut state, key)),
         }
         let bytes = envelope::seal(key.kind(), state.next_generation(key), &record);
         // Held over the rename, so that it can be put back.
@@ -317,14 +327,14 @@ impl SmallFiles {
         match replace(&*self.disk, &path, &bytes) {
             Ok(()) => {
                 state.pending.remove(key);
-                state.in_doubt.remove(key);
+                self.in_doubt.end(key);
                 self.drain_into_files(&mut state);
                 Ok(())
             }
             Err(error) if urgency == Urgency::TowardStable => {
                 let source = error.into();
                 let former = state.pending.insert(key.clone(), Newest::Is(bytes));
-                let Err(reserve) = state.keep_pending() else { return Ok(()) };
+                let Err(reserve) = self.keep_pending(&mut state) else { return Ok(()) };
                 match former {
                     Some(former) => state.pending.insert(key.clone(), former),
                     None => state.pending.remove(key),
@@ -356,27 +366,55 @@ impl SmallFiles {
         let newest = match newest {
             Ok(newest) => newest,
             Err(why) => {
-                return tracing::error!(file = %key, ?why, "a refused write can't be taken back: what was there can't be read");
+                return self.in_doubt.begin(key, format!("what was there before can't be read: {why}"));
             }
         };
         state.pending.insert(key.clone(), newest);
         self.drain_into_files(state);
         if state.pending.contains_key(key)
-            && let Err(error) = state.keep_pending()
+            && let Err(error) = self.keep_pending(state)
         {
-            state.in_doubt.insert(key.clone());
-            tracing::error!(file = %key, %error, "a refused write may be on the disk, and can't be taken back yet");
+            let why = format!("what was there before can't be put back: {}", failed(&error).0);
+            self.in_doubt.begin(key, why);
         }
     }
 
     /// Takes back what could not be taken back so far. Until that is done nothing new is written: it could depend on what a
     /// restart does not find, or contradict what it finds.
     fn settle(&self, state: &mut State) -> Result<(), WriteError> {
-        if !state.in_doubt.is_empty() {
+        let in_doubt = |state: &State| {
+            // Of what is not pending nobody knows what was there before.
+            self.in_doubt.keys().into_iter().find(|key| state.pending.contains_key(key))
+        };
+        if in_doubt(state).is_some() {
             self.drain_into_files(state);
         }
-        let Some(path) = state.in_doubt.first().map(|key| self.path(key)) else { return Ok(()) };
-        state.keep_pending().map_err(|source| WriteError::Io { path, source })
+        let Some(path) = in_doubt(state).map(|key| self.path(&key)) else { return Ok(()) };
+        self.keep_pending(state).map_err(|source| WriteError::Io { path, source })
+    }
+
+    /// Sees to it that the reserve has nothing of a file that is to be written: once that is done it would be of an older
+    /// day, and if the file is damaged then, nobody could tell.
+    fn leave_reserve(&self, state: &mut State, key: &Key) -> io::Result<()> {
+        if state.in_reserve.contains(key) {
+            self.drain_into_files(state);
+        }
+        self.forget_old_copy(state, key)
+    }
+
+    /// Makes the reserve forget what it has of a file that has been written since.
+    fn forget_old_copy(&self, state: &mut State, key: &Key) -> io::Result<()> {
+        let is_old = state.in_reserve.contains(key) && !state.pending.contains_key(key);
+        if is_old { self.keep_pending(state) } else { Ok(()) }
+    }
+
+    /// Makes the reserve hold exactly what is pending.
+    fn keep_pending(&self, state: &mut State) -> io::Result<()> {
+        let contents: Contents = state.pending.iter().map(|(key, newest)| newest.kept(key)).collect();
+        state.reserve.store(&contents)?;
+        state.in_reserve = state.pending.keys().cloned().collect();
+        state.pending.keys().for_each(|key| self.in_doubt.end(key));
+        Ok(())
     }
 
     /// Removes a file for good.
@@ -385,23 +423,20 @@ impl SmallFiles {
         let path = self.path(key);
         let failed = |source| WriteError::Io { path: path.clone(), source };
         // Of two copies the older one goes first: a crash in between must not bring it back.
-        let reserve_is_newer = state.pending.contains_key(key);
-        if state.in_reserve.contains(key) && !reserve_is_newer {
-            state.keep_pending().map_err(failed)?;
-        }
+        self.forget_old_copy(&mut state, key).map_err(failed)?;
         remove_for_good(&*self.disk, &path).map_err(failed)?;
         if let Some(former) = state.pending.remove(key)
-            && let Err(source) = state.keep_pending()
+            && let Err(source) = self.keep_pending(&mut state)
         {
             state.pending.insert(key.clone(), former);
             return Err(failed(source));
         }
-        state.in_doubt.remove(key);
+        self.in_doubt.end(key);
         state.generations.remove(key);
         Ok(())
     }
 
-    /// Moves what is in the reserve into the files that it belongs to, as far as the disk lets it.
+    /// Moves what is in the reserve into the files that it belongs to, as far as the disk lets it, and empties it.
     pub(super) fn drain(&self) {
         self.drain_into_files(&mut self.lock());
     }
@@ -415,10 +450,15 @@ impl SmallFiles {
                 Newest::Gone(_) => remove_for_good(&*self.disk, &path),
             };
             if done.is_err() {
-                return;
+                break;
             }
-            state.in_doubt.remove(key);
+            self.in_doubt.end(key);
             state.pending.pop_first();
+        }
+        if state.in_reserve.iter().any(|key| !state.pending.contains_key(key))
+            && let Err(error) = self.keep_pending(state)
+        {
+            tracing::debug!(%error, "the reserve still has what is in the files by now");
         }
     }
 
@@ -429,15 +469,6 @@ impl SmallFiles {
 }
 
 impl State {
-    /// Makes the reserve hold exactly what is pending.
-    fn keep_pending(&mut self) -> io::Result<()> {
-        let contents: Contents = self.pending.iter().map(|(key, newest)| newest.kept(key)).collect();
-        self.reserve.store(&contents)?;
-        self.in_reserve = self.pending.keys().cloned().collect();
-        self.in_doubt.clear();
-        Ok(())
-    }
-
     /// The generation of the next write of a file. Counted even if that fails: it may have reached the disk after all, and
     /// the next one must be newer.
     fn next_generation(&mut self, key: &Key) -> u64 {
@@ -445,6 +476,21 @@ impl State {
         *generation += 1;
         *generation
     }
+}
+
+fn path_in(root: &Path, key: &Key) -> PathBuf {
+    root.join(key.to_string())
+}
+
+/// Generation and record of a file.
+fn read_file(path: &Path, key: &Key) -> Result<(u64, Vec<u8>), ReadError> {
+    let file = File::open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => ReadError::Missing,
+        _ => ReadError::Io(error),
+    })?;
+    let bytes = read_all(file)?;
+    let (generation, record) = open_envelope(key, &bytes)?;
+    Ok((generation, record.to_vec()))
 }
 
 fn read_all(file: File) -> Result<Vec<u8>, ReadError> {

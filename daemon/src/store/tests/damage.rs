@@ -144,13 +144,17 @@ fn bytes_that_were_found_damaged_are_replaced_by_the_same_push_for_good() {
     let before = store.artifact(&digest);
     flip(&path);
     assert!(matches!(store.begin_upload(digest, 5000), Ok(Begun::AlreadyHave)), "nobody knows it yet");
-    store.found_damaged(&digest);
+    let damaged = store.open_artifact(&digest).unwrap().placed;
+    store.found_damaged(&digest, damaged);
     assert!(store.sound_artifact(&digest).is_none());
     assert_eq!(store.artifact(&digest), before, "what is known of it stays");
     assert_eq!(push(&store, "a", "1.0.0", &v1, 7).unwrap(), Committed::Mended);
     assert_eq!(fs::read(&path).unwrap(), v1);
     assert_eq!((store.sound_artifact(&digest), store.artifact(&digest)), (before.clone(), before.clone()));
     assert!(matches!(store.begin_upload(digest, 5000), Ok(Begun::AlreadyHave)));
+    // Somebody who had the damaged file open is late.
+    store.found_damaged(&digest, damaged);
+    assert!(matches!(store.begin_upload(digest, 5000), Ok(Begun::AlreadyHave)), "it was mended meanwhile");
     // One that is cut short or not there is noticed by whoever opens it.
     for damage in [|path: &Path| fs::write(path, b"short"), |path: &Path| fs::remove_file(path)] {
         damage(&path).unwrap();
@@ -158,9 +162,10 @@ fn bytes_that_were_found_damaged_are_replaced_by_the_same_push_for_good() {
         assert_eq!(push(&store, "a", "1.0.0", &v1, 8).unwrap(), Committed::Mended);
     }
     // What is removed is damaged no more.
-    store.found_damaged(&digest);
+    let placed = store.open_artifact(&digest).unwrap().placed;
+    store.found_damaged(&digest, placed);
     store.remove_version(&name("a"), &"1.0.0".parse().unwrap(), 9, "ops", "").unwrap();
-    store.found_damaged(&digest);
+    store.found_damaged(&digest, placed);
     drop(store);
     let (store, found) = open(folder.path());
     assert_eq!((found.lost, found.moved_aside), (vec![], vec![]));

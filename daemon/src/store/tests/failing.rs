@@ -10,6 +10,7 @@ use super::power::{DATA, Scene, Told, cut_now, found_on, play, spool, start, sto
 use super::recorder::{Cut, Recorder};
 use crate::store::Urgency;
 use crate::store::disk::{Disk, RealDisk};
+use crate::store::folder::Folder;
 
 /// Every step of the story fails, once or with those that follow. The operation says so or succeeds; in memory, after a
 /// power cut and after a restart is what was acknowledged; and the story goes on.
@@ -173,6 +174,78 @@ fn a_request_that_was_refused_and_comes_again_is_one_rollout() {
         let found = found_on(Arc::new(RealDisk), &root, &possible);
         found.unwrap_or_else(|lost| panic!("{fails} from step {fails_at}: {lost}"));
     }
+}
+
+/// Until the reserve is emptied of what is in the files by now, these files are not written: were they damaged then, what the
+/// reserve has of them would pass for the newest.
+#[test]
+fn a_file_is_not_written_while_the_reserve_keeps_its_former_content() {
+    let (folder, recorder) = recorded();
+    let root = folder.path().join(DATA);
+    let (held, files, _) = start(Arc::clone(&recorder) as _, &root);
+    let put = |step, urgency| files.put_rollout(rollout("r1", None, step), false, urgency);
+    put(1, Urgency::Normal).unwrap();
+    recorder.full.store(true, Ordering::Relaxed);
+    put(2, Urgency::TowardStable).unwrap();
+    recorder.full.store(false, Ordering::Relaxed);
+    // The file is made, written, synced, renamed, and its folder synced; then the reserve is written.
+    recorder.fail_from(5, 1);
+    files.small.drain();
+    assert_eq!(recorder.count.load(Ordering::Relaxed), 6);
+    recorder.fail_from(0, 2);
+    put(3, Urgency::Normal).unwrap_err();
+    assert_eq!(recorder.count.load(Ordering::Relaxed), 2, "it was tried twice to empty it, and nothing else");
+    put(3, Urgency::Normal).unwrap();
+    drop((held, files));
+    fs::write(root.join("rollouts/r1.json"), b"damaged").unwrap();
+    let (_held, files, recovered) = start(Arc::new(RealDisk), &root);
+    assert_eq!((files.known().rollouts.len(), recovered.lost.len()), (0, 1), "{recovered:?}");
+}
+
+/// It is told for as long as nobody knows what a restart finds.
+#[test]
+fn a_refused_write_that_can_not_be_taken_back_is_told_until_it_is() {
+    let (folder, recorder) = recorded();
+    let root = folder.path().join(DATA);
+    let (_held, files, _) = start(Arc::clone(&recorder) as _, &root);
+    let put = |step| files.put_rollout(rollout("r1", None, step), false, Urgency::Normal);
+    let told = || files.small.in_doubt().into_iter().map(|of| (of.file, of.why)).collect::<Vec<_>>();
+    put(1).unwrap();
+    // From the fsync of the folder on.
+    recorder.fail_from(4, usize::MAX);
+    put(2).unwrap_err();
+    assert!(
+        matches!(&told()[..], [(file, why)] if file == "rollouts/r1.json" && why.contains("can't be put back"))
+    );
+    put(3).unwrap_err();
+    assert_eq!(told().len(), 1);
+    recorder.fail_from(usize::MAX, 1);
+    files.small.drain();
+    assert_eq!(told(), []);
+
+    // What was there before was damaged meanwhile: it ends with the next write.
+    fs::write(root.join("rollouts/r1.json"), b"damaged").unwrap();
+    recorder.fail_from(4, 1);
+    put(4).unwrap_err();
+    files.small.drain();
+    assert!(
+        matches!(&told()[..], [(_, why)] if why.contains("can't be read: it has no complete first line"))
+    );
+    put(5).unwrap();
+    assert_eq!(told(), []);
+}
+
+#[test]
+fn a_data_folder_whose_name_could_not_be_synced_is_so_by_the_next_start() {
+    let (folder, recorder) = recorded();
+    let root = folder.path().join(DATA);
+    // It is made, and the folder above it synced.
+    recorder.fail_from(1, 1);
+    Folder::open(&*recorder, &root).unwrap_err();
+    assert!(root.is_dir());
+    let (_held, files, _) = start(Arc::clone(&recorder) as _, &root);
+    files.put_rollout(rollout("r1", None, 1), false, Urgency::Normal).unwrap();
+    cut_now(&recorder, &[Cut::AllUnsynced], &[told(&files)]).unwrap();
 }
 
 /// As a `hotd` could leave them that did not take a refused write back.

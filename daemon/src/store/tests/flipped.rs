@@ -86,7 +86,6 @@ fn a_flipped_bit_is_noticed_wherever_it_is_and_costs_its_file_alone() {
 
     let mut flipped = 0;
     for (file, starts) in [
-        // The reserve still has what is in the file of `a`.
         ("modules/b.json".to_owned(), &[0][..]),
         ("rollouts/r1.json".to_owned(), &[0]),
         (format!("artifacts/{digest}.json"), &[0]),
@@ -131,6 +130,78 @@ fn a_flipped_bit_is_noticed_wherever_it_is_and_costs_its_file_alone() {
         }
     }
     assert!(flipped > 300, "{flipped} bits are too few to mean much");
+}
+
+/// The start after each of many flipped bits in the record of `a`, which must be noticed each time: what `a` is to run then,
+/// and how much was lost.
+fn flips_in_a(original: &Path, check: impl Fn(Option<&serde_json::Value>, &[String])) {
+    let file = "modules/a.json";
+    let len = usize::try_from(fs::metadata(original.join(file)).unwrap().len()).unwrap();
+    for at in places(len, &[0]) {
+        let image = fast_folder();
+        copy(original, image.path());
+        let mut bytes = fs::read(image.path().join(file)).unwrap();
+        bytes[at] ^= 1 << (at % 8);
+        fs::write(image.path().join(file), &bytes).unwrap();
+        let (_held, files, found) = start(Arc::new(RealDisk), image.path());
+        let moved: Vec<&str> = found.moved_aside.iter().map(|moved| moved.what.as_str()).collect();
+        assert_eq!(moved, [file], "byte {at}");
+        check(files.module(&name("a")).unwrap().assignment.as_ref(), &found.lost);
+    }
+}
+
+#[test]
+fn what_the_reserve_had_once_takes_no_damaged_files_place() {
+    let original = fast_folder();
+    prepare(original.path(), false);
+    let (store, _) = Store::open(original.path(), options()).unwrap();
+    assign(&store, "a", json!({ "stable": 3 }), Urgency::Normal);
+    drop(store);
+    flips_in_a(original.path(), |assignment, lost| {
+        assert_eq!(assignment, None, "nothing says that this is the newest");
+        assert!(lost.len() == 1 && lost[0].starts_with("the record of module a: its assignment"), "{lost:?}");
+    });
+}
+
+#[test]
+fn what_the_reserve_has_takes_a_damaged_files_place_and_that_is_told() {
+    let (newer, same) = (fast_folder(), fast_folder());
+    prepare(newer.path(), true);
+    // As after a kill when it is in its file and the reserve is not emptied yet.
+    copy(newer.path(), same.path());
+    drop(Store::open(same.path(), options()).unwrap());
+    fs::copy(newer.path().join("reserve"), same.path().join("reserve")).unwrap();
+    let record = |folder: &Path| fs::read(folder.join("modules/a.json")).unwrap();
+    assert_ne!(record(newer.path()), record(same.path()));
+    for original in [newer, same] {
+        flips_in_a(original.path(), |assignment, lost| {
+            assert_eq!((assignment, lost), (Some(&json!({ "stable": 2 })), &[][..]));
+        });
+    }
+}
+
+/// What a start writes for another file must not bring it back.
+#[test]
+fn what_the_reserve_has_of_an_older_day_takes_no_files_place() {
+    let folder = fast_folder();
+    prepare(folder.path(), false);
+    let (store, _) = Store::open(folder.path(), options()).unwrap();
+    let in_the_way = folder.path().join("rollouts/r1.json.tmp");
+    fs::create_dir(&in_the_way).unwrap();
+    store.put_rollout(rollout("r1", Some("q1"), 2), Urgency::TowardStable).unwrap();
+    fs::remove_dir(in_the_way).unwrap();
+    let (reserve, older) = (folder.path().join("reserve"), folder.path().join("older"));
+    fs::copy(&reserve, &older).unwrap();
+    store.put_rollout(rollout("r1", Some("q1"), 3), Urgency::Normal).unwrap();
+    drop(store);
+    fs::rename(older, reserve).unwrap();
+    fs::write(folder.path().join("modules/b.json"), b"damaged").unwrap();
+    for lost in [1, 0] {
+        let (_held, files, found) = start(Arc::new(RealDisk), folder.path());
+        assert_eq!(found.lost.len(), lost, "{found:?}");
+        let rollouts: Vec<_> = files.known().rollouts.values().map(|file| file.record.clone()).collect();
+        assert_eq!(rollouts, [rollout("r1", Some("q1"), 3)]);
+    }
 }
 
 /// A flipped bit can't be told from a write that a power cut tore, after which the former content is the right one.

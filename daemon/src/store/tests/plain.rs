@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::kit::*;
 use crate::store::{
-    Begun, CommitError, Committed, Event, EventQuery, IndexFound, Options, Protected, Quarantine,
+    Begun, CommitError, Committed, Event, EventQuery, IndexFound, Opened, Options, Protected, Quarantine,
     ReleaseError, RemoveError, RolloutError, SignAgainError, Store, Urgency, VersionRecord,
 };
 
@@ -29,7 +29,7 @@ fn what_was_pushed_is_there_after_a_restart() {
     assert_eq!((found.index, found.modules, found.artifacts), (IndexFound::Whole, 1, 2));
     assert_eq!((found.lost, found.removed, found.moved_aside), (vec![], vec![], vec![]));
     let mut read = Vec::new();
-    let (mut file, record) = store.open_artifact(&Sha256::of(&v1)).unwrap();
+    let Opened { mut file, record, .. } = store.open_artifact(&Sha256::of(&v1)).unwrap();
     file.read_to_end(&mut read).unwrap();
     assert_eq!((read, record.version.to_string()), (v1, "1.0.0".to_owned()));
     let module = store.module(&name("greeter")).unwrap();

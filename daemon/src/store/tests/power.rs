@@ -87,7 +87,9 @@ fn commit(module: &'static str, version: &'static str, seed: u64) -> Operation {
 fn mend(module: &'static str, version: &'static str, seed: u64) -> Operation {
     let commit = commit(module, version, seed).work;
     operation(move |files, spool, recorder| {
-        files.found_damaged(&Sha256::of(&bytes(seed, 20_000)));
+        let digest = Sha256::of(&bytes(seed, 20_000));
+        let opened = files.open_artifact(&digest).map_err(|e| e.to_string())?;
+        files.found_damaged(&digest, opened.placed);
         commit(files, spool, recorder)
     })
 }
@@ -152,13 +154,13 @@ pub(super) fn story() -> Vec<Operation> {
         disk_is_full(false),
         drain(),
         disk_is_full(true),
-        // The reserve has an old copy of r1 now; none of it may come back.
+        // The reserve had r1 once; none of that may come back.
         update("b", TowardStable, 5),
         snapshot("r1", 3, true, TowardStable),
         forget("r1"),
         disk_is_full(false),
         update("b", Normal, 6),
-        // Here the reserve has the older copy of what is forgotten.
+        // What the reserve had of it is forgotten with it.
         disk_is_full(true),
         snapshot("r3", 1, false, TowardStable),
         disk_is_full(false),
@@ -197,7 +199,7 @@ fn damage(files: &Files) -> Option<String> {
     let Told { modules, artifacts, .. } = told(files);
     for (digest, record) in &artifacts {
         let mut bytes = vec![0; usize::try_from(record.size).unwrap()];
-        let read = files.open_artifact(digest).map(|(file, _)| file.read_exact_at(&mut bytes, 0));
+        let read = files.open_artifact(digest).map(|it| it.file.read_exact_at(&mut bytes, 0));
         if !matches!(read, Ok(Ok(()))) || Sha256::of(&bytes) != *digest {
             return Some(format!("artifact {digest} has other bytes"));
         }
