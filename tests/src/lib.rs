@@ -24,6 +24,7 @@ mod process;
 mod sending;
 mod series;
 mod service;
+mod skip;
 mod status;
 mod store;
 pub mod trace;
@@ -42,6 +43,7 @@ pub use process::{Process, within};
 pub use sending::{Sending, abandon};
 pub use series::Series;
 pub use service::Service;
+pub use skip::skipped;
 pub use status::{
     Ended, Event, Instance, ModuleNode, ModuleStatus, Problem, Release, Rollback, Rollout, RolloutModule,
     Status, Swap, SwapWindow,
