@@ -39,7 +39,7 @@ pub use keys::Key;
 pub use load::{Counts, Failure, Load, LoadOptions, Pace, Window};
 pub use modules::{Module, built, example, has_cpp, panics, target};
 pub use node::{Events, Node, NodeOptions, Refusal, WAIT};
-pub use process::{Process, within};
+pub use process::{Holds, Process, within};
 pub use sending::{Sending, abandon};
 pub use series::Series;
 pub use service::Service;

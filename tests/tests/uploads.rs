@@ -308,14 +308,6 @@ fn a_client_that_is_too_slow_is_told_so_and_what_it_sent_is_kept() -> Result<()>
     service.stop()
 }
 
-/// What a process holds: descriptors, and KiB of memory.
-fn holds(pid: i32) -> Result<(usize, u64)> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
-    let resident = resident.trim().trim_end_matches(" kB").parse()?;
-    Ok((fs::read_dir(format!("/proc/{pid}/fd"))?.count(), resident))
-}
-
 #[test]
 fn ten_thousand_abandoned_uploads_cost_little_and_block_nobody() -> Result<()> {
     const ABANDONED: u64 = 10_000;
@@ -324,8 +316,7 @@ fn ten_thousand_abandoned_uploads_cost_little_and_block_nobody() -> Result<()> {
     let offer = Offer::new(&series, &node.key(), 100)?;
     // The first ones take what stays with the process anyhow.
     abandon(&door, &offer.signature, 200, 100_000, CHUNK)?;
-    let pid = node.daemon()?.pid();
-    let (descriptors, memory) = holds(pid)?;
+    let before = node.daemon()?.holds()?;
 
     let codes = abandon(&door, &offer.signature, ABANDONED, 100_000, CHUNK)?;
     ensure!(codes.get("upload_incomplete") == Some(&ABANDONED), "{codes:?}");
@@ -352,12 +343,12 @@ fn ten_thousand_abandoned_uploads_cost_little_and_block_nobody() -> Result<()> {
     ensure!(!offer.send_rest(&door)?, "a good upload is taken at once");
     let deadline = Instant::now() + WAIT;
     loop {
-        let (now, resident) = holds(pid)?;
-        if now <= descriptors + 2 {
-            ensure!(resident < memory + 32 * 1024, "{memory} KiB became {resident} KiB");
+        let now = node.daemon()?.holds()?;
+        if now.descriptors <= before.descriptors + 2 {
+            ensure!(now.resident < before.resident + 32 * 1024, "{before:?} became {now:?}");
             break;
         }
-        ensure!(Instant::now() < deadline, "{descriptors} descriptors became {now}");
+        ensure!(Instant::now() < deadline, "{before:?} became {now:?}");
     }
     node.stop()
 }
