@@ -9,7 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, ensure};
 use hot_proto::v1::UploadHeader;
 use hot_proto::v1::upload_request::Part;
-use hot_tests::{Door, Key, Node, Sending, Series, Service, WAIT, abandon, sha256, start};
+use hot_tests::{Door, Event, Key, Node, Sending, Series, Service, WAIT, abandon, sha256, start};
+use serde_json::Value;
 use tonic::{Code, Status};
 
 /// Bytes of a chunk: the module of these tests has several.
@@ -414,6 +415,9 @@ fn a_request_that_comes_again_is_one_rollout() -> Result<()> {
         first += usize::from(!answer.already_started);
     }
     ensure!(ids.len() == 1 && first == 1, "{ids:?} were begun, by {first} calls");
+    let id = ids.first().context("a rollout")?;
+    node.events()?.wait(WAIT, |event| event.kind == "rollout.started")?;
+    is_told_once(&node, id, 1)?;
 
     let again = |node: &Node| -> Result<()> {
         let answer = ask(node, "1.0.100", "one")?.map_err(|refused| anyhow::anyhow!("{refused:?}"))?;
@@ -431,5 +435,22 @@ fn a_request_that_comes_again_is_one_rollout() -> Result<()> {
     node.kill_all()?;
     node.start_again()?;
     again(&node)?;
+    is_told_once(&node, id, 0)?;
+    let history: Value = node.hotctl(&["history", "probe", "-o", "json"])?.expect(0)?.json()?;
+    let entries = history["entries"].as_array().context("entries")?;
+    ensure!(entries.len() == 1 && entries[0]["rollout"] == id.as_str(), "{history}");
     node.stop()
+}
+
+/// Of a rollout that was asked for many times there is one record of its start. A crash may cost the events of the last second.
+fn is_told_once(node: &Node, id: &str, least: usize) -> Result<()> {
+    let told = node.hotctl(&["events", "-n", "1000", "-o", "json"])?.expect(0)?.stdout;
+    let told: Vec<Event> = told.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    for kind in ["rollout.started", "rollout.finished"] {
+        let of_kind: Vec<_> = told.iter().filter(|event| event.kind == kind).collect();
+        ensure!(of_kind.len() <= 1 && of_kind.iter().all(|event| event.rollout == id), "{kind}: {told:?}");
+    }
+    let started = told.iter().filter(|event| event.kind == "rollout.started").count();
+    ensure!(started >= least, "nobody told of the start: {told:?}");
+    Ok(())
 }
