@@ -40,7 +40,7 @@ pub use load::{Counts, Failure, Load, LoadOptions, Pace, Window};
 pub use modules::{Module, built, example, has_cpp, panics, target};
 pub use node::{Events, Node, NodeOptions, Refusal, WAIT};
 pub use process::{Holds, Process, within};
-pub use sending::{Sending, abandon};
+pub use sending::{Crowd, Sending, abandon};
 pub use series::Series;
 pub use service::Service;
 pub use skip::skipped;
