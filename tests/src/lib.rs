@@ -10,6 +10,7 @@
 
 mod binaries;
 mod calls;
+mod cut;
 mod daemon;
 mod follow;
 mod harm;
@@ -31,6 +32,7 @@ pub mod trace;
 
 pub use binaries::Binaries;
 pub use calls::{Door, plan, start, upload_refused};
+pub use cut::{Cut, Point};
 pub use follow::Follow;
 pub use harm::{Harm, Steps};
 pub use hotctl::{BUILD, Hotctl, Output, run, run_for, text};

@@ -1,16 +1,18 @@
 //! A `hotd` that meets harm at one step that it takes on its store, for each step of a start that adopts hosts, a push, a
-//! canary, a promotion and a rollback, under load: `kill -9`, a call that fails, a disk that is full.
+//! canary, a promotion and a rollback, under load: `kill -9`, a call that fails, a disk that is full. In `messages` it, or
+//! hot-spawn, is killed at one of the calls by which they bring hosts to service.
 //!
 //! A usual run takes steps that are spread over the whole story; `make steps` (HOT_EVERY_STEP=1) takes every one.
 
+mod messages;
 mod rig;
 
 use std::io::Write;
 
 use anyhow::{Context, Result, ensure};
-use hot_tests::{Harm, Load, LoadOptions, WAIT};
+use hot_tests::{Harm, Load, LoadOptions, WAIT, Window};
 
-use crate::rig::{Rig, Then};
+use crate::rig::{Rig, Then, Told};
 
 /// Steps that a usual run takes of those that a kind of harm is for.
 const USUAL: usize = 40;
@@ -20,9 +22,13 @@ const CONNECTIONS: u32 = 4;
 
 /// The steps of a kind of harm that this run takes: places from 1 among those that it is for.
 fn chosen(harm: Harm, steps: &[String]) -> Vec<usize> {
-    let all = steps.iter().filter(|step| harm.is_at(step)).count();
+    spread(steps.iter().filter(|step| harm.is_at(step)).count(), USUAL)
+}
+
+/// Places from 1 to `all`: every one where that is asked for, else `usual` that are spread evenly.
+fn spread(all: usize, usual: usize) -> Vec<usize> {
     let every = std::env::var_os("HOT_EVERY_STEP").is_some();
-    let count = if every { all } else { all.min(USUAL) };
+    let count = if every { all } else { all.min(usual) };
     (0..count).map(|n| 1 + n * all / count).collect()
 }
 
@@ -55,13 +61,7 @@ fn a_kill_at_any_step_loses_nothing_that_was_acknowledged() -> Result<()> {
             format!("killed after {step}, the last of {} steps", taken.len())
         };
         say(&point);
-        rig.service.kill().ok();
-        rig.service.boot().with_context(|| point.clone())?;
-        rig.check(&version, &told.unwrap_or_default()).with_context(|| point.clone())?;
-        load.wait_requests(window, 1, WAIT)?;
-        let seen = load.end_window(window)?;
-        ensure!(seen.failed() <= u64::from(CONNECTIONS), "{point}: {seen}");
-        rig.again(&version).with_context(|| point.clone())?;
+        is_whole_again(&mut rig, &load, window, &version, &told.unwrap_or_default()).context(point)?;
     }
     ensure!(
         steps.len() > 100 && killed > USUAL - 5,
@@ -72,6 +72,17 @@ fn a_kill_at_any_step_loses_nothing_that_was_acknowledged() -> Result<()> {
     let most = u64::try_from(killed)? * u64::from(CONNECTIONS);
     ensure!(total.failed() <= most, "what was in flight at {killed} kills is {most} at most: {total}");
     rig.service.stop()
+}
+
+/// After a kill of `hotd`: it starts again, all is as it was told, and the load has lost what was in flight at most.
+fn is_whole_again(rig: &mut Rig, load: &Load, window: Window, version: &str, told: &Told) -> Result<()> {
+    rig.service.kill().ok();
+    rig.service.boot()?;
+    rig.check(version, told)?;
+    load.wait_requests(window, 1, WAIT)?;
+    let seen = load.end_window(window)?;
+    ensure!(seen.failed() <= u64::from(CONNECTIONS), "{seen}");
+    rig.again(version)
 }
 
 /// Harm at the steps of a kind, of which a story has `least`. What is refused is repeated at every other one; else a restart

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use hot_tests::{Harm, Key, Series, Service, Steps, WAIT, get, sha256};
+use hot_tests::{Harm, Instance, Key, ModuleStatus, Series, Service, Steps, WAIT, get, sha256};
 use tonic::{Code, Status};
 
 /// Bytes of a chunk: the module has several.
@@ -120,14 +120,18 @@ impl Rig {
         Ok(digest)
     }
 
-    /// Waits until a rollout is as wanted by its record (none: it is over), or `hotd` has ended.
+    /// Neither `hotd` nor `hot-spawn` has ended.
+    fn lives(&self) -> Result<bool> {
+        Ok(self.service.daemon()?.alive() && self.service.spawn().alive())
+    }
+
+    /// Waits until a rollout is as wanted by its record (none: it is over), or one of both has ended.
     fn wait(&self, id: &str, wanted: impl Fn(&str) -> bool) -> Result<()> {
         let record = self.service.data_dir().join(format!("rollouts/{id}.json"));
         let deadline = Instant::now() + WAIT;
-        let hotd = self.service.daemon()?;
         loop {
             let text = fs::read_to_string(&record).unwrap_or_default();
-            if wanted(&text) || !hotd.alive() {
+            if wanted(&text) || !self.lives()? {
                 return Ok(());
             }
             ensure!(Instant::now() < deadline, "rollout {id} is not as wanted: {text}");
@@ -167,7 +171,7 @@ impl Rig {
         }
         told.promoted = true;
         self.wait_over(&id)?;
-        if !self.service.daemon()?.alive() {
+        if !self.lives()? {
             return Ok(told);
         }
         told.call = "rollback";
@@ -186,12 +190,28 @@ impl Rig {
         self.service.module("probe").map(|module| module.stable_version().to_owned()).unwrap_or_default()
     }
 
-    /// Looks at a node that has just started, after a story of `version`.
+    /// Looks at a node whose `hotd` has just started, after a story of `version`.
     pub(crate) fn check(&self, version: &str, told: &Told) -> Result<()> {
         let module = self.service.wait_module("probe", |module| {
             module.instances().any(|instance| instance.state == "ready" && instance.pid == self.host)
         });
         module.context("the host of stable was not adopted")?;
+        self.check_kept(version, told)
+    }
+
+    /// Looks at a node whose hosts came to their end, once those of its stable release serve again.
+    pub(crate) fn check_anew(&self, version: &str, told: &Told) -> Result<()> {
+        let serves = |module: &ModuleStatus| {
+            let stable = module.stable.as_ref().map(|stable| stable.release);
+            let mut ready = module.instances().filter(|instance| instance.state == "ready");
+            ready.any(|instance| Some(instance.release) == stable && instance.pid != 0)
+        };
+        self.service.wait_module("probe", serves).context("stable does not serve again")?;
+        self.check_kept(version, told)
+    }
+
+    /// What was acknowledged is there, what was not is not served, and no host is left over.
+    fn check_kept(&self, version: &str, told: &Told) -> Result<()> {
         // One that was replaced may still be ending.
         let deadline = Instant::now() + WAIT;
         while self.service.hosts()?.len() > 3 {
@@ -203,6 +223,12 @@ impl Rig {
         if let Some(id) = &told.started {
             let rollout = self.service.door().rollout(id);
             ensure!(rollout.is_ok(), "the rollout {id} was acknowledged and is missing: {rollout:?}");
+        }
+        if told.started.is_some() && !told.promoted && !in_flight("promote") {
+            let serves = |instance: &Instance| instance.version == version && instance.state == "ready";
+            self.service
+                .wait_module("probe", |module| module.instances().any(serves))
+                .context("the candidate of a rollout that was acknowledged does not come to serve")?;
         }
         if told.promoted && !told.gone_back && !in_flight("rollback") {
             self.service
@@ -288,7 +314,8 @@ impl Rig {
         at: usize,
         then: Then,
     ) -> Result<Option<Told>> {
-        match self.service.boot_with(|hotd| self.steps.around(hotd, Some((harm, at)))) {
+        let steps = self.steps.clone();
+        match self.service.boot_with(|hotd| steps.around(hotd, Some((harm, at)))) {
             Ok(()) => Ok(Some(self.tell(version, then)?)),
             Err(error) => {
                 let said = format!("{error:#}");
