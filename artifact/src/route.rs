@@ -195,7 +195,9 @@ mod tests {
         ] {
             assert!(bad.parse::<Route>().is_err(), "{bad}");
         }
-        for (url, advice) in [("https://a.com/x", "the scheme"), ("a.com:80/", "the port")] {
+        for (url, advice) in
+            [("https://a.com/x", "the scheme"), ("a.com:80/", "the port"), ("a:80:90/", "the port")]
+        {
             let refused = url.parse::<Route>().unwrap_err().to_string();
             assert!(refused.contains(&format!("leave out {advice}")), "{refused}");
         }

@@ -307,6 +307,7 @@ fn bounds(config: &Config) -> ModuleBounds {
         start_deadline: policy.start_deadline.into(),
         health_interval: policy.health_interval.into(),
         health_threshold: policy.health_threshold,
+        drain: config.http.drain_deadline,
     }
 }
 

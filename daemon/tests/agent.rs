@@ -36,6 +36,7 @@ const BOUNDS: ModuleBounds = ModuleBounds {
     start_deadline: DEADLINE,
     health_interval: DEADLINE,
     health_threshold: 1,
+    drain: DEADLINE,
 };
 
 /// The folder of one hot-spawn.

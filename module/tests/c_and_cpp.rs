@@ -33,7 +33,7 @@ fn present<'a>(compilers: &[&'a str]) -> Vec<&'a str> {
     let (here, missing): (Vec<&str>, Vec<&str>) =
         compilers.iter().partition(|compiler| Command::new(compiler).arg("--version").output().is_ok());
     if !missing.is_empty() {
-        eprintln!("not on this machine, so not tried: {}", missing.join(", "));
+        eprintln!("skipped: not on this machine: {}", missing.join(", "));
     }
     here
 }
@@ -46,7 +46,7 @@ fn has_sanitizers(compiler: &str) -> bool {
     let runs = built.is_some_and(|output| output.status.success())
         && Command::new(folder.path().join("probe")).output().is_ok_and(|output| output.status.success());
     if !runs {
-        eprintln!("{compiler} has no sanitizers on this machine, so memory was not checked");
+        eprintln!("skipped: {compiler} has no sanitizers on this machine, so memory was not checked");
     }
     runs
 }

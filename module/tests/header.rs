@@ -134,7 +134,7 @@ fn the_macro_of_the_header_makes_the_note_that_the_sdk_makes() {
     let from_c = note(&c);
     for compiler in ["c++", "clang++"] {
         if Command::new(compiler).arg("--version").output().is_err() {
-            eprintln!("there is no {compiler} here, so the header is not tried with it");
+            eprintln!("skipped: there is no {compiler} here, so the header is not tried with it");
             continue;
         }
         // clang leaves link-time optimisation to a plugin that the linker of the machine may not have.

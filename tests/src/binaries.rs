@@ -50,6 +50,11 @@ impl Binaries {
         self.folder.join("hot-spawn")
     }
 
+    /// What loads a module.
+    pub fn hot_host(&self) -> PathBuf {
+        self.folder.join("hot-host")
+    }
+
     /// The command line.
     pub fn hotctl(&self) -> PathBuf {
         self.folder.join("hotctl")

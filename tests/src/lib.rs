@@ -10,6 +10,7 @@
 
 mod binaries;
 mod calls;
+mod cut;
 mod daemon;
 mod follow;
 mod harm;
@@ -24,12 +25,14 @@ mod process;
 mod sending;
 mod series;
 mod service;
+mod skip;
 mod status;
 mod store;
 pub mod trace;
 
 pub use binaries::Binaries;
 pub use calls::{Door, plan, start, upload_refused};
+pub use cut::{Cut, Point};
 pub use follow::Follow;
 pub use harm::{Harm, Steps};
 pub use hotctl::{BUILD, Hotctl, Output, run, run_for, text};
@@ -38,10 +41,11 @@ pub use keys::Key;
 pub use load::{Counts, Failure, Load, LoadOptions, Pace, Window};
 pub use modules::{Module, built, example, has_cpp, panics, target};
 pub use node::{Events, Node, NodeOptions, Refusal, WAIT};
-pub use process::{Process, within};
-pub use sending::{Sending, abandon, remove_and_leave};
+pub use process::{Holds, Process, within};
+pub use sending::{Crowd, Sending, abandon, remove_and_leave};
 pub use series::Series;
 pub use service::Service;
+pub use skip::skipped;
 pub use status::{
     Ended, Event, Instance, ModuleNode, ModuleStatus, Problem, Release, Rollback, Rollout, RolloutModule,
     Status, Swap, SwapWindow,

@@ -23,6 +23,19 @@ pub struct Process {
     name: String,
 }
 
+/// What a process takes of its machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Holds {
+    /// Descriptors that it has open.
+    pub descriptors: usize,
+    /// KiB of memory.
+    pub resident: u64,
+    /// The most KiB of memory that it ever had.
+    pub peak: u64,
+    /// Time of CPU that it has used.
+    pub cpu: Duration,
+}
+
 /// The command that has `outer` run `command`, with its folder and environment.
 pub fn within(mut outer: Command, command: &Command) -> Command {
     outer.arg(command.get_program()).args(command.get_args());
@@ -40,7 +53,12 @@ pub fn within(mut outer: Command, command: &Command) -> Command {
 struct Stat {
     process: Process,
     parent: i32,
+    /// Clock ticks of CPU (fields 14 and 15).
+    ticks: u64,
 }
+
+/// Clock ticks per second: `USER_HZ`, which is so on every architecture that we serve (`time(7)`).
+const TICKS: u64 = 100;
 
 impl Process {
     /// The process that has this pid now, if there is one that still runs.
@@ -56,6 +74,23 @@ impl Process {
     /// Name of its program.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What it takes of the machine now.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn holds(&self) -> Result<Holds> {
+        let folder = Path::new("/proc").join(self.pid.to_string());
+        let status = fs::read_to_string(folder.join("status")).context("what a process holds")?;
+        let kib = |key: &str| -> Result<u64> {
+            let line = status.lines().find_map(|line| line.strip_prefix(key));
+            Ok(line.with_context(|| format!("no {key}"))?.trim().trim_end_matches(" kB").parse()?)
+        };
+        let descriptors = fs::read_dir(folder.join("fd")).context("its descriptors")?.count();
+        let ticks = stat(self.pid).context("a process that runs")?.ticks;
+        let cpu = Duration::from_millis(ticks * 1000 / TICKS);
+        Ok(Holds { descriptors, resident: kib("VmRSS:")?, peak: kib("VmHWM:")?, cpu })
     }
 
     /// It still runs. A zombie does not.
@@ -107,7 +142,7 @@ impl Process {
 }
 
 /// Every process that belongs to the node whose files are below `folder`: those that name a path below it as an
-/// argument (`hotd`, `hot-spawn`), and all their descendants (hosts, and what hosts started).
+/// argument (`hotd`, `hot-spawn`) or are started from there, and all their descendants (hosts, and what hosts started).
 pub(crate) fn of_node(folder: &Path) -> Result<BTreeSet<Process>> {
     let mut stats = Vec::new();
     for entry in fs::read_dir("/proc").context("/proc")? {
@@ -133,9 +168,12 @@ pub(crate) fn of_node(folder: &Path) -> Result<BTreeSet<Process>> {
     Ok(stats.into_iter().map(|stat| stat.process).filter(|process| found.contains(&process.pid)).collect())
 }
 
-/// An argument of the process is `folder` or a path below it, alone or after `=`. Only of our own programs: an editor
-/// or a shell that names the folder is nobody's to end.
+/// An argument of the process is `folder` or a path below it, alone or after `=`, or its program is. Only of our own
+/// programs: an editor or a shell that names the folder is nobody's to end.
 fn names_path(pid: i32, folder: &Path) -> bool {
+    if fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|program| program.starts_with(folder)) {
+        return true;
+    }
     let Ok(arguments) = fs::read(format!("/proc/{pid}/cmdline")) else { return false };
     let mut arguments = arguments.split(|byte| *byte == 0);
     let ours = arguments.next().is_some_and(|program| {
@@ -161,7 +199,9 @@ fn stat(pid: i32) -> Option<Stat> {
     }
     let parent = fields.get(1)?.parse().ok()?;
     let started = fields.get(19)?.parse().ok()?;
-    Some(Stat { process: Process { pid, started, name }, parent })
+    let time = |at: usize| fields.get(at).and_then(|ticks| ticks.parse::<u64>().ok());
+    let ticks = time(11)?.saturating_add(time(12)?);
+    Some(Stat { process: Process { pid, started, name }, parent, ticks })
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
-//! An upload whose messages are sent one by one, as slowly and as wrongly as a test wants, and calls whose caller leaves.
+//! Uploads as a hostile world makes them: one whose messages are sent one by one, as slowly and as wrongly as a test wants,
+//! and many that nobody means to finish; and calls whose caller leaves.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use hot_proto::v1::artifact_service_client::ArtifactServiceClient;
@@ -10,6 +13,7 @@ use hot_proto::v1::{RemoveRequest, UploadHeader, UploadRequest, UploadResponse};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
@@ -96,6 +100,74 @@ pub fn remove_and_leave(door: &Door, module: &str, time: impl Fn() -> bool) -> R
 fn executor() -> Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(1).enable_all().build().context("an executor")
+
+/// Uploads that are under way side by side, and none of which is ever finished. Dropping it cuts all of them off at once.
+#[derive(Debug)]
+pub struct Crowd {
+    runtime: Option<Runtime>,
+    /// How many were answered with which code.
+    answers: Arc<Mutex<BTreeMap<String, u64>>>,
+}
+
+impl Crowd {
+    /// Begins so many connections with `each` uploads on it, each of another file of `size` bytes, and sends the first
+    /// `sent` of each.
+    ///
+    /// # Errors
+    /// When the node can't be reached.
+    pub fn begin(
+        door: &Door,
+        signature: &[u8],
+        (connections, each): (u64, u64),
+        size: u64,
+        sent: usize,
+    ) -> Result<Self> {
+        let runtime = executor()?;
+        let answers = Arc::new(Mutex::new(BTreeMap::new()));
+        // Of files that no crowd before began: those are known, and go on where they stopped.
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        for _ in 0..connections {
+            let client = ArtifactServiceClient::new(runtime.block_on(door.connect())?);
+            let first = NEXT.fetch_add(each, Ordering::Relaxed);
+            for number in first..first + each {
+                let header = UploadHeader {
+                    digest: sha256(&number.to_be_bytes()),
+                    size,
+                    signature: signature.to_owned(),
+                    ..UploadHeader::default()
+                };
+                let parts = [Part::Header(header), Part::Chunk(vec![7; sent].into())];
+                let parts = parts.map(|part| UploadRequest { part: Some(part) });
+                // It goes on for ever, as far as the node can tell.
+                let parts = tokio_stream::iter(parts).chain(tokio_stream::pending());
+                let (request, mut client, answers) =
+                    (door.request(parts)?, client.clone(), Arc::clone(&answers));
+                runtime.spawn(async move {
+                    let code = match client.upload(request).await {
+                        Ok(_) => "taken".to_owned(),
+                        Err(status) => hot_proto::status::detail(&status)
+                            .map_or_else(|| status.to_string(), |detail| detail.code),
+                    };
+                    *answers.lock().unwrap_or_else(PoisonError::into_inner).entry(code).or_default() += 1;
+                });
+            }
+        }
+        Ok(Self { runtime: Some(runtime), answers })
+    }
+
+    /// How many the node has answered so far, with which code.
+    pub fn answers(&self) -> BTreeMap<String, u64> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Its tasks end where they are, and their connections with them.
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// Begins so many uploads, each of another file of `size` bytes, sends the first `sent` of them and ends there. Eight are

@@ -52,7 +52,7 @@ impl Service {
         }
         fs::write(at("etc/allowed_signers"), signers).context("the allowed signers")?;
         fs::write(at("etc/revoked_keys"), "").context("the revoked keys")?;
-        let spawn = start_spawn(&binaries, folder.path())?;
+        let spawn = start_spawn(&binaries, folder.path(), Ok)?;
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let http_lines = http.to_owned();
         let mut service = Self { binaries, folder, spawn, hotd: None, http: any, https: None, http_lines };
@@ -144,7 +144,7 @@ impl Service {
     /// # Errors
     /// When the node does not serve within [`WAIT`].
     pub fn power_on(&mut self) -> Result<()> {
-        self.spawn = start_spawn(&self.binaries, self.folder.path())?;
+        self.start_spawn()?;
         self.boot()
     }
 
@@ -161,7 +161,15 @@ impl Service {
     /// # Errors
     /// When it is not there within [`WAIT`].
     pub fn start_spawn(&mut self) -> Result<()> {
-        self.spawn = start_spawn(&self.binaries, self.folder.path())?;
+        self.start_spawn_with(Ok)
+    }
+
+    /// Starts `hot-spawn` again by what `change` makes of its command.
+    ///
+    /// # Errors
+    /// When it is not there within [`WAIT`].
+    pub fn start_spawn_with(&mut self, change: impl FnOnce(Command) -> Result<Command>) -> Result<()> {
+        self.spawn = start_spawn(&self.binaries, self.folder.path(), change)?;
         Ok(())
     }
 
@@ -265,6 +273,22 @@ impl Service {
         Ok(all.into_iter().filter(|process| process.name() == "hot-host").collect())
     }
 
+    /// The processes of the node that are neither `hotd` nor `hot-spawn`: hosts, and what is on its way to become one.
+    ///
+    /// # Errors
+    /// When `/proc` can't be read.
+    pub fn others(&self) -> Result<Vec<Process>> {
+        let ours = [Some(self.spawn.process()), self.hotd.as_ref().map(Daemon::process)];
+        let ours = ours.map(|process| process.map(Process::pid));
+        let all = process::of_node(self.folder.path())?;
+        Ok(all.into_iter().filter(|process| !ours.contains(&Some(process.pid()))).collect())
+    }
+
+    /// The programs that it was started from.
+    pub fn binaries(&self) -> &Binaries {
+        &self.binaries
+    }
+
     /// The process of `hotd`.
     ///
     /// # Errors
@@ -297,10 +321,14 @@ impl Service {
 /// Where `hot-spawn` listens, below the service's folder.
 const SPAWN_SOCKET: &str = "run/spawn.sock";
 
-fn start_spawn(binaries: &Binaries, folder: &Path) -> Result<Daemon> {
+fn start_spawn(
+    binaries: &Binaries,
+    folder: &Path,
+    change: impl FnOnce(Command) -> Result<Command>,
+) -> Result<Daemon> {
     let mut command = daemon::command(&binaries.hot_spawn());
     command.arg("--socket").arg(folder.join(SPAWN_SOCKET)).current_dir(folder);
-    let (spawn, _ready) = Daemon::start(command, &folder.join("spawn.log"))?;
+    let (spawn, _ready) = Daemon::start(change(command)?, &folder.join("spawn.log"))?;
     Ok(spawn)
 }
 

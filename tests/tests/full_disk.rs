@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use hot_tests::{Module, Node, NodeOptions};
+use hot_tests::{Module, Node, NodeOptions, skipped};
 
 /// Set for the inner run: the folder that the tmpfs is mounted on.
 const INNER: &str = "HOT_TEST_SMALL_DISK";
@@ -22,7 +22,7 @@ fn a_full_disk_refuses_pushes_and_serves_on() -> Result<()> {
     }
     if let Err(reason) = namespace(&["true"]) {
         // The one thing that this test can't bring along: leave of the kernel for a mount of its own.
-        return skip(&reason.to_string());
+        return skipped(&format!("no mount namespace here: {reason:#}"));
     }
     let folder = tempfile::tempdir()?;
     let test = env::current_exe()?;
@@ -55,12 +55,6 @@ fn unshare() -> Command {
 fn namespace(program: &[&str]) -> Result<()> {
     let output = unshare().args(program).output().context("unshare")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
-    Ok(())
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "stands for the end of the test")]
-fn skip(reason: &str) -> Result<()> {
-    drop(writeln!(std::io::stderr(), "skipped: no mount namespace here: {reason}"));
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use hot_tests::Module;
 
 /// Every source that is a module as it stands, so that one that no test uses fails here. Those of the contract are used in
 /// `host/tests`, `kib`, `large` and `patient` in `bench/`.
-const SOURCES: [&str; 20] = [
+const SOURCES: [&str; 22] = [
     "aborts",
     "big",
     "conforms",
@@ -18,8 +18,10 @@ const SOURCES: [&str; 20] = [
     "exits_in_constructor",
     "good",
     "hangs",
+    "holds",
     "kib",
     "large",
+    "lasts",
     "later",
     "misuses",
     "no_handle",

@@ -4,14 +4,13 @@
 
 use std::cell::RefCell;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use hot_tests::order::{Call, Wanted, check};
 use hot_tests::trace::{Did, Step, Trace};
-use hot_tests::{Key, Module, Service, WAIT, sha256};
+use hot_tests::{Key, Module, Service, WAIT, sha256, skipped};
 
 /// Bytes of a chunk: the modules of these tests have three to five.
 const CHUNK: usize = 4096;
@@ -202,8 +201,7 @@ fn told() -> Result<(Vec<Step>, Vec<Call>, Vec<Call>)> {
 fn every_step_comes_in_its_order_and_is_missed() -> Result<()> {
     if let Err(reason) = Trace::possible() {
         // The one thing that this test can't bring along: leave of the kernel to trace a process.
-        drop(writeln!(std::io::stderr(), "skipped: {reason:#}"));
-        return Ok(());
+        return skipped(&format!("{reason:#}"));
     }
     let (steps, calls, ends) = told()?;
     let all = [&*calls, &*ends].concat();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use hot_tests::{Ended, Load, LoadOptions, Module, Node, WAIT, example, has_cpp};
+use hot_tests::{Ended, Load, LoadOptions, Module, Node, WAIT, example, has_cpp, skipped};
 
 /// Requests over which the share is counted.
 const COUNTED: u64 = 10_000;
@@ -53,7 +53,7 @@ fn the_examples_in_rust_c_and_cpp_serve() -> Result<()> {
         ("hello-cpp.so", "/hello-cpp?name=Ada", "hello Ada from hello-cpp 1.0.0\n"),
     ] {
         if file == "hello-cpp.so" && !has_cpp() {
-            eprintln!("there is no C++ compiler here, so hello-cpp was not built and is not tried");
+            skipped("there is no C++ compiler here, so hello-cpp was not built")?;
             continue;
         }
         node.push(&example(file)?, &["--steps", "100%", "--bake", "1s"])?.expect(0)?;

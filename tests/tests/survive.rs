@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use hot_tests::{Load, LoadOptions, Module, Node, Series, WAIT, text};
+use hot_tests::{Counts, Failure, Load, LoadOptions, Module, Node, Series, WAIT, text};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde::Deserialize;
@@ -17,6 +17,9 @@ const ANSWERS_AGAIN: Duration = Duration::from_secs(1);
 
 /// Kills at random moments. Each finds another point of a push.
 const KILLS: usize = 200;
+
+/// Connections of the load beside these kills: at most so many requests are under way at each.
+const BESIDE: u32 = 2;
 
 #[test]
 fn hosts_outlive_their_daemon_and_answer_again_within_a_second() -> Result<()> {
@@ -215,6 +218,8 @@ fn no_acknowledged_push_is_missing_after_two_hundred_kills() -> Result<()> {
     // How long a push takes here: kills are spread over a bit more than that.
     series.write(100)?;
     let typical = node.hotctl(&push)?.expect(0)?.took;
+    node.wait_module("probe", WAIT, |module| module.stable_version() == "1.0.100")?;
+    let load = Load::start(LoadOptions::closed(node.http(), "/probe", BESIDE).at(100))?;
     let mut acknowledged = vec!["1.0.100".to_owned()];
     let mut interrupted = 0;
     for kill in 0..KILLS {
@@ -252,9 +257,29 @@ fn no_acknowledged_push_is_missing_after_two_hundred_kills() -> Result<()> {
         "{} acknowledged, {interrupted} not: the moments were no test",
         acknowledged.len()
     );
+    let seen = load.stop()?;
+    is_whole_or_cut_off(&seen)?;
     // And the node still is one: it serves, and takes the next push to its end.
     series.write(999)?;
     node.push(series.file(), &["--steps", "100%", "--bake", "1s"])?.expect(0)?;
     assert_eq!(hot_tests::get(node.http(), "/probe")?.body().as_ref(), b"probe 1.0.999\n");
     node.stop()
+}
+
+/// What clients saw of the kills: what was answered was whole and right, by one of the releases that were pushed; what was
+/// under way at a kill was cut off, and all else waited in the listener, which hot-spawn keeps.
+fn is_whole_or_cut_off(seen: &Counts) -> Result<()> {
+    let pushed = |version: &str| {
+        let number = version.strip_prefix("1.0.").and_then(|number| number.parse::<usize>().ok());
+        number.is_some_and(|number| (100..=100 + KILLS).contains(&number))
+    };
+    ensure!(
+        seen.versions.keys().all(|version| pushed(version)),
+        "a release that nobody pushed answered: {seen}"
+    );
+    ensure!(seen.failures.keys().all(|failure| *failure == Failure::Broken), "{seen}");
+    let most = u64::try_from(KILLS)? * u64::from(BESIDE);
+    ensure!(seen.failed() <= most, "what was under way at {KILLS} kills is {most} at most: {seen}");
+    ensure!(seen.requests > 10 * most, "too few requests to mean much: {seen}");
+    Ok(())
 }

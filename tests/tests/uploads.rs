@@ -9,7 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, ensure};
 use hot_proto::v1::UploadHeader;
 use hot_proto::v1::upload_request::Part;
-use hot_tests::{Door, Key, Node, Sending, Series, Service, WAIT, abandon, sha256, start};
+use hot_tests::{Door, Event, Key, Node, Sending, Series, Service, WAIT, abandon, sha256, start};
+use serde_json::Value;
 use tonic::{Code, Status};
 
 /// Bytes of a chunk: the module of these tests has several.
@@ -308,14 +309,6 @@ fn a_client_that_is_too_slow_is_told_so_and_what_it_sent_is_kept() -> Result<()>
     service.stop()
 }
 
-/// What a process holds: descriptors, and KiB of memory.
-fn holds(pid: i32) -> Result<(usize, u64)> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
-    let resident = resident.trim().trim_end_matches(" kB").parse()?;
-    Ok((fs::read_dir(format!("/proc/{pid}/fd"))?.count(), resident))
-}
-
 #[test]
 fn ten_thousand_abandoned_uploads_cost_little_and_block_nobody() -> Result<()> {
     const ABANDONED: u64 = 10_000;
@@ -324,8 +317,7 @@ fn ten_thousand_abandoned_uploads_cost_little_and_block_nobody() -> Result<()> {
     let offer = Offer::new(&series, &node.key(), 100)?;
     // The first ones take what stays with the process anyhow.
     abandon(&door, &offer.signature, 200, 100_000, CHUNK)?;
-    let pid = node.daemon()?.pid();
-    let (descriptors, memory) = holds(pid)?;
+    let before = node.daemon()?.holds()?;
 
     let codes = abandon(&door, &offer.signature, ABANDONED, 100_000, CHUNK)?;
     ensure!(codes.get("upload_incomplete") == Some(&ABANDONED), "{codes:?}");
@@ -352,12 +344,12 @@ fn ten_thousand_abandoned_uploads_cost_little_and_block_nobody() -> Result<()> {
     ensure!(!offer.send_rest(&door)?, "a good upload is taken at once");
     let deadline = Instant::now() + WAIT;
     loop {
-        let (now, resident) = holds(pid)?;
-        if now <= descriptors + 2 {
-            ensure!(resident < memory + 32 * 1024, "{memory} KiB became {resident} KiB");
+        let now = node.daemon()?.holds()?;
+        if now.descriptors <= before.descriptors + 2 {
+            ensure!(now.resident < before.resident + 32 * 1024, "{before:?} became {now:?}");
             break;
         }
-        ensure!(Instant::now() < deadline, "{descriptors} descriptors became {now}");
+        ensure!(Instant::now() < deadline, "{before:?} became {now:?}");
     }
     node.stop()
 }
@@ -423,6 +415,9 @@ fn a_request_that_comes_again_is_one_rollout() -> Result<()> {
         first += usize::from(!answer.already_started);
     }
     ensure!(ids.len() == 1 && first == 1, "{ids:?} were begun, by {first} calls");
+    let id = ids.first().context("a rollout")?;
+    node.events()?.wait(WAIT, |event| event.kind == "rollout.started")?;
+    is_told_once(&node, id, 1)?;
 
     let again = |node: &Node| -> Result<()> {
         let answer = ask(node, "1.0.100", "one")?.map_err(|refused| anyhow::anyhow!("{refused:?}"))?;
@@ -440,5 +435,22 @@ fn a_request_that_comes_again_is_one_rollout() -> Result<()> {
     node.kill_all()?;
     node.start_again()?;
     again(&node)?;
+    is_told_once(&node, id, 0)?;
+    let history: Value = node.hotctl(&["history", "probe", "-o", "json"])?.expect(0)?.json()?;
+    let entries = history["entries"].as_array().context("entries")?;
+    ensure!(entries.len() == 1 && entries[0]["rollout"] == id.as_str(), "{history}");
     node.stop()
+}
+
+/// Of a rollout that was asked for many times there is one record of its start. A crash may cost the events of the last second.
+fn is_told_once(node: &Node, id: &str, least: usize) -> Result<()> {
+    let told = node.hotctl(&["events", "-n", "1000", "-o", "json"])?.expect(0)?.stdout;
+    let told: Vec<Event> = told.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    for kind in ["rollout.started", "rollout.finished"] {
+        let of_kind: Vec<_> = told.iter().filter(|event| event.kind == kind).collect();
+        ensure!(of_kind.len() <= 1 && of_kind.iter().all(|event| event.rollout == id), "{kind}: {told:?}");
+    }
+    let started = told.iter().filter(|event| event.kind == "rollout.started").count();
+    ensure!(started >= least, "nobody told of the start: {told:?}");
+    Ok(())
 }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 use hot_rollout::{Cause, InstanceState, Module, ReleaseNumber};
 use tokio::sync::watch;
 
+use super::Agent;
 use super::slot::{Run, RunState, Slot};
-use super::{Agent, DRAIN};
 use crate::gateway::AttachError;
 use crate::ledger::{LedgerError, Runnable};
 use crate::supervisor::{Adopted, End, Instance, InstanceId, Spec, StartError, State};
@@ -239,14 +239,14 @@ impl Agent {
         run.state = RunState::Stopping;
         let Some(instance) = run.instance.clone() else { return };
         tracing::info!(%module, release = run.release.0, "an instance drains and stops");
-        let gateway = self.shared.parts.gateway.clone();
+        let (gateway, drain) = (self.shared.parts.gateway.clone(), self.shared.parts.bounds.drain);
         self.shared.tasks.spawn(async move {
             let begun = Instant::now();
             // Streams are asked to end by the gateway, which gives nothing new to it, and are cut off by it.
             let streams_until = gateway.stream_grace() + DRAIN_LOOK * 10;
             loop {
                 let (counters, passed) = (gateway.counters(id), begun.elapsed());
-                let has_requests = counters.in_flight > 0 && passed < DRAIN;
+                let has_requests = counters.in_flight > 0 && passed < drain;
                 let has_streams = counters.streams > 0 && passed < streams_until;
                 if !has_requests && !has_streams {
                     break;

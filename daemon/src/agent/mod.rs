@@ -51,9 +51,6 @@ use crate::ledger::{Ledger, LedgerError, Obeyed};
 use crate::supervisor::{Adopted, InstanceId, Supervisor};
 use crate::trust::TrustFiles;
 
-/// How long a host that is no longer wanted may finish what it has.
-const DRAIN: Duration = Duration::from_secs(30);
-
 /// Between two times at which the node restates what is so, counts, and asks the guard.
 pub(crate) const TICK: Duration = Duration::from_millis(500);
 
@@ -74,6 +71,8 @@ pub struct ModuleBounds {
     pub health_interval: Duration,
     /// Failed checks in a row that end an instance, where no assignment says otherwise.
     pub health_threshold: u32,
+    /// How long an instance that is no longer wanted may finish what it has.
+    pub drain: Duration,
 }
 
 /// What the agent works with.

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use hot_rollout::{Latency, ReleaseNumber, RolloutId};
 
+use super::launch::GRACE;
 use super::proof::{Party, Proof, Window};
 use super::recent::{self, Span};
-use super::{DRAIN, launch::GRACE};
 use crate::gateway::Tally;
 use crate::supervisor::InstanceId;
 
@@ -20,9 +20,8 @@ const SHORTEST: Duration = Duration::from_secs(1);
 /// The longest: so far back is known how it was before.
 const LONGEST: Duration = recent::KEPT;
 
-/// What is in flight by then is told as such: a stream that goes on, or what an instance that was told to stop has not
-/// ended although its time is over.
-const BOUND: Duration = DRAIN.saturating_add(GRACE).saturating_add(Duration::from_secs(5));
+/// How long an instance that was told to stop is given to be gone once its time is over.
+const GONE: Duration = GRACE.saturating_add(Duration::from_secs(5));
 
 /// When and how fast traffic moved.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +41,9 @@ pub(super) struct Swap {
     to: Party,
     rollout: Option<RolloutId>,
     moved: Moved,
+    /// What is in flight by then is told as such: a stream that goes on, or what an instance that was told to stop has not
+    /// ended although its time is over.
+    bound: Duration,
     /// What the old instance had counted shortly before the flip.
     shortly_before: Tally,
     at_flip: Tally,
@@ -66,7 +68,8 @@ struct Compared {
 
 impl Swap {
     /// Traffic moved from one instance to another. What the old one had counted comes from shortly before the flip and from
-    /// right after it; `before` is what the module answered up to the flip.
+    /// right after it; `before` is what the module answered up to the flip. An instance that is no longer wanted has `drain`
+    /// to finish what it has.
     pub(super) fn begin(
         from: Party,
         to: Party,
@@ -74,12 +77,14 @@ impl Swap {
         shortly_before: Tally,
         at_flip: Tally,
         before: Vec<Span>,
+        drain: Duration,
     ) -> Self {
         Self {
             from,
             to,
             rollout: None,
             moved,
+            bound: drain.saturating_add(GONE),
             shortly_before,
             at_flip,
             old: at_flip,
@@ -131,7 +136,7 @@ impl Swap {
             }
             Some(_) => {}
         }
-        self.after.is_whole && (self.drained.is_some() || since_flip >= BOUND)
+        self.after.is_whole && (self.drained.is_some() || since_flip >= self.bound)
     }
 
     /// What is known at the flip.
@@ -216,6 +221,9 @@ mod tests {
     use super::super::TICK;
     use super::*;
 
+    const DRAIN: Duration = Duration::from_secs(30);
+    const BOUND: Duration = DRAIN.saturating_add(GONE);
+
     fn party(instance: u64, release: u64) -> Party {
         Party { instance, release, version: "1.0.0".to_owned(), digest: "aa".to_owned() }
     }
@@ -234,7 +242,7 @@ mod tests {
             let before = (0..20).rev().map(|back| span(flip - TICK * back, 2_000, 100)).collect();
             let took = Duration::from_micros(40);
             let moved = Moved { at: flip, time: SystemTime::UNIX_EPOCH, took };
-            let swap = Swap::begin(party(1, 6), party(2, 7), moved, shortly_before, at_flip, before);
+            let swap = Swap::begin(party(1, 6), party(2, 7), moved, shortly_before, at_flip, before, DRAIN);
             Self { swap, flip, now: flip }
         }
 

@@ -31,7 +31,8 @@ impl Agent {
         let by = slot.orders.moved_by().cloned();
         for ((from, to), shortly_before) in left.into_iter().zip(shortly_before) {
             let at_flip = self.tally(InstanceId(from.instance)).unwrap_or_default();
-            let mut swap = Swap::begin(from, to, moved, shortly_before, at_flip, slot.recent.spans());
+            let (before, drain) = (slot.recent.spans(), self.shared.parts.bounds.drain);
+            let mut swap = Swap::begin(from, to, moved, shortly_before, at_flip, before, drain);
             if let Some(rollout) = &by {
                 swap.belongs_to(rollout);
             }

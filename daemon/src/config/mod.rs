@@ -86,7 +86,7 @@ pub struct Http {
     pub max_waiting: usize,
     /// Streams of one module at once; the next one gets 503.
     pub max_streams: usize,
-    /// Time for requests to end when the daemon stops.
+    /// Time for requests to end when the daemon stops, or the instance that has them.
     pub drain_deadline: Duration,
 }
 

@@ -7,8 +7,13 @@ use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
+use tokio_stream::{Stream, StreamExt as _};
+
+/// The pause after a failed accept: without descriptors left it fails again at once, and would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why a door can't be opened.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +88,19 @@ pub fn tcp(address: SocketAddr, setting: &'static str) -> Result<StdTcpListener,
     let listener = StdTcpListener::bind(address).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
     Ok(listener)
+}
+
+/// Who comes through a door. tonic asks for the next one at once, also where letting one in has failed.
+pub(super) fn patient<T>(callers: impl Stream<Item = io::Result<T>>) -> impl Stream<Item = io::Result<T>> {
+    callers.then(async |caller| {
+        if let Err(error) = &caller
+            && error.kind() != io::ErrorKind::ConnectionAborted
+        {
+            tracing::warn!(%error, "a caller can't be let in; trying again");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+        caller
+    })
 }
 
 #[cfg(test)]

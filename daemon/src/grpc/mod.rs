@@ -36,7 +36,7 @@ use tonic::service::{InterceptorLayer, Routes};
 use tonic::transport::Server;
 
 use self::auth::Gate;
-use self::listen::Doors;
+use self::listen::{Doors, patient};
 pub(crate) use self::status::disk;
 use crate::agent::Agent;
 use crate::driver::Driver;
@@ -111,13 +111,14 @@ pub async fn serve(api: Api, doors: Doors) -> Result<(), tonic::transport::Error
     let stopped = api.stopped.clone();
     let routes = routes(api).await;
     let socket = server(Gate::Socket).add_routes(routes.clone()).serve_with_incoming_shutdown(
-        UnixListenerStream::new(doors.socket),
+        patient(UnixListenerStream::new(doors.socket)),
         stopped.clone().cancelled_owned(),
     );
     let tcp = doors.tcp.map(|(listener, token)| {
-        server(Gate::Token(token))
-            .add_routes(routes)
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped.clone().cancelled_owned())
+        server(Gate::Token(token)).add_routes(routes).serve_with_incoming_shutdown(
+            patient(TcpListenerStream::new(listener)),
+            stopped.clone().cancelled_owned(),
+        )
     });
     let both = async {
         match tcp {

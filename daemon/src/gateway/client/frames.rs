@@ -12,9 +12,11 @@ const HEADER_LEN: usize = 9;
 
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
+const ACK: u8 = 1;
 
 /// A client's frames, as they come.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub(in crate::gateway) struct Counted {
     pub(in crate::gateway) resets: u64,
     /// Leave to send on, so the client took something: WINDOW_UPDATE.
     pub(in crate::gateway) credits: u64,
+    /// What is to be acknowledged, the first one included: SETTINGS.
+    pub(in crate::gateway) settings: u64,
 }
 
 impl Default for Frames {
@@ -103,6 +107,10 @@ impl Frames {
             CONTINUATION => self.head_ends = flags & END_HEADERS != 0,
             RST_STREAM => self.counted.resets += 1,
             WINDOW_UPDATE => self.counted.credits += 1,
+            SETTINGS if flags & ACK == 0 => {
+                self.counted.settings += 1;
+                self.head_ends = self.in_head;
+            }
             // Of the head of the connection; within that of a request no other frame is allowed.
             _ => self.head_ends = self.in_head,
         }
@@ -143,6 +151,8 @@ mod tests {
             frame(CONTINUATION, 0, 0),
             frame(CONTINUATION, END_HEADERS, 0),
             frame(6, 0, 8),
+            frame(SETTINGS, 0, 6),
+            frame(SETTINGS, ACK, 0),
             frame(RST_STREAM, 0, 4),
             frame(HEADERS, 1, 3),
         ]
@@ -153,7 +163,7 @@ mod tests {
     fn heads_are_open_from_their_first_frame_to_the_last() {
         let (open, counted) = heads(&stream(), 1);
         assert_eq!(open, [Some(0), None, Some(1), None, Some(2), None, Some(3)]);
-        assert_eq!(counted, Counted { heads: 3, resets: 1, credits: 1 });
+        assert_eq!(counted, Counted { heads: 3, resets: 1, credits: 1, settings: 2 });
     }
 
     #[test]

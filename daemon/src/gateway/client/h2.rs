@@ -45,6 +45,9 @@ const PIECE: usize = 16 * 1024;
 /// Streams that a client may break off whatever else it does: people do go away.
 const FREE_RESETS: u64 = 200;
 
+/// SETTINGS that a client sends whatever else it does, each of which we acknowledge: one or two are usual.
+const FREE_SETTINGS: u64 = 100;
+
 /// Streams that are reset before they are looked at cost a table entry each; hyper's default, said here because the
 /// bound on what a connection can hold rests on it.
 const MAX_PENDING_RESETS: usize = 20;
@@ -87,7 +90,7 @@ pub(in crate::gateway) struct Streams {
 pub(in crate::gateway) enum Finding {
     /// Nothing is wrong.
     Fine,
-    /// A head does not end, or the client breaks off what it asks for.
+    /// A head does not end, the client breaks off what it asks for, or it asks for nothing but acknowledgements.
     Broken,
 }
 
@@ -126,8 +129,11 @@ impl Streams {
             return Finding::Broken;
         }
         // Half of what it asks for may be in vain, however long it goes on.
-        let Counted { heads, resets, .. } = frames.counted();
-        if resets > FREE_RESETS && resets > heads / 2 { Finding::Broken } else { Finding::Fine }
+        let Counted { heads, resets, settings, .. } = frames.counted();
+        let in_vain = resets > FREE_RESETS && resets > heads / 2;
+        // A flood is never idle: what we answer to it is blocked and goes on in turns.
+        let is_flood = settings > FREE_SETTINGS && settings > heads;
+        if in_vain || is_flood { Finding::Broken } else { Finding::Fine }
     }
 }
 

@@ -157,6 +157,21 @@ fn a_client_that_breaks_off_what_it_asks_for_is_cut_off() {
     rig.counters_when(A, |counters| counters.in_flight == 0);
 }
 
+/// Each of them has us write: a client may say what it likes to have, and not without end.
+#[test]
+fn a_client_that_sends_settings_without_end_is_cut_off() {
+    let (rig, _host, _inbox) = rig(GatewayConfig::default());
+    let mut raw = Raw::open(rig.address);
+    let until = Instant::now() + PATIENCE;
+    let mut acknowledged = 0;
+    while raw.next().is_some() {
+        raw.frame(SETTINGS, 0, 0, &window(65_535));
+        acknowledged += 1;
+        assert!(Instant::now() < until, "it may go on without end: {acknowledged} times");
+    }
+    assert!(acknowledged >= 100, "cut off after {acknowledged}");
+}
+
 /// One connection of HTTP/2 is as many clients, for the module.
 #[test]
 fn the_bounds_of_a_module_hold_for_the_streams_of_one_connection() {

@@ -1,18 +1,11 @@
-//! A `hotd` that meets harm at one step that it takes on its store, for each step of a start that adopts hosts, a push, a
-//! canary, a promotion and a rollback, under load: `kill -9`, a call that fails, a disk that is full.
-//!
-//! A usual run takes steps that are spread over the whole story; `make steps` (HOT_EVERY_STEP=1) takes every one.
+//! A node, the story that it is told, and what must be so after it, whatever came between.
 
 use std::fs;
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use hot_tests::{Harm, Key, Load, LoadOptions, Series, Service, Steps, WAIT, get, sha256};
+use hot_tests::{Harm, Instance, Key, ModuleStatus, Series, Service, Steps, WAIT, get, sha256};
 use tonic::{Code, Status};
-
-/// Steps that a usual run takes of those that a kind of harm is for.
-const USUAL: usize = 40;
 
 /// Bytes of a chunk: the module has several.
 const CHUNK: usize = 4096;
@@ -20,15 +13,12 @@ const CHUNK: usize = 4096;
 /// How long a call may be refused after a step failed: the history is opened again once a second.
 const MENDED: Duration = Duration::from_secs(10);
 
-/// Connections of the load: at most so many requests are under way when `hotd` is killed.
-const CONNECTIONS: u32 = 4;
-
 /// Candidates stay where they are put until they are told.
 const POLICY: &str = "[policy]\nsteps = [\"10%\", \"100%\"]\nbake = \"10m\"\n";
 
 /// What is done about a call without a good answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Then {
+pub(crate) enum Then {
     /// Nothing: `hotd` was killed.
     End,
     /// It was refused and is repeated until it is good.
@@ -39,17 +29,17 @@ enum Then {
 
 /// What a node was told, and what it said to that.
 #[derive(Clone, Debug, Default)]
-struct Told {
+pub(crate) struct Told {
     /// What was called last, for messages; whether there was no good answer; and whether the answer was no.
-    call: &'static str,
-    unanswered: bool,
+    pub(crate) call: &'static str,
+    pub(crate) unanswered: bool,
     refused: bool,
     /// The digest of what was uploaded, acknowledged.
     uploaded: Option<String>,
     /// The rollout that was begun, acknowledged.
     started: Option<String>,
     promoted: bool,
-    gone_back: bool,
+    pub(crate) gone_back: bool,
 }
 
 impl Told {
@@ -86,18 +76,18 @@ impl Told {
     }
 }
 
-struct Rig {
-    service: Service,
-    steps: Steps,
+pub(crate) struct Rig {
+    pub(crate) service: Service,
+    pub(crate) steps: Steps,
     key: Key,
-    series: Series,
+    pub(crate) series: Series,
     /// What is stable before and after each story, and the process that serves it all the time.
     stable: String,
     host: i32,
 }
 
 impl Rig {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let key = Key::generate(folder.path().join("ada"))?;
         let service = Service::start(&key.signer("ada@example.com")?, POLICY)?;
@@ -130,14 +120,18 @@ impl Rig {
         Ok(digest)
     }
 
-    /// Waits until a rollout is as wanted by its record (none: it is over), or `hotd` has ended.
+    /// Neither `hotd` nor `hot-spawn` has ended.
+    fn lives(&self) -> Result<bool> {
+        Ok(self.service.daemon()?.alive() && self.service.spawn().alive())
+    }
+
+    /// Waits until a rollout is as wanted by its record (none: it is over), or one of both has ended.
     fn wait(&self, id: &str, wanted: impl Fn(&str) -> bool) -> Result<()> {
         let record = self.service.data_dir().join(format!("rollouts/{id}.json"));
         let deadline = Instant::now() + WAIT;
-        let hotd = self.service.daemon()?;
         loop {
             let text = fs::read_to_string(&record).unwrap_or_default();
-            if wanted(&text) || !hotd.alive() {
+            if wanted(&text) || !self.lives()? {
                 return Ok(());
             }
             ensure!(Instant::now() < deadline, "rollout {id} is not as wanted: {text}");
@@ -150,7 +144,7 @@ impl Rig {
     }
 
     /// The story, or as much of it as `hotd` lives to hear.
-    fn tell(&self, version: &str, then: Then) -> Result<Told> {
+    pub(crate) fn tell(&self, version: &str, then: Then) -> Result<Told> {
         let door = self.service.door();
         let mut told = Told::default();
         let Some(digest) = told.call("upload", then, || self.upload())? else { return Ok(told) };
@@ -177,7 +171,7 @@ impl Rig {
         }
         told.promoted = true;
         self.wait_over(&id)?;
-        if !self.service.daemon()?.alive() {
+        if !self.lives()? {
             return Ok(told);
         }
         told.call = "rollback";
@@ -196,12 +190,28 @@ impl Rig {
         self.service.module("probe").map(|module| module.stable_version().to_owned()).unwrap_or_default()
     }
 
-    /// Looks at a node that has just started, after a story of `version`.
-    fn check(&self, version: &str, told: &Told) -> Result<()> {
+    /// Looks at a node whose `hotd` has just started, after a story of `version`.
+    pub(crate) fn check(&self, version: &str, told: &Told) -> Result<()> {
         let module = self.service.wait_module("probe", |module| {
             module.instances().any(|instance| instance.state == "ready" && instance.pid == self.host)
         });
         module.context("the host of stable was not adopted")?;
+        self.check_kept(version, told)
+    }
+
+    /// Looks at a node whose hosts came to their end, once those of its stable release serve again.
+    pub(crate) fn check_anew(&self, version: &str, told: &Told) -> Result<()> {
+        let serves = |module: &ModuleStatus| {
+            let stable = module.stable.as_ref().map(|stable| stable.release);
+            let mut ready = module.instances().filter(|instance| instance.state == "ready");
+            ready.any(|instance| Some(instance.release) == stable && instance.pid != 0)
+        };
+        self.service.wait_module("probe", serves).context("stable does not serve again")?;
+        self.check_kept(version, told)
+    }
+
+    /// What was acknowledged is there, what was not is not served, and no host is left over.
+    fn check_kept(&self, version: &str, told: &Told) -> Result<()> {
         // One that was replaced may still be ending.
         let deadline = Instant::now() + WAIT;
         while self.service.hosts()?.len() > 3 {
@@ -213,6 +223,12 @@ impl Rig {
         if let Some(id) = &told.started {
             let rollout = self.service.door().rollout(id);
             ensure!(rollout.is_ok(), "the rollout {id} was acknowledged and is missing: {rollout:?}");
+        }
+        if told.started.is_some() && !told.promoted && !in_flight("promote") {
+            let serves = |instance: &Instance| instance.version == version && instance.state == "ready";
+            self.service
+                .wait_module("probe", |module| module.instances().any(serves))
+                .context("the candidate of a rollout that was acknowledged does not come to serve")?;
         }
         if told.promoted && !told.gone_back && !in_flight("rollback") {
             self.service
@@ -249,7 +265,7 @@ impl Rig {
     }
 
     /// Back to where the story began; on the way everything is done once more that may have been cut short.
-    fn again(&self, version: &str) -> Result<()> {
+    pub(crate) fn again(&self, version: &str) -> Result<()> {
         let door = self.service.door();
         let over = || self.service.wait_module("probe", |module| module.candidate.is_none());
         if self.service.module("probe")?.candidate.is_some() {
@@ -270,7 +286,7 @@ impl Rig {
     }
 
     /// The story without harm: what its steps are.
-    fn steps(&mut self) -> Result<Vec<String>> {
+    pub(crate) fn steps(&mut self) -> Result<Vec<String>> {
         let version = self.series.write(101)?;
         self.service.terminate()?;
         self.service.boot_with(|hotd| self.steps.around(hotd, None))?;
@@ -291,8 +307,15 @@ impl Rig {
     }
 
     /// Starts `hotd` with harm at the n-th step and tells it the story. None: it did not come to serve.
-    fn harmed(&mut self, version: &str, harm: Harm, at: usize, then: Then) -> Result<Option<Told>> {
-        match self.service.boot_with(|hotd| self.steps.around(hotd, Some((harm, at)))) {
+    pub(crate) fn harmed(
+        &mut self,
+        version: &str,
+        harm: Harm,
+        at: usize,
+        then: Then,
+    ) -> Result<Option<Told>> {
+        let steps = self.steps.clone();
+        match self.service.boot_with(|hotd| steps.around(hotd, Some((harm, at)))) {
             Ok(()) => Ok(Some(self.tell(version, then)?)),
             Err(error) => {
                 let said = format!("{error:#}");
@@ -309,124 +332,4 @@ fn refusal(call: &str, refused: &Status) -> Result<()> {
     let detail = detail.with_context(|| format!("{call} was refused without details: {refused:?}"))?;
     ensure!(!detail.code.is_empty() && !refused.message().is_empty(), "{call} was refused without a reason");
     Ok(())
-}
-
-/// The steps of a kind of harm that this run takes: places from 1 among those that it is for.
-fn chosen(harm: Harm, steps: &[String]) -> Vec<usize> {
-    let all = steps.iter().filter(|step| harm.is_at(step)).count();
-    let every = std::env::var_os("HOT_EVERY_STEP").is_some();
-    let count = if every { all } else { all.min(USUAL) };
-    (0..count).map(|n| 1 + n * all / count).collect()
-}
-
-fn say(text: &str) {
-    // The test runner shows it with a failed test.
-    drop(writeln!(std::io::stderr(), "{text}"));
-}
-
-#[test]
-fn a_kill_at_any_step_loses_nothing_that_was_acknowledged() -> Result<()> {
-    let mut rig = Rig::new()?;
-    let steps = rig.steps()?;
-    let load = Load::start(LoadOptions::closed(rig.service.http(), "/probe", CONNECTIONS).at(200))?;
-    let (mut killed, mut number) = (0, 102);
-    for at in chosen(Harm::Kill, &steps) {
-        let version = rig.series.write(number)?;
-        number += 1;
-        rig.service.terminate()?;
-        let window = load.begin_window();
-        let told = rig.harmed(&version, Harm::Kill, at, Then::End)?;
-        let taken = rig.steps.taken()?;
-        let (step, when) =
-            (taken.last().cloned().unwrap_or_default(), told.as_ref().map_or("its start", |told| told.call));
-        // Some steps come by the clock: a story may have a few less, and is killed at its end.
-        let came = taken.len() >= at;
-        killed += usize::from(came);
-        let point = if came {
-            format!("killed before step {at}, {step}, during {when}")
-        } else {
-            format!("killed after {step}, the last of {} steps", taken.len())
-        };
-        say(&point);
-        rig.service.kill().ok();
-        rig.service.boot().with_context(|| point.clone())?;
-        rig.check(&version, &told.unwrap_or_default()).with_context(|| point.clone())?;
-        load.wait_requests(window, 1, WAIT)?;
-        let seen = load.end_window(window)?;
-        ensure!(seen.failed() <= u64::from(CONNECTIONS), "{point}: {seen}");
-        rig.again(&version).with_context(|| point.clone())?;
-    }
-    ensure!(
-        steps.len() > 100 && killed > USUAL - 5,
-        "{killed} kills at {} steps are too few to mean much",
-        steps.len()
-    );
-    let total = load.stop()?;
-    let most = u64::try_from(killed)? * u64::from(CONNECTIONS);
-    ensure!(total.failed() <= most, "what was in flight at {killed} kills is {most} at most: {total}");
-    rig.service.stop()
-}
-
-/// Harm at the steps of a kind, of which a story has `least`. What is refused is repeated at every other one; else a restart
-/// follows at once.
-fn fails_at_any_step(harm: Harm, least: usize) -> Result<()> {
-    let mut rig = Rig::new()?;
-    let steps = rig.steps()?;
-    let chosen = chosen(harm, &steps);
-    ensure!(chosen.len() >= least, "{} steps are too few to mean much", chosen.len());
-    let both = if std::env::var_os("HOT_EVERY_STEP").is_some() { 2 } else { 1 };
-    let ways = [Then::Stop, Then::Repeat].into_iter().cycle();
-    let chosen: Vec<(usize, Then)> =
-        chosen.into_iter().flat_map(|at| std::iter::repeat_n(at, both)).zip(ways).collect();
-    let (points, mut harmed) = (chosen.len(), 0);
-    for ((at, then), number) in chosen.into_iter().zip(102..) {
-        let version = rig.series.write(number)?;
-        let point = format!("{harm:?} at the {at}-th of its kind, then {then:?}");
-        say(&point);
-        rig.service.terminate()?;
-        let told = rig.harmed(&version, harm, at, then).with_context(|| point.clone())?;
-        harmed += usize::from(rig.steps.was_harmed()?);
-        let before =
-            told.as_ref().map(|_| rig.service.module("probe")).transpose()?.and_then(|module| module.stable);
-        rig.service.kill().ok();
-        rig.service.boot().with_context(|| point.clone())?;
-        let told = told.unwrap_or_default();
-        rig.check(&version, &told).with_context(|| point.clone())?;
-        let after = rig.service.module("probe")?.stable;
-        // What could not be written is tried again, and may be so by the time at which `hotd` is killed.
-        let may_move = told.unanswered && told.call == "promote";
-        ensure!(
-            before.is_none() || before == after || may_move,
-            "{point}: {before:?} was stable, and {after:?} is now; {told:?}"
-        );
-        rig.again(&version).with_context(|| point.clone())?;
-    }
-    // Some steps come by the clock: a story may have a few less.
-    ensure!(harmed + 5 > points, "harm was done at {harmed} of {points} steps: too few to mean much");
-    rig.service.stop()
-}
-
-#[test]
-fn an_fsync_that_fails_at_any_step_is_told_and_mended() -> Result<()> {
-    fails_at_any_step(Harm::Failing("fsync"), 30)
-}
-
-#[test]
-fn a_write_that_fails_at_any_step_is_told_and_mended() -> Result<()> {
-    fails_at_any_step(Harm::Failing("write"), 30)
-}
-
-#[test]
-fn a_rename_that_fails_at_any_step_is_told_and_mended() -> Result<()> {
-    fails_at_any_step(Harm::Failing("rename"), 10)
-}
-
-#[test]
-fn a_file_that_can_not_be_made_at_any_step_is_told_and_mended() -> Result<()> {
-    fails_at_any_step(Harm::Failing("create"), 10)
-}
-
-#[test]
-fn a_disk_that_is_full_at_any_step_is_told_and_mended() -> Result<()> {
-    fails_at_any_step(Harm::FullDisk, 30)
 }
