@@ -1,8 +1,8 @@
 //! One node: what is made in which order, and ended in which.
 //!
-//! Decides nothing else. Up: folder, trust, certificate, store, hosts that still run, gateway, agent, driver, control plane; the ready
-//! line comes when all serve. Down: control plane, driver, gateway with what it has in flight, store. Hosts outlive a
-//! service's `hotd`; a dev node takes them along.
+//! Decides nothing else. Up: folder, trust, certificate, store, hosts that still run, gateway, agent, driver, control
+//! plane; the ready line comes when all serve. Down: control plane, driver, gateway with what it has in flight, store.
+//! Hosts outlive a service's `hotd`; a dev node takes them along.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -44,7 +44,7 @@ const HOSTS_END: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Node {
     config: Config,
-    served: Served,
+    http: Served,
     grpc: Option<SocketAddr>,
     store: Store,
     supervisor: Supervisor,
@@ -60,8 +60,8 @@ pub struct Node {
 /// Where modules are served.
 #[derive(Debug)]
 struct Served {
-    http: Vec<SocketAddr>,
-    https: Vec<SocketAddr>,
+    plain: Vec<SocketAddr>,
+    tls: Vec<SocketAddr>,
 }
 
 impl Node {
@@ -88,7 +88,7 @@ impl Node {
 
         let (supervisor, adopted) = Supervisor::connect(spawn_address(&config.spawn)?).await?;
         let listeners = listeners::open(&config, &supervisor).await?;
-        let served = Served::at(&listeners)?;
+        let http = Served::at(&listeners)?;
         let gateway = Gateway::start(&doors(listeners, tls.as_ref()), config.http.gateway.clone())?;
 
         let name = NodeName(config.node.clone());
@@ -124,12 +124,9 @@ impl Node {
         // After the driver: it renews what its rollouts gave out, which the clock would else find expired.
         tokio::spawn(agent.clone().run(stopped.clone()));
         keep_house(&ledger, &journal, &supervisor, &stopped);
-        tokio::spawn(trust.clone().watch(journal.clone(), stopped.clone()));
-        if let Some(tls) = tls.clone() {
-            tokio::spawn(tls.watch(journal.clone(), stopped.clone()));
-        }
+        watch_files(&trust, tls.as_ref(), &journal, &stopped);
 
-        let about = about(&config, &served);
+        let about = about(&config, &http);
         let first_http = about.http.clone();
         let api = Api {
             about,
@@ -154,19 +151,7 @@ impl Node {
             (Some(folder), Some(grpc)) => Some(record(folder, first_http, grpc)?),
             _ => None,
         };
-        Ok(Self {
-            config,
-            served,
-            grpc,
-            store,
-            supervisor,
-            gateway,
-            agent,
-            stopped,
-            serving,
-            driving,
-            record,
-        })
+        Ok(Self { config, http, grpc, store, supervisor, gateway, agent, stopped, serving, driving, record })
     }
 
     /// Tells whoever started the node where it serves: one line on standard output.
@@ -175,7 +160,7 @@ impl Node {
             addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
         };
         write!(out, "ready")?;
-        for (name, addresses) in [("http", &self.served.http), ("https", &self.served.https)] {
+        for (name, addresses) in [("http", &self.http.plain), ("https", &self.http.tls)] {
             if !addresses.is_empty() {
                 write!(out, " {name}={}", list(addresses))?;
             }
@@ -229,15 +214,15 @@ impl Node {
 impl Served {
     fn at(listeners: &Listeners) -> std::io::Result<Self> {
         let all = |listeners: &[TcpListener]| listeners.iter().map(TcpListener::local_addr).collect();
-        let (http, https): (Result<_, _>, Result<_, _>) = (all(&listeners.plain), all(&listeners.tls));
-        Ok(Self { http: http?, https: https? })
+        let (plain, tls): (Result<_, _>, Result<_, _>) = (all(&listeners.plain), all(&listeners.tls));
+        Ok(Self { plain: plain?, tls: tls? })
     }
 
     /// One of all, with its scheme where that is not the plain one.
     fn first(&self) -> String {
-        let http = self.http.first().map(ToString::to_string);
-        let https = || self.https.first().map(|address| format!("https://{address}"));
-        http.or_else(https).unwrap_or_default()
+        let plain = self.plain.first().map(ToString::to_string);
+        let tls = || self.tls.first().map(|address| format!("https://{address}"));
+        plain.or_else(tls).unwrap_or_default()
     }
 }
 
@@ -312,12 +297,12 @@ fn bounds(config: &Config) -> ModuleBounds {
 }
 
 /// What the node says of itself.
-fn about(config: &Config, served: &Served) -> About {
+fn about(config: &Config, http: &Served) -> About {
     About {
         node: config.node.clone(),
         since: SystemTime::now(),
         dev: config.mode == Mode::Dev,
-        http: served.first(),
+        http: http.first(),
         missing: missing(config),
         start_deadline: bounds(config).start_deadline,
     }
@@ -349,6 +334,14 @@ fn tell(recovered: &Recovered) {
         rollouts = recovered.rollouts,
         "the store is open"
     );
+}
+
+/// Reads anew what the operator changes, until the node stops.
+fn watch_files(trust: &TrustFiles, tls: Option<&TlsFiles>, journal: &Journal, stopped: &CancellationToken) {
+    tokio::spawn(trust.clone().watch(journal.clone(), stopped.clone()));
+    if let Some(tls) = tls {
+        tokio::spawn(tls.clone().watch(journal.clone(), stopped.clone()));
+    }
 }
 
 /// What runs beside all else until the node stops.

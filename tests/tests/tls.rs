@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use hot_tests::{Key, Module, Service, WAIT, get, text};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
 const NAME: &str = "web-1.example";
@@ -22,6 +22,8 @@ impl Authority {
     fn new() -> Result<Self> {
         let mut params = CertificateParams::new([])?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Another name than the certificates have by default: one that names itself as its issuer is none of an authority's.
+        params.distinguished_name.push(DnType::CommonName, "the authority of a test");
         let (key, folder) = (KeyPair::generate()?, tempfile::tempdir()?);
         fs::write(folder.path().join("authority.pem"), params.self_signed(&key)?.pem())?;
         let authority = Self { issuer: Issuer::new(params, key), folder };

@@ -55,7 +55,7 @@ impl H2 {
     }
 
     pub(crate) fn with(to: SocketAddr, set: impl FnOnce(&mut http2::Builder<TokioExecutor>)) -> Self {
-        Self::over(to, |socket| std::future::ready(socket), set)
+        Self::over(to, std::future::ready, set)
     }
 
     /// By way of what `secure` makes of the socket.
