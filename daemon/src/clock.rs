@@ -5,7 +5,7 @@
 //! one, the time of day would leave a candidate unrenewed; set forward, it would pass a step that nobody watched.
 
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hot_rollout::{Millis, Time};
 
@@ -36,7 +36,7 @@ pub(crate) fn not_before(time: Time) {
 
 /// When `time` will be, on the clock that timers use.
 pub(crate) fn at(time: Time) -> Instant {
-    Instant::now() + time.since(now()).into()
+    Instant::now() + Duration::from(time.since(now()))
 }
 
 fn clock() -> MutexGuard<'static, Clock> {
@@ -60,8 +60,6 @@ impl Clock {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

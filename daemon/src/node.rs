@@ -19,7 +19,7 @@ use crate::cluster::Local;
 use crate::config::{Config, Mode, Spawn};
 use crate::dev::{DevError, DevFolder, Record};
 use crate::driver::{Driver, Parts as DriverParts};
-use crate::gateway::{Drained, Gateway};
+use crate::gateway::{Door, Drained, Gateway};
 use crate::grpc::listen::{self, Doors, ListenError};
 use crate::grpc::{About, Api};
 use crate::journal::{Entry, Journal};
@@ -78,7 +78,8 @@ impl Node {
         let (supervisor, adopted) = Supervisor::connect(spawn_address(&config.spawn)?).await?;
         let listeners = listeners::open(&config, &supervisor).await?;
         let http = listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
-        let gateway = Gateway::start(&listeners, config.http.gateway.clone())?;
+        let doors: Vec<Door> = listeners.into_iter().map(|listener| Door { listener, tls: None }).collect();
+        let gateway = Gateway::start(&doors, config.http.gateway.clone())?;
 
         let name = NodeName(config.node.clone());
         let machine = Arc::new(machine(&config));

@@ -16,7 +16,7 @@ use hotd::agent::{Agent, ModuleBounds, Parts};
 use hotd::cluster::Local;
 use hotd::config;
 use hotd::driver::{self, Driver};
-use hotd::gateway::{Gateway, GatewayConfig};
+use hotd::gateway::{Door, Gateway, GatewayConfig};
 use hotd::journal::Journal;
 use hotd::ledger::{Ledger, Obeyed};
 use hotd::store::{Options, Store};
@@ -88,7 +88,7 @@ async fn rooms(folder: &Path) -> Rooms {
         ledger: ledger.clone(),
         trust: trust.clone(),
         supervisor,
-        gateway: Gateway::start(&[listener], gateway).unwrap(),
+        gateway: Gateway::start(&[Door { listener, tls: None }], gateway).unwrap(),
         journal: journal.clone(),
         bounds: BOUNDS,
         max_artifact: 1 << 20,

@@ -1,4 +1,4 @@
-//! A client's socket, watched: its client learns of what is read and written. What ends a connection in order is here, too.
+//! A client's socket, watched: its client learns of what is read. What ends a connection in order is here, too.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -10,15 +10,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::TokioIo;
 use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepidle};
-use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
-use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
 use super::conn::Client;
+use super::socket::{Pipe, Socket};
 
 /// Up to so many bytes the head and the body of a response leave as one buffer: for the kernel a list of buffers is
 /// more work than it is for us to copy so few bytes. The bodies of large responses are never copied.
@@ -43,15 +40,15 @@ const UNWANTED: usize = 4096;
 /// The client's socket, watched.
 #[derive(Debug)]
 pub(super) struct ClientIo {
-    socket: TokioIo<TcpStream>,
+    socket: Socket,
     client: Rc<Client>,
     /// Bytes that were read and given back. They are read again before what is in the socket.
     given_back: Bytes,
 }
 
 impl ClientIo {
-    pub(super) fn new(socket: TcpStream, client: Rc<Client>) -> Self {
-        Self { socket: TokioIo::new(socket), client, given_back: Bytes::new() }
+    pub(super) fn new(socket: Socket, client: Rc<Client>) -> Self {
+        Self { socket, client, given_back: Bytes::new() }
     }
 
     /// Whose it is.
@@ -77,8 +74,7 @@ impl ClientIo {
     /// told yet. Then it is read next.
     pub(super) fn has_more(&mut self, unread: Bytes) -> bool {
         let mut late = [0; 1024];
-        // Where nothing can be read nothing has begun, whatever the reason.
-        let (len, _) = recv(self.socket.inner(), &mut late[..], RecvFlags::empty()).unwrap_or_default();
+        let len = self.socket.read_now(&mut late);
         let more = if len > 0 { Bytes::from([&unread, &late[..len]].concat()) } else { unread };
         // Line ends in front of a request are nothing (RFC 9112, section 2.2).
         let begin = more.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
@@ -90,12 +86,13 @@ impl ClientIo {
     /// bytes resets the connection, and with it what is on its way to the client. Whether anything came.
     pub(super) async fn part(&mut self, silent: Duration) -> bool {
         let mut came = 0;
-        let (mut from, to) = self.split();
-        // To a client that is gone nothing can be said, and there is nothing more to do for it either way.
-        drop(to.end());
+        let mut pipe = self.pipe();
         let rest = async {
+            // To a client that is gone nothing can be said, and there is nothing more to do for it either way. Nor is one
+            // that takes nothing waited for.
+            drop(timeout(silent, poll_fn(|cx| pipe.poll_end(cx))).await);
             while came < UNWANTED_AT_MOST
-                && let Ok(read @ 1..) = timeout(silent, poll_fn(|cx| poll_drop(&mut from, cx))).await
+                && let Ok(read @ 1..) = timeout(silent, poll_fn(|cx| poll_drop(&mut pipe, cx))).await
             {
                 came += read;
             }
@@ -110,59 +107,16 @@ impl ClientIo {
         Poll::Ready(Ok(()))
     }
 
-    /// Both ways, each by itself.
-    pub(super) fn split(&mut self) -> (ReadHalf<'_>, Giver<'_>) {
-        let (from, to) = self.socket.inner_mut().split();
-        (from, Giver { socket: to, client: &self.client })
-    }
-}
-
-/// The way to a client.
-#[derive(Debug)]
-pub(super) struct Giver<'a> {
-    socket: WriteHalf<'a>,
-    client: &'a Client,
-}
-
-impl Giver<'_> {
-    /// Gives the client what it accepts of these bytes.
-    pub(super) fn poll_give(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let result = loop {
-            match self.socket.as_ref().poll_write_ready(cx) {
-                Poll::Pending => break Poll::Pending,
-                Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
-                Poll::Ready(Ok(())) => {}
-            }
-            match self.socket.try_write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                written => break Poll::Ready(written),
-            }
-        };
-        self.client.wrote(&result);
-        result
-    }
-
-    /// Tells the client that nothing more comes.
-    pub(super) fn end(&self) -> io::Result<()> {
-        Ok(shutdown(self.socket.as_ref(), Shutdown::Write)?)
-    }
-
-    /// Returns when the connection is broken, which who neither reads nor writes does not learn.
-    pub(super) async fn broken(&self) -> io::Error {
-        let error = match self.socket.ready(Interest::ERROR).await {
-            Ok(_) => self.socket.as_ref().take_error().unwrap_or_else(Some),
-            Err(error) => Some(error),
-        };
-        error.unwrap_or_else(|| io::ErrorKind::ConnectionReset.into())
+    /// Both ways of it.
+    pub(super) fn pipe(&mut self) -> Pipe<'_> {
+        self.socket.pipe(&self.client)
     }
 }
 
 /// Reads some bytes that nobody wants. How many; none at the end.
-fn poll_drop(from: &mut ReadHalf<'_>, cx: &mut Context<'_>) -> Poll<usize> {
-    let mut space = [0; UNWANTED];
-    let mut buffer = ReadBuf::new(&mut space);
-    let read = ready!(Pin::new(from).poll_read(cx, &mut buffer));
-    Poll::Ready(read.map_or(0, |()| buffer.filled().len()))
+fn poll_drop(pipe: &mut Pipe<'_>, cx: &mut Context<'_>) -> Poll<usize> {
+    let read = ready!(pipe.poll_take(cx, &mut [0; UNWANTED]));
+    Poll::Ready(read.unwrap_or_default())
 }
 
 impl Read for ClientIo {
@@ -172,7 +126,7 @@ impl Read for ClientIo {
         buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let result = if self.given_back.is_empty() {
-            Pin::new(&mut self.socket).poll_read(cx, buffer)
+            self.socket.poll_read(cx, buffer)
         } else {
             self.read_again(buffer)
         };
@@ -185,32 +139,34 @@ impl Read for ClientIo {
 }
 
 impl Write for ClientIo {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.socket).poll_write(cx, bytes);
-        self.client.wrote(&result);
-        result
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let Self { socket, client, .. } = self.get_mut();
+        socket.poll_write(client, cx, bytes)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.socket).poll_flush(cx);
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { socket, client, .. } = self.get_mut();
+        let flushed = socket.poll_flush(client, cx);
         // It is flushed only when all has left that was to leave: what hyper cut off a body is not waited for.
         if flushed.is_ready() {
-            self.client.flushed();
+            client.flushed();
         }
         flushed
     }
 
-    /// That nothing more comes is said by [`ClientIo::part`], once it is known that nothing is left to be answered.
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    /// That nothing more comes is said by [`ClientIo::part`], once it is known that nothing is left to be answered. What was
+    /// given to be sent must have left by then.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { socket, client, .. } = self.get_mut();
+        socket.poll_flush(client, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
+        true
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
@@ -222,8 +178,7 @@ impl Write for ClientIo {
                 self.poll_write(cx, joined)
             });
         }
-        let result = Pin::new(&mut self.socket).poll_write_vectored(cx, buffers);
-        self.client.wrote(&result);
-        result
+        let Self { socket, client, .. } = self.get_mut();
+        socket.poll_write_vectored(client, cx, buffers)
     }
 }

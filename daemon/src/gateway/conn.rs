@@ -22,6 +22,10 @@ pub(super) struct Client {
     peer: String,
     trusted: bool,
     may_pin: bool,
+    /// It comes by way of TLS.
+    is_secure: bool,
+    /// It has not yet agreed on how.
+    shakes_hands: Cell<bool>,
     /// Requests that are being answered.
     busy: Cell<usize>,
     /// The first byte of a head came, and it is not whole yet.
@@ -58,7 +62,8 @@ pub(super) enum Stay {
 }
 
 impl Client {
-    pub(super) fn new(peer: SocketAddr, config: &GatewayConfig) -> Rc<Self> {
+    /// `is_secure`: it comes by way of TLS, on which it has to agree first.
+    pub(super) fn new(peer: SocketAddr, is_secure: bool, config: &GatewayConfig) -> Rc<Self> {
         let ip = peer.ip().to_canonical();
         Rc::new(Self {
             ip,
@@ -66,6 +71,8 @@ impl Client {
             peer: SocketAddr::new(ip, peer.port()).to_string(),
             trusted: config.forwarded_from.contain(ip),
             may_pin: config.pin_from.contain(ip),
+            is_secure,
+            shakes_hands: Cell::new(is_secure),
             busy: Cell::new(0),
             head_begun: Cell::new(false),
             blocked: Cell::new(false),
@@ -104,6 +111,17 @@ impl Client {
     /// It may choose the release that answers.
     pub(super) fn may_pin(&self) -> bool {
         self.may_pin
+    }
+
+    /// By what scheme it comes.
+    pub(super) fn scheme(&self) -> &'static str {
+        if self.is_secure { "https" } else { "http" }
+    }
+
+    /// It has agreed on how TLS is spoken.
+    pub(super) fn shook_hands(&self) {
+        self.shakes_hands.set(false);
+        self.step();
     }
 
     /// A request has come whole with its head. It is being answered until what this gives is dropped.
@@ -277,7 +295,11 @@ impl Client {
     /// while to ask for one.
     fn stay_without(&self, waited: Duration, config: &GatewayConfig, draining: bool) -> Stay {
         let idle = if draining { config.drain_linger.min(config.idle_timeout) } else { config.idle_timeout };
-        let (bound, then) = if self.blocked.get() {
+        let (bound, then) = if self.shakes_hands.get() {
+            // It has asked for nothing yet, so a drain need not wait for it.
+            let drained = if draining { config.drain_linger } else { Duration::MAX };
+            (config.header_timeout.min(drained), Stay::CutOff)
+        } else if self.blocked.get() {
             (config.stall_timeout, Stay::CutOff)
         } else if self.busy.get() > 0 {
             return self.stay.get();

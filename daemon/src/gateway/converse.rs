@@ -5,12 +5,14 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 
 use http::StatusCode;
 use http::header::CONNECTION;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use rustls::ServerConfig;
 use tokio::net::TcpStream;
 
 use super::answers::{Answer, closing};
@@ -20,7 +22,9 @@ use super::conn::{Client, Stay};
 use super::first::{Protocol, first_words, has_spoken};
 use super::h2::{self, FramedIo, Watched};
 use super::serve::begin;
+use super::socket::Socket;
 use super::thread::Thread;
+use super::tls::Session;
 
 /// What is read ahead of a connection, and from which on nothing more is taken for it to write. Twice the largest head:
 /// one that is within its bound is whole before this is full.
@@ -56,18 +60,22 @@ impl<E> Ended<Result<(), E>> {
 
 impl Thread {
     /// Serves one connection to its end.
-    pub(super) async fn converse(self: &Rc<Self>, socket: TcpStream, client: Rc<Client>) {
-        let spoken = {
-            let mut spoken = pin!(first_words(&socket, &client));
-            poll_fn(|cx| {
-                let stay = client.begin_turn(cx);
-                match spoken.as_mut().poll(cx) {
-                    Poll::Pending if stay == Stay::CutOff => Poll::Ready(Err(stay)),
-                    Poll::Pending if stay == Stay::Leaving && !has_spoken(&socket) => Poll::Ready(Err(stay)),
-                    spoken => spoken.map(Ok),
-                }
-            })
-            .await
+    pub(super) async fn converse(
+        self: &Rc<Self>,
+        tcp: TcpStream,
+        tls: Option<Arc<ServerConfig>>,
+        client: Rc<Client>,
+    ) {
+        let (socket, spoken) = match tls {
+            None => {
+                let spoken = listen(&tcp, &client).await;
+                (Socket::new(tcp, None), spoken)
+            }
+            // Apart, as below.
+            Some(tls) => match Box::pin(self.shake_hands(tcp, &tls, &client)).await {
+                Some((socket, protocol)) => (socket, Ok(protocol)),
+                None => return,
+            },
         };
         let over = match spoken {
             Ok(Protocol::Http1) => self.converse_in_1(socket, &client).await,
@@ -81,7 +89,40 @@ impl Thread {
         }
     }
 
-    async fn converse_in_1(self: &Rc<Self>, socket: TcpStream, client: &Rc<Client>) -> hyper::Result<()> {
+    /// Agrees with a client on how TLS is spoken, and on what goes by it. Without that there is no connection.
+    async fn shake_hands(
+        &self,
+        tcp: TcpStream,
+        tls: &Arc<ServerConfig>,
+        client: &Rc<Client>,
+    ) -> Option<(Socket, Protocol)> {
+        let mut session = match Session::new(tls) {
+            Ok(session) => Box::new(session),
+            Err(error) => {
+                tracing::debug!(client = %client.ip(), %error, "TLS can't be begun");
+                return None;
+            }
+        };
+        let shaken = poll_fn(|cx| {
+            let stay = client.begin_turn(cx);
+            match session.poll_handshake(&tcp, cx) {
+                Poll::Pending if stay == Stay::CutOff => Poll::Ready(None),
+                shaken => shaken.map(Some),
+            }
+        })
+        .await?;
+        if let Err(error) = shaken {
+            tracing::debug!(client = %client.ip(), %error, "a TLS handshake failed");
+            // So that what it was told of that reaches it.
+            ClientIo::new(Socket::new(tcp, None), Rc::clone(client)).part(self.config().parting).await;
+            return None;
+        }
+        client.shook_hands();
+        let protocol = session.protocol();
+        Some((Socket::new(tcp, Some(session)), protocol))
+    }
+
+    async fn converse_in_1(self: &Rc<Self>, socket: Socket, client: &Rc<Client>) -> hyper::Result<()> {
         let service = service_fn(|request| {
             let mut begun = begin(self, client, request);
             let finish = move |answer| Ok::<_, Infallible>(self.last_if_draining(client, answer));
@@ -118,7 +159,7 @@ impl Thread {
         }
     }
 
-    async fn converse_in_2(self: &Rc<Self>, socket: TcpStream, client: &Rc<Client>) -> hyper::Result<()> {
+    async fn converse_in_2(self: &Rc<Self>, socket: Socket, client: &Rc<Client>) -> hyper::Result<()> {
         let streams = client.begin_streams();
         let service = service_fn(|request| {
             let watch = streams.begin();
@@ -197,4 +238,18 @@ impl Thread {
         })
         .await
     }
+}
+
+/// Waits for the first words of a client without TLS, which tell what it speaks, or until it is to stay no longer.
+async fn listen(tcp: &TcpStream, client: &Client) -> Result<Protocol, Stay> {
+    let mut spoken = pin!(first_words(tcp, client));
+    poll_fn(|cx| {
+        let stay = client.begin_turn(cx);
+        match spoken.as_mut().poll(cx) {
+            Poll::Pending if stay == Stay::CutOff => Poll::Ready(Err(stay)),
+            Poll::Pending if stay == Stay::Leaving && !has_spoken(tcp) => Poll::Ready(Err(stay)),
+            spoken => spoken.map(Ok),
+        }
+    })
+    .await
 }

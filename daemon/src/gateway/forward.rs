@@ -72,7 +72,7 @@ impl<'a> RequestFields<'a> {
             ("host", authority),
             ("cookie", self.cookies.as_deref()),
             (FORWARDED_FOR, Some(forwarded_for)),
-            (FORWARDED_PROTO, (!said(FORWARDED_PROTO)).then_some(b"http".as_slice())),
+            (FORWARDED_PROTO, (!said(FORWARDED_PROTO)).then_some(self.client.scheme().as_bytes())),
             (FORWARDED_HOST, host.filter(|_| !said(FORWARDED_HOST))),
             ("upgrade", self.upgrade.map(HeaderValue::as_bytes)),
         ];

@@ -43,7 +43,8 @@ pub const EXCHANGE: u64 = 0;
 pub fn request(bytes: &[u8], trusted: bool) -> Option<Vec<u8>> {
     let forwarded_from = if trusted { Sources::All } else { Sources::None };
     let config = GatewayConfig { threads: 1, forwarded_from, ..GatewayConfig::default() };
-    let client = Client::new(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), 40_123), &config);
+    let peer = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), 40_123);
+    let client = Client::new(peer, false, &config);
     let sent = RefCell::new(None);
     converse(bytes, &config, |request| {
         let (parts, body) = request.into_parts();

@@ -40,10 +40,12 @@ mod pump;
 mod retry;
 mod routes;
 mod serve;
+mod socket;
 mod spares;
 mod table;
 mod term;
 mod thread;
+mod tls;
 mod tunnel;
 
 use std::collections::BTreeMap;
@@ -55,6 +57,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hot_wire::host::Features;
+use rustls::ServerConfig;
 use thiserror::Error;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 
@@ -87,6 +90,15 @@ pub enum Event {
         /// Why.
         end: LinkEnd,
     },
+}
+
+/// Where clients come in.
+#[derive(Debug)]
+pub struct Door {
+    /// Where they connect.
+    pub listener: TcpListener,
+    /// How TLS is spoken with them; none: it is not.
+    pub tls: Option<Arc<ServerConfig>>,
 }
 
 /// Why the gateway can't start.
@@ -152,13 +164,13 @@ struct Handle {
 }
 
 impl Gateway {
-    /// Starts the threads, which accept at once and let requests wait until the first table. The listeners stay the
-    /// caller's to hand on: the threads have duplicates.
+    /// Starts the threads, which accept at once and let requests wait until the first table. The doors stay the caller's
+    /// to hand on: the threads have duplicates.
     ///
     /// # Errors
     ///
     /// See [`StartError`]. Threads that were started have ended then.
-    pub fn start(listeners: &[TcpListener], config: GatewayConfig) -> Result<Self, StartError> {
+    pub fn start(doors: &[Door], config: GatewayConfig) -> Result<Self, StartError> {
         if config.threads == 0 {
             return Err(StartError::NoThreads);
         }
@@ -174,7 +186,7 @@ impl Gateway {
             let seat = Arc::new(Seat { table: Mutex::new(None), changed: Notify::new() });
             let start = thread::Start {
                 config: Arc::clone(&config),
-                listeners: share(listeners).map_err(StartError::Listener)?,
+                doors: share(doors).map_err(StartError::Listener)?,
                 seat: Arc::clone(&seat),
                 mail: inbox,
                 events: events.clone(),
@@ -307,11 +319,11 @@ impl Gateway {
     }
 }
 
-fn share(listeners: &[TcpListener]) -> io::Result<Vec<TcpListener>> {
-    let shared = listeners.iter().map(|listener| {
-        let shared = listener.try_clone()?;
-        shared.set_nonblocking(true)?;
-        Ok(shared)
+fn share(doors: &[Door]) -> io::Result<Vec<Door>> {
+    let shared = doors.iter().map(|Door { listener, tls }| {
+        let listener = listener.try_clone()?;
+        listener.set_nonblocking(true)?;
+        Ok(Door { listener, tls: tls.clone() })
     });
     shared.collect()
 }

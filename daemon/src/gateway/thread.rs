@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hot_wire::host::Features;
+use rustls::ServerConfig;
 use slab::Slab;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, broadcast, mpsc};
 use tokio::time::{sleep, timeout_at};
 
-use super::Event;
 use super::access::{AccessLog, Lines};
 use super::client_io::ClientIo;
 use super::config::GatewayConfig;
@@ -28,6 +28,7 @@ use super::load::Load;
 use super::pump;
 use super::routes::Routes;
 use super::table::Role;
+use super::{Door, Event};
 use crate::supervisor::InstanceId;
 
 /// How often deadlines and time-outs are looked at; so late may one be.
@@ -68,7 +69,7 @@ pub(super) enum Mail {
 #[derive(Debug)]
 pub(super) struct Start {
     pub(super) config: Arc<GatewayConfig>,
-    pub(super) listeners: Vec<std::net::TcpListener>,
+    pub(super) doors: Vec<Door>,
     pub(super) seat: Arc<Seat>,
     pub(super) mail: mpsc::UnboundedReceiver<Mail>,
     pub(super) events: broadcast::Sender<Event>,
@@ -263,7 +264,7 @@ impl Thread {
     }
 
     /// Accepts from one listener until nobody is let in any more.
-    async fn accept(self: Rc<Self>, listener: TcpListener) {
+    async fn accept(self: Rc<Self>, listener: TcpListener, tls: Option<Arc<ServerConfig>>) {
         let most = self.config.max_connections.div_ceil(self.config.threads).max(1);
         while !self.drain.doors().is_cancelled() {
             if self.clients.borrow().len() >= most {
@@ -275,7 +276,7 @@ impl Thread {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((socket, peer)) => self.welcome(socket, peer),
+                Ok((socket, peer)) => self.welcome(socket, peer, tls.clone()),
                 Err(error) if is_of_one_client(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "accepting connections failed; trying again");
@@ -287,18 +288,18 @@ impl Thread {
         }
     }
 
-    fn welcome(self: &Rc<Self>, socket: TcpStream, peer: SocketAddr) {
+    fn welcome(self: &Rc<Self>, socket: TcpStream, peer: SocketAddr, tls: Option<Arc<ServerConfig>>) {
         if socket.set_nodelay(true).is_err() {
             // The client has gone already.
             return;
         }
         ClientIo::keep_alive(&socket);
-        let client = Client::new(peer, &self.config);
+        let client = Client::new(peer, tls.is_some(), &self.config);
         let key = self.clients.borrow_mut().insert(Rc::clone(&client));
         self.client_came.notify_one();
         let thread = Rc::clone(self);
         self.spawn(async move {
-            thread.converse(socket, client).await;
+            thread.converse(socket, tls, client).await;
             thread.clients.borrow_mut().remove(key);
             thread.client_left.notify_waiters();
         });
@@ -368,9 +369,10 @@ pub(super) fn run(start: Start, ready: &std::sync::mpsc::SyncSender<io::Result<(
             }
         };
     runtime.block_on(async {
-        let listeners: io::Result<Vec<_>> = start.listeners.into_iter().map(TcpListener::from_std).collect();
-        let listeners = match listeners {
-            Ok(listeners) => listeners,
+        let open = |Door { listener, tls }| Ok((TcpListener::from_std(listener)?, tls));
+        let doors: io::Result<Vec<_>> = start.doors.into_iter().map(open).collect();
+        let doors = match doors {
+            Ok(doors) => doors,
             Err(error) => {
                 drop(ready.send(Err(error)));
                 return;
@@ -390,8 +392,8 @@ pub(super) fn run(start: Start, ready: &std::sync::mpsc::SyncSender<io::Result<(
             drain: Drain::default(),
             scratch: Rc::new(RefCell::new(vec![0; SCRATCH])),
         });
-        for listener in listeners {
-            tokio::task::spawn_local(Rc::clone(&thread).accept(listener));
+        for (listener, tls) in doors {
+            tokio::task::spawn_local(Rc::clone(&thread).accept(listener, tls));
         }
         tokio::task::spawn_local(Rc::clone(&thread).sweep());
         drop(ready.send(Ok(())));

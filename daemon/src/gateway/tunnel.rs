@@ -5,18 +5,17 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::tcp::ReadHalf;
 
 use super::access::Pending;
-use super::client_io::{ClientIo, Giver};
+use super::client_io::ClientIo;
 use super::conn::{Busy, Client, Stay};
 use super::exchange::{BodySender, Exchange, Piece};
+use super::socket::Pipe;
 
 /// The most that is read of the client at a time: chatter, as a rule, and there may be thousands.
 const READ: usize = 16 * 1024;
@@ -78,27 +77,27 @@ impl Tunnel {
 
     /// Whether it came to its end, and the client was not cut off.
     async fn move_all(&mut self, client: &Client, io: &mut ClientIo) -> io::Result<bool> {
-        let (mut from, to) = io.split();
-        let mut broken = pin!(to.broken());
+        let mut pipe = io.pipe();
+        let mut broken = pin!(pipe.broken());
         poll_fn(|cx| {
             if client.begin_turn(cx) == Stay::CutOff {
                 return Poll::Ready(Ok(false));
             }
-            self.poll_up(&mut from, cx)?;
+            self.poll_up(&mut pipe, cx)?;
             // Beside the two ways: nobody may be reading, and nothing may be there to write. What came before it was read.
             if let Poll::Ready(error) = broken.as_mut().poll(cx) {
                 return Poll::Ready(Err(error));
             }
-            self.poll_down(&to, cx).map_ok(|()| true)
+            self.poll_down(&mut pipe, cx).map_ok(|()| true)
         })
         .await
     }
 
     /// From the client to the module, as far as it goes now.
-    fn poll_up(&mut self, from: &mut ReadHalf<'_>, cx: &mut Context<'_>) -> io::Result<()> {
+    fn poll_up(&mut self, pipe: &mut Pipe<'_>, cx: &mut Context<'_>) -> io::Result<()> {
         while !self.up_ended {
             if self.up.is_empty() {
-                match poll_read(from, cx) {
+                match poll_read(pipe, cx) {
                     Poll::Pending => return Ok(()),
                     Poll::Ready(read) => self.up = read?,
                 }
@@ -122,17 +121,19 @@ impl Tunnel {
     }
 
     /// From the module to the client; ready when there is nothing more to do.
-    fn poll_down(&mut self, to: &Giver<'_>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_down(&mut self, pipe: &mut Pipe<'_>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             while !self.down.is_empty() {
-                let written = ready!(to.poll_give(cx, &self.down))?;
+                let written = ready!(pipe.poll_give(cx, &self.down))?;
                 if written == 0 {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
                 drop(self.down.split_to(written));
             }
+            // Nothing else sees to it that it goes on its way.
+            ready!(pipe.poll_flush(cx))?;
             if self.down_ended {
-                return Poll::Ready(to.end());
+                return pipe.poll_end(cx);
             }
             match ready!(self.exchange.poll_piece(cx)) {
                 Some(Ok(Piece::Data(data))) => {
@@ -159,9 +160,8 @@ impl Tunnel {
 }
 
 /// What the client has sent; nothing at its end.
-fn poll_read(from: &mut ReadHalf<'_>, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+fn poll_read(pipe: &mut Pipe<'_>, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
     let mut space = [0; READ];
-    let mut buffer = ReadBuf::new(&mut space);
-    ready!(Pin::new(from).poll_read(cx, &mut buffer))?;
-    Poll::Ready(Ok(Bytes::copy_from_slice(buffer.filled())))
+    let len = ready!(pipe.poll_take(cx, &mut space))?;
+    Poll::Ready(Ok(Bytes::copy_from_slice(&space[..len])))
 }

@@ -8,7 +8,7 @@ use hotd::gateway::{Drained, Gateway, GatewayConfig};
 use serde_json::{Value, json};
 
 use crate::host::Host;
-use crate::rig::{A, PATIENCE, Rig, stable};
+use crate::rig::{A, PATIENCE, Rig, door, stable};
 
 /// The lines of the file once there are so many.
 fn lines(path: &std::path::Path, wanted: usize) -> Vec<Value> {
@@ -111,8 +111,7 @@ async fn a_drain_leaves_no_line_behind() {
 
 #[test]
 fn a_log_that_can_not_be_opened_is_said_at_the_start() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let config = GatewayConfig { access_log: Some("/nowhere/access.log".into()), ..GatewayConfig::default() };
-    let error = Gateway::start(std::slice::from_ref(&listener), config).expect_err("there is no such folder");
+    let error = Gateway::start(&[door()], config).expect_err("there is no such folder");
     assert_eq!(error.to_string(), "the access log /nowhere/access.log can't be opened");
 }

@@ -6,8 +6,8 @@ use std::net::{SocketAddr, TcpStream};
 use crate::rig::PATIENCE;
 
 /// A connection that is kept.
-pub(crate) struct Client {
-    pub(crate) socket: BufReader<TcpStream>,
+pub(crate) struct Client<S = TcpStream> {
+    pub(crate) socket: BufReader<S>,
 }
 
 /// A response as it came.
@@ -36,11 +36,22 @@ impl Response {
     }
 }
 
+/// A socket with a bound on its patience.
+pub(crate) fn connect(to: SocketAddr) -> TcpStream {
+    let socket = TcpStream::connect(to).expect("the gateway accepts");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a time-out can be set");
+    socket.set_nodelay(true).expect("it is TCP");
+    socket
+}
+
 impl Client {
     pub(crate) fn connect(to: SocketAddr) -> Self {
-        let socket = TcpStream::connect(to).expect("the gateway accepts");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a time-out can be set");
-        socket.set_nodelay(true).expect("it is TCP");
+        Self::over(connect(to))
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    pub(crate) fn over(socket: S) -> Self {
         Self { socket: BufReader::new(socket) }
     }
 

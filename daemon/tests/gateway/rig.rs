@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use hot_wire::host::Features;
-use hotd::gateway::{Backend, Counters, Gateway, GatewayConfig, ModuleTable, Role, Table};
+use hotd::gateway::{Backend, Counters, Door, Gateway, GatewayConfig, ModuleTable, Role, Table};
 use hotd::supervisor::InstanceId;
 
 use crate::client::{Client, Response};
@@ -19,7 +19,7 @@ pub(crate) const B: InstanceId = InstanceId(2);
 pub(crate) struct Rig {
     pub(crate) gateway: Gateway,
     pub(crate) address: SocketAddr,
-    listener: TcpListener,
+    door: Door,
 }
 
 impl Rig {
@@ -28,19 +28,18 @@ impl Rig {
     }
 
     pub(crate) fn with(config: GatewayConfig) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        Self::on(listener, config)
+        Self::behind(door(), config)
     }
 
-    /// The next gateway, on the same listener.
+    /// The next gateway, behind the same door.
     pub(crate) fn followed_by(self, config: GatewayConfig) -> Self {
-        Self::on(self.listener, config)
+        Self::behind(self.door, config)
     }
 
-    fn on(listener: TcpListener, config: GatewayConfig) -> Self {
-        let address = listener.local_addr().expect("a bound listener has an address");
-        let gateway = Gateway::start(std::slice::from_ref(&listener), config).expect("the gateway starts");
-        Self { gateway, address, listener }
+    pub(crate) fn behind(door: Door, config: GatewayConfig) -> Self {
+        let address = door.listener.local_addr().expect("a bound listener has an address");
+        let gateway = Gateway::start(std::slice::from_ref(&door), config).expect("the gateway starts");
+        Self { gateway, address, door }
     }
 
     pub(crate) fn attach(&self, instance: InstanceId, links: Vec<UnixStream>) {
@@ -76,6 +75,11 @@ impl Rig {
             std::thread::yield_now();
         }
     }
+}
+
+/// A port without TLS.
+pub(crate) fn door() -> Door {
+    Door { listener: TcpListener::bind("127.0.0.1:0").expect("a free port"), tls: None }
 }
 
 pub(crate) fn module(backends: Vec<Backend>) -> ModuleTable {

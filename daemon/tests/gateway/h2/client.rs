@@ -8,6 +8,7 @@ use http_body_util::{BodyExt, Empty, Full, combinators::BoxBody};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -54,6 +55,15 @@ impl H2 {
     }
 
     pub(crate) fn with(to: SocketAddr, set: impl FnOnce(&mut http2::Builder<TokioExecutor>)) -> Self {
+        Self::over(to, std::future::ready, set)
+    }
+
+    /// By way of what `secure` makes of the socket.
+    pub(crate) fn over<F: Future<Output: AsyncRead + AsyncWrite + Unpin + Send + 'static>>(
+        to: SocketAddr,
+        secure: impl FnOnce(TcpStream) -> F,
+        set: impl FnOnce(&mut http2::Builder<TokioExecutor>),
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -64,6 +74,7 @@ impl H2 {
         let (sender, connection) = runtime.block_on(async {
             let socket = TcpStream::connect(to).await.expect("the gateway accepts");
             socket.set_nodelay(true).expect("it is TCP");
+            let socket = secure(socket).await;
             builder.handshake(TokioIo::new(socket)).await.expect("the gateway speaks HTTP/2")
         });
         let connection = runtime.spawn(connection);
