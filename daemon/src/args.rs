@@ -26,7 +26,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Only check the config and the allowed signers: report every mistake with its line, exit with 0 or 2
+    /// Only check the config and the files that it names: report every mistake with its line, exit with 0 or 2
     #[arg(long, conflicts_with = "dev")]
     pub check: bool,
 

@@ -23,6 +23,7 @@ mod stamp;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;
+pub mod tls;
 pub mod trust;
 
 /// Runs what blocks, as on the disk, beside the executor's threads. A panic in it goes on here.

@@ -12,6 +12,46 @@ use crate::supervisor::Supervisor;
 /// What says where gRPC is served besides its socket.
 pub(crate) const GRPC: &str = "--grpc";
 
+/// Where HTTP is served, as it is bound.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    pub(crate) plain: Vec<TcpListener>,
+    pub(crate) tls: Vec<TcpListener>,
+}
+
+/// How HTTP is spoken somewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spoken {
+    Plain,
+    Tls,
+}
+
+impl Spoken {
+    /// What the listeners are named by that hot-spawn keeps, before their address.
+    const fn scheme(self) -> &'static str {
+        match self {
+            Self::Plain => "http",
+            Self::Tls => "https",
+        }
+    }
+
+    /// What says where that is.
+    const fn setting(self, mode: Mode) -> &'static str {
+        match (self, mode) {
+            (_, Mode::Dev) => "--http",
+            (Self::Plain, Mode::Service) => "[http] listen",
+            (Self::Tls, Mode::Service) => "[http.tls] listen",
+        }
+    }
+}
+
+/// All that the config asks for.
+fn wanted(config: &Config) -> Vec<(Spoken, SocketAddr)> {
+    let plain = config.http.listen.iter().map(|address| (Spoken::Plain, *address));
+    let tls = config.http.tls.iter().flat_map(|tls| &tls.listen).map(|address| (Spoken::Tls, *address));
+    plain.chain(tls).collect()
+}
+
 /// Fails where a port can't be bound. With a hot-spawn there that says nothing: it keeps the listeners of the hotd before
 /// this one, which may even run still, as the store will find.
 pub(crate) fn find_ports_free(config: &Config) -> Result<(), ListenError> {
@@ -21,42 +61,43 @@ pub(crate) fn find_ports_free(config: &Config) -> Result<(), ListenError> {
     if !absent {
         return Ok(());
     }
-    for address in &config.http.listen {
-        listen::tcp(*address, http_setting(config.mode))?;
+    for (spoken, address) in wanted(config) {
+        listen::tcp(address, spoken.setting(config.mode))?;
     }
     config.grpc.listen.map_or(Ok(()), |address| listen::tcp(address, GRPC).map(drop))
 }
 
-/// What says where HTTP is served.
-const fn http_setting(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Dev => "--http",
-        Mode::Service => "[http] listen",
-    }
-}
-
 /// The listeners that hot-spawn kept from a hotd before this one, as far as they are still wanted, and new ones that
 /// it keeps from now on: what waits in their backlogs outlives any hotd.
-pub(crate) async fn open(config: &Config, supervisor: &Supervisor) -> anyhow::Result<Vec<TcpListener>> {
-    let wanted = &config.http.listen;
+pub(crate) async fn open(config: &Config, supervisor: &Supervisor) -> anyhow::Result<Listeners> {
+    let all = wanted(config);
+    let addresses: Vec<SocketAddr> = all.iter().map(|(_, address)| *address).collect();
     let mut kept = BTreeMap::new();
     for (name, listener) in supervisor.kept_listeners().await? {
         let listener = TcpListener::from(listener);
         kept.insert(listener.local_addr()?, (name, listener));
     }
-    let mut listeners = Vec::new();
-    for address in wanted {
-        let found = kept_for(*address, wanted, kept.keys());
-        let listener = match found.and_then(|found| kept.remove(&found)) {
-            Some((_, listener)) => listener,
-            None => {
-                let listener = listen::tcp(*address, http_setting(config.mode))?;
-                supervisor.keep_listener(&format!("http {}", listener.local_addr()?), &listener).await?;
-                listener
-            }
+    let mut listeners = Listeners { plain: Vec::new(), tls: Vec::new() };
+    for (spoken, address) in all {
+        let found =
+            kept_for((spoken, address), &addresses, kept.iter().map(|(at, (name, _))| (*at, &**name)));
+        let (before, listener) = match found.and_then(|found| kept.remove(&found)) {
+            Some((name, listener)) => (Some(name), listener),
+            None => (None, listen::tcp(address, spoken.setting(config.mode))?),
         };
+        let name = format!("{} {}", spoken.scheme(), listener.local_addr()?);
+        if before.as_ref() != Some(&name) {
+            supervisor.keep_listener(&name, &listener).await?;
+        }
+        // What was spoken there is another thing now.
+        if let Some(before) = before.filter(|before| *before != name) {
+            supervisor.forget_listener(&before).await;
+        }
         listener.set_nonblocking(true)?;
-        listeners.push(listener);
+        match spoken {
+            Spoken::Plain => listeners.plain.push(listener),
+            Spoken::Tls => listeners.tls.push(listener),
+        }
     }
     for (name, _) in kept.values() {
         supervisor.forget_listener(name).await;
@@ -64,18 +105,20 @@ pub(crate) async fn open(config: &Config, supervisor: &Supervisor) -> anyhow::Re
     Ok(listeners)
 }
 
-/// Which of the kept listeners serves `address`: the one that is bound to it; for port 0, any on that IP address that
-/// nothing else in the config names, so that a hotd that comes back has the port that it had.
+/// Which of the kept listeners, with their names, serves an address: the one that is bound to it; for port 0, any on that IP
+/// address at which the same is spoken and that nothing else in the config names, so that a hotd that comes back has the
+/// ports that it had.
 fn kept_for<'a>(
-    address: SocketAddr,
+    (spoken, address): (Spoken, SocketAddr),
     wanted: &[SocketAddr],
-    mut kept: impl Iterator<Item = &'a SocketAddr>,
+    mut kept: impl Iterator<Item = (SocketAddr, &'a str)>,
 ) -> Option<SocketAddr> {
-    kept.find(|bound| match address.port() {
-        0 => bound.ip() == address.ip() && !wanted.contains(bound),
-        _ => **bound == address,
-    })
-    .copied()
+    let is_same = |name: &str| name.split(' ').next() == Some(spoken.scheme());
+    let found = kept.find(|(bound, name)| match address.port() {
+        0 => bound.ip() == address.ip() && is_same(name) && !wanted.contains(bound),
+        _ => *bound == address,
+    });
+    found.map(|(bound, _)| bound)
 }
 
 #[cfg(test)]
@@ -85,12 +128,23 @@ mod tests {
     #[test]
     fn a_kept_listener_serves_the_address_it_is_bound_to() {
         let at = |text: &str| text.parse::<SocketAddr>().unwrap();
-        let kept = [at("10.0.0.1:80"), at("127.0.0.1:4000"), at("127.0.0.1:4001")];
-        let found = |address: &str, wanted: &[SocketAddr]| kept_for(at(address), wanted, kept.iter());
-        assert_eq!(found("127.0.0.1:4001", &[at("127.0.0.1:4001")]), Some(kept[2]));
-        assert_eq!(found("127.0.0.1:80", &[at("127.0.0.1:80")]), None);
-        assert_eq!(found("127.0.0.1:0", &[at("127.0.0.1:0")]), Some(kept[1]));
-        assert_eq!(found("127.0.0.1:0", &[at("127.0.0.1:4000"), at("127.0.0.1:0")]), Some(kept[2]));
-        assert_eq!(found("10.0.0.2:0", &[at("10.0.0.2:0")]), None);
+        let kept = [
+            (at("10.0.0.1:80"), "http 10.0.0.1:80"),
+            (at("127.0.0.1:4000"), "http 127.0.0.1:4000"),
+            (at("127.0.0.1:4001"), "http 127.0.0.1:4001"),
+            (at("127.0.0.1:4002"), "https 127.0.0.1:4002"),
+        ];
+        let found = |spoken, address: &str, wanted: &[SocketAddr]| {
+            kept_for((spoken, at(address)), wanted, kept.into_iter()).map(|found| found.port())
+        };
+        let plain = |address: &str, wanted: &[SocketAddr]| found(Spoken::Plain, address, wanted);
+        assert_eq!(plain("127.0.0.1:4001", &[at("127.0.0.1:4001")]), Some(4001));
+        assert_eq!(plain("127.0.0.1:80", &[at("127.0.0.1:80")]), None);
+        assert_eq!(plain("127.0.0.1:0", &[at("127.0.0.1:0")]), Some(4000));
+        assert_eq!(plain("127.0.0.1:0", &[at("127.0.0.1:4000"), at("127.0.0.1:0")]), Some(4001));
+        assert_eq!(plain("10.0.0.2:0", &[at("10.0.0.2:0")]), None);
+        // Any port is one at which the same was spoken; a port that is said may change over.
+        assert_eq!(found(Spoken::Tls, "127.0.0.1:0", &[at("127.0.0.1:0")]), Some(4002));
+        assert_eq!(found(Spoken::Tls, "127.0.0.1:4000", &[at("127.0.0.1:4000")]), Some(4000));
     }
 }

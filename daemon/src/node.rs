@@ -1,8 +1,8 @@
 //! One node: what is made in which order, and ended in which.
 //!
-//! Decides nothing else. Up: folder, trust, store, hosts that still run, gateway, agent, driver, control plane; the ready
-//! line comes when all serve. Down: control plane, driver, gateway with what it has in flight, store. Hosts outlive a
-//! service's `hotd`; a dev node takes them along.
+//! Decides nothing else. Up: folder, trust, certificate, store, hosts that still run, gateway, agent, driver, control
+//! plane; the ready line comes when all serve. Down: control plane, driver, gateway with what it has in flight, store.
+//! Hosts outlive a service's `hotd`; a dev node takes them along.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -24,9 +24,10 @@ use crate::grpc::listen::{self, Doors, ListenError};
 use crate::grpc::{About, Api};
 use crate::journal::{Entry, Journal};
 use crate::ledger::Ledger;
-use crate::listeners::{self, GRPC};
+use crate::listeners::{self, GRPC, Listeners};
 use crate::store::{Collected, Options, Protected, Recovered, Store};
 use crate::supervisor::{Adopted, Presence, SpawnAddress, Supervisor};
+use crate::tls::TlsFiles;
 use crate::trust::TrustFiles;
 
 /// Between two times at which the store is tidied.
@@ -42,7 +43,7 @@ const HOSTS_END: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Node {
     config: Config,
-    http: Vec<SocketAddr>,
+    http: Served,
     grpc: Option<SocketAddr>,
     store: Store,
     supervisor: Supervisor,
@@ -53,6 +54,13 @@ pub struct Node {
     serving: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
     driving: tokio::task::JoinHandle<()>,
     record: Option<Record>,
+}
+
+/// Where modules are served.
+#[derive(Debug)]
+struct Served {
+    plain: Vec<SocketAddr>,
+    tls: Vec<SocketAddr>,
 }
 
 impl Node {
@@ -66,6 +74,8 @@ impl Node {
         };
         let (own, data_dir) = (config.trust.clone(), config.data_dir.clone());
         let trust = crate::blocking(move || TrustFiles::open(own, &data_dir)).await?;
+        let tls = config.http.tls.clone();
+        let tls = crate::blocking(move || tls.map(TlsFiles::open).transpose()).await?;
         let (options, data_dir) = (store_options(&config.store), config.data_dir.clone());
         let (store, recovered) = crate::blocking(move || Store::open(&data_dir, options)).await?;
         tell(&recovered);
@@ -77,9 +87,8 @@ impl Node {
 
         let (supervisor, adopted) = Supervisor::connect(spawn_address(&config.spawn)?).await?;
         let listeners = listeners::open(&config, &supervisor).await?;
-        let http = listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
-        let doors: Vec<Door> = listeners.into_iter().map(|listener| Door { listener, tls: None }).collect();
-        let gateway = Gateway::start(&doors, config.http.gateway.clone())?;
+        let http = Served::at(&listeners)?;
+        let gateway = Gateway::start(&doors(listeners, tls.as_ref()), config.http.gateway.clone())?;
 
         let name = NodeName(config.node.clone());
         let machine = Arc::new(machine(&config));
@@ -112,7 +121,7 @@ impl Node {
         // After the driver: it renews what its rollouts gave out, which the clock would else find expired.
         tokio::spawn(agent.clone().run(stopped.clone()));
         keep_house(&ledger, &journal, &supervisor, &stopped);
-        tokio::spawn(trust.clone().watch(journal.clone(), stopped.clone()));
+        watch_files(&trust, tls.as_ref(), &journal, &stopped);
 
         let about = about(&config, &http);
         let first_http = about.http.clone();
@@ -120,6 +129,7 @@ impl Node {
             about,
             ledger,
             trust,
+            tls,
             max_artifact: config.store.max_artifact,
             upload_patience: config.store.upload_patience,
             policy: config.policy.clone(),
@@ -146,8 +156,14 @@ impl Node {
         let list = |addresses: &[SocketAddr]| {
             addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
         };
+        write!(out, "ready")?;
+        for (name, addresses) in [("http", &self.http.plain), ("https", &self.http.tls)] {
+            if !addresses.is_empty() {
+                write!(out, " {name}={}", list(addresses))?;
+            }
+        }
         let grpc = self.grpc.map(|grpc| format!(" grpc={grpc}")).unwrap_or_default();
-        writeln!(out, "ready http={}{grpc} socket={}", list(&self.http), self.config.grpc.socket.display())?;
+        writeln!(out, "{grpc} socket={}", self.config.grpc.socket.display())?;
         out.flush()
     }
 
@@ -190,6 +206,29 @@ impl Node {
         }
         Ok(())
     }
+}
+
+impl Served {
+    fn at(listeners: &Listeners) -> std::io::Result<Self> {
+        let all = |listeners: &[TcpListener]| listeners.iter().map(TcpListener::local_addr).collect();
+        let (plain, tls): (Result<_, _>, Result<_, _>) = (all(&listeners.plain), all(&listeners.tls));
+        Ok(Self { plain: plain?, tls: tls? })
+    }
+
+    /// One of all, with its scheme where that is not the plain one.
+    fn first(&self) -> String {
+        let plain = self.plain.first().map(ToString::to_string);
+        let tls = || self.tls.first().map(|address| format!("https://{address}"));
+        plain.or_else(tls).unwrap_or_default()
+    }
+}
+
+/// The listeners with what is spoken at them.
+fn doors(listeners: Listeners, tls: Option<&TlsFiles>) -> Vec<Door> {
+    let Listeners { plain, tls: secure } = listeners;
+    let server = tls.map(TlsFiles::server);
+    let plain = plain.into_iter().map(|listener| Door { listener, tls: None });
+    plain.chain(secure.into_iter().map(|listener| Door { listener, tls: server.clone() })).collect()
 }
 
 /// Bounds of the store, as far as the config has them. Whatever an artifact may be, several of the largest can be on their
@@ -254,12 +293,12 @@ fn bounds(config: &Config) -> ModuleBounds {
 }
 
 /// What the node says of itself.
-fn about(config: &Config, http: &[SocketAddr]) -> About {
+fn about(config: &Config, http: &Served) -> About {
     About {
         node: config.node.clone(),
         since: SystemTime::now(),
         dev: config.mode == Mode::Dev,
-        http: http.first().map(ToString::to_string).unwrap_or_default(),
+        http: http.first(),
         missing: missing(config),
         start_deadline: bounds(config).start_deadline,
     }
@@ -291,6 +330,14 @@ fn tell(recovered: &Recovered) {
         rollouts = recovered.rollouts,
         "the store is open"
     );
+}
+
+/// Reads anew what the operator changes, until the node stops.
+fn watch_files(trust: &TrustFiles, tls: Option<&TlsFiles>, journal: &Journal, stopped: &CancellationToken) {
+    tokio::spawn(trust.clone().watch(journal.clone(), stopped.clone()));
+    if let Some(tls) = tls {
+        tokio::spawn(tls.clone().watch(journal.clone(), stopped.clone()));
+    }
 }
 
 /// What runs beside all else until the node stops.

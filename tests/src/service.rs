@@ -24,6 +24,7 @@ pub struct Service {
     spawn: Daemon,
     hotd: Option<Daemon>,
     http: SocketAddr,
+    https: Option<SocketAddr>,
     /// Further lines of `[http]` in its config.
     http_lines: String,
 }
@@ -54,7 +55,7 @@ impl Service {
         let spawn = start_spawn(&binaries, folder.path())?;
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let http_lines = http.to_owned();
-        let mut service = Self { binaries, folder, spawn, hotd: None, http: any, http_lines };
+        let mut service = Self { binaries, folder, spawn, hotd: None, http: any, https: None, http_lines };
         service.configure(config)?;
         service.boot()?;
         Ok(service)
@@ -99,7 +100,9 @@ impl Service {
         let http = ready.strip_prefix("http=").and_then(|rest| rest.split_once(" socket="));
         let (http, socket) = http.with_context(|| format!("hotd said `ready {ready}`"))?;
         anyhow::ensure!(Path::new(socket) == self.socket(), "hotd serves {socket}");
+        let (http, https) = http.split_once(" https=").map_or((http, None), |(http, tls)| (http, Some(tls)));
         self.http = http.parse().context("an address")?;
+        self.https = https.map(str::parse).transpose().context("an address of TLS")?;
         Ok(())
     }
 
@@ -165,6 +168,11 @@ impl Service {
     /// Where its gateway listens. The same as long as `hot-spawn` runs.
     pub fn http(&self) -> SocketAddr {
         self.http
+    }
+
+    /// Where its gateway listens with TLS, if it does.
+    pub fn https(&self) -> Option<SocketAddr> {
+        self.https
     }
 
     /// Its config file.

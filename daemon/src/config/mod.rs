@@ -2,13 +2,14 @@
 //!
 //! All mistakes are reported at once, each as `file:line: what was found and what was expected`; of a text that is no TOML
 //! the first place alone. Nothing behind this door checks a value again. It opens no socket and no store; the only files
-//! that it reads besides its own are those of trust ([`Trust`]). A check looks at the other places as well, and makes
+//! that it reads besides its own are those of trust ([`Trust`]) and of TLS ([`Tls`]). A check looks at the other places as well, and makes
 //! nothing.
 
 mod dev;
 mod places;
 mod read;
 mod sections;
+mod tls;
 mod trust;
 mod units;
 mod values;
@@ -26,6 +27,8 @@ use self::sections::Draft;
 use crate::gateway::GatewayConfig;
 
 pub use dev::{Dev, DevError};
+pub(crate) use tls::{Identity, Validity};
+pub use tls::{Part, Tls, TlsError};
 pub(crate) use trust::Reading;
 pub use trust::{Trust, TrustError};
 
@@ -69,8 +72,10 @@ pub enum Mode {
 /// `[http]`: the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
-    /// Addresses that it listens on, at least one.
+    /// Addresses that it listens on without TLS: at least one, or it listens with TLS.
     pub listen: Vec<SocketAddr>,
+    /// Where it listens with TLS, if anywhere.
+    pub tls: Option<Tls>,
     /// How it treats its clients: bounds and time-outs of connections, whom it believes.
     pub gateway: GatewayConfig,
     /// From a request's arrival to the end of its response.
@@ -158,8 +163,8 @@ pub enum ConfigError {
     Invalid(#[from] Mistakes),
 }
 
-/// All that is wrong in a config file and in the files of trust that it names: at least one, in the files'
-/// order.
+/// All that is wrong in a config file and in the files of trust and of TLS that it names: at least one, in the
+/// files' order.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub struct Mistakes(pub Vec<Mistake>);
 
@@ -168,7 +173,7 @@ pub struct Mistakes(pub Vec<Mistake>);
 pub struct Checked {
     /// What in its files has no effect, though it is no mistake, and what only another user can tell.
     pub idle: Vec<Mistake>,
-    /// The files that were read: the config, and those of trust.
+    /// The files that were read: the config, and those of trust and of TLS.
     pub files: Vec<PathBuf>,
 }
 
@@ -204,18 +209,20 @@ impl fmt::Display for Mistake {
 }
 
 impl Config {
-    /// Reads and validates the config file of a service. What only the files of trust have wrong is not for here: a
-    /// node that knows them from before starts all the same.
+    /// Reads and validates the config file of a service, and that there is a certificate with its key where it wants
+    /// TLS. What only the files of trust have wrong is not for here: a node that knows them from before starts all the
+    /// same.
     ///
     /// # Errors
-    /// When it can't be read, or with everything that is wrong in it and in the files of trust that it names.
+    /// When it can't be read, or with everything that is wrong in it and in the files of trust and of TLS that it names.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let draft = draft(path)?;
+        let mut draft = draft(path)?;
+        draft.check_tls(path);
         if draft.mistakes.is_empty() { Ok(draft.config) } else { Ok(with_trust(draft, path)?.0) }
     }
 
-    /// Checks the config file of a service, the files of trust that it names, which must be good, too, and whether the user
-    /// who asks could use the folders and sockets. Makes nothing.
+    /// Checks the config file of a service, the files of trust and of TLS that it names, which must be good, too, and
+    /// whether the user who asks could use the folders and sockets. Makes nothing.
     ///
     /// # Errors
     /// When it can't be read, or with everything that is wrong in all of them.
@@ -227,10 +234,14 @@ impl Config {
             .map(|lines| places::check(&draft.config, path, lines, &draft.mistakes));
         let Places { mistakes, notes } = places.unwrap_or_default();
         draft.mistakes.extend(mistakes);
+        let warnings = draft.check_tls(path);
         draft.mistakes.sort();
         let (config, mut idle) = with_trust(draft, path)?;
+        idle.extend(warnings);
         idle.extend(notes);
-        let files = [Some(path.to_owned()), Some(config.trust.allowed_signers), config.trust.revoked];
+        let (certificate, key) = config.http.tls.map(|tls| (tls.certificate, tls.key)).unzip();
+        let Trust { allowed_signers, revoked, .. } = config.trust;
+        let files = [Some(path.to_owned()), Some(allowed_signers), revoked, certificate, key];
         Ok(Checked { idle, files: files.into_iter().flatten().collect() })
     }
 
@@ -256,6 +267,17 @@ fn draft(path: &Path) -> Result<Draft, ConfigError> {
     let text = trust::read_bounded(path, MAX_FILE)
         .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     Ok(sections::parse(&text, path))
+}
+
+impl Draft {
+    /// Adds what is wrong with the files of TLS. What a person has to see to though they can be used is given.
+    fn check_tls(&mut self, path: &Path) -> Vec<Mistake> {
+        let Some((tls, lines)) = self.config.http.tls.as_ref().zip(self.tls_lines) else { return Vec::new() };
+        tls.check(path, lines).unwrap_or_else(|wrong| {
+            self.mistakes.extend(wrong);
+            Vec::new()
+        })
+    }
 }
 
 /// The config, and what in the files of trust and in the rules about them has no effect.

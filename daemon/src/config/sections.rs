@@ -10,12 +10,13 @@ use toml::de::{DeTable, DeValue};
 
 use super::places::PlaceLines;
 use super::read::{Reader, Section};
+use super::tls::TlsLines;
 use super::trust::{RuleLine, TrustLines};
 use super::values::{
     absolute_path, address, count, duration, flag, is_host_name, millis, network, node_name, ratio, share,
     size, socket_path, step,
 };
-use super::{Config, Grpc, Http, Log, LogFormat, Mistake, Mode, Spawn, Store, Trust};
+use super::{Config, Grpc, Http, Log, LogFormat, Mistake, Mode, Spawn, Store, Tls, Trust};
 use crate::gateway::{GatewayConfig, Sources};
 
 /// What a config file says, with defaults where it says something wrong.
@@ -28,6 +29,8 @@ pub(super) struct Draft {
     pub place_lines: Option<PlaceLines>,
     /// Where it names the files of trust; none where what it says of one is no path.
     pub trust_lines: Option<TrustLines>,
+    /// Where it names the certificate and its key; none where it names not both, or what it says of one is no path.
+    pub tls_lines: Option<TlsLines>,
 }
 
 pub(super) fn parse(text: &str, path: &Path) -> Draft {
@@ -42,11 +45,12 @@ pub(super) fn parse(text: &str, path: &Path) -> Draft {
     let syntax = reader.take_mistakes();
     let top = Section::top(&reader, document.get_ref(), &TABLES);
     let (trust, trust_lines) = trust(&top);
+    let (http, tls_lines) = http(&top);
     let config = Config {
         mode: Mode::Service,
         node: top.value("node", node_name).unwrap_or_else(|| default_node(&top)),
         data_dir: top.value("data_dir", absolute_path).unwrap_or_else(|| "/var/lib/hotd".into()),
-        http: http(&top),
+        http,
         grpc: grpc(&top),
         trust,
         store: store(&top),
@@ -56,10 +60,10 @@ pub(super) fn parse(text: &str, path: &Path) -> Draft {
     };
     if syntax.is_empty() {
         let place_lines = Some(place_lines(&top));
-        Draft { config, mistakes: reader.take_mistakes(), place_lines, trust_lines }
+        Draft { config, mistakes: reader.take_mistakes(), place_lines, trust_lines, tls_lines }
     } else {
         // What is missing or strange in the rest follows from that, as a rule, and so do further errors of the parser.
-        Draft { config, mistakes: syntax, place_lines: None, trust_lines: None }
+        Draft { config, mistakes: syntax, place_lines: None, trust_lines: None, tls_lines: None }
     }
 }
 
@@ -79,6 +83,7 @@ impl Default for Http {
     fn default() -> Self {
         Self {
             listen: Vec::new(),
+            tls: None,
             // Uploads pass through; what a module can't take it refuses itself.
             gateway: GatewayConfig { max_body_bytes: 64 << 20, ..GatewayConfig::default() },
             request_deadline: Duration::from_secs(30),
@@ -106,9 +111,11 @@ impl Default for Log {
     }
 }
 
-fn http(top: &Section<'_>) -> Http {
-    const KEYS: [&str; 19] = [
+/// The second is where it names the certificate and its key.
+fn http(top: &Section<'_>) -> (Http, Option<TlsLines>) {
+    const KEYS: [&str; 20] = [
         "listen",
+        "tls",
         "threads",
         "max_body",
         "max_header",
@@ -128,24 +135,18 @@ fn http(top: &Section<'_>) -> Http {
         "access_log",
         "show_release",
     ];
-    const LISTEN: &str = "addresses like [\"0.0.0.0:8080\"]";
     let section = top.section("http", "http", &KEYS);
     let default = Http::default();
-    let listen =
-        section.required("listen", LISTEN, section.values("listen", LISTEN, address)).unwrap_or_default();
-    let twice =
-        |address: &SocketAddr| address.port() != 0 && listen.iter().filter(|a| *a == address).count() > 1;
-    if let Some(address) = listen.iter().find(|address| twice(address)) {
-        section.mistake("listen", &format!("{address} stands there twice, expected each address once"));
-    }
-    if section.has("listen") && listen.is_empty() {
-        section.value("listen", |value| match value.as_array() {
-            Some(array) if array.is_empty() => Err(format!("at least one of {LISTEN}")),
-            _ => Ok(()),
-        });
-    }
+    // One of the two is enough.
+    let listen = if section.has("listen") || !section.has("tls") {
+        listen(&section, "addresses like [\"0.0.0.0:8080\"]")
+    } else {
+        Vec::new()
+    };
+    let (tls, tls_lines) = tls(&section, &listen);
     let http = Http {
         listen,
+        tls,
         gateway: gateway(&section, default.gateway),
         request_deadline: section.value("request_deadline", duration).unwrap_or(default.request_deadline),
         max_in_flight: section.value("max_in_flight", count(1..=10_000_000)).unwrap_or(default.max_in_flight),
@@ -154,7 +155,48 @@ fn http(top: &Section<'_>) -> Http {
         drain_deadline: section.value("drain_deadline", duration).unwrap_or(default.drain_deadline),
     };
     contradictions(&section, &http);
-    http
+    (http, tls_lines)
+}
+
+/// Where HTTP is served with TLS, beside `plain`, and where that names its files.
+fn tls(http: &Section<'_>, plain: &[SocketAddr]) -> (Option<Tls>, Option<TlsLines>) {
+    if !http.has("tls") {
+        return (None, None);
+    }
+    let section = http.section("tls", "http.tls", &["listen", "certificate", "key"]);
+    let listen = listen(&section, "addresses like [\"0.0.0.0:8443\"]");
+    if let Some(both) = listen.iter().find(|address| address.port() != 0 && plain.contains(address)) {
+        let text = format!(
+            "{both} stands in [http] listen as well, expected another port: what is spoken there is HTTP without TLS"
+        );
+        section.mistake("listen", &text);
+    }
+    let file = |key: &str, expected: &str| section.required(key, expected, section.value(key, absolute_path));
+    let certificate =
+        file("certificate", "a file of certificates in PEM like \"/etc/hotd/tls/fullchain.pem\"");
+    let key = file("key", "the file of its private key in PEM like \"/etc/hotd/tls/key.pem\"");
+    let lines = TlsLines { certificate: section.line("certificate"), key: section.line("key") };
+    let are_named = certificate.is_some() && key.is_some();
+    let tls = Tls { listen, certificate: certificate.unwrap_or_default(), key: key.unwrap_or_default() };
+    (Some(tls), are_named.then_some(lines))
+}
+
+/// The addresses that a table has to name: at least one, and each once.
+fn listen(section: &Section<'_>, expected: &str) -> Vec<SocketAddr> {
+    let listen =
+        section.required("listen", expected, section.values("listen", expected, address)).unwrap_or_default();
+    let twice =
+        |address: &SocketAddr| address.port() != 0 && listen.iter().filter(|a| *a == address).count() > 1;
+    if let Some(address) = listen.iter().find(|address| twice(address)) {
+        section.mistake("listen", &format!("{address} stands there twice, expected each address once"));
+    }
+    if section.has("listen") && listen.is_empty() {
+        section.value("listen", |value| match value.as_array() {
+            Some(array) if array.is_empty() => Err(format!("at least one of {expected}")),
+            _ => Ok(()),
+        });
+    }
+    listen
 }
 
 /// Bounds of which one makes another one mean nothing. Only what the file says can: a default gives way.

@@ -30,6 +30,11 @@ forwarded_from = ["10.0.0.0/8", "fd00::/8"]
 access_log = "/var/log/x/access.log"
 show_release = true
 
+[http.tls]
+listen = ["0.0.0.0:443"]
+certificate = "/etc/x/chain.pem"
+key = "/etc/x/key.pem"
+
 [grpc]
 socket = "/run/x.sock"
 
@@ -84,6 +89,11 @@ fn every_key_is_read() {
     assert_eq!(config.data_dir, Path::new("/srv/hot"));
     let expected = Http {
         listen: vec!["0.0.0.0:80".parse().unwrap(), "[::]:80".parse().unwrap()],
+        tls: Some(Tls {
+            listen: vec!["0.0.0.0:443".parse().unwrap()],
+            certificate: "/etc/x/chain.pem".into(),
+            key: "/etc/x/key.pem".into(),
+        }),
         gateway: GatewayConfig {
             threads: 3,
             max_connections: 100,
@@ -243,6 +253,42 @@ fn each_kind_of_wrong_value_is_one_mistake() {
     for line in ["node = \"a b\"", "node = \"\"", "node = \".x\"", "http = []"] {
         assert!(!mistakes(&format!("{line}\n{SMALL}")).is_empty(), "{line}");
     }
+}
+
+#[test]
+fn http_is_served_without_tls_or_with_it_or_both() {
+    const TLS: &str =
+        "[http.tls]\nlisten = [\"127.0.0.1:8443\"]\ncertificate = \"/a.pem\"\nkey = \"/b.pem\"\n";
+    let served = |text: &str| {
+        let http = Config::parse(text, Path::new(FILE)).unwrap().http;
+        (http.listen.len(), http.tls.map_or(0, |tls| tls.listen.len()))
+    };
+    assert_eq!((served(SMALL), served(TLS), served(&format!("{SMALL}{TLS}"))), ((1, 0), (0, 1), (1, 1)));
+    let all_at_once = "[http.tls]\ncertificate = \"chain.pem\"\nkye = \"/key.pem\"\n";
+    assert_eq!(
+        mistakes(all_at_once),
+        [
+            "hotd.toml:1: [http.tls] key: is missing, expected the file of its private key in PEM like \
+             \"/etc/hotd/tls/key.pem\"",
+            "hotd.toml:1: [http.tls] listen: is missing, expected addresses like [\"0.0.0.0:8443\"]",
+            "hotd.toml:2: [http.tls] certificate: found \"chain.pem\", expected an absolute path like \"/var/lib/hotd\"",
+            "hotd.toml:3: unknown key \"kye\" in [http.tls]; did you mean \"key\"?",
+        ]
+    );
+    let both = format!("{SMALL}{}", TLS.replace("8443", "8080"));
+    assert_eq!(
+        mistakes(&both),
+        [
+            "hotd.toml:4: [http.tls] listen: 127.0.0.1:8080 stands in [http] listen as well, expected another port: what is \
+          spoken there is HTTP without TLS"
+        ]
+    );
+    let any = both.replace("8080", "0");
+    assert_eq!(served(&any), (1, 1), "any port is another one each time");
+    for wrong in ["[http]\nlisten = []\n", "[http]\ntls = 1\n"] {
+        assert_eq!(mistakes(wrong).len(), 1, "{:#?}", mistakes(wrong));
+    }
+    assert_eq!(mistakes(&format!("[http]\nlisten = []\n{TLS}")).len(), 1);
 }
 
 #[test]
@@ -444,8 +490,9 @@ fn the_page_tells_the_truth() {
     let mut default = Config::parse("[http]\nlisten = [\"0.0.0.0:8080\"]\n", Path::new(FILE)).unwrap();
     // That of the machine.
     default.http.gateway.threads = config.http.gateway.threads;
-    // It is off unless named.
+    // They are off unless named.
     default.http.gateway.access_log.clone_from(&config.http.gateway.access_log);
+    default.http.tls.clone_from(&config.http.tls);
     assert_eq!(config.data_dir, default.data_dir);
     assert_eq!(config.http, default.http);
     assert_eq!(config.grpc, default.grpc);

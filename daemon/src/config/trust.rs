@@ -185,7 +185,8 @@ pub(super) fn read_bounded(path: &Path, max: u64) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|_error| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8"))
 }
 
-fn read_bytes_bounded(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+/// Its bytes.
+pub(super) fn read_bytes_bounded(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     let metadata = std::fs::metadata(path)?;
     if !metadata.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));

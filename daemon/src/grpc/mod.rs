@@ -42,6 +42,7 @@ use crate::agent::Agent;
 use crate::driver::Driver;
 use crate::journal::Journal;
 use crate::ledger::Ledger;
+use crate::tls::TlsFiles;
 use crate::trust::TrustFiles;
 
 /// Largest message that a caller may send: an upload's chunk and its frame.
@@ -70,7 +71,7 @@ pub struct About {
     pub since: SystemTime,
     /// It was started for trying out.
     pub dev: bool,
-    /// Address of its gateway.
+    /// Address of its gateway; a URL where it serves with TLS alone.
     pub http: String,
     /// What it lacks of the full service, a sentence each.
     pub missing: Vec<String>,
@@ -87,6 +88,8 @@ pub struct Api {
     pub ledger: Ledger,
     /// Whose signatures count.
     pub trust: TrustFiles,
+    /// What clients are shown of TLS, where they are.
+    pub tls: Option<TlsFiles>,
     /// Largest artifact, bytes.
     pub max_artifact: u64,
     /// How long the caller of an upload is waited for, for each chunk of the largest size.

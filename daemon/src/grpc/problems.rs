@@ -6,6 +6,7 @@ use prost_types::Timestamp;
 
 use super::{Api, convert};
 use crate::agent::{Slot, Unwritten};
+use crate::tls::TlsFiles;
 use crate::trust::Frozen;
 
 /// The stable word of a node without hot-spawn, and of what is refused for that.
@@ -35,6 +36,8 @@ impl Api {
         });
         let mut problems: Vec<v1::NodeProblem> = absence.into_iter().chain(frozen).collect();
         problems.extend(self.unwritten());
+        let troubles = self.tls.iter().flat_map(TlsFiles::troubles);
+        problems.extend(troubles.map(|trouble| self.problem(trouble.code, trouble.text, trouble.since)));
         problems.extend(self.unsigned_stables());
         problems
     }

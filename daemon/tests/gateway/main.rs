@@ -18,3 +18,4 @@ mod rig;
 mod routes;
 mod stalls;
 mod streams;
+mod tls;
