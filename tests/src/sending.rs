@@ -100,6 +100,7 @@ pub fn remove_and_leave(door: &Door, module: &str, time: impl Fn() -> bool) -> R
 fn executor() -> Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(1).enable_all().build().context("an executor")
+}
 
 /// Uploads that are under way side by side, and none of which is ever finished. Dropping it cuts all of them off at once.
 #[derive(Debug)]
