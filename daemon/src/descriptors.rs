@@ -2,8 +2,8 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What hotd needs besides one for each client: its store and listeners, some dozens; a control socket, a pipe and a link for
-/// each gateway thread of each instance; its callers.
+/// What hotd needs besides one for each client: its store and listeners, some dozens; a control socket, a pipe, and two
+/// for the link of each gateway thread, of each instance; its callers.
 const BESIDES: u64 = 256;
 
 /// Takes as many as the system lets it have. The limit that a shell or a unit starts with, 1,024 as a rule, is for

@@ -75,7 +75,10 @@ pub(crate) async fn open(config: &Config, supervisor: &Supervisor) -> anyhow::Re
     let mut kept = BTreeMap::new();
     for (name, listener) in supervisor.kept_listeners().await? {
         let listener = TcpListener::from(listener);
-        kept.insert(listener.local_addr()?, (name, listener));
+        // A hotd that was killed between two names for one listener left both.
+        if let Some((other, _)) = kept.insert(listener.local_addr()?, (name, listener)) {
+            supervisor.forget_listener(&other).await;
+        }
     }
     let mut listeners = Listeners { plain: Vec::new(), tls: Vec::new() };
     for (spoken, address) in all {

@@ -92,8 +92,7 @@ impl Node {
         let gateway = Gateway::start(&doors(listeners, tls.as_ref()), config.http.gateway.clone())?;
 
         let name = NodeName(config.node.clone());
-        let machine = Arc::new(machine(&config));
-        let ledger = Ledger::new(store.clone(), machine);
+        let ledger = Ledger::new(store.clone(), Arc::new(machine(&config)));
         let journal = Journal::new(store.clone());
         let (agent, reports) = Agent::new(AgentParts {
             node: name.clone(),

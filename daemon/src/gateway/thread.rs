@@ -286,12 +286,8 @@ impl Thread {
         let client = Client::new(peer, tls.is_some(), &self.config);
         let key = self.clients.borrow_mut().insert(Rc::clone(&client));
         self.client_came.notify_one();
-        let thread = Rc::clone(self);
-        self.spawn(async move {
-            thread.converse(socket, tls, client).await;
-            thread.clients.borrow_mut().remove(key);
-            thread.client_left.notify_waiters();
-        });
+        let place = Place { thread: Rc::clone(self), key };
+        self.spawn(async move { place.thread.converse(socket, tls, client).await });
     }
 
     /// Acts on mail until a drain is over, or nobody is left to write.
@@ -336,6 +332,19 @@ impl Thread {
             }
             left.await;
         }
+    }
+}
+
+/// A client's place among those of its thread, until its connection has ended, however it did.
+struct Place {
+    thread: Rc<Thread>,
+    key: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.thread.clients.borrow_mut().remove(self.key);
+        self.thread.client_left.notify_waiters();
     }
 }
 

@@ -1,6 +1,6 @@
 //! What users see when a host dies, refuses, aborts or forges frames.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::time::Instant;
 
 use hot_wire::data::{self, AbortCode, CancelReason, FromGateway};
@@ -109,6 +109,20 @@ fn a_response_that_has_begun_is_cut_off_visibly() {
     assert!(rest.len() < 100, "{rest:?}");
     assert_eq!(rig.gateway.counters(B).lost, 1);
     assert_eq!(rig.gateway.counters(A).picked, 0);
+}
+
+/// To which the end of the connection is the end of the response.
+#[test]
+fn a_client_of_http_1_0_does_not_take_what_was_cut_off_for_all() {
+    rig_with_candidate!(rig, _host, inbox);
+    let mut client = rig.client();
+    client.write("GET /x HTTP/1.0\r\n\r\n");
+    let (_, reply) = inbox.request();
+    reply.respond(200, &[], b"the first part", false);
+    assert_eq!(client.head().status, 200);
+    reply.abort(AbortCode::Failed);
+    let end = client.socket.read_to_end(&mut Vec::new()).map_err(|error| error.kind());
+    assert_eq!(end, Err(ErrorKind::ConnectionReset));
 }
 
 #[test]

@@ -39,6 +39,8 @@ pub(in crate::gateway) struct Client {
     stay: Cell<Stay>,
     /// An answer has told it that the connection ends with it.
     told: Cell<bool>,
+    /// It speaks HTTP/1.0.
+    is_old: Cell<bool>,
     /// What goes on on its streams, if it speaks HTTP/2.
     streams: OnceCell<Rc<Streams>>,
     /// Bytes of bodies that were given to be sent, and are not known to have left.
@@ -80,6 +82,7 @@ impl Client {
             seen: Cell::new((0, Instant::now())),
             stay: Cell::new(Stay::On),
             told: Cell::new(false),
+            is_old: Cell::new(false),
             streams: OnceCell::new(),
             unsent: Cell::new(0),
             sated: RefCell::default(),
@@ -225,6 +228,17 @@ impl Client {
     /// Whether an answer has told it that the connection ends with it.
     pub(in crate::gateway) fn is_told(&self) -> bool {
         self.told.get()
+    }
+
+    /// It speaks HTTP/1.0.
+    pub(in crate::gateway) fn speaks_1_0(&self) {
+        self.is_old.set(true);
+    }
+
+    /// Whether it may take the end of the connection for the end of a response: in HTTP/1.0 nothing else may say that, and TLS
+    /// vouches for it.
+    pub(in crate::gateway) fn trusts_the_end(&self) -> bool {
+        self.is_secure || self.is_old.get()
     }
 
     /// It was asked to leave, and has all its time from here on.

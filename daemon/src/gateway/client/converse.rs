@@ -149,6 +149,13 @@ impl Thread {
                     self.part(io).await;
                     return result;
                 }
+                // A response that was cut off.
+                Ended::Left(Err(error)) | Ended::Over(Err(error))
+                    if error.is_user() && client.trusts_the_end() =>
+                {
+                    io.reset();
+                    return Err(error);
+                }
                 Ended::Left(result) | Ended::Over(result) => {
                     io.part(self.config().parting).await;
                     return result;

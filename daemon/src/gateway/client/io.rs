@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
-use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepidle};
+use rustix::net::sockopt::{set_socket_keepalive, set_socket_linger, set_tcp_keepidle};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -99,6 +99,13 @@ impl ClientIo {
         };
         drop(timeout(silent * PARTED, rest).await);
         came > 0
+    }
+
+    /// Ends the connection so that its client can't take what it has for all that there was to come.
+    pub(in crate::gateway) fn reset(self) {
+        if let Err(error) = set_socket_linger(self.socket.tcp(), Some(Duration::ZERO)) {
+            tracing::debug!(%error, "a client's connection can't be reset, and ends as others do");
+        }
     }
 
     fn read_again(&mut self, mut buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {

@@ -100,6 +100,11 @@ impl Socket {
         }
     }
 
+    /// What goes over the wire.
+    pub(in crate::gateway) fn tcp(&self) -> &TcpStream {
+        self.tcp.inner()
+    }
+
     /// For whoever moves bytes both ways.
     pub(in crate::gateway) fn pipe<'a>(&'a mut self, client: &'a Client) -> Pipe<'a> {
         let Self { tcp, tls } = self;

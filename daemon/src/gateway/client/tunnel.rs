@@ -99,6 +99,9 @@ impl Tunnel {
             if self.up.is_empty() {
                 match poll_read(pipe, cx) {
                     Poll::Pending => return Ok(()),
+                    // TLS that ends without a word. What is spoken here says by itself when it is whole, and the module is to
+                    // have what came before.
+                    Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {}
                     Poll::Ready(read) => self.up = read?,
                 }
                 if self.up.is_empty() {

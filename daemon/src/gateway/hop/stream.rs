@@ -6,7 +6,7 @@
 
 use std::future::Future;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
@@ -24,13 +24,16 @@ pub(in crate::gateway) struct HostStream {
     socket: Receiver,
     /// The same socket while it is full, as the other end of a pipe, which listens for room alone.
     full: Option<Sender>,
+    /// The same socket while it is not: a descriptor that is there when it is needed, however few are left by then.
+    spare: Option<OwnedFd>,
 }
 
 impl HostStream {
     /// Within the executor.
     pub(in crate::gateway) fn new(socket: UnixStream) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        Ok(Self { socket: Receiver::from_owned_fd_unchecked(socket.into())?, full: None })
+        let spare = Some(socket.try_clone()?.into());
+        Ok(Self { socket: Receiver::from_owned_fd_unchecked(socket.into())?, full: None, spare })
     }
 
     /// Whether something can be read, or the stream is at its end.
@@ -57,14 +60,14 @@ impl HostStream {
             Some(full) => full,
             None => match send(&self.socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
                 Err(Errno::AGAIN) => {
-                    let same = self.socket.as_fd().try_clone_to_owned()?;
+                    let same = self.spare.take().ok_or(io::ErrorKind::NotConnected)?;
                     self.full.insert(Sender::from_owned_fd_unchecked(same)?)
                 }
                 sent => return Poll::Ready(sent.map_err(io::Error::from)),
             },
         };
         let sent = ready!(Pin::new(full).poll_write(cx, bytes))?;
-        self.full = None;
+        self.spare = self.full.take().map(Sender::into_nonblocking_fd).transpose()?;
         Poll::Ready(Ok(sent))
     }
 }
@@ -74,7 +77,7 @@ mod tests {
     use std::fs;
     use std::future::poll_fn;
     use std::io::Read;
-    use std::os::fd::AsRawFd;
+    use std::os::fd::{AsFd, AsRawFd};
     use std::task::Waker;
 
     use rustix::event::epoll::EventFlags;
@@ -132,7 +135,7 @@ mod tests {
             theirs.read_exact(&mut bytes).map(|()| (theirs, bytes))
         });
         poll_fn(|cx| stream.poll_send(cx, &[7])).await?;
-        assert!(stream.full.is_none());
+        assert!(stream.full.is_none() && stream.spare.is_some(), "ready to be full again");
         let (theirs, bytes) = reader.join().expect("the reader does not panic")?;
         assert!(bytes.iter().all(|byte| *byte == 7));
         drop(theirs);

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hot_wire::data::{CancelReason, INITIAL_WINDOW, RequestHead};
 use http::header::{CONNECTION, Entry, HeaderValue, RETRY_AFTER, UPGRADE};
 use http::request::Parts;
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 
@@ -41,6 +41,9 @@ pub(in crate::gateway) fn begin(
 ) -> Begun {
     let busy = client.begin();
     let (parts, body) = request.into_parts();
+    if parts.version == Version::HTTP_10 {
+        client.speaks_1_0();
+    }
     let line = thread.access_log().map(|_| Pending::new(thread, client, &parts));
     let marks = Marks::of(&parts.headers);
     if let Some(answer) = answered_here(thread, &parts, &marks, &body) {

@@ -1,6 +1,7 @@
 //! Connections that change hands, and the end of a node.
 
 use std::io::{Read as _, Write as _};
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -79,6 +80,18 @@ fn a_client_may_end_its_side_of_an_upgraded_connection_first() {
     let mut down = Vec::new();
     client.socket.read_to_end(&mut down).expect("it is ended in order");
     assert_eq!(down, b"behind it");
+    rig_is_quiet(&secure);
+}
+
+/// As many clients end: their connection, without a word of TLS. What they said before is the module's all the same.
+#[test]
+fn what_comes_before_a_bare_end_of_an_upgraded_connection_is_handed_on() {
+    let secure = Secure::new(GatewayConfig::default());
+    let (mut client, reply) = upgraded(&secure);
+    client.write("last");
+    client.tcp().shutdown(Shutdown::Write).expect("it is open");
+    assert_eq!(up(&secure, 5), (b"last".to_vec(), true));
+    reply.body(b"", true);
     rig_is_quiet(&secure);
 }
 

@@ -1,15 +1,16 @@
 //! Requests and their bodies, by way of TLS.
 
 use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hot_wire::data::{CancelReason, FromGateway, INITIAL_WINDOW, SendCredit};
+use hot_wire::data::{AbortCode, CancelReason, FromGateway, INITIAL_WINDOW, SendCredit};
 use hotd::gateway::{GatewayConfig, Sources};
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 
-use super::rig::Secure;
+use super::rig::{NAME, Secure};
 use crate::h2::client::get;
 use crate::host::{Came, Inbox, Reply, fields};
 use crate::rig::A;
@@ -50,6 +51,25 @@ fn the_host_is_told_that_the_client_came_by_tls() {
     assert_eq!(fields(&request)["x-forwarded-proto"], "https");
     reply.respond(200, &[], b"two", true);
     assert_eq!(h2.whole(coming).text(), "two");
+}
+
+/// TLS says of its end that it is one, so it must not say so here.
+#[test]
+fn a_response_that_was_cut_off_has_no_end() {
+    let secure = Secure::new(GatewayConfig::default());
+    for version in ["1.0", "1.1"] {
+        let mut client = secure.client();
+        client.write(format!("GET /x HTTP/{version}\r\nhost: {NAME}\r\n\r\n"));
+        let (_, reply) = secure.inbox.request();
+        reply.respond(200, &[], b"the first part", false);
+        assert_eq!(client.head().status, 200);
+        reply.abort(AbortCode::Failed);
+        let end = client.socket.read_to_end(&mut Vec::new()).map_err(|error| error.kind());
+        assert!(
+            matches!(end, Err(ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof)),
+            "HTTP/{version}: {end:?}"
+        );
+    }
 }
 
 #[test]
