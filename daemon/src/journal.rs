@@ -76,14 +76,6 @@ impl Journal {
         }
     }
 
-    /// What was written is on the disk when this returns, unless the history is not available.
-    pub async fn sync(&self) {
-        let store = self.store.clone();
-        if let Err(error) = crate::blocking(move || store.sync_history()).await {
-            tracing::debug!(error = %crate::describe(&error), "events are on the disk later");
-        }
-    }
-
     /// The latest events, oldest first, also from before this start. None where the history can't be read.
     pub async fn newest(&self, limit: usize) -> Vec<Event> {
         let (store, query) =

@@ -41,13 +41,12 @@ impl Agent {
         }
     }
 
-    /// Tells by and by that a swap begins, and sees to it that this outlives a `hotd` that is killed.
+    /// Tells by and by that a swap begins: what is known then is there for the next `hotd` if this one is killed. It is written
+    /// as all events are, within half a second. A sync of its own would be in the way of what asks the history next, as a
+    /// rollback may.
     fn tell_begun(&self, entry: Entry) {
         let journal = self.shared.parts.journal.clone();
-        self.shared.tasks.spawn(async move {
-            journal.write(entry).await;
-            journal.sync().await;
-        });
+        self.shared.tasks.spawn(async move { journal.write(entry).await });
     }
 
     /// Looks at what was counted, and tells of the swaps of which all is known by now.

@@ -133,6 +133,7 @@ impl ModuleService for Modules {
         }
         let this = self.clone();
         let versions = crate::to_its_end(async move {
+            let is_whole = version.is_none();
             let versions = match version {
                 None => {
                     this.stop_module(&name, &by).await?;
@@ -143,7 +144,7 @@ impl ModuleService for Modules {
                     vec![version]
                 }
             };
-            this.remove_versions(&name, versions, &by).await
+            this.remove_versions(&name, versions, is_whole, &by).await
         });
         Ok(Response::new(v1::RemoveResponse { versions: versions.await? }))
     }
@@ -379,6 +380,7 @@ impl Modules {
         &self,
         name: &ModuleName,
         versions: Vec<Version>,
+        is_whole: bool,
         by: &str,
     ) -> Result<Vec<String>, Status> {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
@@ -387,10 +389,12 @@ impl Modules {
         let (removed, failed) = crate::blocking(move || {
             let mut removed = Vec::new();
             for version in versions {
-                if let Err(error) = store.remove_version(&module, &version, at, &who, "") {
-                    return (removed, Some(error));
+                match store.remove_version(&module, &version, at, &who, "") {
+                    Ok(_) => removed.push(version.to_string()),
+                    // Somebody else's removal, or `keep`, was there first: it is gone, as was asked.
+                    Err(RemoveError::Unknown { .. }) if is_whole => {}
+                    Err(error) => return (removed, Some(error)),
                 }
-                removed.push(version.to_string());
             }
             (removed, None)
         })

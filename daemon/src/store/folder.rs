@@ -237,14 +237,22 @@ fn make(disk: &dyn Disk, root: &Path) -> Result<(), FolderError> {
         return Ok(());
     }
     // The name of each folder is in the one above it. No start has made what is somebody else's, nor as a rule what is in a
-    // folder that it may not read.
+    // folder that it may not read; and some file systems, on which nothing is made, know no fsync.
     let mut ours = root.ancestors().take_while(|path| path.parent().is_some() && is_ours(path));
     let sync = |path: &Path| match disk.sync_dir(parent(path)) {
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        Err(e) if UNMADE.contains(&e.kind()) => Ok(()),
         done => done,
     };
     ours.try_for_each(sync).map_err(failed)
 }
+
+/// What syncing a folder says in which no start has made anything.
+const UNMADE: [io::ErrorKind; 4] = [
+    io::ErrorKind::PermissionDenied,
+    io::ErrorKind::InvalidInput,
+    io::ErrorKind::Unsupported,
+    io::ErrorKind::ReadOnlyFilesystem,
+];
 
 fn is_ours(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.uid() == rustix::process::geteuid().as_raw())

@@ -278,8 +278,9 @@ impl History {
         if waiting.events.is_empty() {
             return Ok(());
         }
-        self.unsynced.store(true, Ordering::Relaxed);
         self.index.with(|trees| {
+            // Under the lock under which they are synced: neither before nor behind it.
+            self.unsynced.store(true, Ordering::Relaxed);
             for (seq, bytes) in &waiting.events {
                 trees.events.insert(seq.to_be_bytes(), bytes.as_slice())?;
             }

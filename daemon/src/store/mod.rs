@@ -481,14 +481,6 @@ impl Store {
         Ok(seq)
     }
 
-    /// Returns once all that the history was given is on the disk.
-    ///
-    /// # Errors
-    /// The history is not available now.
-    pub fn sync_history(&self) -> Result<(), IndexError> {
-        self.0.history.flush()
-    }
-
     /// Events that match, oldest first.
     ///
     /// # Errors

@@ -98,7 +98,7 @@ pub(super) fn recover(
     history: Option<(&History, IndexFound)>,
 ) -> Result<(Files, Recovered), OpenError> {
     let root = folder.root();
-    let small = SmallFiles::open(Arc::clone(disk), root);
+    let small = SmallFiles::open(Arc::clone(disk), root)?;
     let report = Recovered {
         modules: 0,
         artifacts: 0,

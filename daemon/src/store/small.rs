@@ -20,6 +20,7 @@ use super::doubts::{Doubts, InDoubt};
 use super::envelope;
 use super::failed::failed;
 use super::names::RolloutId;
+use super::recover::OpenError;
 use super::reserve::{Contents, Reserve};
 
 /// Bytes that a record may have. A module with a hundred releases and a thousand tombstones has about 200 KiB.
@@ -193,6 +194,9 @@ enum Newest {
     Gone(u64),
 }
 
+/// The file of the reserve, below the folder of the store.
+const RESERVE: &str = "reserve";
+
 /// Before the name of a file that the reserve says is gone. One that does not know this has no file of such a name.
 const GONE: char = '-';
 
@@ -222,27 +226,42 @@ impl Newest {
             (Self::Gone(generation), Ok((there, _))) => generation >= there,
             // A file that a newer hotd wrote is never replaced by what an older one left in the reserve.
             (_, Err(ReadError::Newer(_))) | (Self::Gone(_), Err(ReadError::Missing)) => false,
-            (_, Err(ReadError::Missing | ReadError::Damaged(_) | ReadError::Io(_))) => true,
+            (_, Err(ReadError::Missing | ReadError::Damaged(_))) => true,
+            // What it has may be newer. Who opens the files gives up on it.
+            (_, Err(ReadError::Io(_))) => false,
         }
     }
 }
 
 impl SmallFiles {
-    /// Opens the reserve. What it holds and is in the files by now does not count any more.
-    pub(super) fn open(disk: Arc<dyn Disk>, root: &Path) -> Self {
-        let (reserve, contents) = Reserve::open(Arc::clone(&disk), root.join("reserve"));
+    /// Opens the reserve. What it holds and is in the files by now does not count any more. Where that can't be told, since a
+    /// file can't be read although it may be good, nothing is changed.
+    pub(super) fn open(disk: Arc<dyn Disk>, root: &Path) -> Result<Self, OpenError> {
+        let (reserve, contents) = Reserve::open(Arc::clone(&disk), root.join(RESERVE));
         let mut pending: BTreeMap<Key, Newest> =
             contents.into_iter().filter_map(|(name, text)| Newest::from_kept(&name, text)).collect();
         let in_reserve = pending.keys().cloned().collect();
-        pending.retain(|key, newest| newest.counts_beside(key, &read_file(&path_in(root, key), key)));
         // What comes under the name of a file that is gone must be newer than what was.
         let gone = pending.iter().filter_map(|(key, newest)| match newest {
             Newest::Gone(generation) => Some((key.clone(), *generation)),
             Newest::Is(_) => None,
         });
         let generations = gone.collect();
+        let mut unreadable = None;
+        pending.retain(|key, newest| {
+            let path = path_in(root, key);
+            let found = read_file(&path, key);
+            let counts = newest.counts_beside(key, &found);
+            if let Err(ReadError::Io(source)) = found {
+                unreadable = Some(OpenError::Io { path, source });
+            }
+            counts
+        });
+        if let Some(unreadable) = unreadable {
+            return Err(unreadable);
+        }
         let state = State { generations, reserve, pending, in_reserve };
-        Self { disk, root: root.to_owned(), state: Mutex::new(state), in_doubt: Doubts::default() }
+        Ok(Self { disk, root: root.to_owned(), state: Mutex::new(state), in_doubt: Doubts::default() })
     }
 
     /// Whether the reserve has its space.
@@ -316,7 +335,7 @@ impl SmallFiles {
             Urgency::Normal => {
                 self.settle(&mut state)?;
                 self.leave_reserve(&mut state, key)
-                    .map_err(|source| WriteError::Io { path: path.clone(), source })?;
+                    .map_err(|source| WriteError::Io { path: self.root.join(RESERVE), source })?;
             }
             // It waits for nothing. What is not forgotten now is so with the next write, or by and by.
             Urgency::TowardStable => drop(self.forget_old_copy(&mut state, key)),
@@ -458,7 +477,7 @@ impl SmallFiles {
         if state.in_reserve.iter().any(|key| !state.pending.contains_key(key))
             && let Err(error) = self.keep_pending(state)
         {
-            tracing::debug!(%error, "the reserve still has what is in the files by now");
+            tracing::warn!(%error, "the reserve still has what is in the files by now, and can't be emptied");
         }
     }
 

@@ -129,10 +129,11 @@ impl Streams {
             return Finding::Broken;
         }
         // Half of what it asks for may be in vain, however long it goes on.
-        let Counted { heads, resets, settings, .. } = frames.counted();
+        let Counted { heads, resets, settings, credits } = frames.counted();
         let in_vain = resets > FREE_RESETS && resets > heads / 2;
-        // A flood is never idle: what we answer to it is blocked and goes on in turns.
-        let is_flood = settings > FREE_SETTINGS && settings > heads;
+        // A flood is never idle: what we answer to it is blocked and goes on in turns. Who takes long responses may say anew
+        // now and then how much it takes at once.
+        let is_flood = settings > FREE_SETTINGS && settings > heads.saturating_add(credits);
         if in_vain || is_flood { Finding::Broken } else { Finding::Fine }
     }
 }

@@ -186,7 +186,7 @@ async fn a_request_that_crosses_the_end_of_its_connection_is_counted() {
             let stream = client.socket.get_mut();
             stream.conn.send_close_notify();
             stream.flush().expect("it is sent");
-            stream.sock.shutdown(std::net::Shutdown::Write).expect("it can be shut down");
+            stream.sock.shutdown(Shutdown::Write).expect("it can be shut down");
         }
     });
     let drained = drain.await.expect("the drain ends");
