@@ -186,8 +186,8 @@ fn beside_a_file_that_cannot_be_read_nothing_counts_and_nothing_changes() {
     for newest in [2, 3] {
         let folder = fast_folder();
         prepare(folder.path(), true);
-        let [file, aside, reserve] =
-            ["modules/a.json", "aside", "reserve"].map(|name| folder.path().join(name));
+        let [file, elsewhere, reserve] =
+            ["modules/a.json", "elsewhere", "reserve"].map(|name| folder.path().join(name));
         let held = fs::read(&reserve).unwrap();
         if newest == 3 {
             let (store, _) = Store::open(folder.path(), options()).unwrap();
@@ -195,13 +195,13 @@ fn beside_a_file_that_cannot_be_read_nothing_counts_and_nothing_changes() {
             drop(store);
             fs::write(&reserve, &held).unwrap();
         }
-        fs::rename(&file, &aside).unwrap();
+        fs::rename(&file, &elsewhere).unwrap();
         fs::create_dir(&file).unwrap();
         let refused = Store::open(folder.path(), options()).expect_err("a folder is no file");
         assert!(refused.to_string().contains("modules/a.json"), "{refused}");
         assert_eq!(fs::read(&reserve).unwrap(), held);
         fs::remove_dir(&file).unwrap();
-        fs::rename(&aside, &file).unwrap();
+        fs::rename(&elsewhere, &file).unwrap();
         let (_held, files, _) = start(Arc::new(RealDisk), folder.path());
         assert_eq!(files.module(&name("a")).unwrap().assignment.as_ref(), Some(&json!({ "stable": newest })));
     }
