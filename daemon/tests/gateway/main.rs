@@ -8,6 +8,7 @@ mod client;
 mod conformance;
 mod crash;
 mod drain;
+mod flow;
 mod h2;
 mod host;
 mod http;

@@ -9,6 +9,7 @@ use hot_wire::data::{FromGateway, INITIAL_WINDOW, SendCredit};
 use hotd::gateway::{GatewayConfig, ModuleTable, Table};
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 
+use crate::flow::{kernels_most, pattern, stopped_at};
 use crate::host::{Came, Host, Inbox};
 use crate::rig::{A, Rig, module, stable};
 
@@ -20,17 +21,6 @@ fn rig() -> (Rig, Host, Inbox) {
     rig.attach(A, links);
     rig.serve(vec![stable(A, 10_000)]);
     (rig, host, inbox)
-}
-
-/// Bytes that tell their place, so that one that is lost, doubled or moved is seen.
-fn pattern(from: usize, len: usize) -> Vec<u8> {
-    (from..from + len).map(|at| u8::try_from(at % 251).expect("below 251")).collect()
-}
-
-/// What the kernel keeps of a connection at most, on the side that sends.
-fn kernels_most() -> usize {
-    let sizes = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_wmem").expect("Linux tells it");
-    sizes.split_whitespace().last().and_then(|most| most.parse().ok()).expect("three numbers")
 }
 
 /// A client that reads nothing stops the host within its window and what kernel buffers take; when it reads, it gets
@@ -67,15 +57,7 @@ fn a_slow_reader_stops_the_sender_and_loses_nothing() {
             reply.body(b"", true);
         })
     };
-    // It has stopped when it sends nothing for as long as a hundred looks take; an error here would be to see it stop
-    // too early, and that the rest comes is checked below.
-    let (mut last, mut same) = (0, 0);
-    while same < 100 {
-        std::thread::sleep(Duration::from_millis(2));
-        let now = sent.load(Ordering::SeqCst);
-        same = if now == last { same + 1 } else { 0 };
-        last = now;
-    }
+    let last = stopped_at(&sent);
     assert!(
         last < kernels_most() + 2 * 1024 * 1024,
         "{last} bytes were taken from the host for a client that read nothing"

@@ -11,6 +11,7 @@ use hotd::gateway::{GatewayConfig, Sources};
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 
 use super::rig::{NAME, Secure};
+use crate::flow::{kernels_most, pattern, stopped_at};
 use crate::h2::client::get;
 use crate::host::{Came, Inbox, Reply, fields};
 use crate::rig::A;
@@ -20,11 +21,6 @@ const GET: &str = "GET /x HTTP/1.1\r\nhost: test.example\r\n\r\n";
 /// More than all windows and buffers of the kernel hold.
 const TOTAL: usize = 48 * 1024 * 1024;
 const PIECE: usize = 50_000;
-
-/// Bytes that tell their place, so that one that is lost, doubled or moved is seen.
-fn pattern(from: usize, len: usize) -> Vec<u8> {
-    (from..from + len).map(|at| u8::try_from(at % 251).expect("below 251")).collect()
-}
 
 #[test]
 fn the_host_is_told_that_the_client_came_by_tls() {
@@ -100,12 +96,6 @@ fn send(inbox: &Inbox, reply: &Reply, sent: &AtomicUsize) {
     reply.body(b"", true);
 }
 
-/// What the kernel keeps of a connection at most, on the side that sends.
-fn kernels_most() -> usize {
-    let sizes = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_wmem").expect("Linux tells it");
-    sizes.split_whitespace().last().and_then(|most| most.parse().ok()).expect("three numbers")
-}
-
 /// Between host and client there is no more than without TLS, but for two records.
 #[test]
 fn a_slow_reader_stops_the_sender_and_loses_nothing() {
@@ -123,15 +113,7 @@ fn a_slow_reader_stops_the_sender_and_loses_nothing() {
         let sent = Arc::clone(&sent);
         std::thread::spawn(move || send(&inbox, &reply, &sent))
     };
-    // It has stopped when it sends nothing for as long as a hundred looks take; an error here would be to see it stop
-    // too early, and that the rest comes is checked below.
-    let (mut last, mut same) = (0, 0);
-    while same < 100 {
-        std::thread::sleep(Duration::from_millis(2));
-        let now = sent.load(Ordering::SeqCst);
-        same = if now == last { same + 1 } else { 0 };
-        last = now;
-    }
+    let last = stopped_at(&sent);
     assert!(
         last < kernels_most() + 2 * 1024 * 1024,
         "{last} bytes were taken for a client that read nothing"
