@@ -134,13 +134,7 @@ impl<'a> Pipe<'a> {
                 len
             });
         }
-        loop {
-            ready!(self.tcp.poll_read_ready(cx))?;
-            match self.tcp.try_read(space) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return Poll::Ready(read),
-            }
-        }
+        poll_readable(self.tcp, cx, || self.tcp.try_read(space))
     }
 
     /// Gives the client what it accepts of these bytes.
@@ -152,17 +146,7 @@ impl<'a> Pipe<'a> {
         if let Some(tls) = &mut self.tls {
             return tls.poll_write(self.tcp, self.client, cx, |writer| io::Write::write(writer, bytes));
         }
-        let written = loop {
-            match self.tcp.poll_write_ready(cx) {
-                Poll::Pending => break Poll::Pending,
-                Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
-                Poll::Ready(Ok(())) => {}
-            }
-            match self.tcp.try_write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                written => break Poll::Ready(written),
-            }
-        };
+        let written = poll_writable(self.tcp, cx, || self.tcp.try_write(bytes));
         self.client.wrote(&written);
         written
     }
@@ -192,6 +176,36 @@ impl<'a> Pipe<'a> {
                 Err(error) => Some(error),
             };
             error.unwrap_or_else(|| io::ErrorKind::ConnectionReset.into())
+        }
+    }
+}
+
+/// Has `read` read, as soon as there is something.
+pub(super) fn poll_readable(
+    tcp: &TcpStream,
+    cx: &mut Context<'_>,
+    mut read: impl FnMut() -> io::Result<usize>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(tcp.poll_read_ready(cx))?;
+        match read() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            read => return Poll::Ready(read),
+        }
+    }
+}
+
+/// Has `write` write, as soon as there is room.
+pub(super) fn poll_writable(
+    tcp: &TcpStream,
+    cx: &mut Context<'_>,
+    mut write: impl FnMut() -> io::Result<usize>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(tcp.poll_write_ready(cx))?;
+        match write() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            written => return Poll::Ready(written),
         }
     }
 }

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 
 use super::conn::Client;
 use super::first::Protocol;
+use super::socket::{poll_readable, poll_writable};
 
 /// The most that is encrypted ahead of the wire: two records, so that one is under way while the other is made. What a slow
 /// client makes us hold grows by that.
@@ -137,13 +138,7 @@ impl Session {
 
     /// Reads from the wire and decrypts. How many bytes that were, none at its end.
     fn poll_more(&mut self, tcp: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let len = loop {
-            ready!(tcp.poll_read_ready(cx))?;
-            match self.tls.read_tls(&mut Wire(tcp)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => break read?,
-            }
-        };
+        let len = ready!(poll_readable(tcp, cx, || self.tls.read_tls(&mut Wire(tcp))))?;
         if let Err(error) = self.tls.process_new_packets() {
             // An alert, for whom it may help; the error is what counts.
             drop(self.tls.write_tls(&mut Wire(tcp)));
@@ -160,17 +155,7 @@ impl Session {
         note: impl Fn(&Poll<io::Result<usize>>),
     ) -> Poll<io::Result<()>> {
         while self.tls.wants_write() {
-            let written = loop {
-                match tcp.poll_write_ready(cx) {
-                    Poll::Pending => break Poll::Pending,
-                    Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
-                    Poll::Ready(Ok(())) => {}
-                }
-                match self.tls.write_tls(&mut Wire(tcp)) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    written => break Poll::Ready(written),
-                }
-            };
+            let written = poll_writable(tcp, cx, || self.tls.write_tls(&mut Wire(tcp)));
             note(&written);
             ready!(written)?;
         }
