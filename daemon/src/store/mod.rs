@@ -19,6 +19,7 @@ mod folder;
 mod history;
 mod index;
 mod names;
+mod newest;
 mod opened;
 mod records;
 mod recover;

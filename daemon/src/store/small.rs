@@ -20,6 +20,7 @@ use super::doubts::{Doubts, InDoubt};
 use super::envelope;
 use super::failed::failed;
 use super::names::RolloutId;
+use super::newest::Newest;
 use super::recover::OpenError;
 use super::reserve::{Contents, Reserve};
 
@@ -29,6 +30,9 @@ const MAX_RECORD: usize = 512 * 1024;
 const MAX_URGENT: usize = 2 * MAX_RECORD;
 /// The record and its envelope.
 const MAX_FILE: u64 = MAX_URGENT as u64 + 1024;
+
+/// The file of the reserve, below the folder of the store.
+const RESERVE: &str = "reserve";
 
 /// The name of a small file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,7 +48,7 @@ pub(super) enum Key {
 }
 
 impl Key {
-    const fn kind(&self) -> &'static str {
+    pub(super) const fn kind(&self) -> &'static str {
         match self {
             Self::Module(_) => "module",
             Self::Rollout(_) => "rollout",
@@ -183,54 +187,8 @@ struct State {
     pending: BTreeMap<Key, Newest>,
     /// Files that the reserve holds. Those that are not pending have been written since, and are to be forgotten.
     in_reserve: BTreeSet<Key>,
-}
-
-/// What counts of a file while something else may be in it.
-#[derive(Debug, Clone)]
-enum Newest {
-    /// These bytes.
-    Is(Vec<u8>),
-    /// No such file: what is there of this generation, or of an older one, was refused.
-    Gone(u64),
-}
-
-/// The file of the reserve, below the folder of the store.
-const RESERVE: &str = "reserve";
-
-/// Before the name of a file that the reserve says is gone. One that does not know this has no file of such a name.
-const GONE: char = '-';
-
-impl Newest {
-    /// How the reserve says it: a name and a text.
-    fn kept(&self, key: &Key) -> (String, String) {
-        match self {
-            Self::Is(bytes) => (key.to_string(), String::from_utf8_lossy(bytes).into_owned()),
-            Self::Gone(generation) => (format!("{GONE}{key}"), generation.to_string()),
-        }
-    }
-
-    fn from_kept(name: &str, text: String) -> Option<(Key, Self)> {
-        match name.strip_prefix(GONE) {
-            None => Some((Key::parse(name)?, Self::Is(text.into_bytes()))),
-            Some(name) => Some((Key::parse(name)?, Self::Gone(text.parse().ok()?))),
-        }
-    }
-
-    /// Whether this counts, and not what was found in the file. Where that can't be told from the file this is the newer
-    /// one: the reserve forgets what it has of a file before that is written again.
-    fn counts_beside(&self, key: &Key, file: &Result<(u64, Vec<u8>), ReadError>) -> bool {
-        match (self, file) {
-            (Self::Is(bytes), Ok((there, _))) => {
-                envelope::open(key.kind(), bytes).is_ok_and(|(generation, _)| generation > *there)
-            }
-            (Self::Gone(generation), Ok((there, _))) => generation >= there,
-            // A file that a newer hotd wrote is never replaced by what an older one left in the reserve.
-            (_, Err(ReadError::Newer(_))) | (Self::Gone(_), Err(ReadError::Missing)) => false,
-            (_, Err(ReadError::Missing | ReadError::Damaged(_))) => true,
-            // What it has may be newer. Who opens the files gives up on it.
-            (_, Err(ReadError::Io(_))) => false,
-        }
-    }
+    /// It could not be made to forget them when that was last tried.
+    is_stuck: bool,
 }
 
 impl SmallFiles {
@@ -260,7 +218,7 @@ impl SmallFiles {
         if let Some(unreadable) = unreadable {
             return Err(unreadable);
         }
-        let state = State { generations, reserve, pending, in_reserve };
+        let state = State { generations, reserve, pending, in_reserve, is_stuck: false };
         Ok(Self { disk, root: root.to_owned(), state: Mutex::new(state), in_doubt: Doubts::default() })
     }
 
@@ -474,8 +432,12 @@ impl SmallFiles {
             self.in_doubt.end(key);
             state.pending.pop_first();
         }
-        if state.in_reserve.iter().any(|key| !state.pending.contains_key(key))
-            && let Err(error) = self.keep_pending(state)
+        let has_old = state.in_reserve.iter().any(|key| !state.pending.contains_key(key));
+        let emptied = if has_old { self.keep_pending(state) } else { Ok(()) };
+        // Once: this is tried every few seconds.
+        let was_stuck = std::mem::replace(&mut state.is_stuck, emptied.is_err());
+        if let Err(error) = emptied
+            && !was_stuck
         {
             tracing::warn!(%error, "the reserve still has what is in the files by now, and can't be emptied");
         }
