@@ -8,6 +8,7 @@ on standard error when the node refuses.
 
 import os
 import sys
+import traceback
 
 import grpc
 from google.protobuf import descriptor_pool, message_factory
@@ -69,8 +70,21 @@ def main(address, module):
     events.cancel()
 
 
-if __name__ == "__main__":
+def run():
+    """Runs it and gives what the process ends with."""
     try:
         main(*sys.argv[1:])
+        return 0
     except grpc.RpcError as error:
-        sys.exit(f"{error.code().name}: {error.details()}")
+        print(f"{error.code().name}: {error.details()}", file=sys.stderr)
+    except Exception:
+        traceback.print_exc()
+    return 1
+
+
+if __name__ == "__main__":
+    code = run()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not by sys.exit: grpcio's threads may hold a lock that the end of the interpreter waits for, for ever.
+    os._exit(code)

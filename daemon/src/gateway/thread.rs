@@ -32,6 +32,9 @@ const SWEEP_EVERY: Duration = Duration::from_millis(50);
 /// The pause after a failed accept: without descriptors left it fails again at once, and would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often it is logged that accepting fails, while it does.
+const ACCEPT_TOLD_EVERY: Duration = Duration::from_secs(10);
+
 /// Room for what one read of a connection of HTTP/2 may give.
 const SCRATCH: usize = 64 * 1024;
 
@@ -255,6 +258,7 @@ impl Thread {
     /// Accepts from one listener until nobody is let in any more.
     async fn accept(self: Rc<Self>, listener: TcpListener, tls: Option<Arc<ServerConfig>>) {
         let most = self.config.max_connections.div_ceil(self.config.threads).max(1);
+        let mut told: Option<Instant> = None;
         while !self.drain.doors().is_cancelled() {
             if self.clients.borrow().len() >= most {
                 self.client_left.notified().await;
@@ -268,7 +272,10 @@ impl Thread {
                 Ok((socket, peer)) => self.welcome(socket, peer, tls.clone()),
                 Err(error) if is_of_one_client(&error) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "accepting connections failed; trying again");
+                    if told.is_none_or(|told| told.elapsed() >= ACCEPT_TOLD_EVERY) {
+                        tracing::warn!(%error, "accepting connections failed; trying again");
+                        told = Some(Instant::now());
+                    }
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
