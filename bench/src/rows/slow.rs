@@ -36,7 +36,7 @@ pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
     thread::sleep(Duration::from_secs(1));
     let mut pairs = Vec::new();
     let (mut peak, mut failed) = (0, 0);
-    for _ in 0..effort.rounds.min(5) {
+    for _ in 0..effort.rounds.min(9) {
         hot.at_rest("probe", CROWD_LEAVES)?;
         failed += load.cut()?.failed;
         thread::sleep(effort.run * 3);
