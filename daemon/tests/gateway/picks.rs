@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use hotd::gateway::{Backend, GatewayConfig, Network, Role, Sources, Table};
+use hotd::gateway::{Backend, GatewayConfig, ModuleTable, Network, Role, Sources, Table};
 
 use crate::host::{Host, fields};
 use crate::rig::{A, B, PATIENCE, Rig, candidate, module, stable};
@@ -54,6 +54,27 @@ fn a_candidate_gets_no_more_than_its_share_while_stable_is_gone() {
     let texts = clients.iter_mut().map(|client| client.response(false).text().to_owned());
     assert_eq!(texts.filter(|text| text == "stable").count(), 90);
     assert_eq!((rig.gateway.counters(A).picked, rig.gateway.counters(B).picked), (90, 10));
+}
+
+/// Those that wait for stable are as many as may: what is the candidate's is answered all the same.
+#[test]
+fn who_waits_for_stable_refuses_nobody_that_a_candidate_can_take() {
+    let rig = Rig::with(GatewayConfig { threads: 1, max_wait: PATIENCE, ..GatewayConfig::default() });
+    let (_b, links) = Host::answering(1, "candidate");
+    rig.attach(B, links);
+    let halves = vec![stable(A, 5_000), candidate(B, 5_000)];
+    rig.gateway.publish(Table { modules: vec![ModuleTable { max_waiting: 4, ..module(halves) }] });
+    let mut clients: Vec<_> = (0..40).map(|_| rig.client()).collect();
+    for client in &mut clients {
+        client.write("GET /x HTTP/1.1\r\nhost: test\r\n\r\n");
+    }
+    rig.counters_when(B, |counters| counters.finished == 20);
+    let (_a, links) = Host::answering(1, "stable");
+    rig.attach(A, links);
+    let answers: Vec<_> = clients.iter_mut().map(|client| client.response(false)).collect();
+    let of = |text: &str| answers.iter().filter(|answer| answer.text() == text).count();
+    let refused = answers.iter().filter(|answer| answer.status == 503).count();
+    assert_eq!((of("candidate"), of("stable"), refused), (20, 4, 16));
 }
 
 #[test]

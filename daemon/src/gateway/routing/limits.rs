@@ -1,6 +1,7 @@
 //! The bound on a module's requests in flight, and the bounded queue in front of it.
 //!
-//! All threads share one gate per module. Passing it is one atomic operation as long as there is room.
+//! All threads share one gate per module. Passing it is one atomic operation as long as there is room. Who waits for an
+//! instance is in a queue of its own: it keeps nobody from an instance that is ready.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -22,6 +23,8 @@ pub(in crate::gateway) struct Gate {
     streams: AtomicU32,
     in_flight: AtomicU32,
     waiting: AtomicU32,
+    /// Requests that wait for an instance.
+    unready: AtomicU32,
     left: Notify,
     /// Requests that ever passed.
     passed: AtomicU64,
@@ -50,7 +53,7 @@ impl Gate {
         }
     }
 
-    /// Passes if there is room and nobody waits.
+    /// Passes if there is room and nobody waits for it.
     pub(in crate::gateway) fn try_enter(self: &Arc<Self>) -> Option<Permit> {
         if self.waiting.load(Ordering::SeqCst) > 0 {
             return None;
@@ -58,12 +61,22 @@ impl Gate {
         self.take_place()
     }
 
-    /// A place in the queue; it is given up when dropped.
+    /// A place in the queue for room; it is given up when dropped.
     pub(in crate::gateway) fn queue(self: &Arc<Self>) -> Result<Queued, Full> {
+        self.join(&self.waiting)?;
+        Ok(Queued { gate: Arc::clone(self) })
+    }
+
+    /// A place in the queue for an instance, which is as long; it is given up when dropped.
+    pub(in crate::gateway) fn queue_unready(self: &Arc<Self>) -> Result<Unready, Full> {
+        self.join(&self.unready)?;
+        Ok(Unready { gate: Arc::clone(self) })
+    }
+
+    fn join(&self, queue: &AtomicU32) -> Result<(), Full> {
         let max = self.max_waiting.load(Ordering::SeqCst);
         let more = |waiting| (waiting < max).then_some(waiting + 1);
-        self.waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).map_err(|_at_bound| Full)?;
-        Ok(Queued { gate: Arc::clone(self) })
+        queue.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).map(drop).map_err(|_at_bound| Full)
     }
 
     /// Takes one retry from the module's budget, or answers that none is left.
@@ -90,6 +103,27 @@ impl Gate {
         self.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok()?;
         self.passed.fetch_add(1, Ordering::Relaxed);
         Some(Permit { gate: Arc::clone(self), is_stream: false })
+    }
+}
+
+/// A place in the queue for an instance.
+#[derive(Debug)]
+pub(in crate::gateway) struct Unready {
+    gate: Arc<Gate>,
+}
+
+impl Unready {
+    /// It looks for its instance anew, with room: among those that wait for it, also beyond their bound, as it was let in
+    /// before them.
+    pub(in crate::gateway) fn into_queued(self) -> Queued {
+        self.gate.waiting.fetch_add(1, Ordering::SeqCst);
+        Queued { gate: Arc::clone(&self.gate) }
+    }
+}
+
+impl Drop for Unready {
+    fn drop(&mut self) {
+        self.gate.unready.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -197,6 +231,22 @@ mod tests {
         drop(gives_up);
         drop(stays.await);
         assert_eq!(gate.waiting.load(Ordering::SeqCst), 0);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_an_instance_keeps_nobody_from_another() {
+        let gate = gate(1, 1);
+        let unready = gate.queue_unready().expect("one may wait");
+        assert_eq!(gate.queue_unready().map(|_| ()), Err(Full));
+        let first = gate.try_enter().expect("nobody waits for room");
+        let behind = gate.queue().expect("that queue is another");
+        // Back among those that wait for room, it has no less of a place for having waited elsewhere.
+        let mut again = pin!(unready.into_queued().enter());
+        assert_eq!(gate.queue_unready().map(drop), Ok(()));
+        assert!(futures_util::poll!(again.as_mut()).is_pending());
+        drop((first, behind));
+        drop(again.await);
+        assert_eq!((gate.waiting.load(Ordering::SeqCst), gate.unready.load(Ordering::SeqCst)), (0, 0));
     }
 
     #[tokio::test]

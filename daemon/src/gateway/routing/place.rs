@@ -153,7 +153,7 @@ impl Thread {
                 }
                 Look::NotReady(module) => {
                     wish.was_drawn();
-                    let queued = module.gate.queue().map_err(|Full| queue_full(&module))?;
+                    let unready = module.gate.queue_unready().map_err(|Full| queue_full(&module))?;
                     let until = until(&module);
                     if Instant::now() >= until {
                         return Err(Refusal::NoBackend(name(&module)));
@@ -161,7 +161,7 @@ impl Thread {
                     let look = until.min(Instant::now() + LOOK_EVERY);
                     // Either way it is time to look again.
                     drop(timeout_at(look.into(), changed).await);
-                    let entered = timeout_at(until.into(), queued.enter()).await;
+                    let entered = timeout_at(until.into(), unready.into_queued().enter()).await;
                     permit = Some(entered.map_err(|_elapsed| Refusal::NoBackend(name(&module)))?);
                 }
             }
