@@ -79,6 +79,8 @@ pub(in crate::gateway) struct Entry {
     pub(in crate::gateway) client_owes: Option<Instant>,
     pub(in crate::gateway) reader: Option<Waker>,
     pub(in crate::gateway) sender: Option<Waker>,
+    /// The sender is woken when the link's queue has shrunk.
+    pub(in crate::gateway) waits_for_room: bool,
 }
 
 /// What a new exchange starts with.
@@ -131,6 +133,7 @@ impl Entry {
             client_owes: None,
             reader: None,
             sender: None,
+            waits_for_room: false,
         }
     }
 
@@ -331,7 +334,7 @@ impl Entry {
         (!std::mem::replace(&mut self.accounted, true)).then_some(Account { counted: self.counted, age })
     }
 
-    fn wake_sender(&self) {
+    pub(super) fn wake_sender(&self) {
         if let Some(sender) = &self.sender {
             sender.wake_by_ref();
         }

@@ -188,16 +188,14 @@ pub(in crate::gateway) struct BodySender {
 impl BodySender {
     /// Waits until body may be sent: the host has given credit and the link is not full.
     pub(in crate::gateway) fn poll_credit(&self, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
-        if self.link.poll_room(cx).is_pending() {
-            return Poll::Pending;
-        }
+        let has_room = self.link.has_room_for(self.id);
         let credit = self.link.find(self.id, |entry| {
             if !entry.is_open() {
                 return Poll::Ready(Err(Over));
             }
             // Kept even if there is credit: the end of the exchange must wake who waits for the client.
             let waiting = wait(&mut entry.sender, cx);
-            if entry.send.available() > 0 { Poll::Ready(Ok(())) } else { waiting }
+            if has_room && entry.send.available() > 0 { Poll::Ready(Ok(())) } else { waiting }
         });
         credit.unwrap_or(Poll::Ready(Err(Over)))
     }

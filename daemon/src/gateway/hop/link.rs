@@ -96,8 +96,8 @@ struct State {
     task: Option<Waker>,
     /// The task was woken and has not run since.
     woken: bool,
-    /// Senders of bodies that wait for the queue to shrink.
-    wait_for_room: Vec<Waker>,
+    /// Exchanges whose senders wait for the queue to shrink, each once.
+    wait_for_room: Vec<u64>,
     end: Option<LinkEnd>,
     gate: Option<Arc<Gate>>,
 }
@@ -189,14 +189,17 @@ impl Link {
         self.state.borrow_mut().entry(id).map(act)
     }
 
-    /// Waits until the queue has room for bodies.
-    pub(in crate::gateway) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
-        let mut state = self.state.borrow_mut();
-        if state.out.len() <= BODIES_WAIT_ABOVE {
-            return Poll::Ready(());
+    /// Whether the queue has room for bodies. Else the sender of this exchange is woken once it has.
+    pub(in crate::gateway) fn has_room_for(&self, id: u64) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        let has_room = state.out.len() <= BODIES_WAIT_ABOVE;
+        if !has_room && let Some(entry) = entry(&mut state.exchanges, id) {
+            // Once, however often it looks: a host that reads nothing can have it woken by what it sends.
+            if !std::mem::replace(&mut entry.waits_for_room, true) {
+                state.wait_for_room.push(id);
+            }
         }
-        state.wait_for_room.push(cx.waker().clone());
-        Poll::Pending
+        has_room
     }
 
     /// Queues a part of a request's body, for which there is credit.
@@ -323,9 +326,6 @@ impl Link {
         }
         state.out.discard();
         state.end = Some(end);
-        for waker in state.wait_for_room.drain(..) {
-            waker.wake();
-        }
         state.wake_task();
     }
 
@@ -361,6 +361,16 @@ impl Link {
 impl State {
     fn entry(&mut self, id: u64) -> Option<&mut Entry> {
         entry(&mut self.exchanges, id)
+    }
+
+    /// Wakes the senders that wait for room.
+    fn tell_room(&mut self) {
+        for id in self.wait_for_room.drain(..) {
+            if let Some(entry) = entry(&mut self.exchanges, id) {
+                entry.waits_for_room = false;
+                entry.wake_sender();
+            }
+        }
     }
 
     fn wake_task(&mut self) {
@@ -422,9 +432,7 @@ impl Link {
             let written = ready!(write(state.out.unsent()))?;
             state.out.left(written);
             if state.out.len() <= BODIES_WAIT_ABOVE {
-                for waker in state.wait_for_room.drain(..) {
-                    waker.wake();
-                }
+                state.tell_room();
             }
         }
         Poll::Ready(Ok(()))
@@ -436,35 +444,65 @@ mod tests {
     use super::*;
     use crate::gateway::counters::Recorders;
 
+    fn send(link: &Rc<Link>) -> Exchange {
+        let now = Instant::now();
+        let start = Start {
+            started: now,
+            deadline: now + Duration::from_secs(60),
+            counted: true,
+            request_ended: true,
+            bodiless: false,
+            upgrade: false,
+            may_last: true,
+            window: data::INITIAL_WINDOW,
+        };
+        let head = RequestHead {
+            method: b"GET",
+            target: b"/",
+            peer: b"",
+            deadline_ms: 0,
+            window: data::INITIAL_WINDOW,
+        };
+        let (exchange, _) = link.send(start, &head, [], &Arc::default()).expect("the head is small");
+        exchange
+    }
+
+    /// A host that reads nothing and gives credit all the time has each sender look again and again.
+    #[test]
+    fn who_waits_for_room_is_kept_once_and_told() {
+        let link = Link::new(InstanceId(1), Recorders::new(1).of_thread(0), Rc::default(), true);
+        let exchange = send(&link);
+        let sender = exchange.sender();
+        link.body(0, &vec![0; BODIES_WAIT_ABOVE + 1], false);
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut cx = Context::from_waker(&waker);
+        for _ in 0..1000 {
+            assert!(sender.poll_credit(&mut cx).is_pending());
+        }
+        assert_eq!(link.state.borrow().wait_for_room.len(), 1);
+        let sent = link.poll_sent(|bytes| Poll::Ready(Ok(bytes.len())));
+        assert!(matches!(sent, Poll::Ready(Ok(()))));
+        assert!(woken.0.load(std::sync::atomic::Ordering::Relaxed));
+        assert!(link.state.borrow().wait_for_room.is_empty());
+    }
+
+    #[derive(Default)]
+    struct Woken(std::sync::atomic::AtomicBool);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
     #[test]
     fn late_frames_are_told_from_forged_ones_where_the_generations_wrap() {
         let link = Link::new(InstanceId(1), Recorders::new(1).of_thread(0), Rc::default(), true);
         link.state.borrow_mut().generation = u32::MAX - 1;
-        let send = || {
-            let now = Instant::now();
-            let start = Start {
-                started: now,
-                deadline: now + Duration::from_secs(60),
-                counted: true,
-                request_ended: true,
-                bodiless: false,
-                upgrade: false,
-                may_last: true,
-                window: data::INITIAL_WINDOW,
-            };
-            let head = RequestHead {
-                method: b"GET",
-                target: b"/",
-                peer: b"",
-                deadline_ms: 0,
-                window: data::INITIAL_WINDOW,
-            };
-            let (exchange, _) = link.send(start, &head, [], &Arc::default()).expect("the head is small");
-            exchange
-        };
-        drop(send());
+        drop(send(&link));
         let late = u64::from(u32::MAX) << 32;
-        drop(send());
+        drop(send(&link));
         assert_eq!(link.state.borrow().generation, 0);
         let receive = |exchange| {
             let message = FromHost::Body { data: bytes::Bytes::new(), end: true };
