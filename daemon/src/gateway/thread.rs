@@ -289,7 +289,7 @@ impl Thread {
             // The client has gone already.
             return;
         }
-        ClientIo::keep_alive(&socket);
+        ClientIo::watch_over(&socket);
         let client = Client::new(peer, tls.is_some(), &self.config);
         let key = self.clients.borrow_mut().insert(Rc::clone(&client));
         self.client_came.notify_one();

@@ -1,6 +1,6 @@
 //! Whoever stands still, on either side: it is let go in time, and until then it costs no more than its part.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 use hot_wire::data::{CancelReason, FromGateway, INITIAL_WINDOW};
@@ -49,6 +49,34 @@ fn a_client_that_takes_nothing_of_a_response_is_let_go() {
     assert_eq!(send_until_cancelled(&inbox, &reply), CancelReason::ClientGone);
     let counters = rig.counters_when(A, |counters| counters.in_flight == 0);
     assert_eq!((counters.cancelled, counters.timeouts, counters.errors), (1, 0, 0));
+}
+
+/// Its kernel and ours hold megabytes by then: that they are slow to say that there is room is not held against it.
+#[test]
+fn a_client_that_is_slow_and_never_stands_still_is_not_let_go() {
+    const STALL: Duration = Duration::from_secs(2);
+    const TURN: Duration = Duration::from_millis(100);
+    let config = GatewayConfig { threads: 1, stall_timeout: STALL, ..GatewayConfig::default() };
+    let rig = Rig::with(config);
+    let (_host, links, inbox) = Host::watched(1);
+    rig.attach(A, links);
+    let patient = ModuleTable { deadline: DEADLINE, ..module(vec![stable(A, 10_000)]) };
+    rig.gateway.publish(Table { modules: vec![patient] });
+    let mut client = rig.client();
+    client.write("GET /x HTTP/1.1\r\nhost: test\r\n\r\n");
+    let (_, reply) = inbox.request();
+    reply.respond(200, &[], b"", false);
+    let cancelled = std::thread::spawn(move || send_until_cancelled(&inbox, &reply));
+    // 20 KiB at a time, 200 KiB/s: of the megabytes that are on their way by then no third is taken in the time.
+    let mut piece = [0; 20 * 1024];
+    let until = Instant::now() + STALL * 4;
+    while Instant::now() < until {
+        client.socket.get_mut().read_exact(&mut piece).expect("it is not cut off");
+        std::thread::sleep(TURN);
+    }
+    assert!(!cancelled.is_finished());
+    drop(client);
+    assert_eq!(cancelled.join().expect("the host goes on"), CancelReason::ClientGone);
 }
 
 #[test]

@@ -93,6 +93,7 @@ fn a_slow_reader_gives_its_place_back_once_the_host_is_done() {
         let FromGateway::Window(more) = came.message else { panic!("no credit") };
         credit.grant(more).expect("the gateway grants what was consumed");
     }
+    assert!(sent > PIECE, "{sent} bytes are too few to tell");
     reply.body(b"", true);
     let mut second = rig.client();
     second.write("GET /x HTTP/1.1\r\nhost: test\r\n\r\n");

@@ -79,9 +79,11 @@ impl Pending {
         self.line.status = status.as_u16();
     }
 
-    /// So much of the body was given to be sent.
+    /// So much of the body was given to be sent; what answers a HEAD is left out behind this.
     pub(in super::super) fn sent(&mut self, bytes: usize) {
-        self.line.bytes += bytes as u64;
+        if self.line.method != "HEAD" {
+            self.line.bytes += bytes as u64;
+        }
     }
 
     /// Nothing is left to send.

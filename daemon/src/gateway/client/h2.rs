@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
+use hot_wire::data::MAX_PIECE;
 use http_body::{Body, Frame, SizeHint};
 use hyper::rt::{Executor, Read, ReadBuf, ReadBufCursor, Write};
 use hyper::server::conn::http2;
@@ -217,6 +218,13 @@ pub(in crate::gateway) struct Watched {
 
 impl Watched {
     pub(in crate::gateway) fn new(body: ResponseBody, watch: Rc<Watch>) -> Self {
+        // A client that takes nothing may have a hundred of them wait, each with all of the buffer that it was read into.
+        let body = match body {
+            ResponseBody::Whole(data) if data.len() < MAX_PIECE => {
+                ResponseBody::Whole(Bytes::copy_from_slice(&data))
+            }
+            other => other,
+        };
         Self { body, rest: Bytes::new(), watch }
     }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use rustix::net::sockopt::{set_socket_keepalive, set_socket_linger, set_tcp_keepidle};
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -28,6 +29,11 @@ thread_local! {
 
 /// A client that is silent for so long is asked by the kernel whether it is there.
 const SILENT_FOR: Duration = Duration::from_secs(60);
+
+/// Bytes that a client's socket takes beyond those that are on their way. Without a bound the kernel takes some MiB and says that
+/// there is room again once a third of them has gone, which with a slow client takes minutes: in which nobody could tell it
+/// from one that takes nothing.
+const UNSENT: u32 = 128 * 1024;
 
 /// One that goes on talking although nothing more is said to it is read for as many times as long as one that is silent. By
 /// then it has what was on its way to it, or it is too slow.
@@ -56,11 +62,15 @@ impl ClientIo {
         &self.client
     }
 
-    /// Has the kernel find out whether a client is still there: one of a stream may be silent for hours.
-    pub(in crate::gateway) fn keep_alive(socket: &TcpStream) {
-        let set = set_socket_keepalive(socket, true).and_then(|()| set_tcp_keepidle(socket, SILENT_FOR));
-        if let Err(error) = set {
+    /// Has the kernel find out whether a client is still there, as one of a stream may be silent for hours, and say soon when it
+    /// has taken something.
+    pub(in crate::gateway) fn watch_over(socket: &TcpStream) {
+        let alive = set_socket_keepalive(socket, true).and_then(|()| set_tcp_keepidle(socket, SILENT_FOR));
+        if let Err(error) = alive {
             tracing::debug!(%error, "a client's socket can't be kept alive");
+        }
+        if let Err(error) = SockRef::from(socket).set_tcp_notsent_lowat(UNSENT) {
+            tracing::debug!(%error, "what a client's socket takes has no bound");
         }
     }
 

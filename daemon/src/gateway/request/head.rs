@@ -13,6 +13,9 @@ use http_body::Body;
 
 use super::marks::Marks;
 
+/// Header fields of a request.
+const MOST_FIELDS: usize = 100;
+
 /// A request that is not served, and what its client is told. The connection ends with it: whoever sent such a head may
 /// mean something else by what follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +34,11 @@ pub(in crate::gateway) fn check(parts: &Parts, marks: &Marks<'_>, body: &impl Bo
     target(parts)?;
     host(parts, marks)?;
     if parts.version == Version::HTTP_2 {
+        // Of HTTP/1 hyper takes no more.
+        if parts.headers.len() > MOST_FIELDS {
+            let text = "the request has more than 100 header fields";
+            return Err(Refused(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, text));
+        }
         return one_length(&parts.headers);
     }
     let is_chunked = !body.is_end_stream() && body.size_hint().exact().is_none();

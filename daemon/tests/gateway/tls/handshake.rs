@@ -14,7 +14,7 @@ use crate::rig::Rig;
 const GET: &str = "GET /-/live HTTP/1.1\r\nhost: test\r\n\r\n";
 
 /// How long a handshake may take here.
-const TIMEOUT: Duration = Duration::from_millis(300);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 fn impatient() -> Secure {
     Secure::new(GatewayConfig { header_timeout: TIMEOUT, ..GatewayConfig::default() })
