@@ -216,8 +216,18 @@ fn open_state(disk: &dyn Disk, root: &Path, new: bool) -> (State, IndexFound) {
     if let Err(error) = snapshots_aside(disk, root, |name| name.ends_with(".generating")) {
         return passing(format!("an unfinished snapshot can't be moved aside: {error}"));
     }
+    // sled syncs no folder: without this, a power cut may take the names of files whose bytes are on the disk.
+    let keep_names = || disk.sync_dir(&folder).and_then(|()| disk.sync_dir(root));
     let why = match open_trees(&folder) {
-        Ok(trees) if is_new => return (State::Open(trees), IndexFound::New),
+        Ok(trees) if is_new => {
+            return match keep_names() {
+                Ok(()) => (State::Open(trees), IndexFound::New),
+                Err(error) => {
+                    close(State::Open(trees));
+                    passing(format!("its folder can't be synced: {error}"))
+                }
+            };
+        }
         Ok(trees) if new || trees.db.was_recovered() => return (State::Open(trees), IndexFound::Whole),
         Ok(trees) => {
             close(State::Open(trees));
@@ -238,7 +248,11 @@ fn open_state(disk: &dyn Disk, root: &Path, new: bool) -> (State, IndexFound) {
         Err(error) => return passing(format!("it is damaged ({why}) and can't be moved aside: {error}")),
     };
     match open_trees(&folder) {
-        Ok(trees) => (State::Open(trees), IndexFound::Lost { why, aside }),
+        Ok(trees) => {
+            // Where it fails what is lost may be lost again with the power: it is history, which is told as lost already.
+            keep_names().ok();
+            (State::Open(trees), IndexFound::Lost { why, aside })
+        }
         Err(OpenFailure::Passing(now) | OpenFailure::Locked(now) | OpenFailure::Damaged(now)) => {
             (State::Down { why: now, since: Instant::now() }, IndexFound::Lost { why, aside })
         }

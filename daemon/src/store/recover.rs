@@ -200,7 +200,12 @@ impl Recovery<'_> {
             for (version, targets) in &module.versions {
                 for (target, stored) in targets {
                     let path = self.root().join(format!("artifacts/{}.so", stored.digest));
-                    let len = fs::metadata(&path).ok().map(|found| found.len());
+                    let len = match fs::metadata(&path) {
+                        Ok(found) => Some(found.len()),
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                        // What can't be looked at may be whole.
+                        Err(source) => return Err(OpenError::Io { path, source }),
+                    };
                     let record = artifacts.get(&stored.digest);
                     if record.is_none() || len != record.map(|record| record.size) {
                         artifacts.remove(&stored.digest);

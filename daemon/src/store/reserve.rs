@@ -44,24 +44,30 @@ pub(super) struct Reserve {
 impl Reserve {
     /// Opens the reserve and reads what is in it. One that is missing or too small is made anew, after what it held
     /// was read; that this fails (the disk may be full already) is told by [`Reserve::is_ready`], not an error.
-    pub(super) fn open(disk: Arc<dyn Disk>, path: PathBuf) -> (Self, Contents) {
+    ///
+    /// # Errors
+    /// When it is there and can't be read: what it holds may be all that is known of a step that was acknowledged.
+    pub(super) fn open(disk: Arc<dyn Disk>, path: PathBuf) -> io::Result<(Self, Contents)> {
         let mut reserve = Self { disk, path, file: None, epoch: 0 };
-        let (epoch, contents) = reserve.read().unwrap_or_default();
+        let opened = match OpenOptions::new().read(true).write(true).open(&reserve.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            opened => opened.ok(),
+        };
+        let (epoch, contents) = opened.as_ref().map(read).transpose()?.unwrap_or_default();
         reserve.epoch = epoch;
-        let opened = OpenOptions::new().read(true).write(true).open(&reserve.path);
         // What is in it counts from now on, and the `hotd` that wrote it may have ended before it was on the disk. A disk
         // that does not take it now takes it with the file that it is of, or not at all.
-        if let Ok(file) = &opened {
+        if let Some(file) = &opened {
             reserve.disk.sync(&reserve.path, file).ok();
         }
         let whole = |f: &File| f.metadata().is_ok_and(|m| m.len() == LEN);
         match opened {
-            Ok(file) if whole(&file) => reserve.file = Some(file),
+            Some(file) if whole(&file) => reserve.file = Some(file),
             // Making it anew would empty it: it stays as it is for as long as it holds something.
-            Ok(file) if !contents.is_empty() => reserve.file = Some(file),
-            Ok(_) | Err(_) => reserve.prepare(),
+            Some(file) if !contents.is_empty() => reserve.file = Some(file),
+            Some(_) | None => reserve.prepare(),
         }
-        (reserve, contents)
+        Ok((reserve, contents))
     }
 
     /// Whether the space is there.
@@ -124,33 +130,42 @@ impl Reserve {
         }
         Ok(file)
     }
+}
 
-    fn read(&self) -> io::Result<(u64, Contents)> {
-        let file = File::open(&self.path)?;
-        let halves = [0, HALF as u64].into_iter().filter_map(|at| read_half(&file, at));
-        Ok(halves.max_by_key(|(epoch, _)| *epoch).unwrap_or_default())
-    }
+/// What counts of it; nothing where neither half is whole.
+fn read(file: &File) -> io::Result<(u64, Contents)> {
+    let halves = [read_half(file, 0)?, read_half(file, HALF as u64)?];
+    Ok(halves.into_iter().flatten().max_by_key(|(epoch, _)| *epoch).unwrap_or_default())
 }
 
 const fn offset(epoch: u64) -> u64 {
     (epoch % 2) * HALF as u64
 }
 
-fn read_half(file: &File, at: u64) -> Option<(u64, Contents)> {
+/// `None`: it is not whole, by what it says of itself or since the file is too short.
+fn read_half(file: &File, at: u64) -> io::Result<Option<(u64, Contents)>> {
+    let read = |bytes: &mut [u8], at| match file.read_exact_at(bytes, at) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    };
     let mut head = [0; HEAD];
-    file.read_exact_at(&mut head, at).ok()?;
+    if !read(&mut head, at)? {
+        return Ok(None);
+    }
+    let Some((epoch, len)) = parse_head(&head) else { return Ok(None) };
+    let mut body = vec![0; len];
+    if !read(&mut body, at + HEAD as u64)? || sum(epoch, len as u64, &body).as_bytes() != &head[24..] {
+        return Ok(None);
+    }
+    Ok(serde_json::from_slice(&body).ok().map(|contents| (epoch, contents)))
+}
+
+/// Epoch and length.
+fn parse_head(head: &[u8; HEAD]) -> Option<(u64, usize)> {
     let word = |from: usize| head[from..from + 8].try_into().map(u64::from_le_bytes).ok();
-    let (epoch, len) = (word(8)?, word(16)?);
-    let body_len = usize::try_from(len).ok().filter(|len| *len <= HALF - HEAD)?;
-    if &head[..8] != MAGIC {
-        return None;
-    }
-    let mut body = vec![0; body_len];
-    file.read_exact_at(&mut body, at + HEAD as u64).ok()?;
-    if sum(epoch, len, &body).as_bytes() != &head[24..] {
-        return None;
-    }
-    Some((epoch, serde_json::from_slice(&body).ok()?))
+    let len = usize::try_from(word(16)?).ok().filter(|len| *len <= HALF - HEAD)?;
+    (&head[..8] == MAGIC).then_some((word(8)?, len))
 }
 
 fn sum(epoch: u64, len: u64, body: &[u8]) -> Sha256 {

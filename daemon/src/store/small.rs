@@ -195,7 +195,9 @@ impl SmallFiles {
     /// Opens the reserve. What it holds and is in the files by now does not count any more. Where that can't be told, since a
     /// file can't be read although it may be good, nothing is changed.
     pub(super) fn open(disk: Arc<dyn Disk>, root: &Path) -> Result<Self, OpenError> {
-        let (reserve, contents) = Reserve::open(Arc::clone(&disk), root.join(RESERVE));
+        let path = root.join(RESERVE);
+        let opened = Reserve::open(Arc::clone(&disk), path.clone());
+        let (reserve, contents) = opened.map_err(|source| OpenError::Io { path, source })?;
         let mut pending: BTreeMap<Key, Newest> =
             contents.into_iter().filter_map(|(name, text)| Newest::from_kept(&name, text)).collect();
         let in_reserve = pending.keys().cloned().collect();
@@ -420,18 +422,18 @@ impl SmallFiles {
 
     fn drain_into_files(&self, state: &mut State) {
         state.reserve.prepare();
-        while let Some((key, newest)) = state.pending.first_key_value() {
+        // One that can't be written keeps its place in the reserve, and no other there.
+        state.pending.retain(|key, newest| {
             let path = self.path(key);
             let done = match newest {
                 Newest::Is(bytes) => replace(&*self.disk, &path, bytes).map_err(io::Error::from),
                 Newest::Gone(_) => remove_for_good(&*self.disk, &path),
             };
-            if done.is_err() {
-                break;
+            if done.is_ok() {
+                self.in_doubt.end(key);
             }
-            self.in_doubt.end(key);
-            state.pending.pop_first();
-        }
+            done.is_err()
+        });
         let has_old = state.in_reserve.iter().any(|key| !state.pending.contains_key(key));
         let emptied = if has_old { self.keep_pending(state) } else { Ok(()) };
         // Once: this is tried every few seconds.

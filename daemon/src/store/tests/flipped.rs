@@ -256,3 +256,52 @@ fn a_flipped_bit_in_a_reserve_that_is_needed_costs_what_it_alone_has() {
     }
     assert!(former > 20 && newest > 20, "{former} cost it and {newest} did not");
 }
+
+/// What can't be read may be whole: nothing starts without it, and nothing takes its place.
+#[test]
+fn a_reserve_and_an_artifact_that_cannot_be_looked_at_are_left_as_they_are() {
+    let folder = fast_folder();
+    prepare(folder.path(), true);
+    let artifact = format!("artifacts/{}.so", Sha256::of(&bytes(1, 5000)));
+    for file in ["reserve", &artifact] {
+        let (there, away) = (folder.path().join(file), folder.path().join("away"));
+        fs::rename(&there, &away).unwrap();
+        // Of a name that leads to itself nobody can tell what it names.
+        std::os::unix::fs::symlink(&there, &there).unwrap();
+        let refused = Store::open(folder.path(), options()).map(drop);
+        assert!(
+            matches!(&refused, Err(crate::store::OpenError::Io { path, .. }) if *path == there),
+            "{file}: {refused:?}"
+        );
+        fs::remove_file(&there).unwrap();
+        fs::rename(&away, &there).unwrap();
+    }
+    let (_held, files, found) = start(Arc::new(RealDisk), folder.path());
+    assert_eq!((&found.lost, &found.moved_aside), (&vec![], &vec![]));
+    assert_eq!(files.module(&name("a")).unwrap().assignment.as_ref(), Some(&json!({ "stable": 2 })));
+}
+
+/// A file that can't be written keeps its place in the reserve, and no other there.
+#[test]
+fn what_can_leave_the_reserve_does_beside_what_cannot() {
+    let folder = fast_folder();
+    prepare(folder.path(), false);
+    let (store, _) = Store::open(folder.path(), options()).unwrap();
+    let in_the_way = |module: &str| folder.path().join(format!("modules/{module}.json.tmp"));
+    for module in ["a", "b"] {
+        fs::create_dir(in_the_way(module)).unwrap();
+        assign(&store, module, json!({ "stable": 3 }), Urgency::TowardStable);
+    }
+    fs::remove_dir(in_the_way("b")).unwrap();
+    let record = folder.path().join("modules/b.json");
+    let before = fs::read(&record).unwrap();
+    store.tidy(std::time::SystemTime::now()).unwrap();
+    assert_ne!(fs::read(&record).unwrap(), before);
+    fs::remove_dir(in_the_way("a")).unwrap();
+    drop(store);
+    let (_held, files, _) = start(Arc::new(RealDisk), folder.path());
+    for module in ["a", "b"] {
+        let assignment = files.module(&name(module)).unwrap().assignment.clone();
+        assert_eq!(assignment, Some(json!({ "stable": 3 })), "{module}");
+    }
+}
