@@ -27,8 +27,7 @@ pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
         let flip = back.flip_us.context("the time of the flip")?;
         micros.push(flip.max(back.last_pick_us.unwrap_or_default()));
     }
-    let seen = load.cut()?;
-    load.stop()?;
+    let seen = load.stop()?;
     ensure!(seen.good() > 0, "the load saw no response");
     let micros: Vec<f64> =
         micros.into_iter().map(|micros| f64::from(u32::try_from(micros).unwrap_or(u32::MAX))).collect();
