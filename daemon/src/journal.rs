@@ -13,6 +13,9 @@ use crate::store::{Event, EventQuery, Sequenced, Store};
 /// Events that a follower may lag behind before it is cut off; it can read the rest from the store.
 const BACKLOG: usize = 256;
 
+/// What a person should see to, and nothing else logs as a warning.
+const TO_SEE_TO: [&str; 1] = ["tls.refused"];
+
 /// The kind of a rollout's first event.
 pub(crate) const STARTED: &str = "rollout.started";
 
@@ -51,7 +54,11 @@ impl Journal {
 
     /// Writes an entry and tells those who follow.
     pub async fn write(&self, entry: Entry) {
-        tracing::info!(kind = entry.kind, module = %entry.module, rollout = %entry.rollout, "{}", entry.text);
+        if TO_SEE_TO.contains(&entry.kind) {
+            tracing::warn!(kind = entry.kind, module = %entry.module, rollout = %entry.rollout, "{}", entry.text);
+        } else {
+            tracing::info!(kind = entry.kind, module = %entry.module, rollout = %entry.rollout, "{}", entry.text);
+        }
         let at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let mut fields = entry.fields;
         if !entry.by.is_empty() {
@@ -76,10 +83,10 @@ impl Journal {
         }
     }
 
-    /// The latest events, oldest first, also from before this start. None where the history can't be read.
-    pub async fn newest(&self, limit: usize) -> Vec<Event> {
+    /// The latest events of these kinds, oldest first, also from before this start. None where the history can't be read.
+    pub async fn newest(&self, kinds: &'static [&'static str], limit: usize) -> Vec<Event> {
         let (store, query) =
-            (self.store.clone(), EventQuery { limit, newest: true, ..EventQuery::default() });
+            (self.store.clone(), EventQuery { kinds, limit, newest: true, ..EventQuery::default() });
         match crate::blocking(move || store.events(&query)).await {
             Ok(found) => found.into_iter().map(|found| found.event).collect(),
             Err(error) => {

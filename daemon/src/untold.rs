@@ -1,5 +1,6 @@
 //! Swaps of which the `hotd` before this one did not come to tell: it was killed, or crashed, while it counted what became of
-//! them. What it knew at the flip is told in its place, so that no swap is without its event.
+//! them. What it knew at the flip is told in its place. A swap is without its event where hotd was killed before that was on the
+//! disk, some 0.5 s after the flip: the flip waits for no disk.
 
 use std::collections::BTreeSet;
 
@@ -10,8 +11,9 @@ use crate::driver::Driver;
 use crate::journal::Journal;
 use crate::store::Event;
 
-/// The latest events among which they are: many times what is told in the minute that a swap takes at the most.
+/// The latest of their events among which they are: many times what is told in the minute that a swap takes at the most.
 const LOOKED_AT: usize = 2000;
+const KINDS: &[&str] = &[SWAP_BEGUN, SWAP_KIND];
 
 /// What is told of how they ended.
 const CUT_SHORT: &str = "hotd ended at once, and what came after the flip was not counted";
@@ -23,7 +25,7 @@ pub(crate) struct Untold(Vec<(Module, Proof)>);
 impl Untold {
     /// Finds them. To be called before traffic moves again: from then on there are swaps that are told of in time.
     pub(crate) async fn find(journal: &Journal) -> Self {
-        Self(untold(&journal.newest(LOOKED_AT).await))
+        Self(untold(&journal.newest(KINDS, LOOKED_AT).await))
     }
 
     /// Tells of them, once the driver knows the rollouts of the `hotd` before this one.

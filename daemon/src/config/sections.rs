@@ -165,9 +165,11 @@ fn tls(http: &Section<'_>, plain: &[SocketAddr]) -> (Option<Tls>, Option<TlsLine
     }
     let section = http.section("tls", "http.tls", &["listen", "certificate", "key"]);
     let listen = listen(&section, "addresses like [\"0.0.0.0:8443\"]");
-    if let Some(both) = listen.iter().find(|address| address.port() != 0 && plain.contains(address)) {
+    let taken = |address: &SocketAddr| plain.iter().find(|plain| meet(**plain, *address)).copied();
+    if let Some((address, plain)) = listen.iter().find_map(|address| Some((address, taken(address)?))) {
+        let both = if plain == *address { String::new() } else { format!(" as {plain}") };
         let text = format!(
-            "{both} stands in [http] listen as well, expected another port: what is spoken there is HTTP without TLS"
+            "{address} stands in [http] listen as well{both}, expected another port: what is spoken there is HTTP without TLS"
         );
         section.mistake("listen", &text);
     }
@@ -181,14 +183,28 @@ fn tls(http: &Section<'_>, plain: &[SocketAddr]) -> (Option<Tls>, Option<TlsLine
     (Some(tls), are_named.then_some(lines))
 }
 
+/// Whether only one of two can be listened on: `0.0.0.0` is every address of IPv4, `[::]` every one of IPv6. Whether that is
+/// all of IPv4, too, is the system's choice (`net.ipv6.bindv6only`).
+fn meet(a: SocketAddr, b: SocketAddr) -> bool {
+    let is_any = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || (is_any && a.is_ipv4() == b.is_ipv4()))
+}
+
 /// The addresses that a table has to name: at least one, and each once.
 fn listen(section: &Section<'_>, expected: &str) -> Vec<SocketAddr> {
     let listen =
         section.required("listen", expected, section.values("listen", expected, address)).unwrap_or_default();
-    let twice =
-        |address: &SocketAddr| address.port() != 0 && listen.iter().filter(|a| *a == address).count() > 1;
-    if let Some(address) = listen.iter().find(|address| twice(address)) {
-        section.mistake("listen", &format!("{address} stands there twice, expected each address once"));
+    let again = |(at, address): (usize, &SocketAddr)| {
+        let before = listen[..at].iter().find(|before| meet(**before, *address))?;
+        Some((*address, *before))
+    };
+    if let Some((address, before)) = listen.iter().enumerate().find_map(again) {
+        let text = if address == before {
+            format!("{address} stands there twice, expected each address once")
+        } else {
+            format!("{address} and {before} can't both be listened on, expected one of them or another port")
+        };
+        section.mistake("listen", &text);
     }
     if section.has("listen") && listen.is_empty() {
         section.value("listen", |value| match value.as_array() {

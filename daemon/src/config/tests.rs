@@ -283,6 +283,19 @@ fn http_is_served_without_tls_or_with_it_or_both() {
           spoken there is HTTP without TLS"
         ]
     );
+    for (plain, tls, meet) in [
+        ("0.0.0.0:80", "10.0.0.1:80", true),
+        ("[::1]:80", "[::]:80", true),
+        ("0.0.0.0:80", "[::]:80", false),
+        ("0.0.0.0:80", "[::1]:80", false),
+        ("0.0.0.0:80", "0.0.0.0:81", false),
+    ] {
+        let text = format!("[http]\nlisten = [\"{plain}\"]\n{}", TLS.replace("127.0.0.1:8443", tls));
+        let parsed = Config::parse(&text, Path::new(FILE));
+        assert_eq!(parsed.is_err(), meet, "{plain} {tls}: {parsed:?}");
+        let twice = format!("[http]\nlisten = [\"{plain}\", \"{tls}\"]\n");
+        assert_eq!(Config::parse(&twice, Path::new(FILE)).is_err(), meet, "{plain} {tls}");
+    }
     let any = both.replace("8080", "0");
     assert_eq!(served(&any), (1, 1), "any port is another one each time");
     for wrong in ["[http]\nlisten = []\n", "[http]\ntls = 1\n"] {

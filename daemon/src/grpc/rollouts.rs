@@ -138,10 +138,12 @@ impl RolloutService for Rollouts {
         let v1::RollbackRequest { module, to, message, request_id } = request.into_inner();
         check_request_id(&request_id)?;
         let module = module_name(&module)?;
-        self.0.known(&module)?;
+        let record = self.0.known(&module)?;
         let to = match to {
             None => To::Preceding,
-            Some(v1::rollback_request::To::Release(release)) => To::Release(ReleaseNumber(release)),
+            Some(v1::rollback_request::To::Release(release)) => {
+                To::Release(Api::known_release(&module, &record, release)?.unwrap_or(ReleaseNumber(0)))
+            }
             Some(v1::rollback_request::To::Version(version)) => To::Version(
                 version
                     .parse()
