@@ -116,7 +116,8 @@ fn a_take_back_that_could_not_be_written_is_written_when_it_can_be() {
 
 async fn taken_back_without_a_disk(folder: &Path) {
     // The space that is reserved for going toward stable is not there either.
-    std::fs::create_dir_all(folder.join("data/reserve")).unwrap();
+    std::fs::create_dir_all(folder.join("data")).unwrap();
+    std::os::unix::fs::symlink(folder.join("full/reserve"), folder.join("data/reserve")).unwrap();
     let Rooms { agent, ledger, .. } = rooms(folder).await;
     let module = Module("greeter".to_owned());
     let given = Assignment {

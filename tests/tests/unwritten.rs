@@ -13,7 +13,7 @@ fn a_way_back_that_is_not_on_disk_is_a_problem_of_the_node_until_it_is() -> Resu
     // As on a disk that was full at the start: there is no space in reserve for the way back.
     let reserve = node.data_dir().join("reserve");
     fs::remove_file(&reserve).context("the reserve")?;
-    fs::create_dir(&reserve)?;
+    std::os::unix::fs::symlink(node.scratch().join("full/reserve"), &reserve)?;
     node.start_again()?;
     let candidate = Module::new("good").version("1.1.0").build()?;
     node.push(&candidate, &["--canary", "10%", "--bake", "10m", "--detach"])?.expect(0)?;
