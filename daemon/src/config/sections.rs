@@ -167,7 +167,7 @@ fn tls(http: &Section<'_>, plain: &[SocketAddr]) -> (Option<Tls>, Option<TlsLine
     let listen = listen(&section, "addresses like [\"0.0.0.0:8443\"]");
     let taken = |address: &SocketAddr| plain.iter().find(|plain| meet(**plain, *address)).copied();
     if let Some((address, plain)) = listen.iter().find_map(|address| Some((address, taken(address)?))) {
-        let both = if plain == *address { String::new() } else { format!(" as {plain}") };
+        let both = if plain == *address { String::new() } else { format!(", as {plain}") };
         let text = format!(
             "{address} stands in [http] listen as well{both}, expected another port: what is spoken there is HTTP without TLS"
         );

@@ -17,7 +17,11 @@ const STALL: Duration = Duration::from_millis(300);
 const DEADLINE: Duration = Duration::from_secs(600);
 
 fn rig() -> (Rig, Host, Inbox) {
-    let config = GatewayConfig { threads: 1, stall_timeout: STALL, ..GatewayConfig::default() };
+    rig_with(STALL)
+}
+
+fn rig_with(stall_timeout: Duration) -> (Rig, Host, Inbox) {
+    let config = GatewayConfig { threads: 1, stall_timeout, ..GatewayConfig::default() };
     let rig = Rig::with(config);
     let (host, links, inbox) = Host::watched(1);
     rig.attach(A, links);
@@ -56,12 +60,7 @@ fn a_client_that_takes_nothing_of_a_response_is_let_go() {
 fn a_client_that_is_slow_and_never_stands_still_is_not_let_go() {
     const STALL: Duration = Duration::from_secs(2);
     const TURN: Duration = Duration::from_millis(100);
-    let config = GatewayConfig { threads: 1, stall_timeout: STALL, ..GatewayConfig::default() };
-    let rig = Rig::with(config);
-    let (_host, links, inbox) = Host::watched(1);
-    rig.attach(A, links);
-    let patient = ModuleTable { deadline: DEADLINE, ..module(vec![stable(A, 10_000)]) };
-    rig.gateway.publish(Table { modules: vec![patient] });
+    let (rig, _host, inbox) = rig_with(STALL);
     let mut client = rig.client();
     client.write("GET /x HTTP/1.1\r\nhost: test\r\n\r\n");
     let (_, reply) = inbox.request();

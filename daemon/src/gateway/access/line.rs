@@ -79,7 +79,7 @@ impl Pending {
         self.line.status = status.as_u16();
     }
 
-    /// So much of the body was given to be sent; what answers a HEAD is left out behind this.
+    /// So much of the body was given to be sent: none of it where a HEAD was asked, as it is left out on the way.
     pub(in super::super) fn sent(&mut self, bytes: usize) {
         if self.line.method != "HEAD" {
             self.line.bytes += bytes as u64;
