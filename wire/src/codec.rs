@@ -172,6 +172,16 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Whether nothing is left: older senders leave out what would follow.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// A field that older senders leave out, which then is 0.
+    pub(crate) fn later_u8(&mut self, field: &'static str) -> Result<u8, MessageError> {
+        if self.rest.is_empty() { Ok(0) } else { self.u8(field) }
+    }
+
     /// A field that older senders leave out, which then is false.
     pub(crate) fn later_bool(&mut self, field: &'static str) -> Result<bool, MessageError> {
         if self.rest.is_empty() { Ok(false) } else { self.bool(field) }

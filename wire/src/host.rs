@@ -7,6 +7,7 @@
 
 use crate::MAX_MESSAGE;
 use crate::codec::{MessageError, Reader, TooLarge, Writer};
+use crate::isolation::{Confine, Parts};
 use crate::metrics::{MAX_SERIES, Series};
 
 /// What a host understands beyond the first messages of this protocol. One of before says nothing: it has none.
@@ -43,6 +44,9 @@ pub struct Start {
     pub config: Vec<u8>,
     /// How to run it.
     pub options: StartOptions,
+    /// What the host takes from itself first; it then says [`FromHost::Confined`]. `None` from a `hotd` of before, which
+    /// does not know that message: then it confines itself as by default and says nothing.
+    pub confine: Option<Confine>,
 }
 
 /// How a host is to run its module. Zero leaves the choice to the host.
@@ -110,6 +114,8 @@ pub enum Stage {
     Abi,
     /// The module's `start` returned an error.
     Start,
+    /// The host could not confine itself, and loaded nothing. Only after a `Start` with `confine`.
+    Confine,
 }
 
 impl Stage {
@@ -121,6 +127,7 @@ impl Stage {
             Self::Entry => "entry",
             Self::Abi => "abi",
             Self::Start => "start",
+            Self::Confine => "confine",
         }
     }
 }
@@ -142,6 +149,8 @@ pub struct HealthReply {
     pub oldest_ms: u32,
     /// What the host understands: a `hotd` that adopts it has not heard its hello.
     pub features: Features,
+    /// The parts of its isolation that it has in force, none before it has confined itself.
+    pub parts: Parts,
 }
 
 /// A part of a module's metrics.
@@ -184,6 +193,11 @@ pub enum FromHost {
         /// What it understands.
         features: Features,
     },
+    /// The host has confined itself and goes on to load the module.
+    Confined {
+        /// The parts that are in force: no-new-privileges, seccomp, counted, files, network, scopes.
+        parts: Parts,
+    },
     /// The module runs and takes exchanges.
     Ready {
         /// The ABI that the module uses.
@@ -215,6 +229,7 @@ const FAILED: u8 = 67;
 const HEALTH_REPLY: u8 = 68;
 const STOPPED: u8 = 69;
 const METRICS_PAGE: u8 = 70;
+const CONFINED: u8 = 71;
 
 /// Whether a kind is one that hosts send, or that newer ones may.
 #[must_use]
@@ -226,15 +241,18 @@ impl ToHost {
     /// The packet's bytes. Only a `Start` with a large config can be too large.
     pub fn encode(&self) -> Result<Vec<u8>, TooLarge> {
         match self {
-            Self::Start(start) => Writer::new(START)
-                .u64(start.instance)
-                .bytes(start.module.as_bytes())
-                .u64(start.release)
-                .bytes(start.version.as_bytes())
-                .bytes(&start.config)
-                .u32(start.options.workers)
-                .u32(start.options.max_exchanges)
-                .u8(u8::from(start.options.serves)),
+            Self::Start(start) => {
+                let out = Writer::new(START)
+                    .u64(start.instance)
+                    .bytes(start.module.as_bytes())
+                    .u64(start.release)
+                    .bytes(start.version.as_bytes())
+                    .bytes(&start.config)
+                    .u32(start.options.workers)
+                    .u32(start.options.max_exchanges)
+                    .u8(u8::from(start.options.serves));
+                start.confine.iter().fold(out, |out, confine| confine.write(out))
+            }
             Self::Attach { link } => Writer::new(ATTACH).u64(*link),
             Self::Health { seq } => Writer::new(HEALTH).u64(*seq),
             Self::Stop { grace_ms } => Writer::new(STOP).u32(*grace_ms),
@@ -258,6 +276,7 @@ impl ToHost {
                     max_exchanges: fields.u32("max_exchanges")?,
                     serves: fields.later_bool("serves")?,
                 },
+                confine: Confine::read_later(&mut fields)?,
             })),
             ATTACH => Ok(Self::Attach { link: fields.u64("link")? }),
             HEALTH => Ok(Self::Health { seq: fields.u64("seq")? }),
@@ -284,18 +303,21 @@ impl FromHost {
             Self::Hello { protocol, pid, features } => {
                 Writer::new(HELLO).u16(*protocol).u32(*pid).u32(features.0)
             }
+            Self::Confined { parts } => parts.write(Writer::new(CONFINED)),
             Self::Ready { abi } => Writer::new(READY).u32(*abi),
             Self::Failed { stage, text } => {
                 Writer::new(FAILED).u8(stage_to_byte(*stage)).bytes(text.as_bytes())
             }
-            Self::Health(reply) => Writer::new(HEALTH_REPLY)
-                .u64(reply.seq)
-                .u8(phase_to_byte(reply.phase))
-                .u8(u8::from(reply.ok))
-                .bytes(reply.text.as_bytes())
-                .u32(reply.in_flight)
-                .u32(reply.oldest_ms)
-                .u32(reply.features.0),
+            Self::Health(reply) => reply.parts.write(
+                Writer::new(HEALTH_REPLY)
+                    .u64(reply.seq)
+                    .u8(phase_to_byte(reply.phase))
+                    .u8(u8::from(reply.ok))
+                    .bytes(reply.text.as_bytes())
+                    .u32(reply.in_flight)
+                    .u32(reply.oldest_ms)
+                    .u32(reply.features.0),
+            ),
             Self::Stopped => Writer::new(STOPPED),
             Self::Metrics(page) => {
                 let out = Writer::new(METRICS_PAGE).u64(page.seq).u32(page.first).u32(page.total);
@@ -314,6 +336,7 @@ impl FromHost {
                 pid: fields.u32("pid")?,
                 features: features(&mut fields)?,
             }),
+            CONFINED => Ok(Self::Confined { parts: Parts::read_later(&mut fields)? }),
             READY => Ok(Self::Ready { abi: fields.u32("abi")? }),
             FAILED => {
                 Ok(Self::Failed { stage: stage_from_byte(fields.u8("stage")?)?, text: fields.text("text")? })
@@ -326,6 +349,7 @@ impl FromHost {
                 in_flight: fields.u32("in_flight")?,
                 oldest_ms: fields.u32("oldest_ms")?,
                 features: features(&mut fields)?,
+                parts: Parts::read_later(&mut fields)?,
             })),
             STOPPED => Ok(Self::Stopped),
             METRICS_PAGE => Ok(Self::Metrics(MetricsPage {
@@ -352,6 +376,7 @@ fn stage_to_byte(stage: Stage) -> u8 {
         Stage::Entry => 2,
         Stage::Abi => 3,
         Stage::Start => 4,
+        Stage::Confine => 5,
     }
 }
 
@@ -361,6 +386,7 @@ fn stage_from_byte(byte: u8) -> Result<Stage, MessageError> {
         2 => Ok(Stage::Entry),
         3 => Ok(Stage::Abi),
         4 => Ok(Stage::Start),
+        5 => Ok(Stage::Confine),
         found => Err(MessageError::UnknownValue { field: "stage", found: u64::from(found) }),
     }
 }

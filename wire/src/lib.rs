@@ -7,7 +7,8 @@
 //! * [`host`]: the control socket between `hotd` and a host, one message per packet.
 //! * [`spawn`]: the control socket between `hotd` and `hot-spawn`, one message per packet.
 //!
-//! [`metrics`] has what a module counts, as it travels in messages of [`host`].
+//! [`metrics`] has what a module counts, as it travels in messages of [`host`]; [`isolation`] how an instance is held, as
+//! the control sockets tell it.
 //!
 //! Nothing that arrives is trusted beyond its own length: a decoder never panics, never allocates more than it was
 //! given, and answers what it can't read with a typed error. All integers are little-endian.
@@ -23,6 +24,7 @@
 mod codec;
 pub mod data;
 pub mod host;
+pub mod isolation;
 pub mod metrics;
 pub mod spawn;
 

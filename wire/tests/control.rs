@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use hot_wire::host::{self, Features, HealthReply, MetricsPage, Phase, Stage, Start, StartOptions};
+use hot_wire::isolation::{Breach, Confine, Held, Parts};
 use hot_wire::metrics::{BUCKETS, MAX_SERIES, Series, Value};
 use hot_wire::spawn::{self, Cause, Ending, HostState, Limits, Usage};
 use hot_wire::{MAX_MESSAGE, MessageError, TooLarge};
@@ -20,18 +21,34 @@ fn start() -> host::ToHost {
         version: "1.2.0".into(),
         config: b"x=1".to_vec(),
         options: StartOptions { workers: 2, max_exchanges: 1024, serves: true },
+        confine: Some(Confine {
+            leave_out: Parts::SECCOMP,
+            read: vec!["/a".into()],
+            write: Vec::new(),
+            connect: Some(vec![443]),
+            bind: None,
+        }),
     })
 }
 
 fn ending() -> Ending {
-    Ending { cause: Cause::Killed(11), usage: Usage { user_us: 1, system_us: 2, max_resident_kib: 3 } }
+    Ending {
+        cause: Cause::Killed(11),
+        usage: Usage { user_us: 1, system_us: 2, max_resident_kib: 3 },
+        breach: None,
+    }
+}
+
+fn held() -> Held {
+    Held { user: Some(7), parts: Parts::USER.with(Parts::MEMORY) }
 }
 
 fn to_host() -> Vec<(host::ToHost, &'static str)> {
     vec![
         (
             start(),
-            "01 0900000000000000 07000000 67726565746572 0300000000000000 05000000 312e322e30 03000000 783d31 02000000 00040000 | 01",
+            "01 0900000000000000 07000000 67726565746572 0300000000000000 05000000 312e322e30 03000000 783d31 02000000 00040000 | 01 | \
+             04000000 01000000 02000000 2f61 00000000 01 01000000 bb01 00",
         ),
         (host::ToHost::Attach { link: 5 }, "02 0500000000000000"),
         (host::ToHost::Health { seq: 6 }, "03 0600000000000000"),
@@ -49,6 +66,7 @@ fn from_host() -> Vec<(host::FromHost, &'static str)> {
         in_flight: 4,
         oldest_ms: 12,
         features: Features::METRICS,
+        parts: Parts::SECCOMP,
     };
     vec![
         (
@@ -59,9 +77,10 @@ fn from_host() -> Vec<(host::FromHost, &'static str)> {
         (host::FromHost::Failed { stage: Stage::Abi, text: "no".into() }, "43 03 02000000 6e6f"),
         (
             host::FromHost::Health(health),
-            "44 0600000000000000 03 01 02000000 7570 04000000 0c000000 | 01000000",
+            "44 0600000000000000 03 01 02000000 7570 04000000 0c000000 | 01000000 | 04000000",
         ),
         (host::FromHost::Stopped, "45"),
+        (host::FromHost::Confined { parts: Parts::SECCOMP.with(Parts::FILES) }, "47 | 14000000"),
         (
             host::FromHost::Metrics(MetricsPage { seq: 7, first: 2, total: 4, series: series() }),
             "46 0700000000000000 02000000 04000000 02000000 \
@@ -80,12 +99,21 @@ fn series() -> Vec<Series> {
 }
 
 fn to_spawn() -> Vec<(spawn::ToSpawn, &'static str)> {
-    let limits = Limits { open_files: 256, file_size: 4096, address_space: Limits::UNLIMITED };
+    let limits = Limits {
+        open_files: 256,
+        file_size: 4096,
+        address_space: Limits::UNLIMITED,
+        memory: 1 << 20,
+        tasks: 9,
+        folder: 1 << 16,
+        cpu_weight: 100,
+    };
     vec![
-        (spawn::ToSpawn::Hello { protocol: 1 }, "01 0100"),
+        (spawn::ToSpawn::Hello { protocol: 1, features: spawn::Features::DENIED }, "01 0100 | 01000000"),
         (
-            spawn::ToSpawn::Spawn { id: 2, label: b"L".to_vec(), limits },
-            "02 0200000000000000 01000000 4c 0001000000000000 0010000000000000 ffffffffffffffff",
+            spawn::ToSpawn::Spawn { id: 2, label: b"L".to_vec(), limits, module: "m".into() },
+            "02 0200000000000000 01000000 4c 0001000000000000 0010000000000000 ffffffffffffffff | \
+             0000100000000000 0900000000000000 0000010000000000 64000000 01000000 6d",
         ),
         (spawn::ToSpawn::List, "03"),
         (spawn::ToSpawn::Signal { id: 2, signal: 15 }, "04 0200000000000000 0f000000"),
@@ -103,23 +131,30 @@ fn from_spawn() -> Vec<(spawn::FromSpawn, &'static str)> {
         state: HostState::Running,
         label: b"L".to_vec(),
         tail: Vec::new(),
+        held: held(),
     };
     let ended = spawn::FromSpawn::Host {
         id: 2,
         pid: 77,
-        state: HostState::Ended(ending()),
+        state: HostState::Ended(Ending { breach: Some(Breach::Tasks { used: 3, limit: 2 }), ..ending() }),
         label: Vec::new(),
         tail: b"oh".to_vec(),
+        held: Held::default(),
     };
+    let (unheld, breach) = ("00000000 00 00000000", "02 0300000000000000 0200000000000000");
     let how = "01 0b000000 0100000000000000 0200000000000000 0300000000000000";
-    let ended_hex: &'static str =
-        Box::leak(format!("44 0200000000000000 4d000000 01 {how} 00000000 02000000 6f68").into());
-    let exited_hex: &'static str = Box::leak(format!("48 0200000000000000 {how}").into());
+    let ended_hex: &'static str = Box::leak(
+        format!("44 0200000000000000 4d000000 01 {how} 00000000 02000000 6f68 | {unheld} | {breach}").into(),
+    );
+    let exited_hex: &'static str = Box::leak(format!("48 0200000000000000 {how} | 00").into());
     vec![
         (spawn::FromSpawn::Hello { protocol: 1, pid: 77 }, "41 0100 4d000000"),
-        (spawn::FromSpawn::Spawned { id: 2, pid: 77 }, "42 0200000000000000 4d000000"),
+        (
+            spawn::FromSpawn::Spawned { id: 2, pid: 77, held: held() },
+            "42 0200000000000000 4d000000 | 81000000 01 07000000",
+        ),
         (spawn::FromSpawn::SpawnFailed { id: 2, text: "no".into() }, "43 0200000000000000 02000000 6e6f"),
-        (running, "44 0200000000000000 4d000000 00 01000000 4c 00000000"),
+        (running, "44 0200000000000000 4d000000 00 01000000 4c 00000000 | 81000000 01 07000000 | 00"),
         (ended, ended_hex),
         (spawn::FromSpawn::ListEnd, "45"),
         (spawn::FromSpawn::Kept { name: "http".into() }, "46 04000000 68747470"),
@@ -127,11 +162,15 @@ fn from_spawn() -> Vec<(spawn::FromSpawn, &'static str)> {
         (spawn::FromSpawn::Exited { id: 2, ending: ending() }, exited_hex),
         (spawn::FromSpawn::Refused { text: "no".into() }, "49 02000000 6e6f"),
         (spawn::FromSpawn::Occupied { pid: 77 }, "4b 4d000000"),
+        (
+            spawn::FromSpawn::Denied { id: 2, calls: vec![(101, 3)] },
+            "4c 0200000000000000 01000000 65000000 0300000000000000",
+        ),
     ]
 }
 
 /// Every message of `all`: its bytes, its way back, bytes of a newer peer behind it, and each shorter packet. Where there
-/// is a `|` a message of an older peer ends.
+/// is a `|`, a message of an older peer ends.
 fn check<M: PartialEq + std::fmt::Debug>(
     all: Vec<(M, &'static str)>,
     encode: impl Fn(&M) -> Result<Vec<u8>, TooLarge>,
@@ -141,8 +180,10 @@ fn check<M: PartialEq + std::fmt::Debug>(
         let mut packet = encode(&message).unwrap();
         let golden = golden.replace(' ', "");
         assert_eq!(hex(&packet), golden.replace('|', ""), "{message:?}");
-        let older = golden.find('|').map(|digits| digits / 2);
-        for len in (0..packet.len()).filter(|len| Some(*len) != older) {
+        // The marks before it are digits of no byte.
+        let older: Vec<_> =
+            golden.match_indices('|').enumerate().map(|(marks, (at, _))| (at - marks) / 2).collect();
+        for len in (0..packet.len()).filter(|len| !older.contains(len)) {
             let short = decode(&packet[..len]);
             assert!(short.is_err(), "{message:?} cut to {len} bytes was read as {short:?}");
         }
@@ -162,7 +203,8 @@ fn golden_messages() {
 
 #[test]
 fn an_older_start_asks_for_no_handle() {
-    let packet = start().encode().unwrap();
+    let host::ToHost::Start(start) = start() else { panic!("a start") };
+    let packet = host::ToHost::Start(Start { confine: None, ..start }).encode().unwrap();
     let Ok(host::ToHost::Start(older)) = host::ToHost::decode(&packet[..packet.len() - 1]) else {
         panic!("a start of an older hotd is refused");
     };
@@ -249,7 +291,12 @@ fn pages_hold_what_fits_and_together_all() {
 
 #[test]
 fn a_message_beyond_a_packet_is_refused_on_both_sides() {
-    let spawn = |len| spawn::ToSpawn::Spawn { id: 1, label: vec![0; len], limits: Limits::default() };
+    let spawn = |len| spawn::ToSpawn::Spawn {
+        id: 1,
+        label: vec![0; len],
+        limits: Limits::default(),
+        module: String::new(),
+    };
     assert!(spawn(spawn::MAX_LABEL).encode().is_ok());
     assert!(spawn(MAX_MESSAGE).encode().is_err());
     let packet = vec![3; MAX_MESSAGE + 1];
@@ -289,6 +336,7 @@ proptest! {
             version,
             config,
             options: StartOptions::default(),
+            confine: None,
         });
         prop_assert_eq!(host::ToHost::decode(&start.encode().unwrap()), Ok(start));
     }

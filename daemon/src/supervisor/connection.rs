@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hot_wire::spawn::{Ending, FromSpawn, HostState, Limits, ToSpawn};
+use hot_wire::spawn::{Ending, Features, FromSpawn, HostState, Limits, ToSpawn};
 use hot_wire::{MessageError, PROTOCOL, TooLarge};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
@@ -105,7 +105,7 @@ pub(super) enum SpawnError {
 /// What the handle asks for.
 #[derive(Debug)]
 pub(super) enum Demand {
-    Spawn { id: u64, label: Vec<u8>, limits: Limits, artifact: OwnedFd, answer: SpawnAnswer },
+    Spawn { id: u64, label: Vec<u8>, module: String, limits: Limits, artifact: OwnedFd, answer: SpawnAnswer },
     Signal { id: u64, signal: i32 },
     Keep { name: String, listener: OwnedFd, answer: oneshot::Sender<()> },
     Kept { answer: oneshot::Sender<Vec<(String, OwnedFd)>> },
@@ -141,7 +141,7 @@ impl Connection {
             kept: Vec::new(),
         };
         let hello = async {
-            link.send(&ToSpawn::Hello { protocol: PROTOCOL }, None).await?;
+            link.send(&ToSpawn::Hello { protocol: PROTOCOL, features: Features::default() }, None).await?;
             match link.receive().await? {
                 (FromSpawn::Hello { protocol: PROTOCOL, pid }, _) => Ok(pid),
                 (FromSpawn::Hello { protocol, .. }, _) => Err(LinkError::Protocol { found: protocol }),
@@ -161,11 +161,11 @@ impl Connection {
         let mut found = Vec::new();
         loop {
             match self.receive().await? {
-                (FromSpawn::Host { id, pid, state: HostState::Running, label, tail }, descriptors) => {
+                (FromSpawn::Host { id, pid, state: HostState::Running, label, tail, .. }, descriptors) => {
                     let process = self.process(id, pid, descriptors)?;
                     found.push(Found { id, label, tail, pid, process: Ok(process) });
                 }
-                (FromSpawn::Host { id, pid, state: HostState::Ended(ending), label, tail }, _) => {
+                (FromSpawn::Host { id, pid, state: HostState::Ended(ending), label, tail, .. }, _) => {
                     self.send(&ToSpawn::Forget { id }, None).await?;
                     found.push(Found { id, label, tail, pid, process: Err(ending) });
                 }
@@ -217,8 +217,8 @@ impl Connection {
                 drop(answer);
                 Ok(())
             }
-            Demand::Spawn { id, label, limits, artifact, answer } => {
-                self.send(&ToSpawn::Spawn { id, label, limits }, Some(&artifact)).await?;
+            Demand::Spawn { id, label, module, limits, artifact, answer } => {
+                self.send(&ToSpawn::Spawn { id, label, limits, module }, Some(&artifact)).await?;
                 self.starting.insert(id, answer);
                 Ok(())
             }
@@ -243,7 +243,7 @@ impl Connection {
 
     async fn heard(&mut self, message: FromSpawn, descriptors: Vec<OwnedFd>) -> Result<(), LinkError> {
         match message {
-            FromSpawn::Spawned { id, pid } => {
+            FromSpawn::Spawned { id, pid, held: _ } => {
                 let process = self.process(id, pid, descriptors)?;
                 let answer = self.starting.remove(&id);
                 let unwanted = match answer {
@@ -275,6 +275,8 @@ impl Connection {
                 }
                 Ok(())
             }
+            // Asked for by nobody here.
+            FromSpawn::Denied { .. } => Ok(()),
             FromSpawn::Refused { text } => {
                 tracing::error!("hot-spawn refused: {text}");
                 Ok(())

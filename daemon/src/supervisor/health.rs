@@ -104,6 +104,7 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use hot_wire::host::{Features, Phase};
+    use hot_wire::isolation::Parts;
 
     use super::*;
 
@@ -116,6 +117,7 @@ mod tests {
             in_flight: 0,
             oldest_ms: 0,
             features: Features::default(),
+            parts: Parts::NONE,
         }
     }
 

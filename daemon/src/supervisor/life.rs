@@ -223,6 +223,8 @@ impl Life {
                 let text = format!("the host speaks protocol {protocol}, expected {PROTOCOL}");
                 self.kill(End::LoadFailed { stage: None, text }).await;
             }
+            // Asked for by nobody here.
+            FromHost::Confined { .. } => {}
             FromHost::Ready { .. } => self.ready(),
             FromHost::Failed { stage, text } => {
                 self.will_end(End::LoadFailed { stage: Some(stage), text: bounded(text) }, EXIT_GRACE);

@@ -159,7 +159,7 @@ impl Supervisor {
         let label = spec.to_label().map_err(|source| StartError::Label { instance, source })?;
         let artifact = artifact.try_clone_fd().map_err(|source| StartError::Artifact { instance, source })?;
         let process =
-            self.spawn.spawn(instance.0, label, spec.limits, artifact).await.map_err(
+            self.spawn.spawn(instance.0, label, spec.module.clone(), spec.limits, artifact).await.map_err(
                 |error| match error {
                     SpawnError::NoLink => StartError::NoSpawn { instance },
                     SpawnError::Silent | SpawnError::Failed(_) => {

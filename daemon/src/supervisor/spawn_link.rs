@@ -48,12 +48,13 @@ impl SpawnLink {
         &self,
         id: u64,
         label: Vec<u8>,
+        module: String,
         limits: Limits,
         artifact: OwnedFd,
     ) -> Result<Process, SpawnError> {
         let (answer, answered) = oneshot::channel();
         self.demands
-            .send(Demand::Spawn { id, label, limits, artifact, answer })
+            .send(Demand::Spawn { id, label, module, limits, artifact, answer })
             .await
             .map_err(|_ended| SpawnError::NoLink)?;
         match timeout(ANSWER_WITHIN, answered).await {

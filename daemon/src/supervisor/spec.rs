@@ -63,6 +63,28 @@ struct LimitsFields {
     open_files: u64,
     file_size: u64,
     address_space: u64,
+    #[serde(default = "unlimited", skip_serializing_if = "is_unlimited")]
+    memory: u64,
+    #[serde(default = "unlimited", skip_serializing_if = "is_unlimited")]
+    tasks: u64,
+    #[serde(default = "unlimited", skip_serializing_if = "is_unlimited")]
+    folder: u64,
+    #[serde(default, skip_serializing_if = "is_usual")]
+    cpu_weight: u32,
+}
+
+const fn unlimited() -> u64 {
+    Limits::UNLIMITED
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+const fn is_unlimited(limit: &u64) -> bool {
+    *limit == Limits::UNLIMITED
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+const fn is_usual(cpu_weight: &u32) -> bool {
+    *cpu_weight == 0
 }
 
 /// Why a spec can't be started.
@@ -119,6 +141,7 @@ impl Spec {
             version: self.version.clone(),
             config: self.config.clone(),
             options: StartOptions { serves: self.serves, ..StartOptions::default() },
+            confine: None,
         }
     }
 }

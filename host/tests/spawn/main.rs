@@ -9,7 +9,7 @@ use std::io::Read as _;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-use hot_wire::spawn::{Cause, FromSpawn, HostState, Limits, ToSpawn};
+use hot_wire::spawn::{Cause, Features, FromSpawn, HostState, Limits, ToSpawn};
 use node::{Client, Node, Watched, artifact, unsealed};
 
 /// Reads all lines that a host prints until it ends.
@@ -28,7 +28,7 @@ fn a_host_has_what_it_is_to_have_and_nothing_else() {
         "ls /proc/self/fd | tr '\\n' ' '; echo; cat /proc/self/limits; grep NoNewPrivs /proc/self/status
         echo umask $(umask) cwd $(pwd); echo $$ session $(cut -d' ' -f6 /proc/$$/stat)
         tr '\\0' '\\n' </proc/$$/environ | sed 's/^/env /'; exit 0";
-    let limits = Limits { open_files: 200, file_size: 1 << 20, address_space: Limits::UNLIMITED };
+    let limits = Limits { open_files: 200, file_size: 1 << 20, ..Limits::default() };
     let host = client.spawn_with(1, script, limits);
     let text = output(host.output);
     let line =
@@ -145,8 +145,8 @@ fn bad_frames_cost_a_peer_its_connection_and_nobody_else_anything() {
     let mut client = node.connect();
     let host = client.spawn(1, "exec sleep 1000");
     let watched = Watched::new(host.pid);
-    let hello = ToSpawn::Hello { protocol: hot_wire::PROTOCOL }.encode().unwrap();
-    let wrong_protocol = ToSpawn::Hello { protocol: 99 }.encode().unwrap();
+    let hello = ToSpawn::Hello { protocol: hot_wire::PROTOCOL, features: Features::ALL }.encode().unwrap();
+    let wrong_protocol = ToSpawn::Hello { protocol: 99, features: Features::ALL }.encode().unwrap();
     let giant = vec![3; 150 * 1024];
     for bad in [&b"\xff"[..], b"\x01", &wrong_protocol, &ToSpawn::List.encode().unwrap(), &giant] {
         let stranger = Client::connect(&node.socket());
@@ -173,7 +173,7 @@ fn a_second_hotd_is_refused_until_the_first_is_gone() {
     let watched = Watched::new(host.pid);
     for _ in 0..2 {
         let second = Client::connect(&node.socket());
-        second.send(&ToSpawn::Hello { protocol: hot_wire::PROTOCOL }, None);
+        second.send(&ToSpawn::Hello { protocol: hot_wire::PROTOCOL, features: Features::ALL }, None);
         assert_eq!(second.receive().unwrap().0, FromSpawn::Occupied { pid: std::process::id() });
         assert!(second.is_closed());
     }
@@ -194,7 +194,12 @@ fn what_can_not_be_started_is_refused_with_a_reason() {
     let node = Node::start(&[]);
     let mut client = node.connect();
     client.spawn(1, "exec sleep 1000");
-    let spawn = |id, label: usize| ToSpawn::Spawn { id, label: vec![b'x'; label], limits: Limits::default() };
+    let spawn = |id, label: usize| ToSpawn::Spawn {
+        id,
+        label: vec![b'x'; label],
+        limits: Limits::default(),
+        module: "tried".to_owned(),
+    };
     for (message, artifact, reason) in [
         (spawn(1, 0), artifact("exit"), "there is a host 1 already"),
         (spawn(2, 0), unsealed("exit"), "the artifact is no sealed file in memory"),

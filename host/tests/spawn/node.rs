@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use hot_wire::spawn::{Cause, FromSpawn, HostState, Limits, ToSpawn};
+use hot_wire::spawn::{Cause, Features, FromSpawn, HostState, Limits, ToSpawn};
 use hot_wire::{MAX_MESSAGE, PROTOCOL};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{MemfdFlags, SealFlags};
@@ -58,7 +58,7 @@ impl Node {
     /// A connection after its hello.
     pub(crate) fn connect(&self) -> Client {
         let client = Client::connect(&self.socket());
-        client.send(&ToSpawn::Hello { protocol: PROTOCOL }, None);
+        client.send(&ToSpawn::Hello { protocol: PROTOCOL, features: Features::ALL }, None);
         let pid = self.child.id();
         assert_eq!(client.receive().unwrap().0, FromSpawn::Hello { protocol: PROTOCOL, pid });
         client
@@ -251,9 +251,12 @@ impl Client {
 
     pub(crate) fn spawn_with(&mut self, id: u64, script: &str, limits: Limits) -> Host {
         let label = format!("label {id}").into_bytes();
-        self.send(&ToSpawn::Spawn { id, label, limits }, Some(artifact(script).as_fd()));
+        self.send(
+            &ToSpawn::Spawn { id, label, limits, module: "tried".to_owned() },
+            Some(artifact(script).as_fd()),
+        );
         let (message, descriptors) = self.receive().unwrap();
-        let FromSpawn::Spawned { id: spawned, pid } = message else { panic!("not started: {message:?}") };
+        let FromSpawn::Spawned { id: spawned, pid, .. } = message else { panic!("not started: {message:?}") };
         assert_eq!(spawned, id);
         let [control, output] = descriptors.try_into().unwrap();
         Host { pid, control, output }
@@ -277,7 +280,7 @@ impl Client {
         let mut listed = Vec::new();
         loop {
             match self.receive() {
-                Some((FromSpawn::Host { id, pid, state, label, tail }, descriptors)) => {
+                Some((FromSpawn::Host { id, pid, state, label, tail, .. }, descriptors)) => {
                     listed.push(Listed { id, pid, state, label, tail, descriptors });
                 }
                 Some((FromSpawn::Exited { id, ending }, _)) => self.exits.push((id, ending.cause)),

@@ -110,6 +110,7 @@ impl Host {
             version: "1.0.0".to_owned(),
             config: config.to_vec(),
             options,
+            confine: None,
         }));
         self.hear()
     }

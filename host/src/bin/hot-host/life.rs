@@ -8,6 +8,7 @@ use crate::pool::STACK;
 use crate::{ARTIFACT, output, services};
 use hot_module::ABI;
 use hot_wire::host::{Features, FromHost, HealthReply, Phase, Start};
+use hot_wire::isolation::Parts;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -189,6 +190,7 @@ fn reply(seq: u64, phase: Phase, health: Result<(), String>) -> FromHost {
         in_flight: u32::try_from(open).unwrap_or(u32::MAX),
         oldest_ms: u32::try_from(oldest_ms).unwrap_or(u32::MAX),
         features: Features::ALL,
+        parts: Parts::NONE,
     })
 }
 

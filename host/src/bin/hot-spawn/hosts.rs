@@ -89,7 +89,8 @@ impl Hosts {
             Ok(None) => return None,
             Err(error) => {
                 crate::log(format_args!("cannot learn how a host ended: {error}"));
-                Ending { cause: hot_wire::spawn::Cause::Killed(0), usage: hot_wire::spawn::Usage::default() }
+                let cause = hot_wire::spawn::Cause::Killed(0);
+                Ending { cause, usage: hot_wire::spawn::Usage::default(), breach: None }
             }
         };
         let mut host = self.running.remove(&id)?;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use hot_wire::PROTOCOL;
+use hot_wire::isolation::Held;
 use hot_wire::spawn::{FromSpawn, HostState, Limits, MAX_LABEL, MAX_NAME, ToSpawn};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::SealFlags;
@@ -215,7 +216,7 @@ impl Server {
     /// The first message of a connection, which makes it the current one if there is none: a `hotd` that lives keeps its
     /// hosts, also one that stands still.
     fn greet(&mut self, number: u64, message: &ToSpawn) -> Result<(), PeerError> {
-        if *message != (ToSpawn::Hello { protocol: PROTOCOL }) {
+        if !matches!(message, ToSpawn::Hello { protocol: PROTOCOL, .. }) {
             return Err(PeerError::NoHello);
         }
         if let Some(current) = self.current.and_then(|number| self.peers.get(&number)) {
@@ -233,7 +234,7 @@ impl Server {
     fn obey(&mut self, number: u64, message: ToSpawn, descriptors: Vec<OwnedFd>) -> Result<(), PeerError> {
         let mut descriptors = descriptors.into_iter();
         match (message, descriptors.next()) {
-            (ToSpawn::Spawn { id, label, limits }, Some(artifact)) => {
+            (ToSpawn::Spawn { id, label, limits, module: _ }, Some(artifact)) => {
                 self.spawn(number, id, label, &limits, &artifact)
             }
             (ToSpawn::Keep { name }, Some(listener)) => self.keep(number, name, listener),
@@ -272,7 +273,7 @@ impl Server {
         match self.start(id, label, limits, artifact) {
             Ok(()) => {
                 let Some(host) = self.hosts.running.get(&id) else { return Ok(()) };
-                let message = FromSpawn::Spawned { id, pid: raw(host.process.pid) };
+                let message = FromSpawn::Spawned { id, pid: raw(host.process.pid), held: Held::default() };
                 let Some(peer) = self.peers.get_mut(&number) else { return Ok(()) };
                 peer.send(&message, &[host.process.control.as_fd(), host.process.output.as_fd()])
             }
@@ -335,6 +336,7 @@ impl Server {
                 state: HostState::Running,
                 label: host.label.clone(),
                 tail: host.tail.take(),
+                held: Held::default(),
             };
             peer.send(&message, &[host.process.control.as_fd(), host.process.output.as_fd()])?;
         }
@@ -345,6 +347,7 @@ impl Server {
                 state: HostState::Ended(ended.ending),
                 label: ended.label.clone(),
                 tail: ended.tail.clone(),
+                held: Held::default(),
             };
             peer.send(&message, &[])?;
         }
