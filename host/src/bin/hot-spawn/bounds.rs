@@ -14,6 +14,8 @@ use crate::processes::{Main, Processes, Root};
 use crate::sys::Hold;
 use crate::watch::{Seen, Watch};
 
+/// How much earlier than due a host is looked at together with others.
+const SOON: Duration = Duration::from_millis(60);
 /// How long one turn of the loop kills at most, so that others get theirs.
 const KILLING: Duration = Duration::from_millis(20);
 /// The pauses between such turns: doubled, since one that can't end hangs in the kernel.
@@ -110,7 +112,7 @@ impl Keeper {
     pub(crate) fn new(cgroup: Option<Cgroup>) -> Self {
         Self {
             cgroup,
-            processes: Processes::new(Instant::now()),
+            processes: Processes::new(),
             condemned: BTreeMap::new(),
             kill_at: None,
             pause: FIRST_PAUSE,
@@ -161,8 +163,9 @@ impl Keeper {
         if let Some(cgroup) = &mut self.cgroup {
             cgroup.tidy(now);
         }
-        // Those that are due soon as well, so that many hosts don't wake us up one after the other.
-        let soon = now + Duration::from_millis(5);
+        // Those that are due soon as well, so that many hosts don't wake us up one after the other: most of the cost of a
+        // look is to search, once for all.
+        let soon = now + SOON;
         if hosts.values().filter_map(|host| host.bounds.due()).any(|due| due <= now) {
             if self.processes.search(&self.roots(hosts), now) {
                 self.kill_at.get_or_insert(now);

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
@@ -13,8 +13,6 @@ use rustix::process::{Pid, Signal};
 
 use crate::watch::Seen;
 
-/// How long a process that belongs to no host is taken for the same without another look: numbers come again.
-const KNOWN: Duration = Duration::from_secs(1);
 /// The longest time between two searches, even if the kernel seems to have started nothing.
 const SEARCH: Duration = Duration::from_secs(5);
 
@@ -89,12 +87,12 @@ pub(crate) struct Processes {
     searched_at: Option<Instant>,
     /// By host: number and start of the others of its processes.
     members: BTreeMap<u64, BTreeMap<i32, u64>>,
-    foreign: HashSet<i32>,
-    foreign_since: Instant,
+    /// Those of no host, with the inode of their folder: a number comes again, but with another.
+    foreign: BTreeMap<i32, u64>,
 }
 
 impl Processes {
-    pub(crate) fn new(now: Instant) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             me: raw(rustix::process::getpid()),
             my_session: rustix::process::getsid(None).map_or(0, raw),
@@ -103,8 +101,7 @@ impl Processes {
             last_number: 0,
             searched_at: None,
             members: BTreeMap::new(),
-            foreign: HashSet::new(),
-            foreign_since: now,
+            foreign: BTreeMap::new(),
         }
     }
 
@@ -119,10 +116,6 @@ impl Processes {
         }
         self.last_number = number.unwrap_or_default();
         self.searched_at = Some(now);
-        if now.duration_since(self.foreign_since) >= KNOWN {
-            self.foreign.clear();
-            self.foreign_since = now;
-        }
         !self.table(roots).strays.is_empty()
     }
 
@@ -154,11 +147,9 @@ impl Processes {
         self.members.remove(&id);
     }
 
-    /// Kills what belongs to one of `condemned`, and strays; returns how many lived. Only two calls in a row that return 0
+    /// Kills what belongs to one of `condemned` beside the host itself, and strays; returns how many lived. Only two calls in a row that return 0
     /// show that nothing is left: between two readings of `/proc` a process can fork and end.
     pub(crate) fn kill(&mut self, roots: &BTreeMap<u64, Root>, condemned: &HashSet<u64>) -> usize {
-        // In a fork bomb numbers come again soon.
-        self.foreign.clear();
         let table = self.table(roots);
         let of_condemned = table.hosts.iter().filter(|(_, _, id)| condemned.contains(id));
         let doomed: Vec<_> =
@@ -178,14 +169,14 @@ impl Processes {
     /// Reads who is there and notes the hosts' members.
     fn table(&mut self, roots: &BTreeMap<u64, Root>) -> Table {
         let listed = numbers();
-        self.foreign.retain(|pid| listed.contains(pid));
+        self.foreign.retain(|pid, inode| listed.get(pid) == Some(inode));
+        let hosts: BTreeMap<i32, u64> = roots.iter().map(|(id, root)| (raw(root.pid), *id)).collect();
         let mut read = BTreeMap::new();
-        for pid in listed.iter().filter(|pid| !self.foreign.contains(pid)) {
+        for pid in listed.keys().filter(|pid| !self.foreign.contains_key(pid) && !hosts.contains_key(pid)) {
             if let Some(stat) = Stat::read(*pid) {
                 read.insert(*pid, stat);
             }
         }
-        let hosts: BTreeMap<i32, u64> = roots.iter().map(|(id, root)| (raw(root.pid), *id)).collect();
         let users: BTreeMap<u32, u64> =
             roots.iter().filter_map(|(id, root)| Some((root.user?, *id))).collect();
         let kin = Kin { me: self.me, my_session: self.my_session, hosts: &hosts, users: &users };
@@ -206,13 +197,11 @@ impl Processes {
             match kin.owner(*pid, &known, &self.foreign, look) {
                 Owner::Host(id) => {
                     table.hosts.push((*pid, *stat, id));
-                    if !hosts.contains_key(pid) {
-                        self.members.entry(id).or_default().insert(*pid, stat.start);
-                    }
+                    self.members.entry(id).or_default().insert(*pid, stat.start);
                 }
                 Owner::Stray if stat.lives() => table.strays.push((*pid, *stat)),
                 Owner::Foreign => {
-                    self.foreign.insert(*pid);
+                    self.foreign.extend(listed.get_key_value(pid).map(|(pid, inode)| (*pid, *inode)));
                 }
                 Owner::Stray | Owner::Gone => {}
             }
@@ -224,6 +213,7 @@ impl Processes {
 /// What one reading of `/proc` found.
 #[derive(Debug, Default)]
 struct Table {
+    /// Beside the hosts themselves.
     hosts: Vec<(i32, Stat, u64)>,
     strays: Vec<(i32, Stat)>,
 }
@@ -242,7 +232,7 @@ impl Kin<'_> {
         &self,
         pid: i32,
         known: &BTreeMap<i32, u64>,
-        foreign: &HashSet<i32>,
+        foreign: &BTreeMap<i32, u64>,
         look: impl Fn(i32) -> Option<Stat>,
     ) -> Owner {
         let mut at = pid;
@@ -251,7 +241,7 @@ impl Kin<'_> {
             if let Some(id) = self.hosts.get(&at).or_else(|| known.get(&at)) {
                 return Owner::Host(*id);
             }
-            if at == self.me || at <= 1 || foreign.contains(&at) {
+            if at == self.me || at <= 1 || foreign.contains_key(&at) {
                 return Owner::Foreign;
             }
             let Some(stat) = look(at) else { return Owner::Gone };
@@ -351,10 +341,13 @@ fn bytes_of(text: &str, name: &str) -> Option<u64> {
     line.split_ascii_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// The numbers of all processes.
-fn numbers() -> HashSet<i32> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return HashSet::new() };
-    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+/// The numbers of all processes, with the inodes of their folders.
+fn numbers() -> BTreeMap<i32, u64> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return BTreeMap::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.ino())))
+        .collect()
 }
 
 /// The text of a short file of `/proc`, as it is now.
@@ -413,7 +406,11 @@ mod tests {
             (31, Owner::Host(2), "an orphan that was seen before"),
             (ME, Owner::Foreign, "ourselves"),
         ] {
-            assert_eq!(kin.owner(pid, &known, &HashSet::new(), |pid| all.get(&pid).copied()), owner, "{why}");
+            assert_eq!(
+                kin.owner(pid, &known, &BTreeMap::new(), |pid| all.get(&pid).copied()),
+                owner,
+                "{why}"
+            );
         }
     }
 

@@ -6,8 +6,6 @@ use hot_wire::isolation::Breach;
 
 /// The longest time between two looks at a host that has a limit.
 const FAR: Duration = Duration::from_millis(100);
-/// The shortest one: a look costs some microseconds, so this is below a thousandth of a core for each host.
-const NEAR: Duration = Duration::from_millis(20);
 /// How fast a host can grow, in bytes per second: what one core clears and maps in pages of 4 KiB.
 const GROWTH: u64 = 2 << 30;
 /// How far apart two looks at a host at its limit of tasks are that make a breach.
@@ -32,6 +30,9 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
+    /// The shortest time between two looks at a host: a look costs some microseconds, so this is below a thousandth of a core for each host.
+    const NEAR: Duration = Duration::from_millis(20);
+
     /// The first look is due at once; without a limit there is nothing to watch.
     pub(crate) fn new(memory: Option<u64>, tasks: Option<u64>, now: Instant) -> Option<Self> {
         let something = memory.is_some() || tasks.is_some();
@@ -67,15 +68,15 @@ impl Watch {
         past.then_some(Breach::Tasks { used: seen.tasks, limit })
     }
 
-    /// The time in which it could get to its limit, within [`NEAR`] and [`FAR`].
+    /// The time in which it could get to its limit, within [`Watch::NEAR`] and [`FAR`].
     fn pause(&self, seen: Seen) -> Duration {
         let memory = self.memory.map_or(FAR, |limit| {
             let room = limit.saturating_sub(seen.memory);
             Duration::from_millis(room / (GROWTH / 1000))
         });
         // Tasks come by the ten thousand a second, so any limit can be reached between two looks.
-        let tasks = self.tasks.map_or(FAR, |limit| if seen.tasks > limit / 2 { NEAR } else { FAR });
-        memory.min(tasks).clamp(NEAR, FAR)
+        let tasks = self.tasks.map_or(FAR, |limit| if seen.tasks > limit / 2 { Self::NEAR } else { FAR });
+        memory.min(tasks).clamp(Self::NEAR, FAR)
     }
 }
 
