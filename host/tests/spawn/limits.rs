@@ -83,6 +83,9 @@ fn limits_that_are_asked_for_are_always_in_force() {
     assert!(listed[1].held.parts.has(bounds) && !listed[0].held.parts.has(Parts::MEMORY));
     let nice = rustix::process::Pid::from_raw(listed[1].pid.try_into().unwrap());
     assert_eq!(rustix::process::getpriority_process(nice).unwrap(), 3);
+    // hot-spawn's own precedence is not its hosts': the policy is the 41st field, and the name before the third.
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", listed[0].pid)).unwrap();
+    assert_eq!(stat.rsplit_once(") ").unwrap().1.split(' ').nth(41 - 3), Some("0"), "{stat}");
 }
 
 #[test]
