@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod denied;
+mod limits;
 mod node;
 
 use std::io::Read as _;
@@ -33,8 +35,8 @@ fn a_host_has_what_it_is_to_have_and_nothing_else() {
     let text = output(host.output);
     let line =
         |start: &str| text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{text}"));
-    // `ls` has 5 for the folder that it reads.
-    assert_eq!(text.lines().next(), Some("0 1 2 3 4 5 "), "{text}");
+    // `ls` has 6 for the folder that it reads.
+    assert_eq!(text.lines().next(), Some("0 1 2 3 4 5 6 "), "{text}");
     let limit =
         |name| line(name).split_whitespace().rev().skip(1).take(2).map(String::from).collect::<Vec<_>>();
     assert_eq!(limit("Max open files"), ["200", "200"]);

@@ -1,5 +1,6 @@
 //! A hot-spawn in a folder of its own, a client that speaks its frames, and processes to wait for.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, IoSlice, IoSliceMut, Read as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -8,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use hot_wire::spawn::{Cause, Features, FromSpawn, HostState, Limits, ToSpawn};
+use hot_wire::isolation::{Breach, Held};
+use hot_wire::spawn::{Cause, Ending, Features, FromSpawn, HostState, Limits, ToSpawn};
 use hot_wire::{MAX_MESSAGE, PROTOCOL};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{MemfdFlags, SealFlags};
@@ -57,8 +59,13 @@ impl Node {
 
     /// A connection after its hello.
     pub(crate) fn connect(&self) -> Client {
+        self.connect_with(Features::ALL)
+    }
+
+    /// A connection of a `hotd` that understands these.
+    pub(crate) fn connect_with(&self, features: Features) -> Client {
         let client = Client::connect(&self.socket());
-        client.send(&ToSpawn::Hello { protocol: PROTOCOL, features: Features::ALL }, None);
+        client.send(&ToSpawn::Hello { protocol: PROTOCOL, features }, None);
         let pid = self.child.id();
         assert_eq!(client.receive().unwrap().0, FromSpawn::Hello { protocol: PROTOCOL, pid });
         client
@@ -146,9 +153,33 @@ pub(crate) fn unsealed(script: &str) -> OwnedFd {
     fd
 }
 
+/// The program of `greedy.c`, to be a host.
+pub(crate) struct Greedy {
+    path: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Greedy {
+    pub(crate) fn compile() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // Hosts may have users of their own, who have to get here.
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let path = folder.path().join("greedy").to_str().unwrap().to_owned();
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/spawn/greedy.c");
+        let status = Command::new("cc").args(["-O1", "-o", &path, source]).status().unwrap();
+        assert!(status.success(), "greedy.c does not compile");
+        Self { path, _folder: folder }
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+}
+
 /// A host that was started.
 pub(crate) struct Host {
     pub(crate) pid: u32,
+    pub(crate) held: Held,
     pub(crate) control: OwnedFd,
     pub(crate) output: OwnedFd,
 }
@@ -157,6 +188,32 @@ impl Host {
     /// Sends a packet to its descriptor 3.
     pub(crate) fn say(&self, text: &str) {
         rustix::io::write(&self.control, text.as_bytes()).unwrap();
+    }
+
+    /// The next packet that it sends on its descriptor 3.
+    pub(crate) fn hear(&self) -> String {
+        rustix::io::ioctl_fionbio(&self.control, false).unwrap();
+        let timeout = rustix::net::sockopt::Timeout::Recv;
+        rustix::net::sockopt::set_socket_timeout(&self.control, timeout, Some(DEADLINE)).unwrap();
+        let mut bytes = [0; 64];
+        let len = rustix::io::read(&self.control, &mut bytes).unwrap();
+        String::from_utf8(bytes[..len].to_vec()).unwrap()
+    }
+
+    /// Waits until all processes that could print here have ended.
+    pub(crate) fn closes(&self) {
+        let timeout = Timespec::try_from(DEADLINE).unwrap();
+        loop {
+            let mut set = [PollFd::new(&self.output, PollFlags::IN)];
+            assert_eq!(
+                rustix::event::poll(&mut set, Some(&timeout)).unwrap(),
+                1,
+                "something of a host is left"
+            );
+            if matches!(rustix::io::read(&self.output, &mut [0; 4096]), Ok(0)) {
+                return;
+            }
+        }
     }
 
     /// The next line that it prints.
@@ -181,12 +238,25 @@ pub(crate) struct Listed {
     pub(crate) label: Vec<u8>,
     pub(crate) tail: Vec<u8>,
     pub(crate) descriptors: Vec<OwnedFd>,
+    pub(crate) held: Held,
+}
+
+impl Listed {
+    /// The limit that it was ended for.
+    pub(crate) fn breach(&self) -> Option<Breach> {
+        match self.state {
+            HostState::Running => None,
+            HostState::Ended(ending) => ending.breach,
+        }
+    }
 }
 
 /// A connection to hot-spawn.
 pub(crate) struct Client {
     socket: OwnedFd,
-    exits: Vec<(u64, Cause)>,
+    exits: Vec<(u64, Ending)>,
+    /// How often which call of which host was refused.
+    denied: BTreeMap<(u64, u32), u64>,
 }
 
 impl Client {
@@ -197,7 +267,7 @@ impl Client {
         rustix::net::connect(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
         let timeout = rustix::net::sockopt::Timeout::Recv;
         rustix::net::sockopt::set_socket_timeout(&socket, timeout, Some(DEADLINE)).unwrap();
-        Self { socket, exits: Vec::new() }
+        Self { socket, exits: Vec::new(), denied: BTreeMap::new() }
     }
 
     pub(crate) fn send(&self, message: &ToSpawn, descriptor: Option<BorrowedFd<'_>>) {
@@ -255,21 +325,54 @@ impl Client {
             &ToSpawn::Spawn { id, label, limits, module: "tried".to_owned() },
             Some(artifact(script).as_fd()),
         );
-        let (message, descriptors) = self.receive().unwrap();
-        let FromSpawn::Spawned { id: spawned, pid, .. } = message else { panic!("not started: {message:?}") };
+        let (message, descriptors) = loop {
+            match self.receive().unwrap() {
+                (FromSpawn::Denied { id, calls }, _) => self.note(id, &calls),
+                other => break other,
+            }
+        };
+        let FromSpawn::Spawned { id: spawned, pid, held } = message else {
+            panic!("not started: {message:?}")
+        };
         assert_eq!(spawned, id);
         let [control, output] = descriptors.try_into().unwrap();
-        Host { pid, control, output }
+        Host { pid, held, control, output }
     }
 
     /// Waits for the end of a host.
     pub(crate) fn exited(&mut self, id: u64) -> Cause {
+        self.ended(id).cause
+    }
+
+    /// How often a call of a host was told to be refused.
+    pub(crate) fn denied(&self, id: u64, call: u32) -> u64 {
+        self.denied.get(&(id, call)).copied().unwrap_or_default()
+    }
+
+    fn note(&mut self, id: u64, calls: &[(u32, u64)]) {
+        for (call, times) in calls {
+            *self.denied.entry((id, *call)).or_default() += times;
+        }
+    }
+
+    /// Hears hot-spawn until something holds.
+    pub(crate) fn until(&mut self, wanted: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + DEADLINE;
+        while !wanted(self) {
+            assert!(Instant::now() < deadline, "not as wanted in time");
+            self.list();
+        }
+    }
+
+    /// Waits for the end of a host, and says all that is told of it.
+    pub(crate) fn ended(&mut self, id: u64) -> Ending {
         loop {
             if let Some(at) = self.exits.iter().position(|(exited, _)| *exited == id) {
                 return self.exits.remove(at).1;
             }
             match self.receive() {
-                Some((FromSpawn::Exited { id, ending }, _)) => self.exits.push((id, ending.cause)),
+                Some((FromSpawn::Exited { id, ending }, _)) => self.exits.push((id, ending)),
+                Some((FromSpawn::Denied { id, calls }, _)) => self.note(id, &calls),
                 other => panic!("expected the end of host {id}, found {other:?}"),
             }
         }
@@ -280,10 +383,11 @@ impl Client {
         let mut listed = Vec::new();
         loop {
             match self.receive() {
-                Some((FromSpawn::Host { id, pid, state, label, tail, .. }, descriptors)) => {
-                    listed.push(Listed { id, pid, state, label, tail, descriptors });
+                Some((FromSpawn::Host { id, pid, state, label, tail, held }, descriptors)) => {
+                    listed.push(Listed { id, pid, state, label, tail, descriptors, held });
                 }
-                Some((FromSpawn::Exited { id, ending }, _)) => self.exits.push((id, ending.cause)),
+                Some((FromSpawn::Exited { id, ending }, _)) => self.exits.push((id, ending)),
+                Some((FromSpawn::Denied { id, calls }, _)) => self.note(id, &calls),
                 Some((FromSpawn::ListEnd, _)) => return listed,
                 other => panic!("expected a list, found {other:?}"),
             }

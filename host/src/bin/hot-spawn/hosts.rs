@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
+use hot_wire::isolation::Held;
 use hot_wire::spawn::{Ending, MAX_TAIL};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 
+use crate::bounds::Bounds;
+use crate::denied::Denied;
 use crate::sys::Started;
 
 /// Ends that are kept until `hotd` says that it knows them; the oldest go first.
@@ -23,6 +26,12 @@ pub(crate) struct Host {
     pub(crate) tail: Tail,
     /// Whether the pipe can still bring something.
     pub(crate) output_open: bool,
+    /// How it is held.
+    pub(crate) held: Held,
+    /// What keeps it within its limits.
+    pub(crate) bounds: Bounds,
+    /// Its refused system calls.
+    pub(crate) denied: Denied,
 }
 
 impl Host {
@@ -58,6 +67,9 @@ pub(crate) struct Ended {
     pub(crate) label: Vec<u8>,
     pub(crate) ending: Ending,
     pub(crate) tail: Vec<u8>,
+    pub(crate) held: Held,
+    /// Refused system calls that nobody was told of.
+    pub(crate) denied: Vec<(u32, u64)>,
 }
 
 /// All hosts of this process.
@@ -79,18 +91,20 @@ impl Hosts {
     }
 
     /// Ends what is left of a host whose pidfd says that it has ended, and moves it to the ended ones. `keep_output`:
-    /// nobody else reads the pipe, so its rest is kept here.
-    pub(crate) fn finish(&mut self, id: u64, keep_output: bool) -> Option<&Ended> {
+    /// nobody else reads the pipe, so its rest is kept here. What kept it within its limits is for the caller to take
+    /// down.
+    pub(crate) fn finish(&mut self, id: u64, keep_output: bool) -> Option<(&mut Ended, Bounds)> {
         let host = self.running.get(&id)?;
         // Before it is reaped, while its group's number can't be another's.
         host.signal(Signal::KILL);
+        let breach = host.bounds.breach();
         let ending = match crate::sys::reap(host.process.pid) {
-            Ok(Some(ending)) => ending,
+            Ok(Some(ending)) => Ending { breach, ..ending },
             Ok(None) => return None,
             Err(error) => {
                 crate::log(format_args!("cannot learn how a host ended: {error}"));
                 let cause = hot_wire::spawn::Cause::Killed(0);
-                Ending { cause, usage: hot_wire::spawn::Usage::default(), breach: None }
+                Ending { cause, usage: hot_wire::spawn::Usage::default(), breach }
             }
         };
         let mut host = self.running.remove(&id)?;
@@ -104,8 +118,16 @@ impl Hosts {
             self.ended.pop_front();
         }
         let tail = host.tail.take();
-        self.ended.push_back(Ended { id, pid: host.process.pid, label: host.label, ending, tail });
-        self.ended.back()
+        self.ended.push_back(Ended {
+            id,
+            pid: host.process.pid,
+            label: host.label,
+            ending,
+            tail,
+            held: host.held,
+            denied: host.denied.rest(),
+        });
+        Some((self.ended.back_mut()?, host.bounds))
     }
 }
 

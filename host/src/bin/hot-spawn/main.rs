@@ -7,14 +7,23 @@
 //! The way through it: `options` reads the command line, `door` takes the socket, `server` is the loop, `peer` is one
 //! connection of a `hotd`, `hosts` what is known of each host, `orphans` ends what hosts leave behind, and `sys` has
 //! every call that the compiler can't check.
+//!
+//! Limits: `bounds` keeps hosts within them, by a leaf of `cgroup` or by looking; `processes` reads what they use, and
+//! `watch` judges it. `denied` counts the calls that a seccomp filter refused, which `seccomp` takes from its listener.
 
+mod bounds;
+mod cgroup;
+mod denied;
 mod door;
 mod hosts;
 mod options;
 mod orphans;
 mod peer;
+mod processes;
+mod seccomp;
 mod server;
 mod sys;
+mod watch;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -58,10 +67,19 @@ fn run(asked: Asked) -> anyhow::Result<()> {
         // already was started by hand and stays where it is.
         rustix::process::setsid().map(drop).unwrap_or_default();
     }
+    if let Err(error) = sys::run_first() {
+        // A dev node is somebody's own.
+        if options.alone_for.is_none() {
+            log(format_args!(
+                "cannot take precedence over hosts, so one that forks without end may outrun it: {error}"
+            ));
+        }
+    }
+    let cgroup = options.cgroup.as_deref().map(cgroup::Cgroup::open).transpose()?;
     let door = door::Door::open(&options.socket)?;
     // Whoever started us waits for this line; nobody may be there to read it.
     writeln!(std::io::stdout(), "ready socket={}", options.socket.display()).unwrap_or_default();
-    server::Server::new(options, door, signals).run()
+    server::Server::new(options, door, signals, cgroup).run()
 }
 
 /// Answers what was asked of the program itself.

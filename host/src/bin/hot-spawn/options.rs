@@ -28,10 +28,11 @@ pub(crate) struct Options {
     pub(crate) alone_for: Option<Duration>,
     /// Time between TERM and KILL when this process is told to end.
     pub(crate) stop_grace: Duration,
+    /// A delegated folder of a cgroup v2 tree, in which each host gets a leaf.
+    pub(crate) cgroup: Option<PathBuf>,
 }
 
-const USAGE: &str =
-    "usage: hot-spawn --socket PATH [--dev] [--dev-grace-ms N] [--stop-grace-ms N] [--host-binary PATH]";
+const USAGE: &str = "usage: hot-spawn --socket PATH [--cgroup DIR] [--dev] [--dev-grace-ms N] [--stop-grace-ms N] [--host-binary PATH]";
 
 /// What this program is and takes.
 pub(crate) const HELP: &str = "\
@@ -45,6 +46,8 @@ Usage: hot-spawn --socket PATH [OPTIONS]
 Options:
       --socket PATH        Where hotd connects, e.g. /run/hot/spawn.sock; made with mode 0600
       --host-binary PATH   What is executed as a host [default: hot-host beside this program]
+      --cgroup DIR         A folder of a cgroup v2 tree that is delegated to this program and has no processes in it: each
+                           host gets a leaf there for its limits [default: none; limits are polled]
       --stop-grace-ms N    Time between TERM and KILL for hosts when this program is ended [default: 5000]
       --dev                End, with all hosts, some time after hotd went away
       --dev-grace-ms N     With --dev: how long it waits for the next hotd [default: 30000]
@@ -64,6 +67,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Re
     let mut arguments = arguments.into_iter();
     let mut socket = None;
     let mut host_binary = None;
+    let mut cgroup = None;
     let mut dev = false;
     let mut dev_grace = DEV_GRACE;
     let mut stop_grace = STOP_GRACE;
@@ -73,6 +77,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Re
         match argument.to_str() {
             Some("--socket") => socket = Some(PathBuf::from(value()?)),
             Some("--host-binary") => host_binary = Some(PathBuf::from(value()?)),
+            Some("--cgroup") => cgroup = Some(PathBuf::from(value()?)),
             Some("--dev") => dev = true,
             Some("-h" | "--help") => return Ok(Asked::Help),
             Some("-V" | "--version") => return Ok(Asked::Version),
@@ -86,7 +91,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Re
         Some(path) => path,
         None => beside_ourselves("hot-host")?,
     };
-    Ok(Asked::Serve(Options { socket, host_binary, alone_for: dev.then_some(dev_grace), stop_grace }))
+    Ok(Asked::Serve(Options { socket, host_binary, alone_for: dev.then_some(dev_grace), stop_grace, cgroup }))
 }
 
 fn milliseconds(text: &OsString) -> anyhow::Result<Duration> {
@@ -135,13 +140,19 @@ mod tests {
     #[test]
     fn a_service_stays_and_a_dev_node_waits_30_seconds() {
         let service = parse_all(&["--socket", "/s"]).unwrap();
-        assert_eq!(service.alone_for, None);
+        assert_eq!((service.alone_for, service.cgroup), (None, None));
         assert_eq!(service.host_binary.file_name().unwrap(), "hot-host");
         let dev = parse_all(&["--dev", "--socket", "/s"]).unwrap();
         assert_eq!(dev.alone_for, Some(Duration::from_secs(30)));
         let short =
             parse_all(&["--dev", "--dev-grace-ms", "50", "--socket", "/s", "--host-binary", "/h"]).unwrap();
         assert_eq!((short.alone_for, short.host_binary), (Some(Duration::from_millis(50)), "/h".into()));
+    }
+
+    #[test]
+    fn a_cgroup_is_a_folder() {
+        let options = parse_all(&["--socket", "/s", "--cgroup", "/sys/fs/cgroup/hot"]).unwrap();
+        assert_eq!(options.cgroup, Some("/sys/fs/cgroup/hot".into()));
     }
 
     #[test]

@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use hot_wire::PROTOCOL;
 use hot_wire::isolation::Held;
-use hot_wire::spawn::{FromSpawn, HostState, Limits, MAX_LABEL, MAX_NAME, ToSpawn};
+use hot_wire::spawn::{Features, FromSpawn, HostState, Limits, MAX_LABEL, MAX_NAME, ToSpawn};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::SealFlags;
 use rustix::io::Errno;
 use rustix::process::Signal;
 
+use crate::bounds::Keeper;
+use crate::cgroup::Cgroup;
+use crate::denied::Denied;
 use crate::door::Door;
 use crate::hosts::{Host, Hosts, Tail};
 use crate::options::Options;
@@ -20,7 +23,7 @@ use crate::peer::{Peer, PeerError};
 use crate::sys::{self, Asked, Signals};
 use crate::{log, orphans};
 
-/// Hosts that may run at once; each costs this process three descriptors.
+/// Hosts that may run at once; each costs this process up to seven descriptors.
 const MAX_HOSTS: usize = 1024;
 /// Listeners that may be kept.
 const MAX_KEPT: usize = 64;
@@ -41,6 +44,7 @@ enum Source {
     Peer(u64),
     End(u64),
     Output(u64),
+    Denied(u64),
 }
 
 /// The whole state of the process.
@@ -49,12 +53,15 @@ pub(crate) struct Server {
     door: Door,
     signals: Signals,
     hosts: Hosts,
+    keeper: Keeper,
     kept: BTreeMap<String, OwnedFd>,
     /// Connections by a number of ours; the highest is the newest. In this order they are heard, so an older one that is
     /// closed is gone before a newer one is greeted.
     peers: BTreeMap<u64, Peer>,
     /// The connection that said hello.
     current: Option<u64>,
+    /// What the current one understands.
+    features: Features,
     next_peer: u64,
     /// Since when there is no current `hotd`.
     alone_since: Option<Instant>,
@@ -64,15 +71,17 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(options: Options, door: Door, signals: Signals) -> Self {
+    pub(crate) fn new(options: Options, door: Door, signals: Signals, cgroup: Option<Cgroup>) -> Self {
         Self {
             options,
             door,
             signals,
             hosts: Hosts::default(),
+            keeper: Keeper::new(cgroup),
             kept: BTreeMap::new(),
             peers: BTreeMap::new(),
             current: None,
+            features: Features::default(),
             next_peer: 0,
             alone_since: Some(Instant::now()),
             accept_after: None,
@@ -87,6 +96,8 @@ impl Server {
                 self.handle(source, events);
             }
             let now = Instant::now();
+            self.keeper.turn(&mut self.hosts.running, now);
+            self.tell_denied(now);
             if self.accept_after.is_some_and(|at| at <= now) {
                 self.accept_after = None;
             }
@@ -102,6 +113,7 @@ impl Server {
 
     /// Waits until something is ready or due. Says what is ready.
     fn wait(&self) -> Result<Vec<(Source, PollFlags)>, Errno> {
+        let now = Instant::now();
         let entry = |source, fd, events| (source, PollFd::from_borrowed_fd(fd, events));
         let mut entries = vec![entry(Source::Signals, self.signals.as_fd(), PollFlags::IN)];
         if self.accept_after.is_none() && self.kill_at.is_none() {
@@ -117,11 +129,19 @@ impl Server {
                 entries.push(entry(Source::Output(*id), host.process.output.as_fd(), PollFlags::IN));
             }
         }
+        // Last, so that one that floods this is heard after all others.
+        for (id, host) in &self.hosts.running {
+            if let Some(source) = host.denied.source(now) {
+                entries.push(entry(Source::Denied(*id), source, PollFlags::IN));
+            }
+        }
         let (sources, mut set): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
         let due = [
             self.end_of_solitude(),
             self.accept_after,
-            self.kill_at.map(|at| next_check(at, Instant::now())),
+            self.kill_at.map(|at| next_check(at, now)),
+            self.keeper.due(&self.hosts.running),
+            self.denied_due(now),
         ];
         let timeout =
             due.into_iter().flatten().min().map(|at| timespec(at.saturating_duration_since(Instant::now())));
@@ -146,6 +166,11 @@ impl Server {
             Source::Output(id) => {
                 if let Some(host) = self.hosts.running.get_mut(&id) {
                     host.drain();
+                }
+            }
+            Source::Denied(id) => {
+                if let Some(host) = self.hosts.running.get_mut(&id) {
+                    host.denied.ready(Instant::now());
                 }
             }
         }
@@ -187,6 +212,9 @@ impl Server {
         if self.current == Some(number) {
             self.current = None;
             self.alone_since = Some(Instant::now());
+            for host in self.hosts.running.values_mut() {
+                host.denied.hold_back();
+            }
         }
         if !matches!(reason, PeerError::Closed) {
             let source =
@@ -216,9 +244,7 @@ impl Server {
     /// The first message of a connection, which makes it the current one if there is none: a `hotd` that lives keeps its
     /// hosts, also one that stands still.
     fn greet(&mut self, number: u64, message: &ToSpawn) -> Result<(), PeerError> {
-        if !matches!(message, ToSpawn::Hello { protocol: PROTOCOL, .. }) {
-            return Err(PeerError::NoHello);
-        }
+        let ToSpawn::Hello { protocol: PROTOCOL, features } = message else { return Err(PeerError::NoHello) };
         if let Some(current) = self.current.and_then(|number| self.peers.get(&number)) {
             let pid = current.pid();
             self.send(number, &FromSpawn::Occupied { pid }, &[])?;
@@ -227,6 +253,7 @@ impl Server {
         let pid = raw(rustix::process::getpid());
         self.send(number, &FromSpawn::Hello { protocol: PROTOCOL, pid }, &[])?;
         self.current = Some(number);
+        self.features = *features;
         self.alone_since = None;
         Ok(())
     }
@@ -273,7 +300,7 @@ impl Server {
         match self.start(id, label, limits, artifact) {
             Ok(()) => {
                 let Some(host) = self.hosts.running.get(&id) else { return Ok(()) };
-                let message = FromSpawn::Spawned { id, pid: raw(host.process.pid), held: Held::default() };
+                let message = FromSpawn::Spawned { id, pid: raw(host.process.pid), held: host.held };
                 let Some(peer) = self.peers.get_mut(&number) else { return Ok(()) };
                 peer.send(&message, &[host.process.control.as_fd(), host.process.output.as_fd()])
             }
@@ -301,9 +328,25 @@ impl Server {
             return Err("the artifact is no sealed file in memory".to_owned());
         }
         let binary = &self.options.host_binary;
-        let process = sys::start_host(binary, artifact.as_fd(), limits)
-            .map_err(|error| format!("cannot execute {}: {error}", binary.display()))?;
-        self.hosts.running.insert(id, Host { label, process, tail: Tail::default(), output_open: true });
+        let held = Held::default();
+        let prepared = self.keeper.prepare(id, limits);
+        let started = prepared
+            .hold(held.user)
+            .and_then(|hold| sys::start_host(binary, artifact.as_fd(), limits, hold))
+            .map_err(|error| format!("cannot execute {}: {error}", binary.display()));
+        let now = Instant::now();
+        let (process, report) = match started {
+            Ok(started) => started,
+            Err(text) => {
+                self.keeper.discard(prepared, now);
+                return Err(text);
+            }
+        };
+        let (bounds, parts) = prepared.started(process.pid, now);
+        let held = Held { parts: held.parts.with(parts), ..held };
+        let denied = Denied::new(report, now);
+        let tail = Tail::default();
+        self.hosts.running.insert(id, Host { label, process, tail, output_open: true, held, bounds, denied });
         Ok(())
     }
 
@@ -336,8 +379,9 @@ impl Server {
                 state: HostState::Running,
                 label: host.label.clone(),
                 tail: host.tail.take(),
-                held: Held::default(),
+                held: host.held,
             };
+            host.denied.listed();
             peer.send(&message, &[host.process.control.as_fd(), host.process.output.as_fd()])?;
         }
         for ended in &self.hosts.ended {
@@ -347,11 +391,18 @@ impl Server {
                 state: HostState::Ended(ended.ending),
                 label: ended.label.clone(),
                 tail: ended.tail.clone(),
-                held: Held::default(),
+                held: ended.held,
             };
             peer.send(&message, &[])?;
         }
-        peer.send(&FromSpawn::ListEnd, &[])
+        peer.send(&FromSpawn::ListEnd, &[])?;
+        for ended in self.hosts.ended.iter_mut().filter(|ended| !ended.denied.is_empty()) {
+            let calls = std::mem::take(&mut ended.denied);
+            if self.features.has(Features::DENIED) {
+                peer.send(&FromSpawn::Denied { id: ended.id, calls }, &[])?;
+            }
+        }
+        Ok(())
     }
 
     fn send(
@@ -365,14 +416,46 @@ impl Server {
 
     /// A host's pidfd is readable.
     fn end(&mut self, id: u64) {
-        let Some(ended) = self.hosts.finish(id, self.current.is_none()) else { return };
-        let message = FromSpawn::Exited { id, ending: ended.ending };
+        let Some((ended, bounds)) = self.hosts.finish(id, self.current.is_none()) else { return };
+        let mut messages = vec![FromSpawn::Exited { id, ending: ended.ending }];
+        if self.current.is_some() && self.features.has(Features::DENIED) && !ended.denied.is_empty() {
+            messages.insert(0, FromSpawn::Denied { id, calls: std::mem::take(&mut ended.denied) });
+        }
+        self.keeper.ended(id, bounds, Instant::now());
         orphans::sweep(&self.hosts.pids());
+        for message in messages {
+            self.tell(&message);
+        }
+    }
+
+    /// Says something to the `hotd` that is there, if one is.
+    fn tell(&mut self, message: &FromSpawn) {
         if let Some(number) = self.current
-            && let Err(error) = self.send(number, &message, &[])
+            && let Err(error) = self.send(number, message, &[])
         {
             self.drop_peer(number, &error);
         }
+    }
+
+    /// Tells of refused calls where it is time to.
+    fn tell_denied(&mut self, now: Instant) {
+        if self.current.is_none() || !self.features.has(Features::DENIED) {
+            return;
+        }
+        let due = |host: &Host| host.denied.due().is_some_and(|at| at <= now);
+        let running = self.hosts.running.iter_mut().filter(|(_, host)| due(host));
+        let messages: Vec<_> =
+            running.map(|(id, host)| FromSpawn::Denied { id: *id, calls: host.denied.tell(now) }).collect();
+        for message in messages {
+            self.tell(&message);
+        }
+    }
+
+    /// When a host's refused calls are to be told or heard again.
+    fn denied_due(&self, now: Instant) -> Option<Instant> {
+        let told = self.current.is_some() && self.features.has(Features::DENIED);
+        let hosts = self.hosts.running.values().map(|host| &host.denied);
+        hosts.flat_map(|denied| [denied.due().filter(|_| told), denied.resumes(now)]).flatten().min()
     }
 
     /// When this process ends because no `hotd` came back.

@@ -21,8 +21,10 @@ use rustix::process::{Pid, PidfdFlags, Resource, Rlimit};
 const CONTROL: RawFd = 3;
 /// A host finds its artifact here.
 const ARTIFACT: RawFd = 4;
+/// A host finds the socket here on which it sends the listener of its seccomp filter.
+const REPORT: RawFd = 5;
 /// The first number that a host does not know.
-const FIRST_UNKNOWN: RawFd = ARTIFACT + 1;
+const FIRST_UNKNOWN: RawFd = REPORT + 1;
 
 /// Opens `/dev/null` under every free number below [`FIRST_UNKNOWN`].
 ///
@@ -51,10 +53,28 @@ pub(crate) struct Started {
     pub(crate) output: OwnedFd,
 }
 
+/// What a host does to itself for its limits before it is executed.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    /// `0` is written here, which puts it in its cgroup.
+    pub(crate) leaf: Option<OwnedFd>,
+    /// Its nice value, if it may have it.
+    pub(crate) nice: Option<i32>,
+    /// How many processes and threads its user may have.
+    pub(crate) tasks: Option<u64>,
+}
+
 /// Executes `binary` as a host: a session of its own, no environment, nothing open but what `artifact` and the
-/// control socket need, no way to gain privileges.
-pub(crate) fn start_host(binary: &Path, artifact: BorrowedFd<'_>, limits: &Limits) -> io::Result<Started> {
+/// sockets need, no way to gain privileges. Gives our end of its report socket besides.
+pub(crate) fn start_host(
+    binary: &Path,
+    artifact: BorrowedFd<'_>,
+    limits: &Limits,
+    hold: Hold,
+) -> io::Result<(Started, OwnedFd)> {
     let (control, host_control) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let (report, host_report) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     let (output, host_output) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(&control, true)?;
@@ -62,7 +82,8 @@ pub(crate) fn start_host(binary: &Path, artifact: BorrowedFd<'_>, limits: &Limit
     // Copies above every number that they are put on, whatever came over the socket as what.
     let host_control = fcntl_dupfd_cloexec(&host_control, FIRST_UNKNOWN)?;
     let artifact = fcntl_dupfd_cloexec(artifact, FIRST_UNKNOWN)?;
-    let rlimits = rlimits(limits);
+    let host_report = fcntl_dupfd_cloexec(&host_report, FIRST_UNKNOWN)?;
+    let rlimits = rlimits(limits, hold.tasks);
 
     let mut command = Command::new(binary);
     command
@@ -73,8 +94,10 @@ pub(crate) fn start_host(binary: &Path, artifact: BorrowedFd<'_>, limits: &Limit
         .stdout(host_output.try_clone()?)
         .stderr(host_output);
     let (raw_control, raw_artifact) = (host_control.as_raw_fd(), artifact.as_raw_fd());
+    let raw_report = host_report.as_raw_fd();
     let prepare = move || {
         rustix::process::setsid()?;
+        hold.apply()?;
         rustix::process::umask(Mode::from_raw_mode(0o077));
         for (resource, limit) in rlimits {
             rustix::process::setrlimit(resource, limit)?;
@@ -82,6 +105,7 @@ pub(crate) fn start_host(binary: &Path, artifact: BorrowedFd<'_>, limits: &Limit
         rustix::thread::set_no_new_privs(true)?;
         place(raw_control, CONTROL)?;
         place(raw_artifact, ARTIFACT)?;
+        place(raw_report, REPORT)?;
         close_rest_on_exec()?;
         unblock_signals()
     };
@@ -92,7 +116,7 @@ pub(crate) fn start_host(binary: &Path, artifact: BorrowedFd<'_>, limits: &Limit
     let child = command.spawn()?;
     let pid = Pid::from_child(&child);
     match rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK) {
-        Ok(pidfd) => Ok(Started { pid, pidfd, control, output }),
+        Ok(pidfd) => Ok((Started { pid, pidfd, control, output }, report)),
         Err(error) => {
             // Without a pidfd nobody would hear of its end.
             let mut child = child;
@@ -103,8 +127,22 @@ pub(crate) fn start_host(binary: &Path, artifact: BorrowedFd<'_>, limits: &Limit
     }
 }
 
+impl Hold {
+    /// In the child, before it gives up any right.
+    fn apply(&self) -> io::Result<()> {
+        if let Some(leaf) = &self.leaf {
+            rustix::io::write(leaf, b"0")?;
+        }
+        if let Some(nice) = self.nice {
+            // Whether it is in force is looked at from outside; a host without it is worth more than none.
+            rustix::process::setpriority_process(None, nice).unwrap_or_default();
+        }
+        Ok(())
+    }
+}
+
 /// The limits as the kernel takes them: never above what this process may give.
-fn rlimits(limits: &Limits) -> [(Resource, Rlimit); 4] {
+fn rlimits(limits: &Limits, tasks: Option<u64>) -> [(Resource, Rlimit); 5] {
     let limit = |resource: Resource, wanted: u64| {
         let own = rustix::process::getrlimit(resource).maximum;
         let value = match (wanted, own) {
@@ -119,6 +157,7 @@ fn rlimits(limits: &Limits) -> [(Resource, Rlimit); 4] {
         limit(Resource::Nofile, limits.open_files),
         limit(Resource::Fsize, limits.file_size),
         limit(Resource::As, limits.address_space),
+        limit(Resource::Nproc, tasks.unwrap_or(Limits::UNLIMITED)),
     ]
 }
 
@@ -143,6 +182,23 @@ fn close_rest_on_exec() -> io::Result<()> {
 /// In the child: takes back what [`Signals::take`] did, since exec keeps the mask.
 fn unblock_signals() -> io::Result<()> {
     set_mask(libc::SIG_SETMASK, &signal_set(&[]))
+}
+
+/// Has this process run before all that hosts do, since it must end them when they take everything: a fork bomb of
+/// thousands leaves one among them no turn for seconds. What it starts is as usual. Needs a privilege.
+pub(crate) fn run_first() -> io::Result<()> {
+    let lowest = libc::sched_param { sched_priority: 1 };
+    let policy = libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
+    // SAFETY: 0 is this thread, the only one; `lowest` is initialised and alive over the call, which reads it.
+    let failed = unsafe { libc::sched_setscheduler(0, policy, &raw const lowest) };
+    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The size of a page of memory, in bytes.
+pub(crate) fn page_size() -> u64 {
+    // SAFETY: `sysconf` asks for nothing but a number.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(size).unwrap_or(4096)
 }
 
 /// The end of a child, if it has ended; from then on its number may be another's.
