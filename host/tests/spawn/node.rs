@@ -3,11 +3,11 @@
 use std::io::{BufRead as _, BufReader, IoSlice, IoSliceMut, Read as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use hot_wire::isolation::Held;
 use hot_wire::spawn::{Cause, Features, FromSpawn, HostState, Limits, ToSpawn};
 use hot_wire::{MAX_MESSAGE, PROTOCOL};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -35,8 +35,9 @@ impl Node {
     pub(crate) fn start(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let host = folder.path().join("host");
-        std::fs::write(&host, "#!/bin/sh\n. /proc/self/fd/4\n").unwrap();
-        std::fs::set_permissions(&host, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/spawn/script.c");
+        let compiled = Command::new("cc").arg(source).arg("-o").arg(&host).status().expect("a C compiler");
+        assert!(compiled.success(), "cc: {compiled}");
         Self::in_folder(folder, host, arguments)
     }
 
@@ -83,6 +84,24 @@ impl Node {
         let output = command.stderr(Stdio::piped()).output().unwrap();
         assert!(!output.status.success());
         String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// What a hot-spawn on this socket with these arguments says when it does not start.
+    pub(crate) fn refusal(arguments: &[&str]) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
+        let mut command = command(&folder.path().join("spawn.sock"), Path::new("/nowhere"), &arguments);
+        let output = command.output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn kill(&mut self) {
@@ -149,6 +168,7 @@ pub(crate) fn unsealed(script: &str) -> OwnedFd {
 /// A host that was started.
 pub(crate) struct Host {
     pub(crate) pid: u32,
+    pub(crate) held: Held,
     pub(crate) control: OwnedFd,
     pub(crate) output: OwnedFd,
 }
@@ -180,6 +200,7 @@ pub(crate) struct Listed {
     pub(crate) state: HostState,
     pub(crate) label: Vec<u8>,
     pub(crate) tail: Vec<u8>,
+    pub(crate) held: Held,
     pub(crate) descriptors: Vec<OwnedFd>,
 }
 
@@ -250,16 +271,33 @@ impl Client {
     }
 
     pub(crate) fn spawn_with(&mut self, id: u64, script: &str, limits: Limits) -> Host {
+        self.try_spawn(id, "tried", script, limits).unwrap_or_else(|text| panic!("not started: {text}"))
+    }
+
+    /// A host of `module`, or why there is none.
+    pub(crate) fn try_spawn(
+        &mut self,
+        id: u64,
+        module: &str,
+        script: &str,
+        limits: Limits,
+    ) -> Result<Host, String> {
         let label = format!("label {id}").into_bytes();
-        self.send(
-            &ToSpawn::Spawn { id, label, limits, module: "tried".to_owned() },
-            Some(artifact(script).as_fd()),
-        );
-        let (message, descriptors) = self.receive().unwrap();
-        let FromSpawn::Spawned { id: spawned, pid, .. } = message else { panic!("not started: {message:?}") };
-        assert_eq!(spawned, id);
-        let [control, output] = descriptors.try_into().unwrap();
-        Host { pid, control, output }
+        let spawn = ToSpawn::Spawn { id, label, limits, module: module.to_owned() };
+        self.send(&spawn, Some(artifact(script).as_fd()));
+        loop {
+            let (message, descriptors) = self.receive().unwrap();
+            match message {
+                FromSpawn::Spawned { id: spawned, pid, held } => {
+                    assert_eq!(spawned, id);
+                    let [control, output] = descriptors.try_into().unwrap();
+                    return Ok(Host { pid, held, control, output });
+                }
+                FromSpawn::SpawnFailed { text, .. } => return Err(text),
+                FromSpawn::Exited { id, ending } => self.exits.push((id, ending.cause)),
+                other => panic!("expected an answer to a spawn, found {other:?}"),
+            }
+        }
     }
 
     /// Waits for the end of a host.
@@ -280,8 +318,8 @@ impl Client {
         let mut listed = Vec::new();
         loop {
             match self.receive() {
-                Some((FromSpawn::Host { id, pid, state, label, tail, .. }, descriptors)) => {
-                    listed.push(Listed { id, pid, state, label, tail, descriptors });
+                Some((FromSpawn::Host { id, pid, state, label, tail, held }, descriptors)) => {
+                    listed.push(Listed { id, pid, state, label, tail, held, descriptors });
                 }
                 Some((FromSpawn::Exited { id, ending }, _)) => self.exits.push((id, ending.cause)),
                 Some((FromSpawn::ListEnd, _)) => return listed,

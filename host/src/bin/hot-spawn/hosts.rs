@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
+use hot_wire::isolation::Held;
 use hot_wire::spawn::{Ending, MAX_TAIL};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 
+use crate::homes::Home;
 use crate::sys::Started;
 
 /// Ends that are kept until `hotd` says that it knows them; the oldest go first.
@@ -23,6 +25,10 @@ pub(crate) struct Host {
     pub(crate) tail: Tail,
     /// Whether the pipe can still bring something.
     pub(crate) output_open: bool,
+    /// What it has to itself.
+    pub(crate) home: Home,
+    /// How it is held.
+    pub(crate) held: Held,
 }
 
 impl Host {
@@ -58,6 +64,8 @@ pub(crate) struct Ended {
     pub(crate) label: Vec<u8>,
     pub(crate) ending: Ending,
     pub(crate) tail: Vec<u8>,
+    /// How it was held.
+    pub(crate) held: Held,
 }
 
 /// All hosts of this process.
@@ -79,8 +87,8 @@ impl Hosts {
     }
 
     /// Ends what is left of a host whose pidfd says that it has ended, and moves it to the ended ones. `keep_output`:
-    /// nobody else reads the pipe, so its rest is kept here.
-    pub(crate) fn finish(&mut self, id: u64, keep_output: bool) -> Option<&Ended> {
+    /// nobody else reads the pipe, so its rest is kept here. Gives back what the host had to itself.
+    pub(crate) fn finish(&mut self, id: u64, keep_output: bool) -> Option<(&Ended, Home)> {
         let host = self.running.get(&id)?;
         // Before it is reaped, while its group's number can't be another's.
         host.signal(Signal::KILL);
@@ -104,8 +112,9 @@ impl Hosts {
             self.ended.pop_front();
         }
         let tail = host.tail.take();
-        self.ended.push_back(Ended { id, pid: host.process.pid, label: host.label, ending, tail });
-        self.ended.back()
+        let (pid, held) = (host.process.pid, host.held);
+        self.ended.push_back(Ended { id, pid, label: host.label, ending, tail, held });
+        Some((self.ended.back()?, host.home))
     }
 }
 

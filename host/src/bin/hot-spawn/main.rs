@@ -7,14 +7,25 @@
 //! The way through it: `options` reads the command line, `door` takes the socket, `server` is the loop, `peer` is one
 //! connection of a `hotd`, `hosts` what is known of each host, `orphans` ends what hosts leave behind, and `sys` has
 //! every call that the compiler can't check.
+//!
+//! What an instance has to itself begins at `homes`: `users` is whose each number is, `claims` keeps other hot-spawns off
+//! them, `folders` makes and removes folders (`removal`), `leavings` is what else a user leaves behind. What needs root
+//! is in `privileged` and nowhere else.
 
+mod claims;
 mod door;
+mod folders;
+mod homes;
 mod hosts;
+mod leavings;
 mod options;
 mod orphans;
 mod peer;
+mod privileged;
+mod removal;
 mod server;
 mod sys;
+mod users;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -59,9 +70,10 @@ fn run(asked: Asked) -> anyhow::Result<()> {
         rustix::process::setsid().map(drop).unwrap_or_default();
     }
     let door = door::Door::open(&options.socket)?;
+    let homes = homes::Homes::open(&options)?;
     // Whoever started us waits for this line; nobody may be there to read it.
     writeln!(std::io::stdout(), "ready socket={}", options.socket.display()).unwrap_or_default();
-    server::Server::new(options, door, signals).run()
+    server::Server::new(options, door, signals, homes).run()
 }
 
 /// Answers what was asked of the program itself.

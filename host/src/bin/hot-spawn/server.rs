@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use hot_wire::PROTOCOL;
-use hot_wire::isolation::Held;
 use hot_wire::spawn::{FromSpawn, HostState, Limits, MAX_LABEL, MAX_NAME, ToSpawn};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::SealFlags;
@@ -14,6 +13,7 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::door::Door;
+use crate::homes::Homes;
 use crate::hosts::{Host, Hosts, Tail};
 use crate::options::Options;
 use crate::peer::{Peer, PeerError};
@@ -49,6 +49,7 @@ pub(crate) struct Server {
     door: Door,
     signals: Signals,
     hosts: Hosts,
+    homes: Homes,
     kept: BTreeMap<String, OwnedFd>,
     /// Connections by a number of ours; the highest is the newest. In this order they are heard, so an older one that is
     /// closed is gone before a newer one is greeted.
@@ -64,12 +65,13 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(options: Options, door: Door, signals: Signals) -> Self {
+    pub(crate) fn new(options: Options, door: Door, signals: Signals, homes: Homes) -> Self {
         Self {
             options,
             door,
             signals,
             hosts: Hosts::default(),
+            homes,
             kept: BTreeMap::new(),
             peers: BTreeMap::new(),
             current: None,
@@ -89,6 +91,9 @@ impl Server {
             let now = Instant::now();
             if self.accept_after.is_some_and(|at| at <= now) {
                 self.accept_after = None;
+            }
+            if self.homes.due().is_some_and(|at| at <= now) {
+                self.homes.settle();
             }
             if self.end_of_solitude().is_some_and(|at| at <= now) {
                 log(format_args!("ending with all hosts: hotd has been away for too long"));
@@ -121,6 +126,7 @@ impl Server {
         let due = [
             self.end_of_solitude(),
             self.accept_after,
+            self.homes.due(),
             self.kill_at.map(|at| next_check(at, Instant::now())),
         ];
         let timeout =
@@ -156,6 +162,7 @@ impl Server {
             match asked {
                 Asked::Reap => {
                     orphans::sweep(&self.hosts.pids());
+                    self.homes.settle();
                 }
                 Asked::Stop => self.stop(),
             }
@@ -234,8 +241,9 @@ impl Server {
     fn obey(&mut self, number: u64, message: ToSpawn, descriptors: Vec<OwnedFd>) -> Result<(), PeerError> {
         let mut descriptors = descriptors.into_iter();
         match (message, descriptors.next()) {
-            (ToSpawn::Spawn { id, label, limits, module: _ }, Some(artifact)) => {
-                self.spawn(number, id, label, &limits, &artifact)
+            (ToSpawn::Spawn { id, label, limits, module }, Some(artifact)) => {
+                let started = self.start(id, label, &limits, &module, &artifact);
+                self.tell_started(number, id, started)
             }
             (ToSpawn::Keep { name }, Some(listener)) => self.keep(number, name, listener),
             (ToSpawn::List, _) => self.list(number),
@@ -262,18 +270,11 @@ impl Server {
         }
     }
 
-    fn spawn(
-        &mut self,
-        number: u64,
-        id: u64,
-        label: Vec<u8>,
-        limits: &Limits,
-        artifact: &OwnedFd,
-    ) -> Result<(), PeerError> {
-        match self.start(id, label, limits, artifact) {
+    fn tell_started(&mut self, number: u64, id: u64, started: Result<(), String>) -> Result<(), PeerError> {
+        match started {
             Ok(()) => {
                 let Some(host) = self.hosts.running.get(&id) else { return Ok(()) };
-                let message = FromSpawn::Spawned { id, pid: raw(host.process.pid), held: Held::default() };
+                let message = FromSpawn::Spawned { id, pid: raw(host.process.pid), held: host.held };
                 let Some(peer) = self.peers.get_mut(&number) else { return Ok(()) };
                 peer.send(&message, &[host.process.control.as_fd(), host.process.output.as_fd()])
             }
@@ -282,7 +283,14 @@ impl Server {
     }
 
     /// Starts a host, or says in one sentence why not.
-    fn start(&mut self, id: u64, label: Vec<u8>, limits: &Limits, artifact: &OwnedFd) -> Result<(), String> {
+    fn start(
+        &mut self,
+        id: u64,
+        label: Vec<u8>,
+        limits: &Limits,
+        module: &str,
+        artifact: &OwnedFd,
+    ) -> Result<(), String> {
         if self.kill_at.is_some() {
             return Err("hot-spawn is ending and starts no more hosts".to_owned());
         }
@@ -301,10 +309,20 @@ impl Server {
             return Err("the artifact is no sealed file in memory".to_owned());
         }
         let binary = &self.options.host_binary;
-        let process = sys::start_host(binary, artifact.as_fd(), limits)
-            .map_err(|error| format!("cannot execute {}: {error}", binary.display()))?;
-        self.hosts.running.insert(id, Host { label, process, tail: Tail::default(), output_open: true });
-        Ok(())
+        let home = self.homes.make(id, module, limits)?;
+        match sys::start_host(binary, artifact.as_fd(), limits, &home) {
+            Ok(process) => {
+                let held = home.held();
+                let host = Host { label, process, tail: Tail::default(), output_open: true, home, held };
+                self.hosts.running.insert(id, host);
+                Ok(())
+            }
+            Err(error) => {
+                self.homes.leave(home);
+                self.homes.settle();
+                Err(format!("cannot execute {}: {error}", binary.display()))
+            }
+        }
     }
 
     fn keep(&mut self, number: u64, name: String, listener: OwnedFd) -> Result<(), PeerError> {
@@ -336,7 +354,7 @@ impl Server {
                 state: HostState::Running,
                 label: host.label.clone(),
                 tail: host.tail.take(),
-                held: Held::default(),
+                held: host.held,
             };
             peer.send(&message, &[host.process.control.as_fd(), host.process.output.as_fd()])?;
         }
@@ -347,7 +365,7 @@ impl Server {
                 state: HostState::Ended(ended.ending),
                 label: ended.label.clone(),
                 tail: ended.tail.clone(),
-                held: Held::default(),
+                held: ended.held,
             };
             peer.send(&message, &[])?;
         }
@@ -365,9 +383,11 @@ impl Server {
 
     /// A host's pidfd is readable.
     fn end(&mut self, id: u64) {
-        let Some(ended) = self.hosts.finish(id, self.current.is_none()) else { return };
+        let Some((ended, home)) = self.hosts.finish(id, self.current.is_none()) else { return };
         let message = FromSpawn::Exited { id, ending: ended.ending };
         orphans::sweep(&self.hosts.pids());
+        self.homes.leave(home);
+        self.homes.settle();
         if let Some(number) = self.current
             && let Err(error) = self.send(number, &message, &[])
         {
@@ -394,9 +414,10 @@ impl Server {
     }
 
     /// While ending: whether nothing is left to wait for. Kills what had its time.
-    fn is_over(&self, now: Instant) -> bool {
+    fn is_over(&mut self, now: Instant) -> bool {
         let Some(kill_at) = self.kill_at else { return false };
         let left = orphans::sweep(&self.hosts.pids());
+        let left = left + self.homes.settle();
         if self.hosts.running.is_empty() && left == 0 {
             return true;
         }
