@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -19,9 +19,14 @@ const DEADLINE: Duration = Duration::from_secs(20);
 fn root(tested: &str) -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
-        eprintln!("skipped: {tested}, for want of root");
+        skipped(tested, "root");
     }
     root
+}
+
+fn skipped(what: &str, want: &str) {
+    use std::io::Write as _;
+    drop(writeln!(std::io::stderr(), "skipped: {what}, for want of {want}"));
 }
 
 /// A range of `size` that no other test of this machine uses: `which` of this process.
@@ -38,9 +43,26 @@ fn lines(host: &mut Host) -> Vec<String> {
     lines
 }
 
-/// A process of a user that no host started.
-fn stranger(user: u32) -> Child {
-    Command::new("sleep").arg("1000").uid(user).gid(user).spawn().unwrap()
+/// A process of a user that no host started, and that only this reaps.
+struct Stranger(Child);
+
+impl Stranger {
+    fn start(user: u32) -> Self {
+        Self(Command::new("sleep").arg("1000").uid(user).gid(user).spawn().unwrap())
+    }
+
+    /// Waits until somebody has killed it, and reaps it.
+    fn is_killed(&mut self) {
+        Watched::new(self.0.id()).ends();
+        assert_eq!(self.0.wait().unwrap().signal(), Some(9));
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
 }
 
 #[test]
@@ -132,14 +154,14 @@ fn with_a_host_all_of_its_user_ends_and_what_it_left_is_removed() {
     let grandchild = Watched::new(lines(&mut host)[0].parse().unwrap());
     let user = host.held.user.unwrap();
     // It is no child of a host, so it ends only by its user.
-    let mut stranger = stranger(user);
+    let mut stranger = Stranger::start(user);
     let other = client.spawn(2, "exec sleep 1000");
     let other = Watched::new(other.pid);
     assert!(Path::new("/tmp").join(&name).exists());
     host.say("\n");
     assert_eq!(client.exited(1), Cause::Exited(0));
     grandchild.ends();
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&stranger.wait().unwrap()), Some(9));
+    stranger.is_killed();
     let left = || {
         let lists = ["shm", "msg", "sem"].map(|list| fs::read_to_string(format!("/proc/sysvipc/{list}")));
         let objects = lists.into_iter().flatten().any(|list| list.contains(&user.to_string()));
@@ -162,7 +184,7 @@ fn a_folder_is_bounded_and_goes_with_its_instance() {
         i=0; while [ $i -lt 1000 ] && true >file-$i; do i=$((i + 1)); done; echo $i; echo end; read go <&3";
     let mut host = client.spawn_with(1, script, limits);
     if !host.held.parts.has(Parts::FOLDER) {
-        eprintln!("skipped: file systems of instances, for want of the right to mount");
+        skipped("file systems of instances", "the right to mount");
         return;
     }
     let head = lines(&mut host);
@@ -218,12 +240,12 @@ fn a_user_is_not_given_again_while_something_of_it_lives() {
     let host = client.spawn(1, "read go <&3");
     let user = host.held.user;
     // Once killed, it stays until it is reaped here.
-    let mut stranger = stranger(user.unwrap());
+    let mut stranger = Stranger::start(user.unwrap());
     host.say("\n");
     client.exited(1);
     let error = client.try_spawn(2, "m", "exit", Limits::default()).err().unwrap();
     assert!(error.starts_with(&format!("all numbers of {range} are taken")), "{error}");
-    stranger.wait().unwrap();
+    stranger.is_killed();
     let mut again = None;
     until("the user is free", || {
         again = client.try_spawn(2, "m", "exit", Limits::default()).ok();
@@ -279,7 +301,7 @@ fn a_range_that_can_not_be_used_is_refused() {
     if rustix::process::geteuid().is_root() {
         let error = Node::refusal(&["--users", "0-9"]);
         assert!(error.contains("0-9 contains 0, which is reserved"), "{error}");
-        eprintln!("skipped: a range without root, for want of another user");
+        skipped("a range without root", "another user");
     } else {
         let error = Node::refusal(&["--users", "1900000000-1900001023"]);
         assert!(error.contains("only root can give instances users (1900000000-1900001023)"), "{error}");
