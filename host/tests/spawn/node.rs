@@ -151,7 +151,7 @@ fn run(socket: &Path, host: &Path, arguments: &[String]) -> Child {
 }
 
 /// An artifact with this content.
-pub(crate) fn artifact(script: &str) -> OwnedFd {
+pub(crate) fn artifact(script: impl AsRef<[u8]>) -> OwnedFd {
     let fd = unsealed(script);
     let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
     rustix::fs::fcntl_add_seals(&fd, seals).unwrap();
@@ -159,9 +159,10 @@ pub(crate) fn artifact(script: &str) -> OwnedFd {
 }
 
 /// The same, but it can still be changed.
-pub(crate) fn unsealed(script: &str) -> OwnedFd {
+pub(crate) fn unsealed(script: impl AsRef<[u8]>) -> OwnedFd {
     let fd = rustix::fs::memfd_create("artifact", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
-    assert_eq!(rustix::io::write(&fd, script.as_bytes()).unwrap(), script.len());
+    let script = script.as_ref();
+    assert_eq!(rustix::io::write(&fd, script).unwrap(), script.len());
     fd
 }
 
@@ -279,7 +280,7 @@ impl Client {
         &mut self,
         id: u64,
         module: &str,
-        script: &str,
+        script: impl AsRef<[u8]>,
         limits: Limits,
     ) -> Result<Host, String> {
         let label = format!("label {id}").into_bytes();

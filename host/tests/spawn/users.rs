@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use hot_wire::host::{FromHost, Start, StartOptions, ToHost};
 use hot_wire::isolation::Parts;
 use hot_wire::spawn::{Cause, Limits};
 
@@ -294,6 +295,45 @@ fn what_a_killed_hot_spawn_left_is_cleared_by_the_next() {
     let next = client.spawn(1, "read go <&3");
     assert_ne!(next.held.user, user);
     left.ends();
+}
+
+#[test]
+fn the_real_host_loads_its_module_as_its_user() {
+    if !root("users of instances") {
+        return;
+    }
+    let module = tempfile::NamedTempFile::new().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-fPIC", "-DNAME=\"m\"", "-DVERSION=\"1.0.0\"", "-I"])
+        .arg(root.join("module/include"));
+    cc.arg(root.join("tests/modules/good.c"));
+    assert!(cc.arg("-o").arg(module.path()).status().unwrap().success());
+    let node = Node::with_host(env!("CARGO_BIN_EXE_hot-host"), &[]);
+    let mut client = node.connect();
+    let module = fs::read(module.path()).unwrap();
+    let host = client.try_spawn(1, "m", module, Limits::default()).unwrap();
+    rustix::io::ioctl_fionbio(&host.control, false).unwrap();
+    let hear = || {
+        let mut packet = vec![0; hot_wire::MAX_MESSAGE];
+        let len = rustix::io::read(&host.control, &mut packet).unwrap();
+        FromHost::decode(&packet[..len]).unwrap()
+    };
+    assert!(matches!(hear(), FromHost::Hello { .. }));
+    let start = Start {
+        instance: 1,
+        module: "m".to_owned(),
+        release: 1,
+        version: "1.0.0".to_owned(),
+        config: Vec::new(),
+        options: StartOptions::default(),
+        confine: None,
+    };
+    rustix::io::write(&host.control, &ToHost::Start(start).encode().unwrap()).unwrap();
+    let said = hear();
+    assert!(matches!(said, FromHost::Ready { .. }), "{said:?}");
+    let status = fs::read_to_string(format!("/proc/{}/status", host.pid)).unwrap();
+    assert!(status.contains(&format!("Uid:\t{}\t", host.held.user.unwrap())), "{status}");
 }
 
 #[test]
