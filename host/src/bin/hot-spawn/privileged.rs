@@ -154,7 +154,7 @@ pub(crate) enum SystemV {
     Semaphores,
 }
 
-/// Removes one. Needs `CAP_SYS_ADMIN`, or `CAP_IPC_OWNER` is not enough: the kernel wants its owner or an administrator.
+/// Removes one. Needs `CAP_SYS_ADMIN`, as it is not ours; `CAP_IPC_OWNER` is not enough.
 pub(crate) fn remove_system_v(kind: SystemV, id: i32) -> io::Result<()> {
     let failed = match kind {
         // SAFETY: `IPC_RMID` reads no argument, for which null stands; the rest are numbers.
