@@ -1,11 +1,12 @@
-//! hot-spawn as it runs: the real binary, and hosts that are shell scripts. The script is the artifact, so each test
-//! says in it what its host does.
+//! hot-spawn as it runs: the real binary, and hosts that run a shell script. The script is the artifact, so each test says
+//! in it what its host does.
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod denied;
 mod limits;
 mod node;
+mod users;
 
 use std::io::Read as _;
 use std::os::fd::AsFd as _;
@@ -43,9 +44,13 @@ fn a_host_has_what_it_is_to_have_and_nothing_else() {
     assert_eq!(limit("Max core file size"), ["0", "0"]);
     assert_eq!(limit("Max file size"), ["1048576", "1048576"]);
     assert_eq!(line("NoNewPrivs"), "NoNewPrivs:\t1");
-    assert_eq!(line("umask"), "umask 0077 cwd /");
+    let folder = node.folder().canonicalize().unwrap().join("instances/1-");
+    let folder =
+        line("umask").strip_prefix("umask 0077 cwd ").filter(|cwd| cwd.starts_with(folder.to_str().unwrap()));
+    let folder = folder.unwrap_or_else(|| panic!("{text}"));
     assert_eq!(line(&host.pid.to_string()), format!("{} session {}", host.pid, host.pid));
-    assert!(!text.contains("env "), "{text}");
+    let environment: Vec<_> = text.lines().filter(|line| line.starts_with("env ")).collect();
+    assert_eq!(environment, [format!("env TMPDIR={folder}"), format!("env HOME={folder}")]);
     assert_eq!(client.exited(1), Cause::Exited(0));
 }
 

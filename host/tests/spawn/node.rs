@@ -37,8 +37,9 @@ impl Node {
     pub(crate) fn start(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let host = folder.path().join("host");
-        std::fs::write(&host, "#!/bin/sh\n. /proc/self/fd/4\n").unwrap();
-        std::fs::set_permissions(&host, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/spawn/script.c");
+        let compiled = Command::new("cc").arg(source).arg("-o").arg(&host).status().expect("a C compiler");
+        assert!(compiled.success(), "cc: {compiled}");
         Self::in_folder(folder, host, arguments)
     }
 
@@ -92,6 +93,24 @@ impl Node {
         String::from_utf8(output.stderr).unwrap()
     }
 
+    /// What a hot-spawn on this socket with these arguments says when it does not start.
+    pub(crate) fn refusal(arguments: &[&str]) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
+        let mut command = command(&folder.path().join("spawn.sock"), Path::new("/nowhere"), &arguments);
+        let output = command.output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -139,7 +158,7 @@ fn run(socket: &Path, host: &Path, arguments: &[String]) -> Child {
 }
 
 /// An artifact with this content.
-pub(crate) fn artifact(script: &str) -> OwnedFd {
+pub(crate) fn artifact(script: impl AsRef<[u8]>) -> OwnedFd {
     let fd = unsealed(script);
     let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
     rustix::fs::fcntl_add_seals(&fd, seals).unwrap();
@@ -147,9 +166,10 @@ pub(crate) fn artifact(script: &str) -> OwnedFd {
 }
 
 /// The same, but it can still be changed.
-pub(crate) fn unsealed(script: &str) -> OwnedFd {
+pub(crate) fn unsealed(script: impl AsRef<[u8]>) -> OwnedFd {
     let fd = rustix::fs::memfd_create("artifact", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
-    assert_eq!(rustix::io::write(&fd, script.as_bytes()).unwrap(), script.len());
+    let script = script.as_ref();
+    assert_eq!(rustix::io::write(&fd, script).unwrap(), script.len());
     fd
 }
 
@@ -237,8 +257,8 @@ pub(crate) struct Listed {
     pub(crate) state: HostState,
     pub(crate) label: Vec<u8>,
     pub(crate) tail: Vec<u8>,
-    pub(crate) descriptors: Vec<OwnedFd>,
     pub(crate) held: Held,
+    pub(crate) descriptors: Vec<OwnedFd>,
 }
 
 impl Listed {
@@ -320,23 +340,34 @@ impl Client {
     }
 
     pub(crate) fn spawn_with(&mut self, id: u64, script: &str, limits: Limits) -> Host {
+        self.try_spawn(id, "tried", script, limits).unwrap_or_else(|text| panic!("not started: {text}"))
+    }
+
+    /// A host of `module`, or why there is none.
+    pub(crate) fn try_spawn(
+        &mut self,
+        id: u64,
+        module: &str,
+        script: impl AsRef<[u8]>,
+        limits: Limits,
+    ) -> Result<Host, String> {
         let label = format!("label {id}").into_bytes();
-        self.send(
-            &ToSpawn::Spawn { id, label, limits, module: "tried".to_owned() },
-            Some(artifact(script).as_fd()),
-        );
-        let (message, descriptors) = loop {
-            match self.receive().unwrap() {
-                (FromSpawn::Denied { id, calls }, _) => self.note(id, &calls),
-                other => break other,
+        let spawn = ToSpawn::Spawn { id, label, limits, module: module.to_owned() };
+        self.send(&spawn, Some(artifact(script).as_fd()));
+        loop {
+            let (message, descriptors) = self.receive().unwrap();
+            match message {
+                FromSpawn::Spawned { id: spawned, pid, held } => {
+                    assert_eq!(spawned, id);
+                    let [control, output] = descriptors.try_into().unwrap();
+                    return Ok(Host { pid, held, control, output });
+                }
+                FromSpawn::SpawnFailed { text, .. } => return Err(text),
+                FromSpawn::Denied { id, calls } => self.note(id, &calls),
+                FromSpawn::Exited { id, ending } => self.exits.push((id, ending)),
+                other => panic!("expected an answer to a spawn, found {other:?}"),
             }
-        };
-        let FromSpawn::Spawned { id: spawned, pid, held } = message else {
-            panic!("not started: {message:?}")
-        };
-        assert_eq!(spawned, id);
-        let [control, output] = descriptors.try_into().unwrap();
-        Host { pid, held, control, output }
+        }
     }
 
     /// Waits for the end of a host.
@@ -384,7 +415,7 @@ impl Client {
         loop {
             match self.receive() {
                 Some((FromSpawn::Host { id, pid, state, label, tail, held }, descriptors)) => {
-                    listed.push(Listed { id, pid, state, label, tail, descriptors, held });
+                    listed.push(Listed { id, pid, state, label, tail, held, descriptors });
                 }
                 Some((FromSpawn::Exited { id, ending }, _)) => self.exits.push((id, ending)),
                 Some((FromSpawn::Denied { id, calls }, _)) => self.note(id, &calls),

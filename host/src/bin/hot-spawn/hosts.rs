@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal};
 
 use crate::bounds::Bounds;
 use crate::denied::Denied;
+use crate::homes::Home;
 use crate::sys::Started;
 
 /// Ends that are kept until `hotd` says that it knows them; the oldest go first.
@@ -26,6 +27,8 @@ pub(crate) struct Host {
     pub(crate) tail: Tail,
     /// Whether the pipe can still bring something.
     pub(crate) output_open: bool,
+    /// What it has to itself.
+    pub(crate) home: Home,
     /// How it is held.
     pub(crate) held: Held,
     /// What keeps it within its limits.
@@ -67,6 +70,7 @@ pub(crate) struct Ended {
     pub(crate) label: Vec<u8>,
     pub(crate) ending: Ending,
     pub(crate) tail: Vec<u8>,
+    /// How it was held.
     pub(crate) held: Held,
     /// Refused system calls that nobody was told of.
     pub(crate) denied: Vec<(u32, u64)>,
@@ -91,9 +95,9 @@ impl Hosts {
     }
 
     /// Ends what is left of a host whose pidfd says that it has ended, and moves it to the ended ones. `keep_output`:
-    /// nobody else reads the pipe, so its rest is kept here. What kept it within its limits is for the caller to take
-    /// down.
-    pub(crate) fn finish(&mut self, id: u64, keep_output: bool) -> Option<(&mut Ended, Bounds)> {
+    /// nobody else reads the pipe, so its rest is kept here. What it had to itself and what kept it within its limits
+    /// are for the caller to take down.
+    pub(crate) fn finish(&mut self, id: u64, keep_output: bool) -> Option<(&mut Ended, Home, Bounds)> {
         let host = self.running.get(&id)?;
         // Before it is reaped, while its group's number can't be another's.
         host.signal(Signal::KILL);
@@ -127,7 +131,7 @@ impl Hosts {
             held: host.held,
             denied: host.denied.rest(),
         });
-        Some((self.ended.back_mut()?, host.bounds))
+        Some((self.ended.back_mut()?, host.home, host.bounds))
     }
 }
 

@@ -8,21 +8,32 @@
 //! connection of a `hotd`, `hosts` what is known of each host, `orphans` ends what hosts leave behind, and `sys` has
 //! every call that the compiler can't check.
 //!
+//! What an instance has to itself begins at `homes`: `users` is whose each number is, `claims` keeps other hot-spawns off
+//! them, `folders` makes and removes folders (`removal`), `leavings` is what else a user leaves behind. What needs root
+//! is in `privileged` and nowhere else.
+//!
 //! Limits: `bounds` keeps hosts within them, by a leaf of `cgroup` or by looking; `processes` reads what they use, and
 //! `watch` judges it. `denied` counts the calls that a seccomp filter refused, which `seccomp` takes from its listener.
 
 mod bounds;
 mod cgroup;
+mod claims;
 mod denied;
 mod door;
+mod folders;
+mod homes;
 mod hosts;
+mod leavings;
 mod options;
 mod orphans;
 mod peer;
+mod privileged;
 mod processes;
+mod removal;
 mod seccomp;
 mod server;
 mod sys;
+mod users;
 mod watch;
 
 use std::io::Write as _;
@@ -77,9 +88,10 @@ fn run(asked: Asked) -> anyhow::Result<()> {
     }
     let cgroup = options.cgroup.as_deref().map(cgroup::Cgroup::open).transpose()?;
     let door = door::Door::open(&options.socket)?;
+    let homes = homes::Homes::open(&options)?;
     // Whoever started us waits for this line; nobody may be there to read it.
     writeln!(std::io::stdout(), "ready socket={}", options.socket.display()).unwrap_or_default();
-    server::Server::new(options, door, signals, cgroup).run()
+    server::Server::new(options, door, signals, homes, cgroup).run()
 }
 
 /// Answers what was asked of the program itself.

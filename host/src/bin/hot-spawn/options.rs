@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
+use crate::users::Numbers;
+
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Asked {
@@ -28,11 +30,27 @@ pub(crate) struct Options {
     pub(crate) alone_for: Option<Duration>,
     /// Time between TERM and KILL when this process is told to end.
     pub(crate) stop_grace: Duration,
+    /// Which users instances get.
+    pub(crate) users: Wanted,
+    /// Where the folders of instances are made.
+    pub(crate) folders: PathBuf,
     /// A delegated folder of a cgroup v2 tree, in which each host gets a leaf.
     pub(crate) cgroup: Option<PathBuf>,
 }
 
-const USAGE: &str = "usage: hot-spawn --socket PATH [--cgroup DIR] [--dev] [--dev-grace-ms N] [--stop-grace-ms N] [--host-binary PATH]";
+/// Which users instances are to get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Nothing was said: those of [`Numbers::DEFAULT`] for a service of root's, else none.
+    Usual,
+    /// None: they have that of this process.
+    None,
+    /// One of these each.
+    Numbers(Numbers),
+}
+
+const USAGE: &str = "usage: hot-spawn --socket PATH [--users FIRST-LAST|none] [--folders DIR] [--cgroup DIR] [--dev] \
+                     [--dev-grace-ms N] [--stop-grace-ms N] [--host-binary PATH]";
 
 /// What this program is and takes.
 pub(crate) const HELP: &str = "\
@@ -45,9 +63,12 @@ Usage: hot-spawn --socket PATH [OPTIONS]
 
 Options:
       --socket PATH        Where hotd connects, e.g. /run/hot/spawn.sock; made with mode 0600
-      --host-binary PATH   What is executed as a host [default: hot-host beside this program]
+      --users FIRST-LAST   The numbers of users and groups that instances get, one user each; `none`: they have our user
+                           [default: 1900000000-1900001023 as root without --dev, else none]
+      --folders DIR        Where instances' folders are made [default: instances beside the socket]
       --cgroup DIR         A folder of a cgroup v2 tree that is delegated to this program and has no processes in it: each
                            host gets a leaf there for its limits [default: none; limits are polled]
+      --host-binary PATH   What is executed as a host, no script [default: hot-host beside this program]
       --stop-grace-ms N    Time between TERM and KILL for hosts when this program is ended [default: 5000]
       --dev                End, with all hosts, some time after hotd went away
       --dev-grace-ms N     With --dev: how long it waits for the next hotd [default: 30000]
@@ -71,6 +92,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Re
     let mut dev = false;
     let mut dev_grace = DEV_GRACE;
     let mut stop_grace = STOP_GRACE;
+    let mut users = Wanted::Usual;
+    let mut folders = None;
     while let Some(argument) = arguments.next() {
         let mut value =
             || arguments.next().with_context(|| format!("{} needs a value; {USAGE}", argument.display()));
@@ -78,6 +101,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Re
             Some("--socket") => socket = Some(PathBuf::from(value()?)),
             Some("--host-binary") => host_binary = Some(PathBuf::from(value()?)),
             Some("--cgroup") => cgroup = Some(PathBuf::from(value()?)),
+            Some("--users") => users = wanted(&value()?)?,
+            Some("--folders") => folders = Some(PathBuf::from(value()?)),
             Some("--dev") => dev = true,
             Some("-h" | "--help") => return Ok(Asked::Help),
             Some("-V" | "--version") => return Ok(Asked::Version),
@@ -91,7 +116,16 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Re
         Some(path) => path,
         None => beside_ourselves("hot-host")?,
     };
-    Ok(Asked::Serve(Options { socket, host_binary, alone_for: dev.then_some(dev_grace), stop_grace, cgroup }))
+    let folders = folders.unwrap_or_else(|| socket.with_file_name("instances"));
+    let alone_for = dev.then_some(dev_grace);
+    Ok(Asked::Serve(Options { socket, host_binary, alone_for, stop_grace, users, folders, cgroup }))
+}
+
+fn wanted(text: &OsString) -> anyhow::Result<Wanted> {
+    match text.to_str() {
+        Some("none") => Ok(Wanted::None),
+        _ => Ok(Wanted::Numbers(text.to_string_lossy().parse()?)),
+    }
 }
 
 fn milliseconds(text: &OsString) -> anyhow::Result<Duration> {
@@ -156,12 +190,24 @@ mod tests {
     }
 
     #[test]
+    fn users_and_folders_are_the_usual_ones_unless_said() {
+        let usual = parse_all(&["--socket", "/run/hot/s"]).unwrap();
+        assert_eq!((usual.users, usual.folders), (Wanted::Usual, "/run/hot/instances".into()));
+        let none = parse_all(&["--socket", "/s", "--users", "none", "--folders", "/f"]).unwrap();
+        assert_eq!((none.users, none.folders), (Wanted::None, "/f".into()));
+        let some = parse_all(&["--socket", "/s", "--users", "5000-5009"]).unwrap();
+        assert_eq!(some.users, Wanted::Numbers("5000-5009".parse().unwrap()));
+        assert!(HELP.contains(&Numbers::DEFAULT.to_string()));
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (arguments, named) in [
             (&["--dev"][..], "--socket is missing"),
             (&["--socket"], "--socket needs a value"),
             (&["--sockets", "/s"], "unknown argument --sockets"),
             (&["--socket", "/s", "--stop-grace-ms", "1s"], "1s is no number of milliseconds"),
+            (&["--socket", "/s", "--users", "some"], "some is no range of users"),
         ] {
             let error = parse_all(arguments).unwrap_err().to_string();
             assert!(error.starts_with(named), "{error}");

@@ -17,6 +17,7 @@ use crate::bounds::Keeper;
 use crate::cgroup::Cgroup;
 use crate::denied::Denied;
 use crate::door::Door;
+use crate::homes::Homes;
 use crate::hosts::{Host, Hosts, Tail};
 use crate::options::Options;
 use crate::peer::{Peer, PeerError};
@@ -54,6 +55,7 @@ pub(crate) struct Server {
     signals: Signals,
     hosts: Hosts,
     keeper: Keeper,
+    homes: Homes,
     kept: BTreeMap<String, OwnedFd>,
     /// Connections by a number of ours; the highest is the newest. In this order they are heard, so an older one that is
     /// closed is gone before a newer one is greeted.
@@ -71,13 +73,20 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(options: Options, door: Door, signals: Signals, cgroup: Option<Cgroup>) -> Self {
+    pub(crate) fn new(
+        options: Options,
+        door: Door,
+        signals: Signals,
+        homes: Homes,
+        cgroup: Option<Cgroup>,
+    ) -> Self {
         Self {
             options,
             door,
             signals,
             hosts: Hosts::default(),
             keeper: Keeper::new(cgroup),
+            homes,
             kept: BTreeMap::new(),
             peers: BTreeMap::new(),
             current: None,
@@ -100,6 +109,9 @@ impl Server {
             self.tell_denied(now);
             if self.accept_after.is_some_and(|at| at <= now) {
                 self.accept_after = None;
+            }
+            if self.homes.due().is_some_and(|at| at <= now) {
+                self.homes.settle();
             }
             if self.end_of_solitude().is_some_and(|at| at <= now) {
                 log(format_args!("ending with all hosts: hotd has been away for too long"));
@@ -142,6 +154,7 @@ impl Server {
             self.kill_at.map(|at| next_check(at, now)),
             self.keeper.due(&self.hosts.running),
             self.denied_due(now),
+            self.homes.due(),
         ];
         let timeout =
             due.into_iter().flatten().min().map(|at| timespec(at.saturating_duration_since(Instant::now())));
@@ -181,6 +194,7 @@ impl Server {
             match asked {
                 Asked::Reap => {
                     orphans::sweep(&self.hosts.pids());
+                    self.homes.settle();
                 }
                 Asked::Stop => self.stop(),
             }
@@ -261,8 +275,9 @@ impl Server {
     fn obey(&mut self, number: u64, message: ToSpawn, descriptors: Vec<OwnedFd>) -> Result<(), PeerError> {
         let mut descriptors = descriptors.into_iter();
         match (message, descriptors.next()) {
-            (ToSpawn::Spawn { id, label, limits, module: _ }, Some(artifact)) => {
-                self.spawn(number, id, label, &limits, &artifact)
+            (ToSpawn::Spawn { id, label, limits, module }, Some(artifact)) => {
+                let started = self.start(id, label, &limits, &module, &artifact);
+                self.tell_started(number, id, started)
             }
             (ToSpawn::Keep { name }, Some(listener)) => self.keep(number, name, listener),
             (ToSpawn::List, _) => self.list(number),
@@ -289,15 +304,8 @@ impl Server {
         }
     }
 
-    fn spawn(
-        &mut self,
-        number: u64,
-        id: u64,
-        label: Vec<u8>,
-        limits: &Limits,
-        artifact: &OwnedFd,
-    ) -> Result<(), PeerError> {
-        match self.start(id, label, limits, artifact) {
+    fn tell_started(&mut self, number: u64, id: u64, started: Result<(), String>) -> Result<(), PeerError> {
+        match started {
             Ok(()) => {
                 let Some(host) = self.hosts.running.get(&id) else { return Ok(()) };
                 let message = FromSpawn::Spawned { id, pid: raw(host.process.pid), held: host.held };
@@ -309,7 +317,14 @@ impl Server {
     }
 
     /// Starts a host, or says in one sentence why not.
-    fn start(&mut self, id: u64, label: Vec<u8>, limits: &Limits, artifact: &OwnedFd) -> Result<(), String> {
+    fn start(
+        &mut self,
+        id: u64,
+        label: Vec<u8>,
+        limits: &Limits,
+        module: &str,
+        artifact: &OwnedFd,
+    ) -> Result<(), String> {
         if self.kill_at.is_some() {
             return Err("hot-spawn is ending and starts no more hosts".to_owned());
         }
@@ -328,17 +343,20 @@ impl Server {
             return Err("the artifact is no sealed file in memory".to_owned());
         }
         let binary = &self.options.host_binary;
-        let held = Held::default();
+        let home = self.homes.make(id, module, limits)?;
+        let held = home.held();
         let prepared = self.keeper.prepare(id, limits);
         let started = prepared
             .hold(held.user)
-            .and_then(|hold| sys::start_host(binary, artifact.as_fd(), limits, hold))
+            .and_then(|hold| sys::start_host(binary, artifact.as_fd(), limits, hold, &home))
             .map_err(|error| format!("cannot execute {}: {error}", binary.display()));
         let now = Instant::now();
         let (process, report) = match started {
             Ok(started) => started,
             Err(text) => {
                 self.keeper.discard(prepared, now);
+                self.homes.leave(home);
+                self.homes.settle();
                 return Err(text);
             }
         };
@@ -346,7 +364,8 @@ impl Server {
         let held = Held { parts: held.parts.with(parts), ..held };
         let denied = Denied::new(report, now);
         let tail = Tail::default();
-        self.hosts.running.insert(id, Host { label, process, tail, output_open: true, held, bounds, denied });
+        let host = Host { label, process, tail, output_open: true, home, held, bounds, denied };
+        self.hosts.running.insert(id, host);
         Ok(())
     }
 
@@ -416,13 +435,15 @@ impl Server {
 
     /// A host's pidfd is readable.
     fn end(&mut self, id: u64) {
-        let Some((ended, bounds)) = self.hosts.finish(id, self.current.is_none()) else { return };
+        let Some((ended, home, bounds)) = self.hosts.finish(id, self.current.is_none()) else { return };
         let mut messages = vec![FromSpawn::Exited { id, ending: ended.ending }];
         if self.current.is_some() && self.features.has(Features::DENIED) && !ended.denied.is_empty() {
             messages.insert(0, FromSpawn::Denied { id, calls: std::mem::take(&mut ended.denied) });
         }
         self.keeper.ended(id, bounds, Instant::now());
         orphans::sweep(&self.hosts.pids());
+        self.homes.leave(home);
+        self.homes.settle();
         for message in messages {
             self.tell(&message);
         }
@@ -477,9 +498,10 @@ impl Server {
     }
 
     /// While ending: whether nothing is left to wait for. Kills what had its time.
-    fn is_over(&self, now: Instant) -> bool {
+    fn is_over(&mut self, now: Instant) -> bool {
         let Some(kill_at) = self.kill_at else { return false };
         let left = orphans::sweep(&self.hosts.pids());
+        let left = left + self.homes.settle();
         if self.hosts.running.is_empty() && left == 0 {
             return true;
         }

@@ -4,8 +4,11 @@
     reason = "fork, exec and wait have no safe interface that passes descriptors by number"
 )]
 
+use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -16,6 +19,9 @@ use rustix::io::fcntl_dupfd_cloexec;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit};
+
+use crate::homes::Home;
+use crate::privileged;
 
 /// A host finds its control socket here.
 const CONTROL: RawFd = 3;
@@ -64,14 +70,24 @@ pub(crate) struct Hold {
     pub(crate) tasks: Option<u64>,
 }
 
-/// Executes `binary` as a host: a session of its own, no environment, nothing open but what `artifact` and the
-/// sockets need, no way to gain privileges. Gives our end of its report socket besides.
+/// Executes `binary` as a host: a session of its own, no environment but the folder of its `home`, the user of that,
+/// nothing open but what `artifact` and the sockets need, no way to gain privileges. Gives our end of its report socket
+/// besides.
 pub(crate) fn start_host(
     binary: &Path,
     artifact: BorrowedFd<'_>,
     limits: &Limits,
     hold: Hold,
+    home: &Home,
 ) -> io::Result<(Started, OwnedFd)> {
+    // What its user may not find by name it gets by descriptor: what it executes, its folder, its artifact.
+    let program = rustix::fs::open(binary, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let folder = match &home.folder {
+        Some(folder) => folder.open()?,
+        None => rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?,
+    };
+    make_readable(artifact)?;
+    let environment = environment(home)?;
     let (control, host_control) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     let (report, host_report) =
@@ -84,30 +100,36 @@ pub(crate) fn start_host(
     let artifact = fcntl_dupfd_cloexec(artifact, FIRST_UNKNOWN)?;
     let host_report = fcntl_dupfd_cloexec(&host_report, FIRST_UNKNOWN)?;
     let rlimits = rlimits(limits, hold.tasks);
+    let identity = home.identity;
+    if let Some(identity) = identity {
+        // So that it can open `/dev/stderr` by name.
+        privileged::give(&host_output, identity)?;
+    }
 
+    // It forks, places the first three descriptors and tells of errors; `prepare` does all else, including exec.
     let mut command = Command::new(binary);
-    command
-        .arg0("hot-host")
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(host_output.try_clone()?)
-        .stderr(host_output);
+    command.stdin(Stdio::null()).stdout(host_output.try_clone()?).stderr(host_output);
     let (raw_control, raw_artifact) = (host_control.as_raw_fd(), artifact.as_raw_fd());
     let raw_report = host_report.as_raw_fd();
     let prepare = move || {
+        rustix::process::fchdir(&folder)?;
         rustix::process::setsid()?;
         hold.apply()?;
         rustix::process::umask(Mode::from_raw_mode(0o077));
         for (resource, limit) in rlimits {
             rustix::process::setrlimit(resource, limit)?;
         }
-        rustix::thread::set_no_new_privs(true)?;
         place(raw_control, CONTROL)?;
         place(raw_artifact, ARTIFACT)?;
         place(raw_report, REPORT)?;
         close_rest_on_exec()?;
-        unblock_signals()
+        unblock_signals()?;
+        // From here on it has no rights to do any of the above.
+        if let Some(identity) = identity {
+            privileged::become_user(identity)?;
+        }
+        rustix::thread::set_no_new_privs(true)?;
+        Err(execute(&program, &environment))
     };
     // SAFETY: between fork and exec only what is safe in a signal handler may run. This process has one thread, so no
     // lock is held by a thread that the child lacks; besides, `prepare` only makes system calls (rustix makes them
@@ -138,6 +160,68 @@ impl Hold {
             rustix::process::setpriority_process(None, nice).unwrap_or_default();
         }
         Ok(())
+    }
+}
+
+/// The whole environment of a host: where it may put temporary files.
+fn environment(home: &Home) -> io::Result<[CString; 2]> {
+    let path = home.folder.as_ref().map_or(&b"/"[..], |folder| folder.path.as_os_str().as_bytes());
+    Ok([CString::new([b"TMPDIR=", path].concat())?, CString::new([b"HOME=", path].concat())?])
+}
+
+/// Lets every user read the artifact, which a host opens anew to load it. Usually all may: the mode of a file in memory is
+/// 0777 unless somebody changed that. Nobody can write to it, as it is sealed.
+fn make_readable(artifact: BorrowedFd<'_>) -> io::Result<()> {
+    let mode = Mode::from_raw_mode(rustix::fs::fstat(artifact)?.st_mode);
+    let readable = Mode::RUSR | Mode::RGRP | Mode::ROTH;
+    if !mode.contains(readable) {
+        rustix::fs::fchmod(artifact, mode | readable)?;
+    }
+    Ok(())
+}
+
+/// In the child: executes `program`, and returns only if that fails.
+///
+/// Exec makes the process readable to its own user again (`/proc/self`, through which it loads the artifact), which it was
+/// not since the user changed, if that user may read the file of the program.
+fn execute(program: &OwnedFd, environment: &[CString; 2]) -> io::Error {
+    const NAME: &CStr = c"hot-host";
+    let arguments = [NAME.as_ptr(), std::ptr::null()];
+    let [first, second] = environment;
+    let environment = [first.as_ptr(), second.as_ptr(), std::ptr::null()];
+    // SAFETY: the kernel reads an empty path, which with this flag names `program` itself, and two arrays of pointers to
+    // strings that end with zero. Each array ends with null, and all of it is alive here.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            program.as_raw_fd(),
+            c"".as_ptr(),
+            arguments.as_ptr(),
+            environment.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    io::Error::last_os_error()
+}
+
+/// Locks one byte of a file for this opening of it, or unlocks it; `false`: another has it.
+pub(crate) fn lock_byte(file: &File, offset: i64, lock: bool) -> io::Result<bool> {
+    // SAFETY: it is made of integers, for which zeros are valid. Its `l_pid` has to be zero.
+    let mut wanted: libc::flock = unsafe { std::mem::zeroed() };
+    let kind = if lock { libc::F_WRLCK } else { libc::F_UNLCK };
+    wanted.l_type = kind.try_into().map_err(io::Error::other)?;
+    wanted.l_whence = 0; // from the start
+    wanted.l_start = offset;
+    wanted.l_len = 1;
+    // SAFETY: `file` is open, and `wanted` is what this command reads, alive over the call.
+    let failed = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const wanted) };
+    if failed == 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::EACCES) => Ok(false),
+        _ => Err(error),
     }
 }
 
