@@ -29,8 +29,11 @@ const PATIENCE: u32 = 1;
 /// How far up the stack the module is looked for.
 const FRAMES: u8 = 32;
 
-/// Room that the unwinder needs on a stack for signals. Rust's own has less; then only the frame that crashed is known.
+/// Room that the unwinder needs on a stack for signals. Where there is less, only the frame that crashed is known.
 const UNWINDER: usize = 48 * 1024;
+
+/// Of a stack for signals of ours.
+const SIGNAL_STACK: usize = 64 * 1024;
 
 /// The process that the handlers are of: a child of a fork dies without words.
 static PROCESS: AtomicI32 = AtomicI32::new(0);
@@ -50,13 +53,49 @@ pub(crate) fn look_out() {
     }
 }
 
+/// The stack for signals of a thread that the module runs on, larger than Rust's own, which the drop puts back. Memory is
+/// used when it is.
+#[derive(Debug)]
+pub(crate) struct Stack {
+    memory: *mut c_void,
+    before: libc::stack_t,
+}
+
+impl Stack {
+    /// Puts it under the calling thread, which must drop it before it ends. `None`, and no harm, if there is no memory.
+    pub(crate) fn new() -> Option<Self> {
+        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: new memory, at a place of the kernel's choice.
+        let memory = unsafe { libc::mmap(std::ptr::null_mut(), SIGNAL_STACK, access, kind, -1, 0) };
+        if memory == libc::MAP_FAILED {
+            return None;
+        }
+        let stack = libc::stack_t { ss_sp: memory, ss_flags: 0, ss_size: SIGNAL_STACK };
+        let mut before =
+            libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
+        // SAFETY: the memory is as large as is said and stays until the drop, which takes it from the thread first; it
+        // fails only for a stack that is too small, or from a handler.
+        unsafe { libc::sigaltstack(&raw const stack, &raw mut before) };
+        Some(Self { memory, before })
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: what the kernel said of the stack before, which is Rust's and lives as long as the thread.
+        unsafe { libc::sigaltstack(&raw const self.before, std::ptr::null_mut()) };
+        // SAFETY: mapped by `new`, of this length, and no thread's stack any more: `Stack` is not `Send`.
+        unsafe { libc::munmap(self.memory, SIGNAL_STACK) };
+    }
+}
+
 /// The handler. Returns only to have the kernel end the process by the same signal.
 extern "C" fn on_crash(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     let thread = thread();
     match THREAD.compare_exchange(0, thread, Ordering::SeqCst, Ordering::SeqCst) {
         Ok(_) => {}
-        // A crash within the words: no more of them.
-        Err(first) if first == thread => return give_back(signal),
+        // A crash within the words: no more of them, and the end is by the first.
+        Err(first) if first == thread => return on_alarm(0),
         Err(_) => loop {
             // Another thread has the word, and ends the process.
             // SAFETY: waits for a signal; takes no arguments.

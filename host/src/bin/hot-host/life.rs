@@ -5,7 +5,7 @@ use crate::control::Control;
 use crate::engine::Engine;
 use crate::library::{Module, StartError};
 use crate::pool::STACK;
-use crate::{ARTIFACT, confine, output, services};
+use crate::{ARTIFACT, confine, crash, output, services};
 use hot_module::ABI;
 use hot_wire::host::{Features, FromHost, HealthReply, Phase, Stage, Start};
 use hot_wire::isolation::{Confine, Parts};
@@ -130,6 +130,7 @@ impl Shared {
 
 /// The module's thread.
 fn live(control: &Control, shared: &Shared, start: Start, asked: &Receiver<Ask>) {
+    let _stack = crash::Stack::new();
     let engine = match load(start) {
         Ok(engine) => engine,
         Err(error) => {

@@ -7,13 +7,6 @@ mod calls;
 mod domain;
 mod filter;
 #[cfg(test)]
-#[expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "in a test a panic is the message, and numbers of calls and errors are small"
-)]
 mod tests;
 
 use hot_wire::isolation::{Confine, Parts};
