@@ -12,7 +12,7 @@
 #[expect(dead_code, reason = "shared with other tests, which use other parts of it")]
 mod support;
 
-use hot_wire::host::{FromHost, StartOptions, ToHost};
+use hot_wire::host::{FromHost, Stage, StartOptions, ToHost};
 use hot_wire::isolation::{Confine, Parts};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use std::io::IoSliceMut;
@@ -207,6 +207,32 @@ fn refused_calls_are_handed_to_who_counts() {
     let mut tried = tried;
     assert_eq!(tried.errno(&format!("call/{}", libc::SYS_unshare)), libc::ENOSYS);
     assert_eq!(tried.errno("fork"), 0);
+}
+
+#[test]
+fn without_who_counts_calls_are_refused_all_the_same() {
+    let (host, report) = Host::execute_counted(&compile("confine.c", &[]));
+    drop(report);
+    let mut tried = Tried::of(host, Confine::default());
+    assert!(!tried.parts.has(Parts::COUNTED));
+    if tried.has(Parts::SECCOMP) {
+        assert_eq!(tried.errno(&format!("call/{}", libc::SYS_unshare)), libc::EPERM);
+    }
+}
+
+#[test]
+fn nothing_is_loaded_by_a_host_that_can_not_confine_itself() {
+    if !Tried::new(Confine::default()).has(Parts::FILES) {
+        return;
+    }
+    let host = Host::execute(b"nothing that could be loaded");
+    // A pipe has no place among the files, so no rule can be about it.
+    let pipe = Confine { read: vec!["/proc/self/fd/1".to_owned()], ..Confine::default() };
+    host.tell_start(b"", StartOptions::default(), Some(pipe));
+    let said = host.hear();
+    let FromHost::Failed { stage: Stage::Confine, text } = said else { panic!("{said:?}") };
+    assert!(text.contains("/proc/self/fd/1"), "{text}");
+    assert_eq!(host.end().0.code(), Some(1));
 }
 
 #[test]

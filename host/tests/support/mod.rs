@@ -133,7 +133,8 @@ impl Host {
         }
     }
 
-    fn tell_start(&self, config: &[u8], options: StartOptions, confine: Option<Confine>) {
+    /// Has it start the module.
+    pub(crate) fn tell_start(&self, config: &[u8], options: StartOptions, confine: Option<Confine>) {
         self.tell(&ToHost::Start(Start {
             instance: 1,
             module: "paths".to_owned(),

@@ -1,9 +1,10 @@
 //! The Landlock domain: files, TCP ports, scopes of signals and abstract sockets.
 
+use super::ConfineError;
 use hot_wire::isolation::{Confine, Parts};
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, NetPort, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetError, Scope, path_beneath_rules,
+    RulesetCreated, RulesetCreatedAttr, Scope, path_beneath_rules,
 };
 use std::path::{Path, PathBuf};
 
@@ -58,7 +59,7 @@ pub(super) const READ: [&str; 33] = [
 pub(super) const WRITE: [&str; 1] = ["/dev/null"];
 
 /// Enters a domain by `confine`: the parts that it has, none if the kernel has no Landlock.
-pub(super) fn enter(confine: &Confine) -> Result<Parts, RulesetError> {
+pub(super) fn enter(confine: &Confine) -> Result<Parts, ConfineError> {
     let wanted = wanted(confine);
     if wanted.is_empty() {
         return Ok(Parts::NONE);
@@ -75,15 +76,15 @@ pub(super) fn enter(confine: &Confine) -> Result<Parts, RulesetError> {
     }
     let mut rules = rules.create()?;
     if wanted.has(Parts::FILES) {
-        let read =
-            READ.iter().map(PathBuf::from).chain(confine.read.iter().map(PathBuf::from)).chain(quotas());
-        rules = rules.add_rules(path_beneath_rules(read, AccessFs::ReadFile | AccessFs::ReadDir))?;
-        let write = WRITE
-            .iter()
-            .map(PathBuf::from)
-            .chain(confine.write.iter().map(PathBuf::from))
-            .chain(own_folder());
-        rules = rules.add_rules(path_beneath_rules(write, writing()))?;
+        let paths = |own: &[&str], told: &[String]| -> Vec<PathBuf> {
+            own.iter().map(PathBuf::from).chain(told.iter().map(PathBuf::from)).collect()
+        };
+        for path in paths(&READ, &confine.read).into_iter().chain(quotas()) {
+            rules = reach(rules, path, AccessFs::ReadFile | AccessFs::ReadDir)?;
+        }
+        for path in paths(&WRITE, &confine.write).into_iter().chain(own_folder()) {
+            rules = reach(rules, path, writing())?;
+        }
     }
     if wanted.has(Parts::NETWORK) {
         for (ports, access) in
@@ -98,6 +99,15 @@ pub(super) fn enter(confine: &Confine) -> Result<Parts, RulesetError> {
         LandlockStatus::Available { effective_abi, .. } => in_force(wanted, effective_abi),
         LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => Parts::NONE,
     })
+}
+
+/// Allows that access at the path and below; a path that is absent is passed over.
+fn reach(
+    rules: RulesetCreated,
+    path: PathBuf,
+    access: BitFlags<AccessFs>,
+) -> Result<RulesetCreated, ConfineError> {
+    rules.add_rules(path_beneath_rules([&path], access)).map_err(|source| ConfineError::Path { path, source })
 }
 
 /// The parts that are Landlock's and asked for.

@@ -2,6 +2,7 @@
 
 use super::ConfineError;
 use super::calls::{MACHINE, program};
+use crate::output;
 use hot_wire::isolation::Parts;
 use libc::{c_long, c_ulong, sock_filter, sock_fprog};
 use rustix::io::{Errno, retry_on_intr};
@@ -21,8 +22,13 @@ pub(super) fn take(leave_out: Parts, report: Option<OwnedFd>) -> Result<Parts, C
     if let Some(report) = report.filter(|_| !leave_out.has(Parts::COUNTED))
         && let Some(listener) = listen(machine)
     {
-        hand_over(&report, &listener).map_err(ConfineError::Report)?;
-        return Ok(Parts::SECCOMP.with(Parts::COUNTED));
+        match hand_over(&report, &listener) {
+            Ok(()) => return Ok(Parts::SECCOMP.with(Parts::COUNTED)),
+            // The filter below goes before the one that asks the listener.
+            Err(error) => {
+                output::say(&format!("refused calls are not counted, hot-spawn is not there: {error}"))
+            }
+        }
     }
     install(&program(machine, REFUSED), 0).map_err(ConfineError::Filter)?;
     Ok(Parts::SECCOMP)

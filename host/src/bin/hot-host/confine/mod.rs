@@ -13,6 +13,7 @@ use hot_wire::isolation::{Confine, Parts};
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use thiserror::Error;
 
 /// Why the host could not confine itself.
@@ -26,13 +27,19 @@ pub(crate) enum ConfineError {
     Threads(usize),
     /// Landlock is there and refused the rules.
     #[error("the kernel refused the Landlock rules")]
-    Landlock(#[source] landlock::RulesetError),
+    Landlock(#[from] landlock::RulesetError),
+    /// Landlock is there and refused a file or folder that is to be in reach.
+    #[error("the kernel refused a Landlock rule for {}", path.display())]
+    Path {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: landlock::RulesetError,
+    },
     /// seccomp is there and refused the filter.
     #[error("the kernel refused the filter of system calls")]
     Filter(#[source] Errno),
-    /// The listener could not be handed to hot-spawn. The filter is in force by then and would wait for it for ever.
-    #[error("hot-spawn was not reached to count the refused calls")]
-    Report(#[source] Errno),
 }
 
 /// Puts `confine` in force, for this thread and all that it starts: the parts that are in force now. `report` is the
@@ -42,7 +49,7 @@ pub(crate) fn take(confine: &Confine, report: Option<OwnedFd>) -> Result<Parts, 
     if threads != 1 {
         return Err(ConfineError::Threads(threads));
     }
-    let domain = domain::enter(confine).map_err(ConfineError::Landlock)?;
+    let domain = domain::enter(confine)?;
     let filter = filter::take(confine.leave_out, report)?;
     Ok(Parts::NO_NEW_PRIVILEGES.with(domain).with(filter))
 }
