@@ -7,6 +7,7 @@
     reason = "in a test, and in what supports it, a panic is the message"
 )]
 
+#[expect(dead_code, reason = "shared with other tests, which use other parts of it")]
 mod support;
 
 use hot_wire::data::{self, AbortCode, CancelReason, Frame, FromHost as FromLink, INITIAL_WINDOW};

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use hot_wire::data::{self, Decoder, Frame, FromHost as FromLink, INITIAL_WINDOW, RequestHead, Response};
 use hot_wire::host::{FromHost, Start, StartOptions, ToHost};
+use hot_wire::isolation::{Confine, Parts};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::net::{
@@ -64,6 +65,20 @@ impl Host {
 
     /// As [`Host::execute`], by way of another program that executes it.
     pub(crate) fn execute_under(wrapper: &[&str], module: &[u8]) -> Self {
+        Self::execute_with(wrapper, module, None)
+    }
+
+    /// As [`Host::execute`], with a socket to who counts its refused calls: the other end.
+    pub(crate) fn execute_counted(module: &[u8]) -> (Self, OwnedFd) {
+        let (ours, theirs) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .unwrap();
+        rustix::net::sockopt::set_socket_timeout(&ours, rustix::net::sockopt::Timeout::Recv, Some(PATIENCE))
+            .unwrap();
+        (Self::execute_with(&[], module, Some(theirs)), ours)
+    }
+
+    fn execute_with(wrapper: &[&str], module: &[u8], report: Option<OwnedFd>) -> Self {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
@@ -72,12 +87,14 @@ impl Host {
         // Above the numbers that they get in the child.
         let theirs = fcntl_dupfd_cloexec(theirs, 10).unwrap();
         let artifact = fcntl_dupfd_cloexec(sealed(module), 10).unwrap();
+        let report = report.map(|report| fcntl_dupfd_cloexec(report, 10).unwrap());
         let mut words = wrapper.iter().copied().chain([env!("CARGO_BIN_EXE_hot-host")]);
         let mut command = Command::new(words.next().unwrap());
         command.args(words).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let give = move || {
             put(theirs.as_fd(), 3)?;
-            put(artifact.as_fd(), 4)
+            put(artifact.as_fd(), 4)?;
+            report.as_ref().map_or(Ok(()), |report| put(report.as_fd(), 5))
         };
         // SAFETY: between fork and exec only `dup2` is called, which is async-signal-safe.
         unsafe { command.pre_exec(give) };
@@ -103,6 +120,21 @@ impl Host {
 
     /// Has it start the module: what it says to that.
     pub(crate) fn begin(&self, config: &[u8], options: StartOptions) -> FromHost {
+        self.tell_start(config, options, None);
+        self.hear()
+    }
+
+    /// As [`Host::begin`], confined so: the parts that it says are in force, and what it says to the start.
+    pub(crate) fn begin_confined(&self, options: StartOptions, confine: Confine) -> (Parts, FromHost) {
+        self.tell_start(b"some config", options, Some(confine));
+        match self.hear() {
+            FromHost::Confined { parts } => (parts, self.hear()),
+            other => panic!("not confined: {other:?}"),
+        }
+    }
+
+    /// Has it start the module.
+    pub(crate) fn tell_start(&self, config: &[u8], options: StartOptions, confine: Option<Confine>) {
         self.tell(&ToHost::Start(Start {
             instance: 1,
             module: "paths".to_owned(),
@@ -110,9 +142,8 @@ impl Host {
             version: "1.0.0".to_owned(),
             config: config.to_vec(),
             options,
-            confine: None,
+            confine,
         }));
-        self.hear()
     }
 
     /// A host that is ready, with one link.

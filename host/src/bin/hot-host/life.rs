@@ -5,10 +5,11 @@ use crate::control::Control;
 use crate::engine::Engine;
 use crate::library::{Module, StartError};
 use crate::pool::STACK;
-use crate::{ARTIFACT, output, services};
+use crate::{ARTIFACT, confine, crash, output, services};
 use hot_module::ABI;
-use hot_wire::host::{Features, FromHost, HealthReply, Phase, Start};
-use hot_wire::isolation::Parts;
+use hot_wire::host::{Features, FromHost, HealthReply, Phase, Stage, Start};
+use hot_wire::isolation::{Confine, Parts};
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,6 +20,8 @@ pub(crate) struct Life {
     control: Arc<Control>,
     shared: Arc<Shared>,
     asks: Option<Sender<Ask>>,
+    /// On which hot-spawn is told how to count refused calls; until the host has confined itself.
+    report: Option<OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -29,6 +32,8 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     phase: Phase,
+    /// What the host has taken from itself.
+    parts: Parts,
     /// Since when the module's `health` has been running.
     checking: Option<Instant>,
 }
@@ -41,39 +46,60 @@ enum Ask {
 }
 
 impl Life {
-    pub(crate) fn new(control: Arc<Control>) -> Self {
-        let state = State { phase: Phase::Waiting, checking: None };
-        Self { control, shared: Arc::new(Shared { state: Mutex::new(state) }), asks: None }
+    pub(crate) fn new(control: Arc<Control>, report: Option<OwnedFd>) -> Self {
+        let state = State { phase: Phase::Waiting, parts: Parts::NONE, checking: None };
+        Self { control, shared: Arc::new(Shared { state: Mutex::new(state) }), asks: None, report }
     }
 
-    /// Loads and starts the module; what comes of it is told to hotd. A second start is refused.
-    pub(crate) fn start(&mut self, start: Start) {
+    /// Confines the host, then loads and starts the module; what comes of it is told to hotd. A second start is refused.
+    pub(crate) fn start(&mut self, mut start: Start) {
         if self.asks.is_some() {
             return output::say("hotd asked for a second start; a host has one module");
         }
         self.shared.with(|state| state.phase = Phase::Starting);
+        self.confine(start.confine.take());
         let (asks, asked) = channel();
         self.asks = Some(asks);
         let (control, shared) = (Arc::clone(&self.control), Arc::clone(&self.shared));
         spawn("hot-module", move || live(&control, &shared, start, &asked));
     }
 
+    /// The last that happens on the only thread. A hotd of before, which says nothing of it, knows no answer to it either.
+    fn confine(&mut self, told: Option<Confine>) {
+        let is_told = told.is_some();
+        match confine::take(&told.unwrap_or_default(), self.report.take()) {
+            Ok(parts) => {
+                self.shared.with(|state| state.parts = parts);
+                if is_told {
+                    self.control.send(&FromHost::Confined { parts });
+                }
+            }
+            Err(error) => {
+                let text = format!("the host can't confine itself: {}", output::chain(&error));
+                output::say(&text);
+                let stage = if is_told { Stage::Confine } else { Stage::Load };
+                self.control.send(&FromHost::Failed { stage, text });
+                output::leave(1);
+            }
+        }
+    }
+
     /// Answers a health check: at once, or when the module's `health` has.
     pub(crate) fn check(&self, seq: u64) {
-        let (phase, checking) = self.shared.with(|state| {
+        let (phase, parts, checking) = self.shared.with(|state| {
             let checking = state.checking;
             if state.phase == Phase::Ready && checking.is_none() {
                 state.checking = Some(Instant::now());
             }
-            (state.phase, checking)
+            (state.phase, state.parts, checking)
         });
         match (phase, checking, &self.asks) {
             (Phase::Ready, None, Some(asks)) if asks.send(Ask::Health(seq)).is_ok() => {}
             (Phase::Ready, Some(since), _) => {
                 let text = format!("health has not returned for {} ms", since.elapsed().as_millis());
-                self.control.send(&reply(seq, phase, Err(text)));
+                self.control.send(&reply(seq, phase, parts, Err(text)));
             }
-            _ => self.control.send(&reply(seq, phase, Ok(()))),
+            _ => self.control.send(&reply(seq, phase, parts, Ok(()))),
         }
     }
 
@@ -104,6 +130,7 @@ impl Shared {
 
 /// The module's thread.
 fn live(control: &Control, shared: &Shared, start: Start, asked: &Receiver<Ask>) {
+    let _stack = crash::Stack::new();
     let engine = match load(start) {
         Ok(engine) => engine,
         Err(error) => {
@@ -124,11 +151,11 @@ fn live(control: &Control, shared: &Shared, start: Start, asked: &Receiver<Ask>)
         match ask {
             Ask::Health(seq) => {
                 let health = engine.module().health();
-                let phase = shared.with(|state| {
+                let (phase, parts) = shared.with(|state| {
                     state.checking = None;
-                    state.phase
+                    (state.phase, state.parts)
                 });
-                control.send(&reply(seq, phase, health));
+                control.send(&reply(seq, phase, parts, health));
             }
             Ask::Stop(deadline) => {
                 engine.module().stop();
@@ -179,7 +206,7 @@ fn stop(engine: &Engine, asks: &Sender<Ask>, grace: Duration) {
     output::leave(0)
 }
 
-fn reply(seq: u64, phase: Phase, health: Result<(), String>) -> FromHost {
+fn reply(seq: u64, phase: Phase, parts: Parts, health: Result<(), String>) -> FromHost {
     let (open, oldest) = Engine::get().map_or((0, None), |engine| engine.table.open());
     let oldest_ms = oldest.map_or(0, |at| at.elapsed().as_millis());
     FromHost::Health(HealthReply {
@@ -190,7 +217,7 @@ fn reply(seq: u64, phase: Phase, health: Result<(), String>) -> FromHost {
         in_flight: u32::try_from(open).unwrap_or(u32::MAX),
         oldest_ms: u32::try_from(oldest_ms).unwrap_or(u32::MAX),
         features: Features::ALL,
-        parts: Parts::NONE,
+        parts,
     })
 }
 

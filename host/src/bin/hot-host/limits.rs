@@ -1,6 +1,6 @@
-//! What the host takes from itself before any foreign code runs. What is taken here the module can't get back.
+//! What the host takes from itself before it is told anything. What is taken here the module can't get back.
 //!
-//! This is where Landlock and seccomp belong, in `take`: the process has one thread then, which Landlock needs.
+//! Landlock and seccomp come later, when hotd has said what the module may do: [`confine`](crate::confine).
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 use thiserror::Error;

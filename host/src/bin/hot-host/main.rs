@@ -1,12 +1,14 @@
 //! `hot-host`: the process that loads one version of one module and calls it.
 //!
 //! It is executed by hot-spawn with a clean environment and these descriptors: 0 is `/dev/null`, 1 and 2 are the output
-//! pipe, 3 is the control socket (SEQPACKET), 4 is the artifact. It limits itself, says hello, is told what to start,
-//! and serves the links that it is given until it is told to stop or the control socket ends.
+//! pipe, 3 is the control socket (SEQPACKET), 4 is the artifact, and 5, from a hot-spawn that counts refused calls, is a
+//! socket to it (SEQPACKET). It limits itself, says hello, is told what to start, confines itself and closes 5, loads, and
+//! serves the links that it is given until it is told to stop or the control socket ends.
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`limits`] | what the process takes from itself first |
+//! | [`limits`], [`confine`] | what the process takes from itself: at first, and when it is told what to start |
+//! | [`crash`] | the last words of a module that crashes |
 //! | [`control`], [`life`] | the talk with hotd; start, health and stop of the module |
 //! | [`library`], [`services`] | the two halves of the ABI: calls into the module, calls from it |
 //! | [`engine`], [`pool`], [`watch`] | which thread runs which handler |
@@ -19,7 +21,9 @@
 #![expect(unsafe_code, reason = "loads foreign code, and is the other side of a C ABI")]
 
 mod alarm;
+mod confine;
 mod control;
+mod crash;
 mod engine;
 mod exchange;
 mod head;
@@ -39,7 +43,8 @@ use hot_wire::host::{Features, FromHost, MetricsPage, ToHost};
 use hot_wire::{MAX_MESSAGE, MessageError, PROTOCOL};
 use life::Life;
 use link::Link;
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+use rustix::net::{AddressFamily, SocketType, sockopt};
 use std::ffi::OsStr;
 use std::io::Write as _;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
@@ -51,6 +56,9 @@ const CONTROL: i32 = 3;
 
 /// The artifact's: a sealed file in memory.
 const ARTIFACT: i32 = 4;
+
+/// The socket on which hot-spawn is handed the listener of the filter of system calls. An older one gives none.
+const REPORT: i32 = 5;
 
 /// What this program is.
 const HELP: &str = "\
@@ -91,9 +99,11 @@ fn main() {
     if let Err(error) = keep_to_itself(&socket) {
         output::die(&format!("descriptor {CONTROL} or {ARTIFACT} is not open: {error}"));
     }
+    let report = take_report();
     let control = Arc::new(Control::new(socket));
     control.send(&FromHost::Hello { protocol: PROTOCOL, pid: std::process::id(), features: Features::ALL });
-    let error = serve(&control);
+    crash::look_out();
+    let error = serve(&control, report);
     if !matches!(error, ReceiveError::Ended) {
         output::die(&output::chain(&error));
     }
@@ -113,8 +123,8 @@ fn answer(argument: &OsStr) -> ! {
 }
 
 /// Does what hotd says until it can't be heard any more.
-fn serve(control: &Arc<Control>) -> ReceiveError {
-    let mut life = Life::new(Arc::clone(control));
+fn serve(control: &Arc<Control>, report: Option<OwnedFd>) -> ReceiveError {
+    let mut life = Life::new(Arc::clone(control), report);
     let mut buffer = vec![0; MAX_MESSAGE];
     loop {
         match control.receive(&mut buffer) {
@@ -150,6 +160,18 @@ fn keep_to_itself(control: &OwnedFd) -> rustix::io::Result<()> {
     fcntl_setfd(control, FdFlags::CLOEXEC)?;
     // SAFETY: borrowed for one call, which fails if the descriptor is not open.
     fcntl_setfd(unsafe { BorrowedFd::borrow_raw(ARTIFACT) }, FdFlags::CLOEXEC)
+}
+
+/// The report socket, if there is one. Whatever else was left open in its place is closed: the module has no use for it.
+fn take_report() -> Option<OwnedFd> {
+    // SAFETY: borrowed for one call, which fails if the descriptor is not open.
+    fcntl_getfd(unsafe { BorrowedFd::borrow_raw(REPORT) }).ok()?;
+    // SAFETY: it is open, and was before this program began, which has opened nothing yet: nobody else owns it.
+    let found = unsafe { OwnedFd::from_raw_fd(REPORT) };
+    fcntl_setfd(&found, FdFlags::CLOEXEC).ok()?;
+    let is_report = sockopt::socket_domain(&found) == Ok(AddressFamily::UNIX)
+        && sockopt::socket_type(&found) == Ok(SocketType::SEQPACKET);
+    is_report.then_some(found)
 }
 
 /// Has C's `printf` write at every line break, as on a terminal: the process ends without flushing what is buffered.

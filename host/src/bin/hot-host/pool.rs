@@ -1,5 +1,6 @@
 //! Threads for handlers: made when there is work that no idle one takes, gone when idle for long.
 
+use crate::crash;
 use crate::engine::{Engine, Lane};
 use crate::exchange::Exchange;
 use crate::link::Link;
@@ -101,6 +102,7 @@ impl Pool {
     }
 
     fn work(&self, engine: &'static Engine) {
+        let _stack = crash::Stack::new();
         let mut jobs = self.jobs();
         loop {
             if let Some(job) = jobs.queue.pop_front() {
