@@ -153,6 +153,20 @@ fn ports_are_those_that_were_said() {
 }
 
 #[test]
+fn without_what_is_required_nothing_is_loaded() {
+    let require = Parts::SECCOMP.with(Parts::NO_NEW_PRIVILEGES);
+    let confine = Confine { leave_out: Parts::SECCOMP, require, ..Confine::default() };
+    let host = Host::execute(&compile("confine.c", &[]));
+    host.tell_start(b"some config", StartOptions::default(), Some(confine));
+    match host.hear() {
+        FromHost::Failed { stage: Stage::Confine, text } => {
+            assert!(text.ends_with("missing: seccomp"), "{text}")
+        }
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[test]
 fn other_processes_are_out_of_reach() {
     let name = format!("hot-confine-{}", std::process::id());
     let address = SocketAddr::from_abstract_name(&name).unwrap();

@@ -90,6 +90,8 @@ fn main() {
     if let Some(argument) = std::env::args_os().nth(1) {
         answer(&argument);
     }
+    // Executed by descriptor, it would be called by that one's number (before Linux 6.14). It is for people.
+    rustix::thread::set_name(c"hot-host").unwrap_or_default();
     if let Err(error) = limits::take() {
         output::die(&output::chain(&error));
     }

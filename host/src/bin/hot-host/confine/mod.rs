@@ -40,6 +40,12 @@ pub(crate) enum ConfineError {
     /// seccomp is there and refused the filter.
     #[error("the kernel refused the filter of system calls")]
     Filter(#[source] Errno),
+    /// Something that hotd requires is not in force: the kernel lacks it, or it was to be left out.
+    #[error(
+        "this node's kernel can't do what is required of it; missing: {}",
+        .0.names().collect::<Vec<_>>().join(", ")
+    )]
+    Missing(Parts),
 }
 
 /// Puts `confine` in force, for this thread and all that it starts: the parts that are in force now. `report` is the
@@ -51,5 +57,7 @@ pub(crate) fn take(confine: &Confine, report: Option<OwnedFd>) -> Result<Parts, 
     }
     let domain = domain::enter(confine)?;
     let filter = filter::take(confine.leave_out, report)?;
-    Ok(Parts::NO_NEW_PRIVILEGES.with(domain).with(filter))
+    let parts = Parts::NO_NEW_PRIVILEGES.with(domain).with(filter);
+    let missing = confine.require.without(parts);
+    if missing.is_empty() { Ok(parts) } else { Err(ConfineError::Missing(missing)) }
 }
