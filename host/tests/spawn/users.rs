@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use hot_wire::host::{FromHost, Start, StartOptions, ToHost};
 use hot_wire::isolation::Parts;
-use hot_wire::spawn::{Cause, Limits};
+use hot_wire::spawn::{Cause, Features, Limits, ToSpawn};
 
 use crate::node::{Host, Node, Watched};
 
@@ -64,6 +64,36 @@ impl Drop for Stranger {
         drop(self.0.kill());
         drop(self.0.wait());
     }
+}
+
+#[test]
+fn the_socket_is_its_owners() {
+    if !root("the owner of the socket") {
+        return;
+    }
+    const CONNECT: &str = "import socket, sys\n\
+        s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n\
+        s.settimeout(20)\n\
+        s.connect(sys.argv[1])\n\
+        s.send(bytes.fromhex(sys.argv[2]))\n\
+        sys.exit(s.recv(100)[0])";
+    let range = range(0, 2);
+    let (owner, other) = range.split_once('-').unwrap();
+    let node = Node::start(&["--owner", owner]);
+    assert_eq!(fs::metadata(node.socket()).unwrap().uid().to_string(), owner);
+    let hello = ToSpawn::Hello { protocol: hot_wire::PROTOCOL, features: Features::ALL }.encode().unwrap();
+    let hello: String = hello.iter().map(|byte| format!("{byte:02x}")).collect();
+    let answer_to = |user: &str| {
+        let mut python = Command::new("python3");
+        python.args(["-c", CONNECT]).arg(node.socket()).arg(&hello);
+        let user = user.parse().unwrap();
+        python.uid(user).gid(user).current_dir("/").output().unwrap()
+    };
+    // The first byte of a hello.
+    assert_eq!(answer_to(owner).status.code(), Some(65));
+    let refused = answer_to(other);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("PermissionError"), "{refused:?}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The socket where `hotd` connects: one process serves it, and only our own user or root gets in.
+//! The socket where `hotd` connects: one process serves it, and only its owner or root gets in.
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,7 +9,9 @@ use anyhow::{Context as _, bail};
 use rustix::fs::{FlockOperation, Mode};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use rustix::process::Pid;
+use rustix::process::{Pid, Uid};
+
+use crate::privileged;
 
 /// Connections that wait to be accepted; there is one `hotd`, and sometimes one that is to be refused.
 const BACKLOG: i32 = 8;
@@ -18,13 +20,15 @@ const BACKLOG: i32 = 8;
 pub(crate) struct Door {
     listener: OwnedFd,
     path: PathBuf,
+    /// Who may connect besides root.
+    owner: Uid,
     _lock: File,
 }
 
 impl Door {
     /// Takes `path`. A socket that an ended process left there is replaced; one that is served is not, because then
-    /// its lock is held.
-    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+    /// its lock is held. The socket becomes `owner`'s, or is ours.
+    pub(crate) fn open(path: &Path, owner: Option<u32>) -> anyhow::Result<Self> {
         let lock_path = with_suffix(path, ".lock");
         let lock = OpenOptions::new()
             .create(true)
@@ -43,9 +47,14 @@ impl Door {
         remove(&new_path)?;
         let listener =
             listen(&new_path).with_context(|| format!("cannot listen at {}", new_path.display()))?;
+        if let Some(owner) = owner {
+            let given = privileged::give_socket(&new_path, owner);
+            given.with_context(|| format!("cannot give {} to user {owner}", new_path.display()))?;
+        }
         std::fs::rename(&new_path, path)
             .with_context(|| format!("cannot put a socket at {}", path.display()))?;
-        Ok(Self { listener, path: path.to_owned(), _lock: lock })
+        let owner = owner.map_or_else(rustix::process::geteuid, Uid::from_raw);
+        Ok(Self { listener, path: path.to_owned(), owner, _lock: lock })
     }
 
     /// The next connection and its process; `None` if none waits or it is of another user.
@@ -57,7 +66,7 @@ impl Door {
                 Err(error) => return Err(error),
             };
         let peer = rustix::net::sockopt::socket_peercred(&socket)?;
-        if peer.uid != rustix::process::geteuid() && !peer.uid.is_root() {
+        if peer.uid != self.owner && !peer.uid.is_root() {
             let (pid, uid) = (peer.pid.as_raw_nonzero(), peer.uid.as_raw());
             crate::log(format_args!("refused a connection of process {pid}, which belongs to user {uid}"));
             return Ok(None);

@@ -87,7 +87,7 @@ fn run(asked: Asked) -> anyhow::Result<()> {
         }
     }
     let cgroup = options.cgroup.as_deref().map(cgroup::Cgroup::open).transpose()?;
-    let door = door::Door::open(&options.socket)?;
+    let door = door::Door::open(&options.socket, options.owner)?;
     let homes = homes::Homes::open(&options)?;
     // Whoever started us waits for this line; nobody may be there to read it.
     writeln!(std::io::stdout(), "ready socket={}", options.socket.display()).unwrap_or_default();

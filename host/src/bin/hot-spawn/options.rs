@@ -24,6 +24,8 @@ pub(crate) enum Asked {
 pub(crate) struct Options {
     /// Where `hotd` connects.
     pub(crate) socket: PathBuf,
+    /// Whose `hotd` may connect, besides root's; `None`: one of our own user.
+    pub(crate) owner: Option<u32>,
     /// What is executed as a host.
     pub(crate) host_binary: PathBuf,
     /// End, with all hosts, this long after the last `hotd` went away; `None`: stay.
@@ -49,7 +51,7 @@ pub(crate) enum Wanted {
     Numbers(Numbers),
 }
 
-const USAGE: &str = "usage: hot-spawn --socket PATH [--users FIRST-LAST|none] [--folders DIR] [--cgroup DIR] [--dev] \
+const USAGE: &str = "usage: hot-spawn --socket PATH [--owner USER] [--users FIRST-LAST|none] [--folders DIR] [--cgroup DIR] [--dev] \
                      [--dev-grace-ms N] [--stop-grace-ms N] [--host-binary PATH]";
 
 /// What this program is and takes.
@@ -63,6 +65,7 @@ Usage: hot-spawn --socket PATH [OPTIONS]
 
 Options:
       --socket PATH        Where hotd connects, e.g. /run/hot/spawn.sock; made with mode 0600
+      --owner USER         The user that hotd runs as, by name or number, who gets the socket [default: our own]
       --users FIRST-LAST   The numbers of users and groups that instances get, one user each; `none`: they have our user
                            [default: 1900000000-1900001023 as root without --dev, else none]
       --folders DIR        Where instances' folders are made [default: instances beside the socket]
@@ -76,7 +79,7 @@ Options:
   -V, --version            Print version
 
 Example:
-  hot-spawn --socket /run/hot/spawn.sock
+  hot-spawn --socket /run/hot/spawn.sock --owner hot
 ";
 
 /// How long a dev node's hosts wait for the next `hotd`: enough to build it anew and start it again.
@@ -87,6 +90,7 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Asked> {
     let mut arguments = arguments.into_iter();
     let mut socket = None;
+    let mut owner = None;
     let mut host_binary = None;
     let mut cgroup = None;
     let mut dev = false;
@@ -99,6 +103,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Re
             || arguments.next().with_context(|| format!("{} needs a value; {USAGE}", argument.display()));
         match argument.to_str() {
             Some("--socket") => socket = Some(PathBuf::from(value()?)),
+            Some("--owner") => owner = Some(user(&value()?)?),
             Some("--host-binary") => host_binary = Some(PathBuf::from(value()?)),
             Some("--cgroup") => cgroup = Some(PathBuf::from(value()?)),
             Some("--users") => users = wanted(&value()?)?,
@@ -118,7 +123,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Re
     };
     let folders = folders.unwrap_or_else(|| socket.with_file_name("instances"));
     let alone_for = dev.then_some(dev_grace);
-    Ok(Asked::Serve(Options { socket, host_binary, alone_for, stop_grace, users, folders, cgroup }))
+    Ok(Asked::Serve(Options { socket, owner, host_binary, alone_for, stop_grace, users, folders, cgroup }))
 }
 
 fn wanted(text: &OsString) -> anyhow::Result<Wanted> {
@@ -126,6 +131,23 @@ fn wanted(text: &OsString) -> anyhow::Result<Wanted> {
         Some("none") => Ok(Wanted::None),
         _ => Ok(Wanted::Numbers(text.to_string_lossy().parse()?)),
     }
+}
+
+/// The number of a user, who is known by it or by its name in `/etc/passwd`.
+fn user(text: &OsString) -> anyhow::Result<u32> {
+    let shown = text.display();
+    let Some(name) = text.to_str() else { bail!("{shown} is no user; expected a name or a number") };
+    if let Ok(number) = name.parse() {
+        return Ok(number);
+    }
+    let known = std::fs::read_to_string("/etc/passwd").context("cannot read /etc/passwd")?;
+    let of_name = |line: &str| {
+        line.split_once(':').filter(|(found, _)| *found == name)?.1.split(':').nth(1)?.parse().ok()
+    };
+    known
+        .lines()
+        .find_map(of_name)
+        .with_context(|| format!("/etc/passwd has no user {shown}; expected one that it has, or a number"))
 }
 
 fn milliseconds(text: &OsString) -> anyhow::Result<Duration> {
@@ -201,12 +223,21 @@ mod tests {
     }
 
     #[test]
+    fn an_owner_has_a_name_or_a_number() {
+        for (text, expected) in [("root", 0), ("4711", 4711)] {
+            let options = parse_all(&["--socket", "/s", "--owner", text]).unwrap();
+            assert_eq!(options.owner, Some(expected));
+        }
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (arguments, named) in [
             (&["--dev"][..], "--socket is missing"),
             (&["--socket"], "--socket needs a value"),
             (&["--sockets", "/s"], "unknown argument --sockets"),
             (&["--socket", "/s", "--stop-grace-ms", "1s"], "1s is no number of milliseconds"),
+            (&["--socket", "/s", "--owner", "no such user"], "/etc/passwd has no user no such user"),
             (&["--socket", "/s", "--users", "some"], "some is no range of users"),
         ] {
             let error = parse_all(arguments).unwrap_err().to_string();

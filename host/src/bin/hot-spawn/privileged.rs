@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use rustix::fs::{Gid, Uid};
+use rustix::fs::{AtFlags, Gid, Uid};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::process::{Pid, WaitOptions};
@@ -120,6 +120,13 @@ fn kill_as(user: u32, spare: u32) -> io::Result<()> {
 pub(crate) fn give(file: impl AsFd, identity: Identity) -> io::Result<()> {
     let (user, group) = (Uid::from_raw(identity.user), Gid::from_raw(identity.group));
     Ok(rustix::fs::fchown(file, Some(user), Some(group))?)
+}
+
+/// Gives a socket to a user. Needs `CAP_CHOWN`. It relies on a `path` in a folder where only we may write: a `hotd` that
+/// could put a link there would get what it names.
+pub(crate) fn give_socket(path: &Path, user: u32) -> io::Result<()> {
+    let owner = Some(Uid::from_raw(user));
+    Ok(rustix::fs::chownat(rustix::fs::CWD, path, owner, None, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 /// Mounts a file system in memory of `bytes` at `path`, whose root folder is `identity`'s alone. Needs `CAP_SYS_ADMIN`.
