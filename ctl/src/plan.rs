@@ -116,8 +116,8 @@ mod tests {
         // The fake has no plans, as a node of before has none.
         let node = crate::fake::FakeNode::start(Default::default());
         let client = node.client().await;
-        assert!(refused_early(&client, &[], None).await.is_ok());
-        assert_eq!(ask(&client, &[], None).await.expect("no failure"), None);
+        assert!(refused_early(&client, &[], None, false).await.is_ok());
+        assert_eq!(ask(&client, &[], None, false).await.expect("no failure"), None);
     }
 
     #[test]
