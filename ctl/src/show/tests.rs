@@ -55,7 +55,7 @@ fn what_a_failed_instance_printed_and_was_refused_is_shown_below() {
     let instance = &mut all[1].nodes[0].instances;
     let ended = instance.last_mut().unwrap();
     ended.last_lines = vec!["opening /data".to_owned(), "no \u{1b}[31mway".to_owned()];
-    let call = |call: &str, times| hot_proto::v1::DeniedCall { call: call.to_owned(), times };
+    let call = |call: &str, times| DeniedCall { call: call.to_owned(), times };
     ended.denied = vec![call("io_uring_setup", 3), call("ptrace", 1)];
     let lines = module(&all[1], now(), Layout::PIPE);
     assert_eq!(
