@@ -60,7 +60,7 @@ static hot_status start(const hot_host *services, hot_slice given, void **self, 
         forge(ready, sizeof ready);
     }
     if (is("forge rubbish"))
-        forge("rubbish", 7);
+        forge("\377rubbish", 8);
     if (is("forge a giant")) {
         static const uint8_t giant[GIANT];
         int size = 2 * GIANT;
