@@ -16,8 +16,9 @@ pub(crate) async fn ask(
     client: &Client,
     files: &[Signed],
     policy: Option<PolicyOverrides>,
+    retry: bool,
 ) -> Result<Option<PlanResponse>, Failure> {
-    match client.answer(client.plans().plan(request(files, policy))).await {
+    match client.answer(client.plans().plan(request(files, policy, retry))).await {
         Ok(mut answer) => {
             answer.refusals.splice(0..0, hazards(files));
             Ok(Some(answer))
@@ -33,9 +34,10 @@ pub(crate) async fn refused_early(
     client: &Client,
     files: &[Signed],
     policy: Option<PolicyOverrides>,
+    retry: bool,
 ) -> Result<(), Failure> {
     let mut known = PlanResponse { refusals: hazards(files), ..PlanResponse::default() };
-    match client.answer(client.plans().plan(request(files, policy))).await {
+    match client.answer(client.plans().plan(request(files, policy, retry))).await {
         Ok(answer) => known.refusals.extend(answer.refusals),
         Err(status) if status.code() == Code::Unimplemented || is_lost(&status) => {}
         Err(status) => return Err(Failure::of_offer(&status)),
@@ -58,8 +60,8 @@ fn hazards(files: &[Signed]) -> Vec<PlanRefusal> {
     refusals
 }
 
-fn request(files: &[Signed], policy: Option<PolicyOverrides>) -> PlanRequest {
-    PlanRequest { files: files.iter().map(Signed::planned).collect(), policy }
+fn request(files: &[Signed], policy: Option<PolicyOverrides>, retry: bool) -> PlanRequest {
+    PlanRequest { files: files.iter().map(Signed::planned).collect(), policy, retry }
 }
 
 /// The first refusal as a failure, which says how many more there are.
@@ -114,8 +116,8 @@ mod tests {
         // The fake has no plans, as a node of before has none.
         let node = crate::fake::FakeNode::start(Default::default());
         let client = node.client().await;
-        assert!(refused_early(&client, &[], None).await.is_ok());
-        assert_eq!(ask(&client, &[], None).await.expect("no failure"), None);
+        assert!(refused_early(&client, &[], None, false).await.is_ok());
+        assert_eq!(ask(&client, &[], None, false).await.expect("no failure"), None);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::agent::{Agent, ModuleBounds, Parts as AgentParts};
 use crate::cluster::Local;
 use crate::config::{Config, Mode, Spawn};
 use crate::dev::{DevError, DevFolder, Record};
-use crate::driver::{Driver, Parts as DriverParts};
+use crate::driver::{Driver, OnCrashLoop, Parts as DriverParts};
 use crate::gateway::{Door, Drained, Gateway};
 use crate::grpc::listen::{self, Doors, ListenError};
 use crate::grpc::{About, Api};
@@ -120,8 +120,7 @@ impl Node {
         };
         let (driver, driving) = Driver::start(parts, reports, stopped.clone()).await;
         untold.tell(&journal, &driver).await;
-        // After the driver: it renews what its rollouts gave out, which the clock would else find expired.
-        tokio::spawn(agent.clone().run(stopped.clone()));
+        set_clocks_going(&agent, &driver, config.on_crash_loop, &stopped);
         keep_house(&ledger, &journal, &supervisor, &stopped);
         watch_files(&trust, tls.as_ref(), &journal, &stopped);
 
@@ -341,6 +340,12 @@ fn watch_files(trust: &TrustFiles, tls: Option<&TlsFiles>, journal: &Journal, st
     if let Some(tls) = tls {
         tokio::spawn(tls.clone().watch(journal.clone(), stopped.clone()));
     }
+}
+
+/// After the driver: it renews what its rollouts gave out, which the agent's clock would else find expired.
+fn set_clocks_going(agent: &Agent, driver: &Driver, of: OnCrashLoop, stopped: &CancellationToken) {
+    tokio::spawn(agent.clone().run(stopped.clone()));
+    tokio::spawn(driver.clone().watch_crash_loops(of, stopped.clone()));
 }
 
 /// What runs beside all else until the node stops.

@@ -35,6 +35,7 @@ const START_PAUSE: Duration = Duration::from_secs(1);
 #[command(after_help = "Examples:\n  hotctl push greeter-1.1.0.so\n  \
                         hotctl push greeter-1.1.0.so --canary 10% --bake 30s\n  \
                         hotctl push greeter-1.1.0.so --steps 1%,10%,50%,100% --message 'new greeting'\n  \
+                        hotctl push greeter-1.1.0.so --retry --message 'its database was down'\n  \
                         hotctl push greeter-1.1.0.so --key ~/.ssh/id_ed25519 --detach")]
 pub(crate) struct Args {
     /// The module's files, one for each target
@@ -47,6 +48,10 @@ pub(crate) struct Args {
     /// Why, for the history
     #[arg(short, long, value_name = "TEXT", default_value_t, hide_default_value = true)]
     message: String,
+
+    /// Try it again although these bytes failed before and are quarantined; who asked is an event
+    #[arg(long)]
+    retry: bool,
 
     /// Print the rollout's id and return instead of following it
     #[arg(long)]
@@ -91,7 +96,7 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     means.announce(context.out)?;
     let files = bundle.sign(means).await?;
     // Before any byte is sent: what is uploaded has used up its version.
-    plan::refused_early(&client, &files, policy.clone()).await?;
+    plan::refused_early(&client, &files, policy.clone(), args.retry).await?;
     let request_id = format!("{:032x}", rand::random::<u128>());
     let mut interrupt = follow::Interrupt::listen()?;
     let upload = upload_all(&client, context.out, files, &request_id);
@@ -100,7 +105,7 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     context.out.redraw(&[])?;
     uploaded?;
 
-    let request = StartRequest { request_id, modules, policy, message: args.message };
+    let request = StartRequest { request_id, modules, policy, message: args.message, retry: args.retry };
     let module = request.modules.first().map_or("MODULE", |module| module.module.as_str());
     // On the heap: it is large, and so is what follows it.
     let start =

@@ -4,7 +4,9 @@
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use hot_proto::v1::{Rollout, RolloutSelector, WatchRolloutRequest, WatchRolloutResponse, rollout_selector};
+use hot_proto::v1::{
+    GetModuleRequest, Rollout, RolloutSelector, WatchRolloutRequest, WatchRolloutResponse, rollout_selector,
+};
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tonic::{Code, Status, Streaming};
@@ -14,7 +16,7 @@ use crate::failure::Failure;
 use crate::json::RolloutJson;
 use crate::node::Client;
 use crate::output::{Out, OutputError, paint};
-use crate::{progress, words};
+use crate::{progress, show, words};
 
 /// How long a node may be silent before following is given up. A restart of `hotd` takes a second.
 const LOST_DEADLINE: Duration = Duration::from_secs(60);
@@ -109,7 +111,11 @@ pub(crate) async fn follow(
             () = &mut deadline => Left::TimedOut,
         }
     };
-    follower.finish(&left)
+    let exit = follower.finish(&left)?;
+    if matches!(left, Left::Ended) && exit != Exit::Success && !follower.out.json() {
+        follower.show_last_lines().await?;
+    }
+    Ok(exit)
 }
 
 struct Follower<'a> {
@@ -205,6 +211,24 @@ impl Follower<'_> {
             Left::TimedOut => self.out.hint(&self.goes_on("not finished in time")),
         }
         Ok(exit)
+    }
+
+    /// What the candidate's instances printed last, where they failed. Only what it is good to know besides: a node that
+    /// can't say it any more changes nothing.
+    async fn show_last_lines(&mut self) -> Result<(), Failure> {
+        for of in self.now.modules.clone() {
+            let Some(candidate) = of.candidate else { continue };
+            let request = GetModuleRequest { module: of.module };
+            let Ok(answer) = self.client.answer(self.client.modules().get(request)).await else { continue };
+            let nodes = answer.module.map(|module| module.nodes).unwrap_or_default();
+            let failed = nodes.iter().flat_map(|node| &node.instances);
+            for instance in failed.filter(|instance| instance.release == candidate.release) {
+                for line in show::last_lines(instance, self.out.layout()) {
+                    self.out.text(&line)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn goes_on(&self, why: &str) -> String {

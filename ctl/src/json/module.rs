@@ -66,6 +66,15 @@ struct InstanceJson {
     start_ms: Option<f64>,
     streams: u64,
     streams_failed: u64,
+    denied: Vec<DeniedJson>,
+    last_lines: Vec<String>,
+}
+
+/// A system call that was refused.
+#[derive(Debug, Serialize)]
+struct DeniedJson {
+    call: String,
+    times: u64,
 }
 
 impl From<v1::Module> for ModuleJson {
@@ -114,6 +123,12 @@ impl From<v1::Instance> for InstanceJson {
             start_ms: instance.start_ms.map(rounded),
             streams: instance.streams,
             streams_failed: instance.streams_failed,
+            denied: instance
+                .denied
+                .into_iter()
+                .map(|of| DeniedJson { call: of.call, times: of.times })
+                .collect(),
+            last_lines: instance.last_lines,
         }
     }
 }

@@ -6,8 +6,8 @@ pub(crate) mod plan;
 use std::time::SystemTime;
 
 use hot_proto::v1::{
-    Event, HistoryEntry, Instance, InstanceState, Module, Node, NodeProblem, Outcome, Phase, ReleaseRef,
-    Role, Swap, Version,
+    DeniedCall, Event, HistoryEntry, Instance, InstanceState, Module, Node, NodeProblem, Outcome, Phase,
+    ReleaseRef, Role, Swap, Version,
 };
 
 use crate::output::{Layout, Tone, paint};
@@ -61,6 +61,39 @@ pub(crate) fn module(module: &Module, now: SystemTime, layout: Layout) -> Vec<St
     if let Some(instances) = instances {
         lines.push(String::new());
         lines.extend(instances.lines(layout));
+    }
+    for instance in module.nodes.iter().flat_map(|node| &node.instances) {
+        lines.extend(denied(instance, layout));
+        lines.extend(last_lines(instance, layout));
+    }
+    lines
+}
+
+/// What an instance was refused, those calls first that it made most often.
+fn denied(instance: &Instance, layout: Layout) -> Vec<String> {
+    if instance.denied.is_empty() {
+        return Vec::new();
+    }
+    let call = |of: &DeniedCall| match of.times {
+        1 => format!("{} once", of.call),
+        times => format!("{} {times} times", of.call),
+    };
+    let calls: Vec<String> = instance.denied.iter().map(call).collect();
+    let text = format!("instance {} was refused system calls: {}", instance.id, calls.join(", "));
+    paragraph(&words::clean(&text), layout)
+}
+
+/// What an instance that failed printed last.
+pub(crate) fn last_lines(instance: &Instance, layout: Layout) -> Vec<String> {
+    if instance.last_lines.is_empty() {
+        return Vec::new();
+    }
+    let mut lines = vec![format!("instance {} of release {} last printed:", instance.id, instance.release)];
+    for line in &instance.last_lines {
+        lines.extend(paragraph(
+            &paint(&format!("  {}", words::clean(line)), Tone::Dim, layout.colour),
+            layout,
+        ));
     }
     lines
 }

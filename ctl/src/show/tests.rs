@@ -50,6 +50,26 @@ fn one_module() {
 }
 
 #[test]
+fn what_a_failed_instance_printed_and_was_refused_is_shown_below() {
+    let mut all = examples::modules();
+    let instance = &mut all[1].nodes[0].instances;
+    let ended = instance.last_mut().unwrap();
+    ended.last_lines = vec!["opening /data".to_owned(), "no \u{1b}[31mway".to_owned()];
+    let call = |call: &str, times| DeniedCall { call: call.to_owned(), times };
+    ended.denied = vec![call("io_uring_setup", 3), call("ptrace", 1)];
+    let lines = module(&all[1], now(), Layout::PIPE);
+    assert_eq!(
+        lines[lines.len() - 4..],
+        [
+            "instance 3 was refused system calls: io_uring_setup 3 times, ptrace once",
+            "instance 3 of release 2 last printed:",
+            "  opening /data",
+            &format!("  {}", words::clean("no \u{1b}[31mway")),
+        ]
+    );
+}
+
+#[test]
 fn versions_and_history() {
     assert_eq!(
         versions(&examples::versions(), now(), Layout::PIPE),

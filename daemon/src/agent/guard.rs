@@ -6,8 +6,12 @@ use std::time::Instant;
 use hot_rollout::guard::judge;
 use hot_rollout::{Cause, Module, Signals};
 
+use tokio::sync::broadcast::error::RecvError;
+
 use super::slot::Slot;
 use super::{Agent, TICK};
+use crate::gateway;
+use crate::supervisor::InstanceId;
 
 impl Agent {
     /// Runs the clock until `stopped`.
@@ -15,13 +19,36 @@ impl Agent {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut absence = self.shared.parts.supervisor.absence();
+        let mut links = self.shared.parts.gateway.events();
         loop {
             tokio::select! {
                 () = stopped.cancelled() => return,
                 _ = ticks.tick() => self.tick(),
                 // What waits for hot-spawn is started as soon as it is there. The sender is here.
                 Ok(()) = absence.changed() => self.tick(),
+                // One that was missed among very many ends no later than its instance does.
+                event = links.recv() => match event {
+                    Ok(gateway::Event::LinkLost { instance, end }) => self.link_lost(instance, &end),
+                    Err(RecvError::Lagged(missed)) => tracing::warn!(missed, "lost links were not looked at"),
+                    // The gateway is a part of this agent.
+                    Err(RecvError::Closed) => return,
+                },
             }
+        }
+    }
+
+    /// A host never sends what is no frame, or frames that no exchange allows: something in it did, and might do so
+    /// again on its other links.
+    fn link_lost(&self, id: InstanceId, end: &gateway::LinkEnd) {
+        if !end.is_malformed() {
+            return;
+        }
+        let runs = |slots: &BTreeMap<Module, Slot>| {
+            let run = slots.values().flat_map(|slot| &slot.runs).find(|run| run.id == id)?;
+            run.instance.clone()
+        };
+        if let Some(instance) = self.slots(runs) {
+            instance.accuse(format!("on a data link {end}"));
         }
     }
 

@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use hot_rollout::{Cause, InstanceState, Module, ReleaseNumber};
-use tokio::sync::watch;
 
 use super::Agent;
+use super::denied::Told;
+use super::resting::Way;
 use super::slot::{Run, RunState, Slot};
 use crate::gateway::AttachError;
 use crate::ledger::{LedgerError, Runnable};
-use crate::supervisor::{Adopted, End, Instance, InstanceId, Spec, StartError, State};
+use crate::supervisor::{Adopted, Denials, End, Instance, InstanceId, Spec, StartError, State};
 
 /// How long a host may take to stop after it has drained.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
@@ -34,7 +35,7 @@ impl Agent {
         let runnable = self.shared.parts.ledger.runnable(module, release).map_err(|error| {
             let cause = Cause::Refused { text: crate::describe(&error) };
             slot.unlaunched.insert(release, cause.to_string());
-            slot.resting.rest(release, None, Instant::now(), rand::random());
+            slot.resting.rest(release, Way::Refused, Instant::now(), rand::random());
             cause
         })?;
         slot.unlaunched.remove(&release);
@@ -53,6 +54,7 @@ impl Agent {
             instance: None,
             reason: String::new(),
             lines: Vec::new(),
+            denied: Told::default(),
         });
         let spec = Spec { started: Some(started), ..self.spec(module, slot, id, release, &runnable) };
         let (agent, module) = (self.clone(), module.clone());
@@ -149,6 +151,7 @@ impl Agent {
             instance: Some(adopted.instance.clone()),
             reason: String::new(),
             lines: Vec::new(),
+            denied: Told::default(),
         };
         slots.entry(module.clone()).or_default().runs.push(run);
         let agent = self.clone();
@@ -157,7 +160,7 @@ impl Agent {
 
     /// Follows an instance until it ends.
     async fn follow(self, module: Module, id: InstanceId, instance: Instance) {
-        let mut state = instance.state();
+        let (mut state, mut denied) = (instance.state(), instance.denied());
         {
             let mut slots = self.lock();
             let Some(run) = slots.get_mut(&module).and_then(|slot| slot.run_mut(id)) else {
@@ -174,7 +177,14 @@ impl Agent {
         self.shared.note_change();
         let mut attached = false;
         let mut unreachable = None;
+        let mut seen = Denials::default();
         loop {
+            // Before it is said how it ended: what it was refused says more.
+            let refused = denied.borrow_and_update().clone();
+            if refused != seen {
+                seen = refused;
+                self.denied(&module, id, &instance);
+            }
             let now = state.borrow_and_update().clone();
             match now {
                 State::Starting | State::Stopping => {}
@@ -196,7 +206,11 @@ impl Agent {
                 // It was stopped because it can't be reached: without a cause it would be started again at once.
                 State::Ended(end) => return self.ended(&module, id, cause_of(end).or(unreachable)),
             }
-            if wait(&mut state).await.is_err() {
+            let woken = tokio::select! {
+                changed = state.changed() => changed,
+                Ok(()) = denied.changed() => Ok(()),
+            };
+            if woken.is_err() {
                 let text = "its supervision ended".to_owned();
                 return self.ended(&module, id, Some(Cause::Refused { text }));
             }
@@ -259,7 +273,7 @@ impl Agent {
 
     /// An instance has failed although its process is still there: nothing goes to it any more, and what it had is lost
     /// as by a crash. One that was told to stop finishes what it has.
-    fn failing(&self, module: &Module, id: InstanceId, cause: &Cause) {
+    pub(super) fn failing(&self, module: &Module, id: InstanceId, cause: &Cause) {
         let mut slots = self.lock();
         let Some(slot) = slots.get_mut(module) else { return };
         let told = |run: &Run| run.id == id && run.state == RunState::Stopping;
@@ -320,7 +334,8 @@ impl Agent {
         run.state = RunState::Stopping;
         let (release, served) = (run.release, run.ready.map(|ready| ready.elapsed()));
         self.tell_end(module, run, &cause.to_string());
-        slot.resting.rest(release, served, Instant::now(), rand::random());
+        let way = if cause.blames_release() { Way::Failed { served } } else { Way::Refused };
+        slot.resting.rest(release, way, Instant::now(), rand::random());
         self.blame(slots, module, release, cause);
     }
 
@@ -343,10 +358,6 @@ impl Agent {
     }
 }
 
-async fn wait(state: &mut watch::Receiver<State>) -> Result<(), watch::error::RecvError> {
-    state.changed().await
-}
-
 /// In the words of a rollout. `None`: it was told to end.
 fn cause_of(end: End) -> Option<Cause> {
     Some(match end {
@@ -358,6 +369,9 @@ fn cause_of(end: End) -> Option<Cause> {
         End::Crashed { signal, text } => Cause::Crashed { signal, text },
         End::Exited { code, text } => Cause::Exited { code, text },
         End::Hung { silent, limit } => Cause::Hung { silent: silent.into(), limit: limit.into() },
+        End::OverMemory { used, limit } => Cause::OverMemory { used, limit },
+        End::OverTasks { used, limit } => Cause::OverProcesses { used, limit },
+        End::Forged { text } => Cause::Forged { text },
         End::FailingHealth { failures, limit, text } => Cause::FailingHealth { failures, limit, text },
     })
 }

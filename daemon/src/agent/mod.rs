@@ -8,11 +8,13 @@
 //! nothing: [`Agent::obey`] toward stable and [`Agent::turn_back`] take effect before anything is written.
 //!
 //! Rooms that decide and do nothing: `orders` what the node obeys, `plan` what is next, `resting` when to try again,
-//! `swap` what became of one, with `recent` and `proof`.
+//! `swap` what became of one, with `recent` and `proof`, `calls` what a refused system call tells.
 //! `slot` is what they look at, one for each module. Rooms that do: `reconcile` a step of the plan, `launch` one
-//! instance from its artifact to its end, `lost` one that ended with hot-spawn, `restart`, `prepare`; `guard` has the clock, `review` looks after signers,
+//! instance from its artifact to its end, `lost` one that ended with hot-spawn, `restart`, `prepare`, `denied` what is told of refused calls; `guard` has the clock, `review` looks after signers,
 //! `figures` counts, `swapping` follows swaps, `keep` writes down what the node obeys, and `report` tells the driver.
 
+mod calls;
+mod denied;
 mod figures;
 mod guard;
 mod keep;
@@ -42,9 +44,10 @@ use hot_rollout::{Assignment, Direction, Event, Module, Node, ReleaseNumber, Rev
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::calls::{attack as attack_of, name as call_name};
 pub(crate) use self::proof::{BEGUN as SWAP_BEGUN, KIND as SWAP_KIND, Party, Proof, Window};
 pub(crate) use self::restart::RestartError;
-pub(crate) use self::slot::{Run, RunState, Slot, Unwritten};
+pub(crate) use self::slot::{CrashLoop, Run, RunState, Slot, Unwritten};
 use crate::gateway::Gateway;
 use crate::journal::Journal;
 use crate::ledger::{Ledger, LedgerError, Obeyed};
@@ -272,6 +275,13 @@ impl Agent {
     /// Why the stable release of this module does not serve by itself.
     pub(crate) fn unserved_of(&self, module: &Module) -> Option<String> {
         self.slots(|slots| slots.get(module)?.unserved(Instant::now()))
+    }
+
+    /// The stable releases that crash-loop.
+    pub(crate) fn crash_loops(&self) -> Vec<(Module, CrashLoop)> {
+        let now = Instant::now();
+        let looping = |(module, slot): (&Module, &Slot)| Some((module.clone(), slot.crash_loop(now)?));
+        self.slots(|slots| slots.iter().filter_map(looping).collect())
     }
 
     /// Reads what runs.

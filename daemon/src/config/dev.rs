@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::sections::host_name;
 use super::values::MAX_SOCKET_PATH;
 use super::{Config, Grpc, Http, Log, Mode, Spawn, Store, Trust};
+use crate::driver::OnCrashLoop;
 use crate::gateway::{GatewayConfig, Sources};
 
 /// What `--dev` can be given.
@@ -90,6 +91,7 @@ pub(super) fn config(dev: &Dev) -> Result<Config, DevError> {
         },
         store: Store::default(),
         policy: Policy::default(),
+        on_crash_loop: OnCrashLoop::default(),
         spawn: Spawn::Own(data_dir.join("spawn.sock")),
         log: Log::default(),
         data_dir,

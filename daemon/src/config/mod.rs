@@ -54,6 +54,8 @@ pub struct Config {
     pub store: Store,
     /// How rollouts go unless a push says otherwise.
     pub policy: hot_rollout::Policy,
+    /// What becomes of a stable release that crash-loops.
+    pub on_crash_loop: crate::driver::OnCrashLoop,
     /// Who starts hosts.
     pub spawn: Spawn,
     /// What is logged.

@@ -17,6 +17,7 @@ use super::values::{
     size, socket_path, step,
 };
 use super::{Config, Grpc, Http, Log, LogFormat, Mistake, Mode, Spawn, Store, Tls, Trust};
+use crate::driver::OnCrashLoop;
 use crate::gateway::{GatewayConfig, Sources};
 
 /// What a config file says, with defaults where it says something wrong.
@@ -55,6 +56,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Draft {
         trust,
         store: store(&top),
         policy: policy(&top),
+        on_crash_loop: on_crash_loop(&top),
         spawn: spawn(&top),
         log: log(&top),
     };
@@ -350,7 +352,7 @@ fn patience(value: &DeValue<'_>) -> Result<Duration, String> {
 }
 
 fn policy(top: &Section<'_>) -> Policy {
-    const KEYS: [&str; 15] = [
+    const KEYS: [&str; 16] = [
         "steps",
         "bake",
         "error_rate",
@@ -366,6 +368,7 @@ fn policy(top: &Section<'_>) -> Policy {
         "expiry",
         "error_cap",
         "spread",
+        "on_crash_loop",
     ];
     let section = top.section("policy", "policy", &KEYS);
     let default = PolicySpec::default();
@@ -404,6 +407,16 @@ fn policy(top: &Section<'_>) -> Policy {
         }
         Policy::default()
     })
+}
+
+fn on_crash_loop(top: &Section<'_>) -> OnCrashLoop {
+    // What is unknown in the section is said with the rest of it.
+    let value = |value: &DeValue<'_>| match value.as_str() {
+        Some("keep") => Ok(OnCrashLoop::Keep),
+        Some("go_back") => Ok(OnCrashLoop::GoBack),
+        _ => Err("\"keep\" or \"go_back\"".to_owned()),
+    };
+    top.section("policy", "policy", &[]).value("on_crash_loop", value).unwrap_or_default()
 }
 
 fn spawn(top: &Section<'_>) -> Spawn {

@@ -14,6 +14,7 @@ use super::perform::write;
 use super::record::{Meta, Record};
 use super::{NewRollout, Push, Refusal, To, stored};
 use crate::clock::{self, now};
+use crate::journal::Entry;
 use crate::ledger::Ledger;
 use crate::store::NewRelease;
 use crate::trust::Frozen;
@@ -94,7 +95,7 @@ impl Actor {
                 return drop(reply.send(Err(refusal)));
             }
         }
-        if let Err(refusal) = self.admit(admitted, &new.pushes) {
+        if let Err(refusal) = self.admit(admitted, &new) {
             return drop(reply.send(Err(refusal)));
         }
         let modules = new.pushes.iter().map(|push| Module(push.module.to_string())).collect();
@@ -187,7 +188,8 @@ impl Actor {
 
     async fn begin_now(&mut self, new: NewRollout, id: RolloutId) -> Result<RolloutId, Refusal> {
         // Again: while it waited, trust may have been frozen, a version have gone, or a route been taken.
-        self.admit(self.parts.trust.frozen().map_or(Ok(()), Err), &new.pushes)?;
+        self.admit(self.parts.trust.frozen().map_or(Ok(()), Err), &new)?;
+        self.lift_quarantines(&new).await?;
         let mut moves = BTreeMap::new();
         for push in &new.pushes {
             let candidate = self.release(push, &new).await?;
@@ -213,12 +215,31 @@ impl Actor {
 
     /// Whether these pushes may begin. A version that was uploaded before is new all the same: as long as who may sign
     /// is not known, nothing tries it.
-    fn admit(&self, admitted: Result<(), Arc<Frozen>>, pushes: &[Push]) -> Result<(), Refusal> {
+    fn admit(&self, admitted: Result<(), Arc<Frozen>>, new: &NewRollout) -> Result<(), Refusal> {
         admitted.map_err(Refusal::Frozen)?;
         if let Some(absence) = self.parts.agent.absence() {
             return Err(Refusal::NoSpawn(absence));
         }
-        check(&self.parts.ledger, &self.tried(), pushes)
+        check(&self.parts.ledger, &self.tried(), &new.pushes, new.retry)
+    }
+
+    /// Lets what failed before be tried again, where that is asked for: these bytes and no others.
+    async fn lift_quarantines(&self, new: &NewRollout) -> Result<(), Refusal> {
+        for push in new.pushes.iter().filter(|_| new.retry) {
+            let (ledger, module) = (self.parts.ledger.clone(), push.module.clone());
+            let record = ledger.module(&module).ok_or_else(|| Refusal::NoModule(module.clone()))?;
+            let digest = digest_of(&record, push)?;
+            let lifted = crate::blocking(move || ledger.lift_quarantine(&module, &digest)).await;
+            let Some(reason) = lifted.map_err(|error| stored(&error))? else { continue };
+            let Push { module, version, .. } = push;
+            let text = format!(
+                "{} has {module} {version} ({digest}) tried again, which was quarantined: {reason}",
+                new.by
+            );
+            let (kind, module, by) = ("quarantine.lifted", module.to_string(), new.by.clone());
+            self.parts.journal.write(Entry { kind, module, by, text, ..Entry::default() }).await;
+        }
+        Ok(())
     }
 
     async fn go_back_now(
@@ -285,7 +306,8 @@ impl NewRollout {
     fn asked(&self) -> String {
         let pushes: Vec<String> =
             self.pushes.iter().map(|push| format!("{} {}", push.module, push.version)).collect();
-        format!("{}: {}", pushes.join(", "), self.policy.summary())
+        let retry = if self.retry { ", again" } else { "" };
+        format!("{}: {}{retry}", pushes.join(", "), self.policy.summary())
     }
 }
 

@@ -11,12 +11,15 @@ use crate::store::{ModuleRecord, Removal};
 pub(super) type Tried = (Module, ReleaseNumber);
 
 /// Whether these pushes can be rolled out on this node at all.
-pub(super) fn check(ledger: &Ledger, tried: &[Tried], pushes: &[Push]) -> Result<(), Refusal> {
+pub(super) fn check(ledger: &Ledger, tried: &[Tried], pushes: &[Push], retry: bool) -> Result<(), Refusal> {
     let mut wanted = Vec::new();
     for push in pushes {
         let record = ledger.module(&push.module).ok_or_else(|| Refusal::NoModule(push.module.clone()))?;
         let digest = digest_of(&record, push)?;
-        may_run(&record, &push.module, &push.version, &digest)?;
+        match may_run(&record, &push.module, &push.version, &digest) {
+            Err(Refusal::Quarantined { .. }) if retry => above_floor(&record, &push.module, &push.version)?,
+            other => other?,
+        }
         wanted.push((push.module.clone(), ledger.routes(&digest).unwrap_or_default()));
     }
     conflicts(ledger, tried, &wanted).into_iter().next().map_or(Ok(()), Err)
@@ -58,10 +61,20 @@ pub(super) fn may_run(
     version: &Version,
     digest: &Sha256,
 ) -> Result<(), Refusal> {
-    let (module, version) = (module.clone(), version.clone());
     if let Some(quarantine) = record.quarantine.get(digest) {
+        let (module, version) = (module.clone(), version.clone());
         return Err(Refusal::Quarantined { module, version, reason: quarantine.reason.clone() });
     }
+    above_floor(record, module, version)
+}
+
+/// Whether the version is not too old.
+pub(super) fn above_floor(
+    record: &ModuleRecord,
+    module: &ModuleName,
+    version: &Version,
+) -> Result<(), Refusal> {
+    let (module, version) = (module.clone(), version.clone());
     match record.floor.clone().filter(|floor| version < *floor) {
         Some(floor) => Err(Refusal::BelowFloor { module, version, floor }),
         None => Ok(()),

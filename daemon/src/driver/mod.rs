@@ -10,6 +10,7 @@
 mod actor;
 mod begin;
 mod check;
+mod crash_loop;
 mod failing;
 mod half_done;
 mod overtaken;
@@ -30,6 +31,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::actor::Actor;
+pub use self::crash_loop::OnCrashLoop;
 pub(crate) use self::failing::Held;
 pub(crate) use self::plan::{Planned, Thought};
 pub(crate) use self::record::{Record, View};
@@ -92,6 +94,8 @@ pub(crate) struct NewRollout {
     pub policy: Policy,
     pub by: String,
     pub message: String,
+    /// What is quarantined is tried again: its quarantine is lifted.
+    pub retry: bool,
 }
 
 /// Where to go back to.

@@ -7,7 +7,7 @@ use hot_rollout::machine::Spec;
 use hot_rollout::placement::place;
 use hot_rollout::{Module, Move, Node, Policy, ReleaseNumber, Revision, Rollout, RolloutId, Step, Weight};
 
-use super::check::{Tried, conflicts, may_run};
+use super::check::{Tried, above_floor, conflicts, may_run};
 use super::{Driver, Refusal, Views};
 use crate::clock::now;
 use crate::ledger::Ledger;
@@ -49,8 +49,9 @@ pub(crate) struct Planned {
 }
 
 impl Driver {
-    /// What these pushes would come to under a policy; without one, no steps are said.
-    pub(crate) fn plan(&self, thoughts: &[Thought], policy: Option<&Policy>) -> Plan {
+    /// What these pushes would come to under a policy; without one, no steps are said. `retry`: what is quarantined is to
+    /// be tried again.
+    pub(crate) fn plan(&self, thoughts: &[Thought], policy: Option<&Policy>, retry: bool) -> Plan {
         let views = self.views.borrow().clone();
         let nodes = self.parts.cluster.nodes();
         let mut plan = Plan::default();
@@ -59,10 +60,13 @@ impl Driver {
             let record = self.parts.ledger.module(&thought.module);
             let record = record.as_deref().cloned().unwrap_or_default();
             let digest = runs_here(&record, thought);
-            if let Some(digest) = digest
-                && let Err(refusal) = may_run(&record, &thought.module, &thought.version, &digest)
-            {
-                plan.refusals.push(refusal);
+            if let Some(digest) = digest {
+                let (module, version) = (&thought.module, &thought.version);
+                let refusal = match may_run(&record, module, version, &digest) {
+                    Err(Refusal::Quarantined { .. }) if retry => above_floor(&record, module, version).err(),
+                    other => other.err(),
+                };
+                plan.refusals.extend(refusal);
             }
             let name = Module(thought.module.to_string());
             let supersedes = views.latest(&name).filter(|view| !view.status.phase.is_final());

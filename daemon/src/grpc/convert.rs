@@ -7,10 +7,11 @@ use hot_proto::v1;
 use hot_rollout::{Figures, Kind, Module, Outcome, PhaseName, Reason, ReleaseNumber, Status, Time, Waiting};
 use prost_types::Timestamp;
 
-use crate::agent::{Agent, Run, RunState, Slot};
+use crate::agent::{Agent, Run, RunState, Slot, call_name};
 use crate::driver::View;
 use crate::ledger::Ledger;
 use crate::store::Release;
+use crate::supervisor::Denials;
 
 pub(super) fn timestamp(millis: u64) -> Timestamp {
     let at = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
@@ -186,7 +187,40 @@ pub(super) fn instance(agent: &Agent, slot: &Slot, run: &Run) -> v1::Instance {
         start_ms: run.start_took.map(|took| took.as_secs_f64() * 1e3),
         streams: counters.streams,
         streams_failed: counters.streams_failed,
+        denied: denied(&run.denied.sums),
+        last_lines: if run.reason.is_empty() { Vec::new() } else { last_lines(run) },
     }
+}
+
+/// The refused calls that were made most often.
+fn denied(sums: &Denials) -> Vec<v1::DeniedCall> {
+    /// As many as a person reads.
+    const MOST: usize = 16;
+    let mut calls: Vec<(u32, u64)> = sums.calls().collect();
+    calls.sort_by_key(|(_, times)| std::cmp::Reverse(*times));
+    calls.truncate(MOST);
+    let one = |(call, times)| v1::DeniedCall { call: call_name(call), times };
+    calls.into_iter().map(one).collect()
+}
+
+/// The last lines that it printed, and that say something.
+fn last_lines(run: &Run) -> Vec<String> {
+    const MOST: usize = 5;
+    let running = run.instance.as_ref().map(crate::supervisor::Instance::output_tail);
+    let lines = running.as_ref().unwrap_or(&run.lines);
+    let says = lines.iter().map(|line| line.text.trim_end()).filter(|text| !text.is_empty());
+    let mut last: Vec<String> = says.rev().take(MOST).map(cut).collect();
+    last.reverse();
+    last
+}
+
+/// A line of bounded length.
+fn cut(line: &str) -> String {
+    const LONGEST: usize = 400;
+    if line.len() <= LONGEST {
+        return line.to_owned();
+    }
+    format!("{} ...", &line[..line.floor_char_boundary(LONGEST)])
 }
 
 #[cfg(test)]

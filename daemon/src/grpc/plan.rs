@@ -37,7 +37,7 @@ pub(super) struct Plans(pub Api);
 #[tonic::async_trait]
 impl PlanService for Plans {
     async fn plan(&self, request: Request<v1::PlanRequest>) -> Result<Response<v1::PlanResponse>, Status> {
-        let v1::PlanRequest { files, policy } = request.into_inner();
+        let v1::PlanRequest { files, policy, retry } = request.into_inner();
         if files.is_empty() || files.len() > MAX_FILES {
             return Err(invalid("files", format!("{} files", files.len()), format!("1 to {MAX_FILES}")));
         }
@@ -45,7 +45,8 @@ impl PlanService for Plans {
         let api = self.0.clone();
         let trust = api.trust.admitting().await;
         // It checks signatures, and may read files of the store.
-        let answer = crate::blocking(move || plan(&api, &trust, &files, policy.unwrap_or_default())).await?;
+        let answer =
+            crate::blocking(move || plan(&api, &trust, &files, policy.unwrap_or_default(), retry)).await?;
         Ok(Response::new(answer))
     }
 }
@@ -148,6 +149,7 @@ fn plan(
     trust: &Result<Arc<Trust>, Arc<Frozen>>,
     files: &[File],
     policy: v1::PolicyOverrides,
+    retry: bool,
 ) -> Result<v1::PlanResponse, Status> {
     let mut answer = v1::PlanResponse::default();
     let mut refuse = |status: &Status, file: Option<u32>| {
@@ -176,7 +178,7 @@ fn plan(
     if thoughts.len() > MAX_MODULES {
         refuse(&several_modules(thoughts.len()), None);
     }
-    let plan = api.driver.plan(&thoughts, policy.as_ref());
+    let plan = api.driver.plan(&thoughts, policy.as_ref(), retry);
     plan.refusals.into_iter().for_each(|refusal| refuse(&driver_refused(refusal), None));
     for (planned, members) in plan.modules.iter().zip(members) {
         let uploads = members.into_iter().filter_map(|member| uploads.get(member).cloned()).collect();

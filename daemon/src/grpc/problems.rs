@@ -5,7 +5,7 @@ use hot_rollout::{Module, ReleaseNumber};
 use prost_types::Timestamp;
 
 use super::{Api, convert};
-use crate::agent::{Slot, Unwritten};
+use crate::agent::{CrashLoop, RunState, Slot, Unwritten, attack_of};
 use crate::store::InDoubt;
 use crate::tls::TlsFiles;
 use crate::trust::Frozen;
@@ -44,6 +44,8 @@ impl Api {
         let troubles = self.tls.iter().flat_map(TlsFiles::troubles);
         problems.extend(troubles.map(|trouble| self.problem(trouble.code, trouble.text, trouble.since)));
         problems.extend(self.unsigned_stables());
+        problems.extend(self.crash_loops());
+        problems.extend(self.attacks());
         problems
     }
 
@@ -116,6 +118,40 @@ impl Api {
             Some(self.problem("trust.stable", text, None::<Timestamp>))
         };
         stables.into_iter().filter_map(problem).collect()
+    }
+
+    /// Stable releases that fail each time that they are started.
+    fn crash_loops(&self) -> impl Iterator<Item = v1::NodeProblem> {
+        self.agent.crash_loops().into_iter().map(|(module, CrashLoop { release, failures, since, reason })| {
+            let text = format!(
+                "stable release {release} of {module} crash-loops: it failed {failures} times in a row, the last time it \
+                 {reason}. It is started again all the time, at least every 30 s; `hotctl rollback {module}` goes back to \
+                 what served before"
+            );
+            self.problem("module.crash_loop", text, Some(since))
+        })
+    }
+
+    /// Instances that serve and made system calls that no server makes.
+    fn attacks(&self) -> Vec<v1::NodeProblem> {
+        let of_slot = |(module, slot): (&Module, &Slot)| {
+            let serves = slot.runs.iter().filter(|run| run.state == RunState::Ready);
+            let made =
+                serves.filter_map(|run| Some((run.release, attack_of(&run.denied.sums)?, run.started)));
+            let texts: Vec<_> = made
+                .map(|(release, cause, since)| {
+                    let text = format!(
+                        "release {release} of {module} serves, and {cause}. Find out what in it does so: a module that was \
+                         broken into looks like this. `hotctl rollback {module}` goes back to what served before"
+                    );
+                    (text, since)
+                })
+                .collect();
+            texts
+        };
+        let found: Vec<(String, std::time::SystemTime)> =
+            self.agent.slots(|slots| slots.iter().flat_map(of_slot).collect());
+        found.into_iter().map(|(text, since)| self.problem("module.denied", text, Some(since))).collect()
     }
 
     fn problem(&self, code: &str, text: String, since: Option<impl Into<Timestamp>>) -> v1::NodeProblem {

@@ -41,7 +41,8 @@ pub(super) fn driver_refused(refusal: Refusal) -> Status {
             Code::FailedPrecondition,
             "quarantined",
             "version",
-            "These bytes failed before and are not tried again; push a version that mends it.",
+            "These bytes failed before and are not tried again by themselves; push a version that mends it. Where something \
+             else was at fault, `hotctl push --retry` tries them again.",
         ),
         Refusal::BelowFloor { .. } => {
             (Code::FailedPrecondition, "below_floor", "version", "Push a later version.")

@@ -43,7 +43,7 @@ impl RolloutService for Rollouts {
 
     async fn start(&self, request: Request<v1::StartRequest>) -> Reply<v1::StartResponse> {
         let by = Caller::of(&request);
-        let v1::StartRequest { request_id, modules, policy, message } = request.into_inner();
+        let v1::StartRequest { request_id, modules, policy, message, retry } = request.into_inner();
         check_request_id(&request_id)?;
         if request_id.is_empty() {
             return Err(invalid("request_id", "nothing", "a name for this intention, new for each"));
@@ -54,6 +54,7 @@ impl RolloutService for Rollouts {
             policy: overridden(&self.0.policy, policy.unwrap_or_default())?,
             by,
             message: checked_message(message)?,
+            retry,
         };
         let (id, already_started) = self.0.driver.begin(new).await.map_err(driver_refused)?;
         let rollout = Some(self.show(&id).await?);

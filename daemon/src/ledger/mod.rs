@@ -307,6 +307,22 @@ impl Ledger {
         Ok(())
     }
 
+    /// Lets a digest be rolled out again. Why it could not be, if that was so.
+    pub fn lift_quarantine(
+        &self,
+        module: &ModuleName,
+        digest: &Sha256,
+    ) -> Result<Option<String>, LedgerError> {
+        let known = self.store.module(module).is_some_and(|record| record.quarantine.contains_key(digest));
+        if !known {
+            return Ok(None);
+        }
+        let mut lifted = None;
+        self.store
+            .update_module(module, Urgency::Normal, |record| lifted = record.quarantine.remove(digest))?;
+        Ok(lifted.map(|quarantine| quarantine.reason))
+    }
+
     /// Nothing of the module is stable any more, and the node obeys no assignment of it.
     pub fn forget(&self, module: &ModuleName) -> Result<(), LedgerError> {
         self.store.update_module(module, Urgency::Normal, |record| {

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hot_wire::spawn::{Ending, Features, FromSpawn, HostState, Limits, ToSpawn};
+use hot_wire::spawn::{Ending, Features, FromSpawn, HostState, Limits, MAX_DENIED, ToSpawn};
 use hot_wire::{MessageError, PROTOCOL, TooLarge};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
@@ -72,6 +72,41 @@ pub(super) enum HostEnd {
     Lost(String),
 }
 
+/// Reports of refused calls that may wait for an instance's task, which takes them at once.
+const DENIED_WAIT: usize = 64;
+
+/// The system calls of one host that were refused: by number, how often each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Denials(BTreeMap<u32, u64>);
+
+impl Denials {
+    /// Different calls that are counted of one host; a kernel has fewer.
+    const MOST: usize = MAX_DENIED;
+
+    /// Adds to the counts.
+    pub(super) fn add(&mut self, calls: &[(u32, u64)]) {
+        for (call, times) in calls {
+            if self.0.len() < Self::MOST || self.0.contains_key(call) {
+                let sum = self.0.entry(*call).or_default();
+                *sum = sum.saturating_add(*times);
+            }
+        }
+    }
+
+    /// The calls' numbers, with how often each was refused.
+    pub fn calls(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        self.0.iter().map(|(call, times)| (*call, *times))
+    }
+}
+
+impl FromIterator<(u32, u64)> for Denials {
+    fn from_iter<I: IntoIterator<Item = (u32, u64)>>(calls: I) -> Self {
+        let mut denials = Self::default();
+        denials.add(&calls.into_iter().collect::<Vec<_>>());
+        denials
+    }
+}
+
 /// A host that runs, and the promise to tell of its end.
 #[derive(Debug)]
 pub(super) struct Process {
@@ -79,6 +114,8 @@ pub(super) struct Process {
     pub(super) control: OwnedFd,
     pub(super) output: OwnedFd,
     pub(super) end: oneshot::Receiver<HostEnd>,
+    /// System calls of it that were refused, as they are told.
+    pub(super) denied: mpsc::Receiver<Vec<(u32, u64)>>,
 }
 
 /// A host that hot-spawn told of at connecting.
@@ -124,6 +161,8 @@ pub(super) struct Connection {
     starting: BTreeMap<u64, SpawnAnswer>,
     /// Who is to hear of a host's end.
     ends: BTreeMap<u64, oneshot::Sender<HostEnd>>,
+    /// Who is to hear of the calls of a host that were refused.
+    denied: BTreeMap<u64, mpsc::Sender<Vec<(u32, u64)>>>,
     /// Who waits for the kept listeners, in the order of asking, and what has come so far.
     kept_asked: VecDeque<oneshot::Sender<Vec<(String, OwnedFd)>>>,
     kept: Vec<(String, OwnedFd)>,
@@ -137,11 +176,12 @@ impl Connection {
             pid: 0,
             starting: BTreeMap::new(),
             ends: BTreeMap::new(),
+            denied: BTreeMap::new(),
             kept_asked: VecDeque::new(),
             kept: Vec::new(),
         };
         let hello = async {
-            link.send(&ToSpawn::Hello { protocol: PROTOCOL, features: Features::default() }, None).await?;
+            link.send(&ToSpawn::Hello { protocol: PROTOCOL, features: Features::DENIED }, None).await?;
             match link.receive().await? {
                 (FromSpawn::Hello { protocol: PROTOCOL, pid }, _) => Ok(pid),
                 (FromSpawn::Hello { protocol, .. }, _) => Err(LinkError::Protocol { found: protocol }),
@@ -170,6 +210,7 @@ impl Connection {
                     found.push(Found { id, label, tail, pid, process: Err(ending) });
                 }
                 (FromSpawn::Exited { id, ending }, _) => self.exited(id, ending).await?,
+                (FromSpawn::Denied { id, calls }, _) => self.denied(id, calls),
                 (FromSpawn::ListEnd, _) => return Ok(found),
                 _ => return Err(LinkError::OutOfTurn),
             }
@@ -275,8 +316,10 @@ impl Connection {
                 }
                 Ok(())
             }
-            // Asked for by nobody here.
-            FromSpawn::Denied { .. } => Ok(()),
+            FromSpawn::Denied { id, calls } => {
+                self.denied(id, calls);
+                Ok(())
+            }
             FromSpawn::Refused { text } => {
                 tracing::error!("hot-spawn refused: {text}");
                 Ok(())
@@ -288,7 +331,16 @@ impl Connection {
         }
     }
 
+    fn denied(&self, id: u64, calls: Vec<(u32, u64)>) {
+        if let Some(told) = self.denied.get(&id)
+            && told.try_send(calls).is_err()
+        {
+            tracing::debug!(id, "refused system calls of a host are not counted");
+        }
+    }
+
     async fn exited(&mut self, id: u64, ending: Ending) -> Result<(), LinkError> {
+        self.denied.remove(&id);
         if let Some(end) = self.ends.remove(&id) {
             end.send(HostEnd::Ended(ending)).unwrap_or_default();
         }
@@ -302,7 +354,9 @@ impl Connection {
         };
         let (end, ended) = oneshot::channel();
         self.ends.insert(id, end);
-        Ok(Process { pid, control, output, end: ended })
+        let (tell, denied) = mpsc::channel(DENIED_WAIT);
+        self.denied.insert(id, tell);
+        Ok(Process { pid, control, output, end: ended, denied })
     }
 
     /// How many hosts run.

@@ -12,7 +12,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use super::connection::Process;
+use super::connection::{Denials, Process};
 use super::host_link::{HostLink, HostLinkError};
 use super::life::{Ends, Life};
 use super::metrics::{ANSWERED_WITHIN, MAX_WAITING, MetricsError, Waiting};
@@ -32,6 +32,9 @@ pub struct Instance {
     stop: Arc<watch::Sender<Option<Duration>>>,
     /// Who asks for its metrics. Nobody hears of an instance that had ended when it was found.
     metrics: Option<mpsc::Sender<Waiting>>,
+    /// Who found something on its data links.
+    accuse: Option<mpsc::Sender<String>>,
+    denied: watch::Receiver<Denials>,
     output: Output,
 }
 
@@ -122,6 +125,20 @@ impl Instance {
         }
     }
 
+    /// Its data links carry what no host sends: it is killed for that if it still serves. Returns at once.
+    pub fn accuse(&self, text: String) {
+        if let Some(accuse) = &self.accuse {
+            // One accusation is enough, and whose task has ended needs none.
+            drop(accuse.try_send(text));
+        }
+    }
+
+    /// The system calls of its host that were refused so far, and what follows.
+    #[must_use]
+    pub fn denied(&self) -> watch::Receiver<Denials> {
+        self.denied.clone()
+    }
+
     /// The last lines that it printed, oldest first.
     #[must_use]
     pub fn output_tail(&self) -> Vec<Line> {
@@ -142,7 +159,19 @@ impl Instance {
         let (_, state) = watch::channel(State::Ended(end));
         let (_, features) = watch::channel(Features::default());
         let stop = Arc::new(watch::Sender::new(None));
-        Self { id: spec.instance, pid, link: None, state, features, stop, metrics: None, output }
+        let (_, denied) = watch::channel(Denials::default());
+        Self {
+            id: spec.instance,
+            pid,
+            link: None,
+            state,
+            features,
+            stop,
+            metrics: None,
+            accuse: None,
+            denied,
+            output,
+        }
     }
 
     /// Follows a host: a new one, which is told to start, or, if `adopted`, one that an earlier `hotd` started, which
@@ -162,6 +191,8 @@ impl Instance {
         let (features_sender, features) = watch::channel(Features::default());
         let (stop, stop_asked) = watch::channel(None);
         let (metrics, metrics_asked) = mpsc::channel(MAX_WAITING);
+        let (accuse, accused) = mpsc::channel(1);
+        let (denied_sender, denied) = watch::channel(Denials::default());
         let instance = Self {
             id: spec.instance,
             pid: process.pid,
@@ -170,12 +201,20 @@ impl Instance {
             features,
             stop: Arc::new(stop),
             metrics: Some(metrics),
+            accuse: Some(accuse),
+            denied,
             output: output.clone(),
         };
-        let ends =
-            Ends { state: state_sender, features: features_sender, stop: stop_asked, metrics: metrics_asked };
+        let ends = Ends {
+            state: state_sender,
+            features: features_sender,
+            stop: stop_asked,
+            metrics: metrics_asked,
+            accused,
+            denied: denied_sender,
+        };
         let life = Life::new(spec, link, spawn, output, ends, adopted);
-        tokio::spawn(life.run(process.end, reader));
+        tokio::spawn(life.run(process.end, process.denied, reader));
         Ok(instance)
     }
 }

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hot_wire::PROTOCOL;
 use hot_wire::host::{Features, FromHost, HealthReply, Phase, ToHost};
+use hot_wire::spawn::Cause;
+use hot_wire::{MAX_MESSAGE, PROTOCOL};
 use rustix::process::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::connection::HostEnd;
+use super::claims::Claims;
+use super::connection::{Denials, HostEnd};
 use super::health::{Health, Verdict};
 use super::host_link::{HostLink, HostLinkError};
 use super::metrics::{Gathering, MetricsError, Waiting};
@@ -18,7 +20,7 @@ use super::output::Output;
 use super::pulse::Pulse;
 use super::spawn_link::SpawnLink;
 use super::spec::Spec;
-use super::state::{End, State, bounded, describe, end_of};
+use super::state::{End, State, bounded, breach_of, describe, end_of};
 
 /// Between TERM and KILL for a host that did not stop when asked.
 const TERM_GRACE: Duration = Duration::from_millis(500);
@@ -28,6 +30,9 @@ const KILL_AGAIN: Duration = Duration::from_secs(1);
 const EXIT_GRACE: Duration = Duration::from_secs(2);
 /// How long the rest of the output is waited for once the process is gone; something that it started may hold the pipe.
 const OUTPUT_GRACE: Duration = Duration::from_millis(200);
+
+/// How a host ends that was killed by this supervisor, if by any signal.
+const KILLED: Cause = Cause::Killed(Signal::KILL.as_raw());
 
 /// What is due at a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +52,10 @@ enum Woken {
         asked: bool,
     },
     Metrics(Waiting),
+    /// What came over a data link is none of a host's words.
+    Accused(String),
+    /// System calls were refused.
+    Denied(Vec<(u32, u64)>),
     Message(Result<FromHost, HostLinkError>),
     /// Something is due, or nothing but the pulse.
     Time,
@@ -59,6 +68,10 @@ pub(super) struct Ends {
     pub(super) features: watch::Sender<Features>,
     pub(super) stop: watch::Receiver<Option<Duration>>,
     pub(super) metrics: mpsc::Receiver<Waiting>,
+    /// What its data links were found to carry that no host sends.
+    pub(super) accused: mpsc::Receiver<String>,
+    /// The system calls that were refused so far.
+    pub(super) denied: watch::Sender<Denials>,
 }
 
 /// The task's state.
@@ -72,6 +85,11 @@ pub(super) struct Life {
     has_handle: bool,
     metrics_asked: mpsc::Receiver<Waiting>,
     gathering: Gathering,
+    accused: mpsc::Receiver<String>,
+    denied: watch::Sender<Denials>,
+    claims: Claims,
+    /// Why it is killed at the deadline, should nothing else have ended it by then.
+    overdue: Option<&'static str>,
     /// What the host has said that it understands.
     features: watch::Sender<Features>,
     output: Output,
@@ -112,6 +130,10 @@ impl Life {
             has_handle: true,
             metrics_asked: ends.metrics,
             gathering: Gathering::default(),
+            accused: ends.accused,
+            denied: ends.denied,
+            claims: Claims::new(adopted),
+            overdue: None,
             features: ends.features,
             output,
             blame: None,
@@ -122,7 +144,12 @@ impl Life {
     }
 
     /// Until its process is gone. A new host is told to start; one that was adopted is asked where it stands.
-    pub(super) async fn run(mut self, mut end: oneshot::Receiver<HostEnd>, reader: JoinHandle<()>) {
+    pub(super) async fn run(
+        mut self,
+        mut end: oneshot::Receiver<HostEnd>,
+        mut denied: mpsc::Receiver<Vec<(u32, u64)>>,
+        reader: JoinHandle<()>,
+    ) {
         let begin =
             if self.adopted { self.health.ask(Instant::now()) } else { ToHost::Start(self.spec.to_start()) };
         self.tell(&begin).await;
@@ -133,6 +160,8 @@ impl Life {
                 biased;
                 ended = &mut end => break ended.unwrap_or_else(|_| HostEnd::Lost("hotd is ending".to_owned())),
                 asked = self.stop.changed(), if self.has_handle => Woken::Stop { asked: asked.is_ok() },
+                Some(text) = self.accused.recv() => Woken::Accused(text),
+                Some(calls) = denied.recv() => Woken::Denied(calls),
                 Some(asker) = self.metrics_asked.recv() => Woken::Metrics(asker),
                 message = self.link.receive(), if self.link_open => Woken::Message(message),
                 () = sleep_until(self.pulse.sleep_until(at, now)) => Woken::Time,
@@ -143,19 +172,28 @@ impl Life {
                 Woken::Stop { asked: true } => self.stop_asked().await,
                 // The instance goes on: the next hotd finds it.
                 Woken::Stop { asked: false } => self.has_handle = false,
+                Woken::Accused(text) if self.is_watched() => self.kill(End::Forged { text }).await,
+                // It ends for something else.
+                Woken::Accused(_) => {}
+                Woken::Denied(calls) => self.count_denied(&calls),
                 Woken::Metrics(asker) => self.metrics_asked_by(asker).await,
                 Woken::Message(Ok(message)) => self.heard(message).await,
                 Woken::Message(Err(error)) => self.link_failed(&error).await,
                 Woken::Time => self.due(Instant::now()).await,
             }
         };
+        // What was refused last is told before the end is.
+        while let Ok(calls) = denied.try_recv() {
+            self.count_denied(&calls);
+        }
         let end = self.finish(ended, reader).await;
         tracing::debug!(instance = %self.spec.instance, "ended: {end}");
         self.state.send_replace(State::Ended(end));
     }
 
     /// What was not heard while this `hotd` stood still is not held against the host, which may have stood still as well:
-    /// it gets its whole limits anew. One that is to end has its end all the same.
+    /// it gets its whole limits for answers anew, and as much longer to start or to stop. One that is to end has its end
+    /// all the same.
     fn allow_for_a_pause(&mut self, now: Instant) {
         let Some(still) = self.pulse.stood_still(now) else { return };
         if self.is_watched() {
@@ -163,9 +201,9 @@ impl Life {
             self.health.begin_anew(now);
         }
         match &mut self.deadline {
-            Some((at, Due::Start)) => *at = now + self.spec.start_deadline,
-            // Exchanges that are to finish do so by way of this process.
-            Some((at, Due::Term)) => *at += still,
+            // A start that stood still as well has lost that time; whole again, its deadline would not be one on a machine
+            // that has little time for us. Exchanges that are to finish do so by way of this process.
+            Some((at, Due::Start | Due::Term)) => *at += still,
             Some((_, Due::Kill)) | None => {}
         }
     }
@@ -200,6 +238,11 @@ impl Life {
                 self.spawn.signal(self.spec.instance.0, Signal::TERM).await;
             }
             Some(Due::Kill) => {
+                if self.blame.is_none()
+                    && let Some(text) = self.overdue
+                {
+                    self.will_end(End::Forged { text: text.to_owned() }, KILL_AGAIN);
+                }
                 self.deadline = Some((now + KILL_AGAIN, Due::Kill));
                 self.spawn.signal(self.spec.instance.0, Signal::KILL).await;
             }
@@ -214,7 +257,16 @@ impl Life {
         }
     }
 
+    fn count_denied(&self, calls: &[(u32, u64)]) {
+        self.denied.send_modify(|denied| denied.add(calls));
+    }
+
     async fn heard(&mut self, message: FromHost) {
+        if let Err(text) = self.claims.heard(&message)
+            && self.blame.is_none()
+        {
+            return self.kill(End::Forged { text }).await;
+        }
         match message {
             FromHost::Hello { protocol: PROTOCOL, features, .. } => {
                 self.features.send_replace(features);
@@ -225,7 +277,7 @@ impl Life {
             }
             // Asked for by nobody here.
             FromHost::Confined { .. } => {}
-            FromHost::Ready { .. } => self.ready(),
+            FromHost::Ready { .. } => self.says_ready().await,
             FromHost::Failed { stage, text } => {
                 self.will_end(End::LoadFailed { stage: Some(stage), text: bounded(text) }, EXIT_GRACE);
             }
@@ -236,7 +288,10 @@ impl Life {
                 }
             }
             // Unasked it says nothing about why; the exit code does.
-            FromHost::Stopped => self.deadline = Some((Instant::now() + EXIT_GRACE, Due::Kill)),
+            FromHost::Stopped => {
+                self.overdue = Some("it said that it had stopped, and did not end");
+                self.deadline = Some((Instant::now() + EXIT_GRACE, Due::Kill));
+            }
         }
     }
 
@@ -252,6 +307,15 @@ impl Life {
             // Who is gone already needs no answer.
             drop(asker.send(Err(refusal)));
         } else if let Some(question) = self.gathering.ask(asker) {
+            self.tell(&question).await;
+        }
+    }
+
+    /// Its module may have said so in its place: the host is asked at once, which knows better.
+    async fn says_ready(&mut self) {
+        self.ready();
+        if self.is_watched() {
+            let question = self.health.ask(Instant::now());
             self.tell(&question).await;
         }
     }
@@ -318,6 +382,7 @@ impl Life {
     }
 
     async fn tell(&mut self, message: &ToHost) {
+        self.claims.told(message);
         if let Err(error) = self.link.send(message).await {
             self.link_failed(&error).await;
         }
@@ -327,8 +392,13 @@ impl Life {
     /// that sends rubbish is not what we started.
     async fn link_failed(&mut self, error: &HostLinkError) {
         let end = match error {
+            // Longer than any message: its sender is none that we started.
+            HostLinkError::Socket(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                End::Forged { text: format!("{error}, expected at most {MAX_MESSAGE} bytes") }
+            }
             HostLinkError::Closed | HostLinkError::Socket(_) => {
                 self.link_open = false;
+                self.overdue = Some("its control socket was closed, and it did not end");
                 let at = Instant::now() + EXIT_GRACE;
                 if self.deadline.is_none_or(|(before, _)| at < before) {
                     self.deadline = Some((at, Due::Kill));
@@ -338,14 +408,9 @@ impl Life {
             HostLinkError::Stuck => {
                 End::Hung { silent: self.health.silent(Instant::now()), limit: self.health.limit() }
             }
-            HostLinkError::Message(_) | HostLinkError::TooLarge(_) => {
-                let text = crate::describe(error);
-                if *self.state.borrow() == State::Ready {
-                    End::FailingHealth { failures: 1, limit: 1, text }
-                } else {
-                    End::LoadFailed { stage: None, text }
-                }
-            }
+            HostLinkError::Message(_) => End::Forged { text: crate::describe(error) },
+            // Of our own: the config of a release, as a rule.
+            HostLinkError::TooLarge(_) => End::LoadFailed { stage: None, text: crate::describe(error) },
         };
         self.kill(end).await;
     }
@@ -364,7 +429,21 @@ impl Life {
         if timeout(OUTPUT_GRACE, &mut reader).await.is_err() {
             reader.abort();
         }
-        match (self.blame.take(), ended) {
+        let blame = self.blame.take();
+        // What the host made of a want of memory says less than the limit.
+        if let HostEnd::Ended(ending) = &ended
+            && blame != Some(End::Stopped)
+            && let Some(breach) = breach_of(*ending)
+        {
+            return breach;
+        }
+        match (blame, ended) {
+            (Some(End::Forged { .. }), HostEnd::Ended(ending))
+                if self.overdue.is_some() && ending.cause != KILLED =>
+            {
+                // It did end by itself, only slowly.
+                end_of(ending, self.output.last_words())
+            }
             (Some(blame), _) => blame,
             (None, HostEnd::Lost(text)) => End::Lost { text },
             (None, HostEnd::Ended(ending)) => {

@@ -9,11 +9,12 @@
 //!
 //! Rooms: `spawn_link` is the way to hot-spawn, holds one `connection` after the other, and `address` finds or starts it;
 //! `instance` is what others have of one, and its `life` follows its host over `host_link`, judges its answers with
-//! `health`, gathers its `metrics`, and keeps its `output`; `pulse` tells when `hotd` itself stood still; `presence` says
+//! `health` and what it claims with `claims`, gathers its `metrics`, and keeps its `output`; `pulse` tells when `hotd` itself stood still; `presence` says
 //! whether hot-spawn is there, and `packet` is the socket under both links.
 
 mod address;
 mod backoff;
+mod claims;
 mod connection;
 mod health;
 mod host_link;
@@ -38,7 +39,7 @@ use tokio::sync::{broadcast, watch};
 
 pub use address::{ReachError, SpawnAddress};
 pub use backoff::Backoff;
-pub use connection::LinkError;
+pub use connection::{Denials, LinkError};
 pub use host_link::HostLinkError;
 pub use instance::{AttachError, Instance};
 pub use metrics::MetricsError;

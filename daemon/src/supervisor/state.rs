@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use hot_wire::host::Stage;
+use hot_wire::isolation::Breach;
 use hot_wire::spawn::{Cause, Ending};
 
 /// Where an instance stands.
@@ -66,6 +67,25 @@ pub enum End {
         /// What the module said last.
         text: String,
     },
+    /// It took more memory than it may, and was killed for that, before it was ready or after.
+    OverMemory {
+        /// Bytes that were seen.
+        used: u64,
+        /// Bytes that it may have.
+        limit: u64,
+    },
+    /// It had more processes and threads than it may, and was killed for that, before it was ready or after.
+    OverTasks {
+        /// What was seen.
+        used: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// It sent what no host sends, and was killed.
+    Forged {
+        /// What came, and what was expected.
+        text: String,
+    },
     /// It was told to end.
     Stopped,
     /// hot-spawn is gone: nobody here can watch it any more, and it was let go. Says nothing
@@ -90,6 +110,13 @@ impl fmt::Display for End {
             Self::FailingHealth { failures, limit, text } => {
                 write!(f, "failed {failures} health checks in a row, the limit is {limit}: {text}")
             }
+            Self::OverMemory { used, limit } => {
+                write!(f, "used {} MiB of memory, limit {} MiB", used >> 20, limit >> 20)
+            }
+            Self::OverTasks { used, limit } => {
+                write!(f, "had {used} processes and threads, limit {limit}")
+            }
+            Self::Forged { text } => write!(f, "forged a message of its host: {text}"),
             Self::Stopped => f.write_str("was stopped"),
             Self::Lost { text } => write!(f, "was lost: {text}"),
         }
@@ -112,8 +139,19 @@ pub(super) fn describe(cause: Cause, last_line: &str) -> String {
     text
 }
 
+/// The limit that a host was ended for, if it was.
+pub(super) fn breach_of(ending: Ending) -> Option<End> {
+    Some(match ending.breach? {
+        Breach::Memory { used, limit } => End::OverMemory { used, limit },
+        Breach::Tasks { used, limit } => End::OverTasks { used, limit },
+    })
+}
+
 /// The end of a host that was ready, with its last words.
 pub(super) fn end_of(ending: Ending, text: String) -> End {
+    if let Some(end) = breach_of(ending) {
+        return end;
+    }
     match ending.cause {
         Cause::Killed(signal) => End::Crashed { signal, text },
         Cause::Exited(code) => End::Exited { code, text },
@@ -158,7 +196,20 @@ fn signal_name(signal: i32) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use hot_wire::spawn::Usage;
+
     use super::*;
+
+    #[test]
+    fn a_breach_says_more_than_the_signal_that_ended_it() {
+        let ending = |breach| Ending { cause: Cause::Killed(9), usage: Usage::default(), breach };
+        let memory = ending(Some(Breach::Memory { used: 65 << 20, limit: 64 << 20 }));
+        let end = end_of(memory, "last".to_owned());
+        assert_eq!(end.to_string(), "used 65 MiB of memory, limit 64 MiB");
+        let tasks = end_of(ending(Some(Breach::Tasks { used: 33, limit: 32 })), String::new());
+        assert_eq!(tasks, End::OverTasks { used: 33, limit: 32 });
+        assert_eq!(end_of(ending(None), String::new()), End::Crashed { signal: 9, text: String::new() });
+    }
 
     #[test]
     fn an_end_is_told_with_the_signals_name_and_the_last_line() {

@@ -90,6 +90,37 @@ fn what_does_not_come_up_is_told_with_the_reason() {
     }
 }
 
+/// A module has its host's descriptors, and may write on them.
+#[test]
+fn what_a_module_forges_on_its_hosts_socket_is_the_end_of_it() {
+    let node = Node::new();
+    let hotd = node.hotd();
+    for (id, config, expected) in [
+        (1, "forge ready", "`Ready`, while the host itself answers that it is still starting"),
+        (2, "forge ready twice", "a second `Ready`"),
+        (3, "forge rubbish", "unreadable message"),
+        (4, "forge a giant", "a packet is longer than any message"),
+        (5, "close", "its control socket was closed, and it did not end"),
+    ] {
+        // Far below the deadline of a start, which would end it as well.
+        let begun = std::time::Instant::now();
+        let End::Forged { text } = hotd.end(&hotd.start(id, config)) else { panic!("{config}") };
+        assert!(text.contains(expected), "{config}: {text}");
+        assert!(begun.elapsed() < spec(id).start_deadline / 2, "{config}: {:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn what_a_data_link_should_not_carry_is_the_end_of_an_instance_that_serves() {
+    let node = Node::new();
+    let hotd = node.hotd();
+    let instance = hotd.start(1, "");
+    hotd.ready(&instance);
+    instance.accuse("on a data link the host broke the protocol".to_owned());
+    let end = hotd.end(&instance);
+    assert_eq!(end, End::Forged { text: "on a data link the host broke the protocol".to_owned() });
+}
+
 #[test]
 fn a_start_that_never_ends_is_cut_off_at_its_deadline() {
     let node = Node::new();

@@ -1,9 +1,11 @@
-/* A module whose config says what it does: fail, hang, exit or crash in start, or be unhealthy once it runs. */
+/* A module whose config says what it does: fail, hang, exit or crash in start, be unhealthy once it runs, or forge what
+   its host says, over the host's own control socket. */
 #include "hot_module.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 HOT_MODULE_METADATA("subject", "1.0.0", "routes = [\"/\"]\n");
@@ -17,6 +19,19 @@ static hot_slice config;
 static void crash(void) { *(volatile int *)8 = 1; }
 
 static int is(const char *what) { return config.len == strlen(what) && memcmp(config.ptr, what, config.len) == 0; }
+
+/* The host's control socket. */
+enum { CONTROL = 3 };
+/* Bytes of a packet that is longer than any message. */
+enum { GIANT = 160 * 1024 };
+
+static void forge(const void *packet, size_t len) {
+    if (send(CONTROL, packet, len, 0) != (ssize_t)len)
+        perror("a forged packet was not sent");
+}
+
+/* Kind and ABI. */
+static const uint8_t ready[] = {66, 1, 0, 0, 0};
 
 static hot_status start(const hot_host *services, hot_slice given, void **self, hot_slice *why) {
     (void)self;
@@ -35,6 +50,28 @@ static hot_status start(const hot_host *services, hot_slice given, void **self, 
         _exit(3);
     if (is("crash"))
         crash();
+    if (is("forge ready")) {
+        forge(ready, sizeof ready);
+        for (;;)
+            pause();
+    }
+    if (is("forge ready twice")) {
+        forge(ready, sizeof ready);
+        forge(ready, sizeof ready);
+    }
+    if (is("forge rubbish"))
+        forge("\377rubbish", 8);
+    if (is("forge a giant")) {
+        static const uint8_t giant[GIANT];
+        int size = 2 * GIANT;
+        setsockopt(CONTROL, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+        forge(giant, sizeof giant);
+    }
+    if (is("close")) {
+        shutdown(CONTROL, SHUT_WR);
+        for (;;)
+            pause();
+    }
     return HOT_OK;
 }
 

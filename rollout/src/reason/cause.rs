@@ -59,6 +59,25 @@ pub enum Cause {
         /// Bytes allowed.
         limit: u64,
     },
+    /// It had more processes and threads than it may.
+    OverProcesses {
+        /// Processes and threads that were seen; the limit itself where the kernel refused one more.
+        used: u64,
+        /// How many it may have.
+        limit: u64,
+    },
+    /// It made a system call that no server needs and that attacks begin with. The call was refused.
+    Denied {
+        /// The call's name.
+        call: String,
+        /// How often it was refused.
+        times: u64,
+    },
+    /// It sent what no host sends, over the sockets by which its host speaks with the node.
+    Forged {
+        /// What came, and what was expected.
+        text: String,
+    },
     /// The node refused to load it: digest, revocation, floor or quarantine.
     Refused {
         /// What the node found.
@@ -111,6 +130,9 @@ impl Cause {
             Self::Hung { .. } => "hung",
             Self::FailingHealth { .. } => "failing_health",
             Self::OverMemory { .. } => "over_memory",
+            Self::OverProcesses { .. } => "over_processes",
+            Self::Denied { .. } => "denied",
+            Self::Forged { .. } => "forged",
             Self::Refused { .. } => "refused",
             Self::Errors { .. } => "errors",
             Self::Unanswered { .. } => "hung",
@@ -131,6 +153,9 @@ impl Cause {
             | Self::Hung { .. }
             | Self::FailingHealth { .. }
             | Self::OverMemory { .. }
+            | Self::OverProcesses { .. }
+            | Self::Denied { .. }
+            | Self::Forged { .. }
             | Self::Errors { .. }
             | Self::Unanswered { .. } => true,
             // Of what is not known, nothing is held against it.
@@ -157,6 +182,17 @@ impl fmt::Display for Cause {
             Self::OverMemory { used, limit } => {
                 write!(f, "used {} MiB of memory, limit {} MiB", used >> 20, limit >> 20)
             }
+            Self::OverProcesses { used, limit } => {
+                write!(f, "had {used} processes and threads, limit {limit}")
+            }
+            Self::Denied { call, times } => {
+                let times = if *times == 1 { "once".to_owned() } else { format!("{times} times") };
+                write!(
+                    f,
+                    "made the system call {call} {times}, which no server needs: 0 are allowed, and each was refused"
+                )
+            }
+            Self::Forged { text } => write!(f, "forged a message of its host{}", Tail(text)),
             Self::Refused { text } => write!(f, "was refused{}", Tail(text)),
             Self::Errors { errors, requests, limit } => write!(
                 f,

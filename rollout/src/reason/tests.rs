@@ -59,6 +59,39 @@ fn what_a_newer_version_knows_is_read_and_written_again_whole() {
 }
 
 #[test]
+fn what_a_module_did_beyond_its_limits_has_a_code_and_is_held_against_it() {
+    for (cause, code, said) in [
+        (
+            Cause::OverMemory { used: 65 << 20, limit: 64 << 20 },
+            "over_memory",
+            "used 65 MiB of memory, limit 64 MiB",
+        ),
+        (
+            Cause::OverProcesses { used: 513, limit: 512 },
+            "over_processes",
+            "had 513 processes and threads, limit 512",
+        ),
+        (
+            Cause::Denied { call: "ptrace".to_owned(), times: 2 },
+            "denied",
+            "made the system call ptrace 2 times, which no server needs: 0 are allowed, and each was refused",
+        ),
+        (
+            Cause::Forged { text: "a second `Ready`".to_owned() },
+            "forged",
+            "forged a message of its host: a second `Ready`",
+        ),
+    ] {
+        assert_eq!((cause.code(), cause.to_string().as_str()), (code, said));
+        assert!(cause.blames_release());
+        let written = serde_json::to_value(&cause).unwrap();
+        // For a version of before it is a foreign cause, and must be whole again afterwards.
+        assert_eq!(written.as_object().map(serde_json::Map::len), Some(1), "{written}");
+        assert_eq!(serde_json::from_value::<Cause>(written).unwrap(), cause);
+    }
+}
+
+#[test]
 fn only_what_the_release_did_is_held_against_it() {
     let fast =
         |cause| Reason::Fast { node: "a".into(), module: "greeter".into(), release: ReleaseNumber(3), cause };

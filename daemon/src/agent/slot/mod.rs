@@ -9,6 +9,7 @@ use hot_artifact::{Sha256, Version};
 use hot_rollout::{Assignment, ReleaseNumber, Role, Time, Weight};
 
 use super::Flip;
+use super::denied::Told;
 use super::orders::Orders;
 use super::plan::{Plan, Serving, Stage, plan};
 use super::proof::Party;
@@ -57,6 +58,8 @@ pub(crate) struct Run {
     pub reason: String,
     /// What it printed last, once it has ended.
     pub lines: Vec<Line>,
+    /// Its system calls that were refused.
+    pub denied: Told,
 }
 
 impl Run {
@@ -105,6 +108,18 @@ pub(crate) struct Unwritten {
     pub since: SystemTime,
     /// What the last try came to.
     pub why: String,
+}
+
+/// A stable release that fails each time that it is started, or soon afterwards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CrashLoop {
+    pub release: ReleaseNumber,
+    /// How often in a row.
+    pub failures: u32,
+    /// When the first of them was.
+    pub since: SystemTime,
+    /// How it ended last.
+    pub reason: String,
 }
 
 impl Slot {
@@ -279,6 +294,16 @@ impl Slot {
             (None, Some(left)) => format!("{text}; the next one starts in {:.1} s", left.as_secs_f64()),
             (None, None) => text,
         })
+    }
+
+    /// The stable release, if it crash-loops: one that serves by now for longer than it rested last does not any more.
+    pub(crate) fn crash_loop(&self, now: Instant) -> Option<CrashLoop> {
+        let release = self.orders.stable()?;
+        let (failures, since) = self.resting.loops(release)?;
+        let served = |run: &Run| run.ready.map(|ready| now.saturating_duration_since(ready));
+        let over = self.run_of(release).and_then(served).is_some_and(|it| it > self.resting.last(release));
+        let reason = self.failed_last(release).map(|run| run.reason.clone()).unwrap_or_default();
+        (!over).then_some(CrashLoop { release, failures, since, reason })
     }
 
     /// The last instance of `release` that ended, if it did so by itself.

@@ -1,5 +1,6 @@
 use hot_rollout::Revision;
 
+use super::super::resting::Way;
 use super::*;
 
 const R1: ReleaseNumber = ReleaseNumber(1);
@@ -31,6 +32,7 @@ pub(in super::super) fn run(id: u64, release: ReleaseNumber, state: RunState) ->
         instance: None,
         reason: String::new(),
         lines: Vec::new(),
+        denied: Told::default(),
     }
 }
 
@@ -107,7 +109,7 @@ fn what_served_stands_in_over_a_restart_until_stable_is_ready() {
 fn one_that_rests_is_not_started() {
     let (mut slot, now) = (slot(stable(5, 1)), Instant::now());
     assert_eq!(slot.plan().unwrap().start, [R1]);
-    slot.resting.rest(R1, None, now, 0.5);
+    slot.resting.rest(R1, Way::Failed { served: None }, now, 0.5);
     assert_eq!(slot.plan().unwrap().start, []);
     assert!(slot.resting.is_over(now + Duration::from_secs(1), true));
     assert_eq!(slot.plan().unwrap().start, [R1]);
@@ -121,7 +123,7 @@ fn one_that_failed_has_no_traffic_and_rests_although_it_is_not_gone() {
     slot.runs[0].state = RunState::Stopping;
     assert_eq!(slot.ended_last(R1).map(|run| run.id), None, "it was told to, and still has what it had");
     slot.runs[0].reason = "did not answer".to_owned();
-    slot.resting.rest(R1, None, now, 0.5);
+    slot.resting.rest(R1, Way::Failed { served: None }, now, 0.5);
     assert!(!slot.is_ready() && slot.run_of(R1).is_none());
     assert_eq!(slot.ended_last(R1).map(|run| run.id), Some(InstanceId(1)));
     let plan = slot.plan().unwrap();
@@ -138,8 +140,8 @@ fn a_stable_that_does_not_serve_says_why_and_what_is_next() {
     assert_eq!(slot.unserved(now), None);
     slot.runs[0].reason = "crashed with SIGSEGV".to_owned();
     slot.bury(InstanceId(1));
-    slot.resting.rest(R1, None, now, 1.0);
-    slot.resting.rest(R1, None, now, 1.0);
+    slot.resting.rest(R1, Way::Failed { served: None }, now, 1.0);
+    slot.resting.rest(R1, Way::Failed { served: None }, now, 1.0);
     assert_eq!(
         slot.unserved(now).unwrap(),
         "stable release 1 has no instance that serves: the last one crashed with SIGSEGV; the next one starts in \
@@ -164,7 +166,7 @@ fn a_stable_that_does_not_serve_says_why_and_what_is_next() {
     slot.unlaunched.insert(R1, "was refused: its artifact is gone".to_owned());
     let text = slot.unserved(now).unwrap();
     assert!(text.contains("serves: it was refused: its artifact is gone; release 2"), "{text}");
-    slot.resting.rest(R1, None, now, 1.0);
+    slot.resting.rest(R1, Way::Failed { served: None }, now, 1.0);
     let text = slot.unserved(now).unwrap();
     assert!(text.contains("; it is tried again in ") && !text.contains("the next one"), "{text}");
 }
