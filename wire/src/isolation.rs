@@ -194,13 +194,18 @@ pub struct Confine {
     pub connect: Option<Vec<u16>>,
     /// TCP ports that it may listen on; `None`: any.
     pub bind: Option<Vec<u16>>,
+    /// Parts that must be in force in the end: with one missing it loads nothing. It says what is in force
+    /// ([`FromHost::Confined`](crate::host::FromHost::Confined)) and then that it failed at
+    /// [`Stage::Confine`](crate::host::Stage::Confine), with a text that names what is missing.
+    pub require: Parts,
 }
 
 impl Confine {
     pub(crate) fn write(&self, out: Writer) -> Writer {
         let out = self.leave_out.write(out);
         let out = write_paths(write_paths(out, &self.read), &self.write);
-        write_ports(write_ports(out, self.connect.as_deref()), self.bind.as_deref())
+        let out = write_ports(write_ports(out, self.connect.as_deref()), self.bind.as_deref());
+        self.require.write(out)
     }
 
     /// Older senders leave it out: `None`.
@@ -214,6 +219,7 @@ impl Confine {
             write: read_paths(fields, "write")?,
             connect: read_ports(fields, "connect")?,
             bind: read_ports(fields, "bind")?,
+            require: Parts::read_later(fields)?,
         }))
     }
 }
