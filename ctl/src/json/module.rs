@@ -66,6 +66,8 @@ struct InstanceJson {
     start_ms: Option<f64>,
     streams: u64,
     streams_failed: u64,
+    missing: Vec<String>,
+    user: Option<u32>,
 }
 
 impl From<v1::Module> for ModuleJson {
@@ -114,6 +116,8 @@ impl From<v1::Instance> for InstanceJson {
             start_ms: instance.start_ms.map(rounded),
             streams: instance.streams,
             streams_failed: instance.streams_failed,
+            missing: instance.missing,
+            user: instance.user,
         }
     }
 }

@@ -147,7 +147,7 @@ fn step_from_zero(at: PhaseName, step: Option<usize>, steps: usize) -> usize {
 }
 
 /// One instance with what the gateway counted for it.
-pub(super) fn instance(agent: &Agent, slot: &Slot, run: &Run) -> v1::Instance {
+pub(super) fn instance(agent: &Agent, module: &Module, slot: &Slot, run: &Run) -> v1::Instance {
     let counters = agent.counters(run.id);
     let milliseconds = |quantile: f64| match counters.finished {
         0 => 0.0,
@@ -186,6 +186,8 @@ pub(super) fn instance(agent: &Agent, slot: &Slot, run: &Run) -> v1::Instance {
         start_ms: run.start_took.map(|took| took.as_secs_f64() * 1e3),
         streams: counters.streams,
         streams_failed: counters.streams_failed,
+        missing: agent.missing(module, run).names().map(str::to_owned).collect(),
+        user: run.user(),
     }
 }
 

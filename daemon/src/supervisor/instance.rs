@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hot_wire::host::Features;
+use hot_wire::isolation::Held;
 use hot_wire::metrics::Series;
 use hot_wire::spawn::Ending;
 use thiserror::Error;
@@ -17,6 +18,7 @@ use super::host_link::{HostLink, HostLinkError};
 use super::life::{Ends, Life};
 use super::metrics::{ANSWERED_WITHIN, MAX_WAITING, MetricsError, Waiting};
 use super::output::{Line, Output};
+use super::sandbox::{Isolation, Sandbox};
 use super::spawn_link::SpawnLink;
 use super::spec::{InstanceId, Spec};
 use super::state::{State, end_of};
@@ -29,6 +31,7 @@ pub struct Instance {
     link: Option<Arc<HostLink>>,
     state: watch::Receiver<State>,
     features: watch::Receiver<Features>,
+    isolation: watch::Receiver<Isolation>,
     stop: Arc<watch::Sender<Option<Duration>>>,
     /// Who asks for its metrics. Nobody hears of an instance that had ended when it was found.
     metrics: Option<mpsc::Sender<Waiting>>,
@@ -77,6 +80,12 @@ impl Instance {
     #[must_use]
     pub fn features(&self) -> Features {
         *self.features.borrow()
+    }
+
+    /// How it is held, as far as that is known.
+    #[must_use]
+    pub fn isolation(&self) -> Isolation {
+        *self.isolation.borrow()
     }
 
     /// Makes `n` data streams to the host. They don't block; what was attached before stays.
@@ -135,14 +144,15 @@ impl Instance {
     }
 
     /// An instance whose end hot-spawn kept while no `hotd` was there.
-    pub(super) fn ended(spec: &Spec, pid: u32, ending: Ending, tail: &[u8]) -> Self {
+    pub(super) fn ended(spec: &Spec, pid: u32, held: Held, ending: Ending, tail: &[u8]) -> Self {
         let output = Output::new();
         output.take_up(tail);
         let end = end_of(ending, output.last_words());
         let (_, state) = watch::channel(State::Ended(end));
         let (_, features) = watch::channel(Features::default());
+        let (_, isolation) = watch::channel(Isolation { held, confined: None });
         let stop = Arc::new(watch::Sender::new(None));
-        Self { id: spec.instance, pid, link: None, state, features, stop, metrics: None, output }
+        Self { id: spec.instance, pid, link: None, state, features, isolation, stop, metrics: None, output }
     }
 
     /// Follows a host: a new one, which is told to start, or, if `adopted`, one that an earlier `hotd` started, which
@@ -151,6 +161,7 @@ impl Instance {
         spec: Spec,
         process: Process,
         spawn: SpawnLink,
+        sandbox: Arc<Sandbox>,
         adopted: bool,
         tail: &[u8],
     ) -> std::io::Result<Self> {
@@ -160,6 +171,7 @@ impl Instance {
         let reader = tokio::spawn(output.clone().read(process.output, spec.module.clone(), spec.release));
         let (state_sender, state) = watch::channel(State::Starting);
         let (features_sender, features) = watch::channel(Features::default());
+        let (isolation_sender, isolation) = watch::channel(Isolation { held: process.held, confined: None });
         let (stop, stop_asked) = watch::channel(None);
         let (metrics, metrics_asked) = mpsc::channel(MAX_WAITING);
         let instance = Self {
@@ -168,13 +180,19 @@ impl Instance {
             link: Some(Arc::clone(&link)),
             state,
             features,
+            isolation,
             stop: Arc::new(stop),
             metrics: Some(metrics),
             output: output.clone(),
         };
-        let ends =
-            Ends { state: state_sender, features: features_sender, stop: stop_asked, metrics: metrics_asked };
-        let life = Life::new(spec, link, spawn, output, ends, adopted);
+        let ends = Ends {
+            state: state_sender,
+            features: features_sender,
+            isolation: isolation_sender,
+            stop: stop_asked,
+            metrics: metrics_asked,
+        };
+        let life = Life::new(spec, link, spawn, sandbox, output, ends, adopted);
         tokio::spawn(life.run(process.end, reader));
         Ok(instance)
     }

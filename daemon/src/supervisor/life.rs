@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hot_wire::PROTOCOL;
-use hot_wire::host::{Features, FromHost, HealthReply, Phase, ToHost};
+use hot_wire::host::{Features, FromHost, HealthReply, Phase, Stage, ToHost};
+use hot_wire::isolation::Parts;
 use rustix::process::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -16,9 +17,10 @@ use super::host_link::{HostLink, HostLinkError};
 use super::metrics::{Gathering, MetricsError, Waiting};
 use super::output::Output;
 use super::pulse::Pulse;
+use super::sandbox::{Isolation, Sandbox};
 use super::spawn_link::SpawnLink;
 use super::spec::Spec;
-use super::state::{End, State, bounded, describe, end_of};
+use super::state::{End, State, describe, end_of, failed};
 
 /// Between TERM and KILL for a host that did not stop when asked.
 const TERM_GRACE: Duration = Duration::from_millis(500);
@@ -57,6 +59,8 @@ pub(super) struct Ends {
     pub(super) state: watch::Sender<State>,
     /// What the host has said that it understands.
     pub(super) features: watch::Sender<Features>,
+    /// How it is held.
+    pub(super) isolation: watch::Sender<Isolation>,
     pub(super) stop: watch::Receiver<Option<Duration>>,
     pub(super) metrics: mpsc::Receiver<Waiting>,
 }
@@ -74,6 +78,9 @@ pub(super) struct Life {
     gathering: Gathering,
     /// What the host has said that it understands.
     features: watch::Sender<Features>,
+    /// How every host of this node is to be held, and how this one is.
+    sandbox: Arc<Sandbox>,
+    isolation: watch::Sender<Isolation>,
     output: Output,
     health: Health,
     pulse: Pulse,
@@ -82,7 +89,7 @@ pub(super) struct Life {
     blame: Option<End>,
     /// Whether the host can still say something.
     link_open: bool,
-    /// Whether an earlier `hotd` started the host.
+    /// Whether an earlier `hotd` started the host: one that serves does so however it is held.
     adopted: bool,
     /// Whether it is known not to have been ready yet. Of an adopted host nothing is known until it answers; it was
     /// most likely ready, so a crash is called that.
@@ -95,6 +102,7 @@ impl Life {
         spec: Spec,
         link: Arc<HostLink>,
         spawn: SpawnLink,
+        sandbox: Arc<Sandbox>,
         output: Output,
         ends: Ends,
         adopted: bool,
@@ -113,6 +121,8 @@ impl Life {
             metrics_asked: ends.metrics,
             gathering: Gathering::default(),
             features: ends.features,
+            sandbox,
+            isolation: ends.isolation,
             output,
             blame: None,
             link_open: true,
@@ -123,9 +133,12 @@ impl Life {
 
     /// Until its process is gone. A new host is told to start; one that was adopted is asked where it stands.
     pub(super) async fn run(mut self, mut end: oneshot::Receiver<HostEnd>, reader: JoinHandle<()>) {
-        let begin =
-            if self.adopted { self.health.ask(Instant::now()) } else { ToHost::Start(self.spec.to_start()) };
-        self.tell(&begin).await;
+        if self.adopted {
+            let question = self.health.ask(Instant::now());
+            self.tell(&question).await;
+        } else {
+            self.start().await;
+        }
         let ended = loop {
             let now = Instant::now();
             let at = self.next_deadline(now).0;
@@ -223,11 +236,14 @@ impl Life {
                 let text = format!("the host speaks protocol {protocol}, expected {PROTOCOL}");
                 self.kill(End::LoadFailed { stage: None, text }).await;
             }
-            // Asked for by nobody here.
-            FromHost::Confined { .. } => {}
-            FromHost::Ready { .. } => self.ready(),
+            FromHost::Confined { parts } => {
+                self.has_confined(parts);
+                self.judge().await;
+            }
+            FromHost::Ready { .. } => self.ready().await,
             FromHost::Failed { stage, text } => {
-                self.will_end(End::LoadFailed { stage: Some(stage), text: bounded(text) }, EXIT_GRACE);
+                self.note_stage(stage);
+                self.will_end(failed(stage, text), EXIT_GRACE);
             }
             FromHost::Health(reply) => self.healthy(reply).await,
             FromHost::Metrics(page) => {
@@ -256,8 +272,51 @@ impl Life {
         }
     }
 
-    fn ready(&mut self) {
+    /// Tells the host what to start, unless it is not held as it must be.
+    async fn start(&mut self) {
+        self.adopted = false;
+        if self.judge().await {
+            let held = self.isolation.borrow().held;
+            let start = ToHost::Start(self.spec.to_start(self.sandbox.confine(held)));
+            self.tell(&start).await;
+        }
+    }
+
+    /// Ends a host that was told by this `hotd` what to start, or is to be, and is not held as it must be. True: go on.
+    async fn judge(&mut self) -> bool {
+        let isolation = *self.isolation.borrow();
+        match self.sandbox.refusal(isolation) {
+            Some(text) if !self.adopted => {
+                self.kill(End::Refused { text }).await;
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Of its parts the first word counts: as a rule that comes before there is any foreign code in the host.
+    fn has_confined(&self, parts: Parts) {
+        self.isolation.send_if_modified(|isolation| {
+            let first = isolation.confined.is_none();
+            isolation.confined.get_or_insert(parts);
+            first
+        });
+    }
+
+    /// A host that could not confine itself, and did not say how far it came, has nothing in force.
+    fn note_stage(&self, stage: Stage) {
+        if stage == Stage::Confine {
+            self.has_confined(Parts::NONE);
+        }
+    }
+
+    async fn ready(&mut self) {
         if self.blame.is_some() || *self.state.borrow() != State::Starting {
+            return;
+        }
+        // One of a version that does not know of parts has none.
+        self.has_confined(Parts::NONE);
+        if !self.judge().await {
             return;
         }
         self.coming_up = false;
@@ -272,15 +331,15 @@ impl Life {
         if starting {
             self.coming_up = matches!(reply.phase, Phase::Waiting | Phase::Starting);
         }
+        if matches!(reply.phase, Phase::Ready | Phase::Stopping) {
+            self.has_confined(reply.parts);
+        }
         match (reply.phase, starting) {
-            (Phase::Ready, true) => self.ready(),
+            (Phase::Ready, true) => self.ready().await,
             // Told by the hotd before, which is gone.
             (Phase::Stopping, _) if self.blame.is_none() => self.will_end(End::Stopped, EXIT_GRACE),
             // Its hotd went away before it said what to start.
-            (Phase::Waiting, true) => {
-                let start = ToHost::Start(self.spec.to_start());
-                self.tell(&start).await;
-            }
+            (Phase::Waiting, true) => self.start().await,
             _ => {}
         }
         if let Verdict::Ended(end) = self.health.answered(reply, Instant::now())
@@ -354,10 +413,12 @@ impl Life {
     async fn finish(&mut self, ended: HostEnd, mut reader: JoinHandle<()>) -> End {
         while let Some(message) = self.link.try_receive() {
             match message {
+                FromHost::Confined { parts } => self.has_confined(parts),
                 FromHost::Failed { stage, text } if self.blame.is_none() => {
-                    self.blame = Some(End::LoadFailed { stage: Some(stage), text: bounded(text) });
+                    self.note_stage(stage);
+                    self.blame = Some(failed(stage, text));
                 }
-                FromHost::Ready { .. } => self.ready(),
+                FromHost::Ready { .. } => self.ready().await,
                 _ => {}
             }
         }

@@ -66,6 +66,11 @@ pub enum End {
         /// What the module said last.
         text: String,
     },
+    /// It is not held as it must be, and nothing of its module ran. Says nothing about the module.
+    Refused {
+        /// What is missing, and what to do.
+        text: String,
+    },
     /// It was told to end.
     Stopped,
     /// hot-spawn is gone: nobody here can watch it any more, and it was let go. Says nothing
@@ -90,6 +95,7 @@ impl fmt::Display for End {
             Self::FailingHealth { failures, limit, text } => {
                 write!(f, "failed {failures} health checks in a row, the limit is {limit}: {text}")
             }
+            Self::Refused { text } => write!(f, "was refused: {text}"),
             Self::Stopped => f.write_str("was stopped"),
             Self::Lost { text } => write!(f, "was lost: {text}"),
         }
@@ -117,6 +123,18 @@ pub(super) fn end_of(ending: Ending, text: String) -> End {
     match ending.cause {
         Cause::Killed(signal) => End::Crashed { signal, text },
         Cause::Exited(code) => End::Exited { code, text },
+    }
+}
+
+/// The end of a host that said itself why there is nothing in it.
+pub(super) fn failed(stage: Stage, text: String) -> End {
+    let text = bounded(text);
+    match stage {
+        // Before it loaded anything.
+        Stage::Confine => End::Refused { text },
+        Stage::Load | Stage::Entry | Stage::Abi | Stage::Start => {
+            End::LoadFailed { stage: Some(stage), text }
+        }
     }
 }
 
@@ -159,6 +177,14 @@ fn signal_name(signal: i32) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_that_could_not_confine_itself_says_nothing_about_its_module() {
+        let text = || "no".to_owned();
+        assert_eq!(failed(Stage::Confine, text()), End::Refused { text: text() });
+        let load = End::LoadFailed { stage: Some(Stage::Load), text: text() };
+        assert_eq!(failed(Stage::Load, text()), load);
+    }
 
     #[test]
     fn an_end_is_told_with_the_signals_name_and_the_last_line() {

@@ -1,11 +1,15 @@
 //! The whole file: its keys, its mistakes, its page. What one table has of its own is in a room of its name.
 
+use hot_wire::isolation::Parts;
+use hot_wire::spawn::Limits;
+
 use super::*;
 use crate::gateway::Sources;
 
 mod files;
 mod http;
 mod places;
+mod sandbox;
 mod trust;
 
 const FILE: &str = "hotd.toml";
@@ -51,6 +55,26 @@ libraries = ["libc.so.6"]
 revoked = "/etc/x/revoked"
 [trust.modules]
 "pay-*" = ["anna"]
+
+[sandbox]
+require = ["user"]
+leave_out = ["scopes"]
+read = ["/etc/a"]
+write = ["/srv/b"]
+
+[network]
+connect = [443, 5432]
+bind = [9000]
+
+[limits]
+memory = "512MiB"
+tasks = 64
+open_files = 256
+folder = "1MiB"
+cpu_weight = 50
+
+[limits.modules."pay-*"]
+memory = "unlimited"
 
 [store]
 keep = 3
@@ -137,6 +161,20 @@ fn every_key_is_read() {
     assert_eq!(config.trust.revoked.as_deref(), Some(Path::new("/etc/x/revoked")));
     assert!(config.trust.modules.allow(&"pay-x".parse().unwrap(), "anna"));
     assert!(!config.trust.modules.allow(&"pay-x".parse().unwrap(), "berta"));
+    let parts = |names: &[&str]| names.iter().filter_map(|name| Parts::named(name)).collect::<Parts>();
+    let sandbox = Sandbox {
+        require: parts(&["user", "network"]),
+        require_if_there: Parts::NONE,
+        leave_out: parts(&["scopes"]),
+        read: vec!["/etc/a".to_owned()],
+        write: vec!["/srv/b".to_owned()],
+    };
+    assert_eq!(config.sandbox, sandbox);
+    assert_eq!(config.network, Network { connect: Some(vec![443, 5432]), bind: Some(vec![9000]) });
+    let limits = config.limits.of(&"greeter".parse().unwrap());
+    assert_eq!((limits.memory, limits.tasks, limits.open_files), (512 << 20, 64, 256));
+    assert_eq!((limits.folder, limits.cpu_weight), (1 << 20, 50));
+    assert_eq!(config.limits.of(&"pay-x".parse().unwrap()).memory, Limits::UNLIMITED);
     let upload_patience = Duration::from_secs(5);
     assert_eq!(config.store, Store { keep: 3, max_artifact: 10 << 20, upload_patience });
     assert_eq!(config.spawn, Spawn::Socket("/run/y.sock".into()));
@@ -186,7 +224,7 @@ format = \"xml\"
 ";
     let expected = [
         "hotd.toml:1: data_dir: found \"relative\", expected an absolute path like \"/var/lib/hotd\"",
-        "hotd.toml:2: unknown key \"colour\"; known are data_dir, node, http, grpc, trust, store, policy, spawn, log",
+        "hotd.toml:2: unknown key \"colour\"; known are data_dir, node, http, grpc, trust, sandbox, network, limits, store, policy, spawn, log",
         "hotd.toml:3: [http] listen: is missing, expected addresses like [\"0.0.0.0:8080\"]",
         "hotd.toml:4: unknown key \"lisen\" in [http]; did you mean \"listen\"?",
         "hotd.toml:5: [http] max_body: found \"64 monkeys\", expected a size like \"64MiB\" or \"512KiB\"",
@@ -304,6 +342,14 @@ fn the_page_tells_the_truth() {
     assert_eq!(config.http, default.http);
     assert_eq!(config.grpc, default.grpc);
     assert_eq!(config.trust.allowed_signers, default.trust.allowed_signers);
+    // They are the default where the kernel has them.
+    let (named, sandbox) = (&config.sandbox, &default.sandbox);
+    assert_eq!(named.require.without(Parts::NETWORK), sandbox.require.with(sandbox.require_if_there));
+    assert_eq!(
+        (named.leave_out, &named.read, &named.write),
+        (sandbox.leave_out, &sandbox.read, &sandbox.write)
+    );
+    assert_eq!(config.limits.general, default.limits.general);
     assert_eq!(config.store, default.store);
     assert_eq!(config.policy, default.policy);
     assert_eq!(config.spawn, default.spawn);
