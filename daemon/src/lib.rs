@@ -12,6 +12,7 @@ pub mod driver;
 pub mod gateway;
 pub mod grpc;
 mod held;
+pub mod isolation;
 pub mod journal;
 pub mod ledger;
 mod listeners;

@@ -22,11 +22,12 @@ use crate::driver::{Driver, OnCrashLoop, Parts as DriverParts};
 use crate::gateway::{Door, Drained, Gateway};
 use crate::grpc::listen::{self, Doors, ListenError};
 use crate::grpc::{About, Api};
+use crate::isolation::Asked;
 use crate::journal::{Entry, Journal};
 use crate::ledger::Ledger;
 use crate::listeners::{self, GRPC, Listeners};
 use crate::store::{Collected, Options, Protected, Recovered, Store};
-use crate::supervisor::{Adopted, Presence, SpawnAddress, Supervisor};
+use crate::supervisor::{Adopted, Presence, SpawnAddress, Supervisor, quoted};
 use crate::tls::TlsFiles;
 use crate::trust::TrustFiles;
 use crate::untold::Untold;
@@ -86,7 +87,7 @@ impl Node {
         let tcp = config.grpc.listen.map(|address| listen::tcp(address, GRPC)).transpose()?;
         let grpc = tcp.as_ref().map(TcpListener::local_addr).transpose()?;
 
-        let (supervisor, adopted) = Supervisor::connect(spawn_address(&config.spawn)?).await?;
+        let (asked, supervisor, adopted) = supervise(&config).await?;
         let listeners = listeners::open(&config, &supervisor).await?;
         let http = Served::at(&listeners)?;
         let gateway = Gateway::start(&doors(listeners, tls.as_ref()), config.http.gateway.clone())?;
@@ -102,6 +103,7 @@ impl Node {
             gateway: gateway.clone(),
             journal: journal.clone(),
             bounds: bounds(&config),
+            asked,
             max_artifact: config.store.max_artifact,
         });
         let untold = Untold::find(&journal).await;
@@ -125,7 +127,6 @@ impl Node {
         watch_files(&trust, tls.as_ref(), &journal, &stopped);
 
         let about = about(&config, &http);
-        let first_http = about.http.clone();
         let api = Api {
             about,
             ledger,
@@ -146,7 +147,7 @@ impl Node {
         let doors = Doors { socket, path: config.grpc.socket.clone(), tcp: tcp.transpose()? };
         let serving = tokio::spawn(crate::grpc::serve(api, doors));
         let record = match (&folder, grpc) {
-            (Some(folder), Some(grpc)) => Some(record(folder, first_http, grpc)?),
+            (Some(folder), Some(grpc)) => Some(record(folder, http.first(), grpc)?),
             _ => None,
         };
         Ok(Self { config, http, grpc, store, supervisor, gateway, agent, stopped, serving, driving, record })
@@ -279,6 +280,17 @@ fn spawn_address(spawn: &Spawn) -> std::io::Result<SpawnAddress> {
     }
 }
 
+/// Connects to hot-spawn, and says what hosts are to be held by.
+async fn supervise(config: &Config) -> anyhow::Result<(Asked, Supervisor, Vec<Adopted>)> {
+    let asked = Asked::by(config);
+    if !asked.leave_out.is_empty() {
+        tracing::warn!("by [sandbox] leave_out modules run without {}", quoted(asked.leave_out));
+    }
+    let (supervisor, adopted) =
+        Supervisor::connect(spawn_address(&config.spawn)?, asked.sandbox(config)).await?;
+    Ok((asked, supervisor, adopted))
+}
+
 fn bounds(config: &Config) -> ModuleBounds {
     let policy = config.policy.spec();
     let bound = |amount: usize| u32::try_from(amount).unwrap_or(u32::MAX);
@@ -306,16 +318,15 @@ fn about(config: &Config, http: &Served) -> About {
     }
 }
 
-/// What this node lacks of what the design promises, a sentence each.
+/// What this node lacks of the full service, a sentence each; what its instances are held without is not for here.
 fn missing(config: &Config) -> Vec<String> {
-    let mut missing = vec![
-        "Modules are not yet kept apart by users, Landlock or seccomp: push only modules that you trust."
-            .to_owned(),
-    ];
-    if config.mode == Mode::Dev {
-        missing.push("This is a dev node: its hosts run as the user who started it.".to_owned());
+    match config.mode {
+        Mode::Dev => vec![
+            "This is a dev node: it refuses no instance for what that is held without; push only modules that you trust."
+                .to_owned(),
+        ],
+        Mode::Service => Vec::new(),
     }
-    missing
 }
 
 fn tell(recovered: &Recovered) {

@@ -17,10 +17,11 @@ use hotd::cluster::Local;
 use hotd::config;
 use hotd::driver::{self, Driver};
 use hotd::gateway::{Door, Gateway, GatewayConfig};
+use hotd::isolation::Asked;
 use hotd::journal::Journal;
 use hotd::ledger::{Ledger, Obeyed};
 use hotd::store::{Options, Store};
-use hotd::supervisor::{SpawnAddress, Supervisor};
+use hotd::supervisor::{Sandbox, SpawnAddress, Supervisor};
 use hotd::trust::TrustFiles;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -77,7 +78,7 @@ async fn rooms(folder: &Path) -> Rooms {
     assert!(binary.exists(), "{} is not there: run `cargo build --workspace --bins` first", binary.display());
     let arguments = ["--dev-grace-ms", "300", "--stop-grace-ms", "100"].map(String::from).into();
     let address = SpawnAddress::Dev { socket: folder.join("spawn.sock"), binary, arguments };
-    let (supervisor, _) = Supervisor::connect(address).await.unwrap();
+    let (supervisor, _) = Supervisor::connect(address, Sandbox::default()).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let gateway = GatewayConfig { threads: 1, ..GatewayConfig::default() };
@@ -92,6 +93,7 @@ async fn rooms(folder: &Path) -> Rooms {
         gateway: Gateway::start(&[Door { listener, tls: None }], gateway).unwrap(),
         journal: journal.clone(),
         bounds: BOUNDS,
+        asked: Asked::default(),
         max_artifact: 1 << 20,
     });
     Rooms { agent, ledger, trust, journal }

@@ -158,6 +158,7 @@ fn without_what_is_required_nothing_is_loaded() {
     let confine = Confine { leave_out: Parts::SECCOMP, require, ..Confine::default() };
     let host = Host::execute(&compile("confine.c", &[]));
     host.tell_start(b"some config", StartOptions::default(), Some(confine));
+    assert!(matches!(host.hear(), FromHost::Confined { parts } if !parts.has(Parts::SECCOMP)));
     match host.hear() {
         FromHost::Failed { stage: Stage::Confine, text } => {
             assert!(text.ends_with("missing: seccomp"), "{text}")

@@ -63,13 +63,17 @@ impl Service {
 
     /// Writes the config as [`Service::start`] does, for the next boot.
     ///
+    /// As long as hot-spawn gives no users, the node requires no part of the sandbox unless `config` has that table.
+    ///
     /// # Errors
     /// When it can't be written.
     pub fn configure(&self, config: &str) -> Result<()> {
+        let sandbox =
+            if REQUIRES_DEFAULT || config.contains("[sandbox]") { "" } else { "[sandbox]\nrequire = []\n" };
         let at = |name: &str| self.folder.path().join(name);
         let text = format!(
             "node = \"web-1\"\ndata_dir = {:?}\n[http]\nlisten = [\"127.0.0.1:0\"]\n{}[grpc]\nsocket = {:?}\n\
-             [spawn]\nsocket = {:?}\n[trust]\nallowed_signers = {:?}\nrevoked = {:?}\n{config}",
+             [spawn]\nsocket = {:?}\n[trust]\nallowed_signers = {:?}\nrevoked = {:?}\n{config}\n{sandbox}",
             self.data_dir(),
             self.http_lines,
             self.socket(),
@@ -317,6 +321,10 @@ impl Service {
         daemon::tail(&self.folder.path().join("hotd.log"))
     }
 }
+
+/// Whether the nodes of tests require the default parts of the sandbox, as one does that is installed. To be true for root once
+/// hot-spawn gives users; another user has none to give.
+const REQUIRES_DEFAULT: bool = false;
 
 /// Where `hot-spawn` listens, below the service's folder.
 const SPAWN_SOCKET: &str = "run/spawn.sock";

@@ -193,7 +193,7 @@ pub enum FromHost {
         /// What it understands.
         features: Features,
     },
-    /// The host has confined itself and goes on to load the module.
+    /// The host has confined itself and goes on to load the module, or to say that a required part is missing.
     Confined {
         /// The parts that are in force: no-new-privileges, seccomp, counted, files, network, scopes.
         parts: Parts,

@@ -194,8 +194,9 @@ pub struct Confine {
     pub connect: Option<Vec<u16>>,
     /// TCP ports that it may listen on; `None`: any.
     pub bind: Option<Vec<u16>>,
-    /// Parts that must be in force in the end: with one missing it loads nothing, and says so as a failure of
-    /// [`Stage::Confine`](crate::host::Stage::Confine) that names what is missing.
+    /// Parts that must be in force in the end: with one missing it loads nothing. It says what is in force
+    /// ([`FromHost::Confined`](crate::host::FromHost::Confined)) and then that it failed at
+    /// [`Stage::Confine`](crate::host::Stage::Confine), with a text that names what is missing.
     pub require: Parts,
 }
 

@@ -21,7 +21,7 @@ pub use error::{JudgeError, SignerError};
 pub(crate) use glob::matches as pattern_matches;
 pub use lines::{AllowedSignersError, LineProblem};
 pub use listing::{Allowed, Listed, Says, Standing, listing, standings};
-pub use modules::{ModuleRules, ModuleRulesError};
+pub use modules::{ModulePattern, ModulePatternError, ModuleRules};
 pub use revoked::{MAX_REVOKED, Revoked, RevokedError};
 
 use crate::ModuleName;

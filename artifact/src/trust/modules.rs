@@ -1,6 +1,7 @@
-//! [`ModuleRules`]: `[trust.modules]`, which principals may sign which modules.
+//! [`ModuleRules`]: `[trust.modules]`, which principals may sign which modules, and the [`ModulePattern`]s that they go by.
 
 use std::collections::BTreeSet;
+use std::str::FromStr;
 
 use thiserror::Error;
 
@@ -20,16 +21,49 @@ pub struct ModuleRules {
 
 #[derive(Debug, Clone)]
 struct Rule {
-    pattern: String,
+    pattern: ModulePattern,
     principals: BTreeSet<String>,
 }
+
+/// A pattern of module names: a name in which each star stands for any characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModulePattern(String);
 
 /// Why a pattern of module names is none.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{} is not a pattern of module names; one has a-z, 0-9, - and *", quoted(found))]
-pub struct ModuleRulesError {
+pub struct ModulePatternError {
     /// What was found.
     pub found: String,
+}
+
+impl FromStr for ModulePattern {
+    type Err = ModulePatternError;
+
+    /// Takes what the name of some module could match.
+    fn from_str(text: &str) -> Result<Self, ModulePatternError> {
+        let known = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'*';
+        if text.is_empty() || text.len() > ModuleName::MAX_LEN + 1 || !text.bytes().all(known) {
+            return Err(ModulePatternError { found: text.to_owned() });
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl ModulePattern {
+    /// Whether the whole name is one of those that it means.
+    #[must_use]
+    pub fn matches(&self, module: &ModuleName) -> bool {
+        glob::matches(&self.0, module.as_str())
+    }
+
+    /// The greater, the more specific: a name without a star before all patterns; then by the number of characters that are
+    /// not stars.
+    #[must_use]
+    pub fn specificity(&self) -> (bool, usize) {
+        let literal = self.0.bytes().filter(|byte| *byte != b'*').count();
+        (literal == self.0.len(), literal)
+    }
 }
 
 impl ModuleRules {
@@ -37,13 +71,9 @@ impl ModuleRules {
     ///
     /// # Errors
     /// The first pattern that no module's name could match.
-    pub fn new(rules: impl IntoIterator<Item = (String, Vec<String>)>) -> Result<Self, ModuleRulesError> {
+    pub fn new(rules: impl IntoIterator<Item = (String, Vec<String>)>) -> Result<Self, ModulePatternError> {
         let rule = |(pattern, principals): (String, Vec<String>)| {
-            let known = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'*';
-            if pattern.is_empty() || pattern.len() > ModuleName::MAX_LEN + 1 || !pattern.bytes().all(known) {
-                return Err(ModuleRulesError { found: pattern });
-            }
-            Ok(Rule { pattern, principals: principals.into_iter().collect() })
+            Ok(Rule { pattern: pattern.parse()?, principals: principals.into_iter().collect() })
         };
         Ok(Self { rules: rules.into_iter().map(rule).collect::<Result<_, _>>()? })
     }
@@ -54,17 +84,10 @@ impl ModuleRules {
         if self.rules.is_empty() {
             return true;
         }
-        let matching = || self.rules.iter().filter(|rule| glob::matches(&rule.pattern, module.as_str()));
-        let Some(best) = matching().map(Rule::specificity).max() else { return false };
-        matching().filter(|rule| rule.specificity() == best).all(|rule| rule.principals.contains(principal))
-    }
-}
-
-impl Rule {
-    /// A name without a star before all patterns; then by the number of characters that are not stars.
-    fn specificity(&self) -> (bool, usize) {
-        let literal = self.pattern.bytes().filter(|byte| *byte != b'*').count();
-        (literal == self.pattern.len(), literal)
+        let matching = || self.rules.iter().filter(|rule| rule.pattern.matches(module));
+        let specificity = |rule: &Rule| rule.pattern.specificity();
+        let Some(best) = matching().map(specificity).max() else { return false };
+        matching().filter(|rule| specificity(rule) == best).all(|rule| rule.principals.contains(principal))
     }
 }
 

@@ -68,6 +68,8 @@ struct InstanceJson {
     streams_failed: u64,
     denied: Vec<DeniedJson>,
     last_lines: Vec<String>,
+    missing: Vec<String>,
+    user: Option<u32>,
 }
 
 /// A system call that was refused.
@@ -129,6 +131,8 @@ impl From<v1::Instance> for InstanceJson {
                 .map(|of| DeniedJson { call: of.call, times: of.times })
                 .collect(),
             last_lines: instance.last_lines,
+            missing: instance.missing,
+            user: instance.user,
         }
     }
 }

@@ -58,7 +58,11 @@ pub(crate) fn modules() -> Vec<Module> {
             node: "n1".to_owned(),
             instances: vec![
                 instance(1, stable, Role::Stable, 9000),
-                instance(2, candidate, Role::Candidate, 1000),
+                Instance {
+                    missing: vec!["scopes".to_owned(), "cpu".to_owned()],
+                    user: Some(200_002),
+                    ..instance(2, candidate, Role::Candidate, 1000)
+                },
             ],
         }],
         ..Module::default()

@@ -3,6 +3,7 @@
 pub(crate) mod inspect;
 pub(crate) mod plan;
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use hot_proto::v1::{
@@ -61,6 +62,7 @@ pub(crate) fn module(module: &Module, now: SystemTime, layout: Layout) -> Vec<St
     if let Some(instances) = instances {
         lines.push(String::new());
         lines.extend(instances.lines(layout));
+        lines.extend(held_without(module, layout));
     }
     for instance in module.nodes.iter().flat_map(|node| &node.instances) {
         lines.extend(denied(instance, layout));
@@ -130,6 +132,20 @@ fn instances(module: &Module, now: SystemTime) -> Option<Table<11>> {
         }
     }
     any.then_some(table)
+}
+
+/// What instances that run are held without, one paragraph for all that lack the same.
+fn held_without(module: &Module, layout: Layout) -> Vec<String> {
+    let mut lacking: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let running = module.nodes.iter().flat_map(|node| &node.instances);
+    for instance in running.filter(|it| it.state() != InstanceState::Ended && !it.missing.is_empty()) {
+        lacking.entry(instance.missing.join(", ")).or_default().push(instance.id.to_string());
+    }
+    let line = |(missing, ids): (String, Vec<String>)| {
+        let who = if ids.len() == 1 { "instance" } else { "instances" };
+        paragraph(&words::clean(&format!("{who} {}: held without {missing}", ids.join(", "))), layout)
+    };
+    lacking.into_iter().flat_map(line).collect()
 }
 
 fn state(instance: &Instance) -> Cell {

@@ -38,6 +38,7 @@ fn one_module() {
             "NODE  INSTANCE  VERSION    ROLE       STATE  WEIGHT  REQUESTS  ERRORS  P99 MS  STARTED  REASON",
             "n1    1         1.0.0 (1)  stable     ready  90%     1200      3       1.25    1m ago   -",
             "n1    2         1.1.0 (2)  candidate  ready  10%     1200      3       1.25    1m ago   -",
+            "instance 2: held without scopes, cpu",
         ]
     );
     let ended = module(&all[1], now(), Layout::PIPE);

@@ -52,6 +52,7 @@ impl Agent {
             start_took: None,
             ready: None,
             instance: None,
+            isolation: None,
             reason: String::new(),
             lines: Vec::new(),
             denied: Told::default(),
@@ -84,7 +85,7 @@ impl Agent {
             started: None,
             // Read with the artifact, where waiting for the disk does no harm.
             config: Vec::new(),
-            limits: hot_wire::spawn::Limits::default(),
+            limits: self.shared.parts.asked.limits_of(module),
             start_deadline: limits.map_or(bounds.start_deadline, |limits| limits.start_deadline.into()),
             health_interval: limits.map_or(bounds.health_interval, |limits| limits.health_interval.into()),
             health_threshold: limits.map_or(bounds.health_threshold, |limits| limits.health_failures),
@@ -149,6 +150,7 @@ impl Agent {
             start_took: None,
             ready: None,
             instance: Some(adopted.instance.clone()),
+            isolation: None,
             reason: String::new(),
             lines: Vec::new(),
             denied: Told::default(),
@@ -242,6 +244,7 @@ impl Agent {
             self.tell("instance.restarted", module, text);
         }
         self.reconcile(&mut slots, module);
+        self.note_missing(&slots);
         drop(slots);
         self.shared.note_change();
         Ok(())
@@ -363,7 +366,7 @@ fn cause_of(end: End) -> Option<Cause> {
     Some(match end {
         End::Stopped => return None,
         // Nothing that the module did: its digest is not held against it.
-        End::Lost { text } => Cause::Refused { text },
+        End::Lost { text } | End::Refused { text } => Cause::Refused { text },
         End::LoadFailed { text, .. } => Cause::LoadFailed { text },
         End::StartTimeout { limit } => Cause::StartTimeout { limit: limit.into() },
         End::Crashed { signal, text } => Cause::Crashed { signal, text },

@@ -10,8 +10,10 @@
 //! Rooms that decide and do nothing: `orders` what the node obeys, `plan` what is next, `resting` when to try again,
 //! `swap` what became of one, with `recent` and `proof`, `calls` what a refused system call tells.
 //! `slot` is what they look at, one for each module. Rooms that do: `reconcile` a step of the plan, `launch` one
-//! instance from its artifact to its end, `lost` one that ended with hot-spawn, `restart`, `prepare`, `denied` what is told of refused calls; `guard` has the clock, `review` looks after signers,
-//! `figures` counts, `swapping` follows swaps, `keep` writes down what the node obeys, and `report` tells the driver.
+//! instance from its artifact to its end, `lost` one that ended with hot-spawn, `restart`, `prepare`; `missing` says how
+//! instances are held, `denied` keeps what is told of refused calls and `calls` has their names; `guard` has the clock,
+//! `review` looks after signers, `figures` counts, `swapping` follows swaps, `keep` writes down what the node obeys, and
+//! `report` tells the driver.
 
 mod calls;
 mod denied;
@@ -20,6 +22,7 @@ mod guard;
 mod keep;
 mod launch;
 mod lost;
+mod missing;
 mod orders;
 mod plan;
 mod prepare;
@@ -45,10 +48,12 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::calls::{attack as attack_of, name as call_name};
+pub(crate) use self::missing::Lacking;
 pub(crate) use self::proof::{BEGUN as SWAP_BEGUN, KIND as SWAP_KIND, Party, Proof, Window};
 pub(crate) use self::restart::RestartError;
 pub(crate) use self::slot::{CrashLoop, Run, RunState, Slot, Unwritten};
 use crate::gateway::Gateway;
+use crate::isolation::Asked;
 use crate::journal::Journal;
 use crate::ledger::{Ledger, LedgerError, Obeyed};
 use crate::supervisor::{Adopted, InstanceId, Supervisor};
@@ -95,6 +100,8 @@ pub struct Parts {
     pub journal: Journal,
     /// Bounds for modules.
     pub bounds: ModuleBounds,
+    /// How instances are to be held, and what they may use.
+    pub asked: Asked,
     /// Largest artifact, bytes.
     pub max_artifact: u64,
 }
@@ -115,6 +122,8 @@ struct Shared {
     /// Held while what a module's node obeys is read and written down, so that the newest is written last.
     keeping: tokio::sync::Mutex<()>,
     tasks: TaskTracker,
+    /// What was said last that instances are held without.
+    said_missing: Mutex<hot_wire::isolation::Parts>,
 }
 
 /// Traffic moved toward stable.
@@ -150,6 +159,7 @@ impl Agent {
             next_instance: AtomicU64::new(first),
             keeping: tokio::sync::Mutex::default(),
             tasks: TaskTracker::new(),
+            said_missing: Mutex::default(),
         };
         (Self { shared: Arc::new(shared) }, receiver)
     }

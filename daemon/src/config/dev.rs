@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use hot_artifact::trust::ModuleRules;
 use hot_rollout::Policy;
+use hot_wire::isolation::Parts;
 use thiserror::Error;
 
 use super::sections::host_name;
 use super::values::MAX_SOCKET_PATH;
-use super::{Config, Grpc, Http, Log, Mode, Spawn, Store, Trust};
+use super::{Config, Grpc, Http, Log, Mode, ModuleLimits, Network, Sandbox, Spawn, Store, Trust};
 use crate::driver::OnCrashLoop;
 use crate::gateway::{GatewayConfig, Sources};
 
@@ -89,6 +90,10 @@ pub(super) fn config(dev: &Dev) -> Result<Config, DevError> {
             modules: ModuleRules::default(),
             libraries: None,
         },
+        // All that is there is used; what is missing is said and no reason to refuse.
+        sandbox: Sandbox { require: Parts::NONE, require_if_there: Parts::NONE, ..Sandbox::default() },
+        network: Network::default(),
+        limits: ModuleLimits::default(),
         store: Store::default(),
         policy: Policy::default(),
         on_crash_loop: OnCrashLoop::default(),

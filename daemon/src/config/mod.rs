@@ -8,6 +8,7 @@
 mod dev;
 mod places;
 mod read;
+mod sandbox;
 mod sections;
 mod tls;
 mod trust;
@@ -27,6 +28,7 @@ use self::sections::Draft;
 use crate::gateway::GatewayConfig;
 
 pub use dev::{Dev, DevError};
+pub use sandbox::{ModuleLimits, Network, OwnLimits, Sandbox};
 pub(crate) use tls::{Identity, Validity};
 pub use tls::{Part, Tls, TlsError};
 pub(crate) use trust::Reading;
@@ -50,6 +52,12 @@ pub struct Config {
     pub grpc: Grpc,
     /// Whose modules are let in.
     pub trust: Trust,
+    /// How instances are kept apart from everything else.
+    pub sandbox: Sandbox,
+    /// What they may reach by TCP.
+    pub network: Network,
+    /// What they may use.
+    pub limits: ModuleLimits,
     /// What is kept.
     pub store: Store,
     /// How rollouts go unless a push says otherwise.

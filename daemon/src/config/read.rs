@@ -23,6 +23,8 @@ pub(super) struct Section<'a> {
     reader: &'a Reader<'a>,
     /// `` for the top, else e.g. `http`.
     name: &'static str,
+    /// The key under which it stands in the table of that name, where that is one of many.
+    entry: Option<&'a str>,
     table: Option<&'a DeTable<'a>>,
     /// Whether it is something else than a table, which is a mistake of its own.
     broken: bool,
@@ -58,24 +60,33 @@ impl<'a> Reader<'a> {
 impl<'a> Section<'a> {
     /// The whole document.
     pub(super) fn top(reader: &'a Reader<'a>, table: &'a DeTable<'a>, known: &[&str]) -> Self {
-        let section = Self { reader, name: "", table: Some(table), broken: false, at: 0 };
+        let section = Self { reader, name: "", entry: None, table: Some(table), broken: false, at: 0 };
         section.refuse_unknown(known);
         section
     }
 
     /// The table `key` of this one; empty if it is not there.
     pub(super) fn section(&self, key: &str, name: &'static str, known: &[&str]) -> Self {
+        self.table(key, name, None, known)
+    }
+
+    /// The table `key` of this one, which has many by names of the operator's choice.
+    pub(super) fn entry(&self, key: &'a str, known: &[&str]) -> Self {
+        self.table(key, self.name, Some(key), known)
+    }
+
+    fn table(&self, key: &str, name: &'static str, entry: Option<&'a str>, known: &[&str]) -> Self {
         let found = self.get(key);
         let table = found.and_then(|value| value.get_ref().as_table());
         let broken = found.is_some() && table.is_none();
         if let Some(value) = found.filter(|_| broken) {
             self.reader.mistake(
                 value.span().start,
-                format!("`{key}` is {}, expected a table [{name}]", shown(value)),
+                format!("`{key}` is {}, expected a table [{}]", shown(value), titled(name, entry)),
             );
         }
         let at = found.map_or(self.at, |value| value.span().start);
-        let section = Self { reader: self.reader, name, table, broken, at };
+        let section = Self { reader: self.reader, name, entry, table, broken, at };
         section.refuse_unknown(known);
         section
     }
@@ -157,7 +168,11 @@ impl<'a> Section<'a> {
     }
 
     fn path(&self, key: &str) -> String {
-        if self.name.is_empty() { key.to_owned() } else { format!("[{}] {key}", self.name) }
+        if self.name.is_empty() {
+            key.to_owned()
+        } else {
+            format!("[{}] {key}", titled(self.name, self.entry))
+        }
     }
 
     fn refuse_unknown(&self, known: &[&str]) {
@@ -169,7 +184,8 @@ impl<'a> Section<'a> {
             if known.contains(&name) {
                 continue;
             }
-            let place = if self.name.is_empty() { String::new() } else { format!(" in [{}]", self.name) };
+            let title = titled(self.name, self.entry);
+            let place = if title.is_empty() { title } else { format!(" in [{title}]") };
             let advice = match near::similar(name, known) {
                 Some(word) => format!("did you mean \"{word}\"?"),
                 None => format!("known are {}", known.join(", ")),
@@ -178,6 +194,11 @@ impl<'a> Section<'a> {
             self.reader.mistake(key.span().start, text);
         }
     }
+}
+
+/// As a person writes the table: `http`, or `limits.modules."pay-*"`.
+fn titled(name: &str, entry: Option<&str>) -> String {
+    entry.map_or_else(|| name.to_owned(), |entry| format!("{name}.\"{}\"", entry.escape_debug()))
 }
 
 /// A value as a person wrote it: scalars themselves, the rest by kind.

@@ -10,6 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::places::PlaceLines;
 use super::read::{Reader, Section};
+use super::sandbox;
 use super::tls::TlsLines;
 use super::trust::{RuleLine, TrustLines};
 use super::values::{
@@ -35,8 +36,10 @@ pub(super) struct Draft {
 }
 
 pub(super) fn parse(text: &str, path: &Path) -> Draft {
-    const TABLES: [&str; 9] =
-        ["data_dir", "node", "http", "grpc", "trust", "store", "policy", "spawn", "log"];
+    const TABLES: [&str; 12] = [
+        "data_dir", "node", "http", "grpc", "trust", "sandbox", "network", "limits", "store", "policy",
+        "spawn", "log",
+    ];
     let reader = Reader::new(path, text);
     let (document, errors) = DeTable::parse_recoverable(text);
     let at = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
@@ -47,6 +50,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Draft {
     let top = Section::top(&reader, document.get_ref(), &TABLES);
     let (trust, trust_lines) = trust(&top);
     let (http, tls_lines) = http(&top);
+    let (sandbox, network) = sandbox::sandbox(&top);
     let config = Config {
         mode: Mode::Service,
         node: top.value("node", node_name).unwrap_or_else(|| default_node(&top)),
@@ -54,6 +58,9 @@ pub(super) fn parse(text: &str, path: &Path) -> Draft {
         http,
         grpc: grpc(&top),
         trust,
+        sandbox,
+        network,
+        limits: sandbox::limits(&top),
         store: store(&top),
         policy: policy(&top),
         on_crash_loop: on_crash_loop(&top),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hot_rollout::{Millis, PolicySpec, Ratio, Share, Step};
+use hot_wire::spawn::Limits;
 use toml::de::DeValue;
 
 use super::units;
@@ -50,6 +51,16 @@ pub(super) fn count<T: TryFrom<u32>>(
             .filter(|number| bounds.contains(number))
             .and_then(|number| T::try_from(number).ok())
             .ok_or_else(|| format!("a number from {} to {}", bounds.start(), bounds.end()))
+    }
+}
+
+/// What `limit` takes, or `"unlimited"`: what no limit is, in the messages to hot-spawn.
+pub(super) fn or_unlimited(
+    limit: impl Fn(&DeValue<'_>) -> Result<u64, String>,
+) -> impl Fn(&DeValue<'_>) -> Result<u64, String> {
+    move |value| match value.as_str() {
+        Some("unlimited") => Ok(Limits::UNLIMITED),
+        _ => limit(value).map_err(|expected| format!("{expected}, or \"unlimited\"")),
     }
 }
 

@@ -148,7 +148,7 @@ fn step_from_zero(at: PhaseName, step: Option<usize>, steps: usize) -> usize {
 }
 
 /// One instance with what the gateway counted for it.
-pub(super) fn instance(agent: &Agent, slot: &Slot, run: &Run) -> v1::Instance {
+pub(super) fn instance(agent: &Agent, module: &Module, slot: &Slot, run: &Run) -> v1::Instance {
     let counters = agent.counters(run.id);
     let milliseconds = |quantile: f64| match counters.finished {
         0 => 0.0,
@@ -189,6 +189,8 @@ pub(super) fn instance(agent: &Agent, slot: &Slot, run: &Run) -> v1::Instance {
         streams_failed: counters.streams_failed,
         denied: denied(&run.denied.sums),
         last_lines: if run.reason.is_empty() { Vec::new() } else { last_lines(run) },
+        missing: agent.missing(module, run).names().map(str::to_owned).collect(),
+        user: run.user(),
     }
 }
 

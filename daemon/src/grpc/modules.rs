@@ -220,7 +220,8 @@ impl Modules {
         let reference = |release: ReleaseNumber| convert::release(&self.0.ledger, &module, release);
         let (instances, standby, unserved) = self.0.agent.slots(|slots| {
             let Some(slot) = slots.get(&module) else { return (Vec::new(), None, None) };
-            let instances = slot.instances().map(|run| convert::instance(&self.0.agent, slot, run)).collect();
+            let instances =
+                slot.instances().map(|run| convert::instance(&self.0.agent, &module, slot, run)).collect();
             let standby = slot.orders.assignment.as_ref().and_then(|assignment| assignment.standby);
             (
                 instances,

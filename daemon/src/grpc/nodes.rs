@@ -46,7 +46,12 @@ impl Nodes {
             since: Some(about.since.into()),
             dev: about.dev,
             ready: self.0.agent.is_ready(),
-            missing: [self.0.agent.unserved(), about.missing.clone()].concat(),
+            missing: [
+                self.0.agent.unserved(),
+                self.0.agent.held_without().into_iter().collect(),
+                about.missing.clone(),
+            ]
+            .concat(),
             http: about.http.clone(),
             target: Target::native().to_string(),
             trusted_keys: self.trusted_keys(),

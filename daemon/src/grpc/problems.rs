@@ -5,8 +5,9 @@ use hot_rollout::{Module, ReleaseNumber};
 use prost_types::Timestamp;
 
 use super::{Api, convert};
-use crate::agent::{CrashLoop, RunState, Slot, Unwritten, attack_of};
+use crate::agent::{CrashLoop, Lacking, RunState, Slot, Unwritten, attack_of};
 use crate::store::InDoubt;
+use crate::supervisor::quoted;
 use crate::tls::TlsFiles;
 use crate::trust::Frozen;
 
@@ -18,6 +19,9 @@ const UNWRITTEN: &str = "store.unwritten";
 
 /// The stable word of a node on which a restart may find what it refused.
 const IN_DOUBT: &str = "store.in_doubt";
+
+/// The stable word of a node that can't hold instances as its config requires.
+const SANDBOX_MISSING: &str = "sandbox.missing";
 
 const MEND_DISK: &str = "Free some space on the disk of hotd's data folder, or mend it";
 
@@ -41,6 +45,7 @@ impl Api {
         let mut problems: Vec<v1::NodeProblem> = absence.into_iter().chain(frozen).collect();
         problems.extend(self.unwritten());
         problems.extend(self.in_doubt());
+        problems.extend(self.agent.lacking().map(|lacking| self.sandbox_missing(&lacking)));
         let troubles = self.tls.iter().flat_map(TlsFiles::troubles);
         problems.extend(troubles.map(|trouble| self.problem(trouble.code, trouble.text, trouble.since)));
         problems.extend(self.unsigned_stables());
@@ -91,6 +96,21 @@ impl Api {
             );
             self.problem(IN_DOUBT, text, Some(since))
         })
+    }
+
+    /// Instances without what `[sandbox] require` names.
+    fn sandbox_missing(&self, lacking: &Lacking) -> v1::NodeProblem {
+        let what = if lacking.serves {
+            "an instance that ran before this hotd serves without it, and none would be started so"
+        } else {
+            "nothing is started"
+        };
+        let text = format!(
+            "[sandbox] require asks for what instances here do not have: {}; {what}. `hotctl status MODULE` has the reason; mend \
+             that, or take it out of `require` and restart hotd",
+            quoted(lacking.parts)
+        );
+        self.problem(SANDBOX_MISSING, text, Some(lacking.since))
     }
 
     /// Stable releases that are refused when they have to start: their signers count no more.

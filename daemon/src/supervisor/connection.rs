@@ -6,6 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hot_wire::isolation::Held;
 use hot_wire::spawn::{Ending, Features, FromSpawn, HostState, Limits, MAX_DENIED, ToSpawn};
 use hot_wire::{MessageError, PROTOCOL, TooLarge};
 use thiserror::Error;
@@ -111,6 +112,7 @@ impl FromIterator<(u32, u64)> for Denials {
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) pid: u32,
+    pub(super) held: Held,
     pub(super) control: OwnedFd,
     pub(super) output: OwnedFd,
     pub(super) end: oneshot::Receiver<HostEnd>,
@@ -125,6 +127,7 @@ pub(super) struct Found {
     pub(super) label: Vec<u8>,
     pub(super) tail: Vec<u8>,
     pub(super) pid: u32,
+    pub(super) held: Held,
     pub(super) process: Result<Process, Ending>,
 }
 
@@ -201,13 +204,13 @@ impl Connection {
         let mut found = Vec::new();
         loop {
             match self.receive().await? {
-                (FromSpawn::Host { id, pid, state: HostState::Running, label, tail, .. }, descriptors) => {
-                    let process = self.process(id, pid, descriptors)?;
-                    found.push(Found { id, label, tail, pid, process: Ok(process) });
+                (FromSpawn::Host { id, pid, state: HostState::Running, label, tail, held }, descriptors) => {
+                    let process = self.process(id, pid, held, descriptors)?;
+                    found.push(Found { id, label, tail, pid, held, process: Ok(process) });
                 }
-                (FromSpawn::Host { id, pid, state: HostState::Ended(ending), label, tail, .. }, _) => {
+                (FromSpawn::Host { id, pid, state: HostState::Ended(ending), label, tail, held }, _) => {
                     self.send(&ToSpawn::Forget { id }, None).await?;
-                    found.push(Found { id, label, tail, pid, process: Err(ending) });
+                    found.push(Found { id, label, tail, pid, held, process: Err(ending) });
                 }
                 (FromSpawn::Exited { id, ending }, _) => self.exited(id, ending).await?,
                 (FromSpawn::Denied { id, calls }, _) => self.denied(id, calls),
@@ -284,8 +287,8 @@ impl Connection {
 
     async fn heard(&mut self, message: FromSpawn, descriptors: Vec<OwnedFd>) -> Result<(), LinkError> {
         match message {
-            FromSpawn::Spawned { id, pid, held: _ } => {
-                let process = self.process(id, pid, descriptors)?;
+            FromSpawn::Spawned { id, pid, held } => {
+                let process = self.process(id, pid, held, descriptors)?;
                 let answer = self.starting.remove(&id);
                 let unwanted = match answer {
                     Some(answer) => answer.send(Ok(process)).is_err(),
@@ -347,7 +350,13 @@ impl Connection {
         self.send(&ToSpawn::Forget { id }, None).await
     }
 
-    fn process(&mut self, id: u64, pid: u32, descriptors: Vec<OwnedFd>) -> Result<Process, LinkError> {
+    fn process(
+        &mut self,
+        id: u64,
+        pid: u32,
+        held: Held,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<Process, LinkError> {
         let mut descriptors = descriptors.into_iter();
         let (Some(control), Some(output)) = (descriptors.next(), descriptors.next()) else {
             return Err(LinkError::OutOfTurn);
@@ -356,7 +365,7 @@ impl Connection {
         self.ends.insert(id, end);
         let (tell, denied) = mpsc::channel(DENIED_WAIT);
         self.denied.insert(id, tell);
-        Ok(Process { pid, control, output, end: ended, denied })
+        Ok(Process { pid, held, control, output, end: ended, denied })
     }
 
     /// How many hosts run.

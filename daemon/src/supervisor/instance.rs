@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hot_wire::host::Features;
+use hot_wire::isolation::Held;
 use hot_wire::metrics::Series;
 use hot_wire::spawn::Ending;
 use thiserror::Error;
@@ -17,6 +18,7 @@ use super::host_link::{HostLink, HostLinkError};
 use super::life::{Ends, Life};
 use super::metrics::{ANSWERED_WITHIN, MAX_WAITING, MetricsError, Waiting};
 use super::output::{Line, Output};
+use super::sandbox::{Isolation, Sandbox};
 use super::spawn_link::SpawnLink;
 use super::spec::{InstanceId, Spec};
 use super::state::{State, end_of};
@@ -29,6 +31,7 @@ pub struct Instance {
     link: Option<Arc<HostLink>>,
     state: watch::Receiver<State>,
     features: watch::Receiver<Features>,
+    isolation: watch::Receiver<Isolation>,
     stop: Arc<watch::Sender<Option<Duration>>>,
     /// Who asks for its metrics. Nobody hears of an instance that had ended when it was found.
     metrics: Option<mpsc::Sender<Waiting>>,
@@ -80,6 +83,12 @@ impl Instance {
     #[must_use]
     pub fn features(&self) -> Features {
         *self.features.borrow()
+    }
+
+    /// How it is held, as far as that is known.
+    #[must_use]
+    pub fn isolation(&self) -> Isolation {
+        *self.isolation.borrow()
     }
 
     /// Makes `n` data streams to the host. They don't block; what was attached before stays.
@@ -152,12 +161,13 @@ impl Instance {
     }
 
     /// An instance whose end hot-spawn kept while no `hotd` was there.
-    pub(super) fn ended(spec: &Spec, pid: u32, ending: Ending, tail: &[u8]) -> Self {
+    pub(super) fn ended(spec: &Spec, pid: u32, held: Held, ending: Ending, tail: &[u8]) -> Self {
         let output = Output::new();
         output.take_up(tail);
         let end = end_of(ending, output.last_words());
         let (_, state) = watch::channel(State::Ended(end));
         let (_, features) = watch::channel(Features::default());
+        let (_, isolation) = watch::channel(Isolation { held, confined: None });
         let stop = Arc::new(watch::Sender::new(None));
         let (_, denied) = watch::channel(Denials::default());
         Self {
@@ -166,6 +176,7 @@ impl Instance {
             link: None,
             state,
             features,
+            isolation,
             stop,
             metrics: None,
             accuse: None,
@@ -180,6 +191,7 @@ impl Instance {
         spec: Spec,
         process: Process,
         spawn: SpawnLink,
+        sandbox: Arc<Sandbox>,
         adopted: bool,
         tail: &[u8],
     ) -> std::io::Result<Self> {
@@ -189,6 +201,7 @@ impl Instance {
         let reader = tokio::spawn(output.clone().read(process.output, spec.module.clone(), spec.release));
         let (state_sender, state) = watch::channel(State::Starting);
         let (features_sender, features) = watch::channel(Features::default());
+        let (isolation_sender, isolation) = watch::channel(Isolation { held: process.held, confined: None });
         let (stop, stop_asked) = watch::channel(None);
         let (metrics, metrics_asked) = mpsc::channel(MAX_WAITING);
         let (accuse, accused) = mpsc::channel(1);
@@ -199,6 +212,7 @@ impl Instance {
             link: Some(Arc::clone(&link)),
             state,
             features,
+            isolation,
             stop: Arc::new(stop),
             metrics: Some(metrics),
             accuse: Some(accuse),
@@ -208,12 +222,13 @@ impl Instance {
         let ends = Ends {
             state: state_sender,
             features: features_sender,
+            isolation: isolation_sender,
             stop: stop_asked,
             metrics: metrics_asked,
             accused,
             denied: denied_sender,
         };
-        let life = Life::new(spec, link, spawn, output, ends, adopted);
+        let life = Life::new(spec, link, spawn, sandbox, output, ends, adopted);
         tokio::spawn(life.run(process.end, process.denied, reader));
         Ok(instance)
     }

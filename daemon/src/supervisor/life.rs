@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hot_wire::host::{Features, FromHost, HealthReply, Phase, ToHost};
+use hot_wire::host::{Features, FromHost, HealthReply, Phase, Stage, ToHost};
+use hot_wire::isolation::Parts;
 use hot_wire::spawn::Cause;
 use hot_wire::{MAX_MESSAGE, PROTOCOL};
 use rustix::process::Signal;
@@ -18,9 +19,10 @@ use super::host_link::{HostLink, HostLinkError};
 use super::metrics::{Gathering, MetricsError, Waiting};
 use super::output::Output;
 use super::pulse::Pulse;
+use super::sandbox::{Isolation, Sandbox};
 use super::spawn_link::SpawnLink;
 use super::spec::Spec;
-use super::state::{End, State, bounded, breach_of, describe, end_of};
+use super::state::{End, State, breach_of, describe, end_of, failed};
 
 /// Between TERM and KILL for a host that did not stop when asked.
 const TERM_GRACE: Duration = Duration::from_millis(500);
@@ -66,6 +68,8 @@ pub(super) struct Ends {
     pub(super) state: watch::Sender<State>,
     /// What the host has said that it understands.
     pub(super) features: watch::Sender<Features>,
+    /// How it is held.
+    pub(super) isolation: watch::Sender<Isolation>,
     pub(super) stop: watch::Receiver<Option<Duration>>,
     pub(super) metrics: mpsc::Receiver<Waiting>,
     /// What its data links were found to carry that no host sends.
@@ -92,6 +96,9 @@ pub(super) struct Life {
     overdue: Option<&'static str>,
     /// What the host has said that it understands.
     features: watch::Sender<Features>,
+    /// How every host of this node is to be held, and how this one is.
+    sandbox: Arc<Sandbox>,
+    isolation: watch::Sender<Isolation>,
     output: Output,
     health: Health,
     pulse: Pulse,
@@ -100,7 +107,7 @@ pub(super) struct Life {
     blame: Option<End>,
     /// Whether the host can still say something.
     link_open: bool,
-    /// Whether an earlier `hotd` started the host.
+    /// Whether an earlier `hotd` started the host: one that serves does so however it is held.
     adopted: bool,
     /// Whether it is known not to have been ready yet. Of an adopted host nothing is known until it answers; it was
     /// most likely ready, so a crash is called that.
@@ -113,6 +120,7 @@ impl Life {
         spec: Spec,
         link: Arc<HostLink>,
         spawn: SpawnLink,
+        sandbox: Arc<Sandbox>,
         output: Output,
         ends: Ends,
         adopted: bool,
@@ -135,6 +143,8 @@ impl Life {
             claims: Claims::new(adopted),
             overdue: None,
             features: ends.features,
+            sandbox,
+            isolation: ends.isolation,
             output,
             blame: None,
             link_open: true,
@@ -150,9 +160,12 @@ impl Life {
         mut denied: mpsc::Receiver<Vec<(u32, u64)>>,
         reader: JoinHandle<()>,
     ) {
-        let begin =
-            if self.adopted { self.health.ask(Instant::now()) } else { ToHost::Start(self.spec.to_start()) };
-        self.tell(&begin).await;
+        if self.adopted {
+            let question = self.health.ask(Instant::now());
+            self.tell(&question).await;
+        } else {
+            self.start().await;
+        }
         let ended = loop {
             let now = Instant::now();
             let at = self.next_deadline(now).0;
@@ -275,11 +288,14 @@ impl Life {
                 let text = format!("the host speaks protocol {protocol}, expected {PROTOCOL}");
                 self.kill(End::LoadFailed { stage: None, text }).await;
             }
-            // Asked for by nobody here.
-            FromHost::Confined { .. } => {}
+            FromHost::Confined { parts } => {
+                self.has_confined(parts);
+                self.judge().await;
+            }
             FromHost::Ready { .. } => self.says_ready().await,
             FromHost::Failed { stage, text } => {
-                self.will_end(End::LoadFailed { stage: Some(stage), text: bounded(text) }, EXIT_GRACE);
+                self.note_stage(stage);
+                self.will_end(failed(stage, text), EXIT_GRACE);
             }
             FromHost::Health(reply) => self.healthy(reply).await,
             FromHost::Metrics(page) => {
@@ -313,15 +329,58 @@ impl Life {
 
     /// Its module may have said so in its place: the host is asked at once, which knows better.
     async fn says_ready(&mut self) {
-        self.ready();
+        self.ready().await;
         if self.is_watched() {
             let question = self.health.ask(Instant::now());
             self.tell(&question).await;
         }
     }
 
-    fn ready(&mut self) {
+    /// Tells the host what to start, unless it is not held as it must be.
+    async fn start(&mut self) {
+        self.adopted = false;
+        if self.judge().await {
+            let held = self.isolation.borrow().held;
+            let start = ToHost::Start(self.spec.to_start(self.sandbox.confine(held)));
+            self.tell(&start).await;
+        }
+    }
+
+    /// Ends a host that was told by this `hotd` what to start, or is to be, and is not held as it must be. True: go on.
+    async fn judge(&mut self) -> bool {
+        let isolation = *self.isolation.borrow();
+        match self.sandbox.refusal(isolation) {
+            Some(text) if !self.adopted => {
+                self.kill(End::Refused { text }).await;
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Of its parts the first word counts: as a rule that comes before there is any foreign code in the host.
+    fn has_confined(&self, parts: Parts) {
+        self.isolation.send_if_modified(|isolation| {
+            let first = isolation.confined.is_none();
+            isolation.confined.get_or_insert(parts);
+            first
+        });
+    }
+
+    /// A host that could not confine itself, and did not say how far it came, has nothing in force.
+    fn note_stage(&self, stage: Stage) {
+        if stage == Stage::Confine {
+            self.has_confined(Parts::NONE);
+        }
+    }
+
+    async fn ready(&mut self) {
         if self.blame.is_some() || *self.state.borrow() != State::Starting {
+            return;
+        }
+        // One of a version that does not know of parts has none.
+        self.has_confined(Parts::NONE);
+        if !self.judge().await {
             return;
         }
         self.coming_up = false;
@@ -336,15 +395,15 @@ impl Life {
         if starting {
             self.coming_up = matches!(reply.phase, Phase::Waiting | Phase::Starting);
         }
+        if matches!(reply.phase, Phase::Ready | Phase::Stopping) {
+            self.has_confined(reply.parts);
+        }
         match (reply.phase, starting) {
-            (Phase::Ready, true) => self.ready(),
+            (Phase::Ready, true) => self.ready().await,
             // Told by the hotd before, which is gone.
             (Phase::Stopping, _) if self.blame.is_none() => self.will_end(End::Stopped, EXIT_GRACE),
             // Its hotd went away before it said what to start.
-            (Phase::Waiting, true) => {
-                let start = ToHost::Start(self.spec.to_start());
-                self.tell(&start).await;
-            }
+            (Phase::Waiting, true) => self.start().await,
             _ => {}
         }
         if let Verdict::Ended(end) = self.health.answered(reply, Instant::now())
@@ -419,10 +478,12 @@ impl Life {
     async fn finish(&mut self, ended: HostEnd, mut reader: JoinHandle<()>) -> End {
         while let Some(message) = self.link.try_receive() {
             match message {
+                FromHost::Confined { parts } => self.has_confined(parts),
                 FromHost::Failed { stage, text } if self.blame.is_none() => {
-                    self.blame = Some(End::LoadFailed { stage: Some(stage), text: bounded(text) });
+                    self.note_stage(stage);
+                    self.blame = Some(failed(stage, text));
                 }
-                FromHost::Ready { .. } => self.ready(),
+                FromHost::Ready { .. } => self.ready().await,
                 _ => {}
             }
         }

@@ -9,8 +9,9 @@
 //!
 //! Rooms: `spawn_link` is the way to hot-spawn, holds one `connection` after the other, and `address` finds or starts it;
 //! `instance` is what others have of one, and its `life` follows its host over `host_link`, judges its answers with
-//! `health` and what it claims with `claims`, gathers its `metrics`, and keeps its `output`; `pulse` tells when `hotd` itself stood still; `presence` says
-//! whether hot-spawn is there, and `packet` is the socket under both links.
+//! `health` and what it claims with `claims`, gathers its `metrics`, and keeps its `output`; `pulse` tells when `hotd`
+//! itself stood still; `presence` says whether hot-spawn is there, `sandbox` how instances are to be held, and `packet` is
+//! the socket under both links.
 
 mod address;
 mod backoff;
@@ -25,6 +26,7 @@ mod output;
 mod packet;
 mod presence;
 mod pulse;
+mod sandbox;
 mod spawn_link;
 mod spec;
 mod state;
@@ -45,6 +47,8 @@ pub use instance::{AttachError, Instance};
 pub use metrics::MetricsError;
 pub use output::Line;
 pub use presence::{Absence, Presence};
+pub(crate) use sandbox::quoted;
+pub use sandbox::{Isolation, Sandbox};
 pub use spec::{InstanceId, LabelError, MAX_CONFIG, Spec};
 pub use state::{End, State};
 
@@ -55,6 +59,7 @@ use spawn_link::SpawnLink;
 #[derive(Debug, Clone)]
 pub struct Supervisor {
     spawn: SpawnLink,
+    sandbox: Arc<Sandbox>,
 }
 
 /// An instance that an earlier `hotd` started.
@@ -131,10 +136,14 @@ pub enum KeepError {
 }
 
 impl Supervisor {
-    /// Connects to hot-spawn, starting it if `address` says how, and adopts what runs.
-    pub async fn connect(address: SpawnAddress) -> Result<(Self, Vec<Adopted>), ConnectError> {
+    /// Connects to hot-spawn, starting it if `address` says how, and adopts what runs, however that is held. What is started
+    /// from now on is held by `sandbox`.
+    pub async fn connect(
+        address: SpawnAddress,
+        sandbox: Sandbox,
+    ) -> Result<(Self, Vec<Adopted>), ConnectError> {
         let (spawn, found) = SpawnLink::connect(address).await?;
-        let supervisor = Self { spawn };
+        let supervisor = Self { spawn, sandbox: Arc::new(sandbox) };
         let mut adopted = Vec::new();
         for host in found {
             adopted.extend(supervisor.adopt(host).await);
@@ -168,7 +177,8 @@ impl Supervisor {
                     }
                 },
             )?;
-        match Instance::follow(spec, process, self.spawn.clone(), false, b"") {
+        let sandbox = Arc::clone(&self.sandbox);
+        match Instance::follow(spec, process, self.spawn.clone(), sandbox, false, b"") {
             Ok(instance) => Ok(instance),
             Err(source) => {
                 self.spawn.signal(instance.0, rustix::process::Signal::KILL).await;
@@ -201,7 +211,7 @@ impl Supervisor {
 
     /// A host whose label can't be read is ended: nobody knows what it is.
     async fn adopt(&self, host: Found) -> Option<Adopted> {
-        let Found { id, label, tail, pid, process } = host;
+        let Found { id, label, tail, pid, held, process } = host;
         let spec = match Spec::from_label(&label) {
             Ok(spec) if spec.instance.0 == id => spec,
             Ok(_) | Err(_) => {
@@ -211,15 +221,18 @@ impl Supervisor {
             }
         };
         let instance = match process {
-            Err(ending) => Instance::ended(&spec, pid, ending, &tail),
-            Ok(process) => match Instance::follow(spec.clone(), process, self.spawn.clone(), true, &tail) {
-                Ok(instance) => instance,
-                Err(error) => {
-                    tracing::error!(id, pid, %error, "a host can't be adopted; it is killed");
-                    self.spawn.signal(id, rustix::process::Signal::KILL).await;
-                    return None;
+            Err(ending) => Instance::ended(&spec, pid, held, ending, &tail),
+            Ok(process) => {
+                let (spawn, sandbox) = (self.spawn.clone(), Arc::clone(&self.sandbox));
+                match Instance::follow(spec.clone(), process, spawn, sandbox, true, &tail) {
+                    Ok(instance) => instance,
+                    Err(error) => {
+                        tracing::error!(id, pid, %error, "a host can't be adopted; it is killed");
+                        self.spawn.signal(id, rustix::process::Signal::KILL).await;
+                        return None;
+                    }
                 }
-            },
+            }
         };
         Some(Adopted { spec, instance })
     }

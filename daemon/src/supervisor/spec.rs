@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use hot_artifact::Sha256;
 use hot_wire::host::{Start, StartOptions};
+use hot_wire::isolation::Confine;
 use hot_wire::spawn::{Limits, MAX_LABEL};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -133,7 +134,7 @@ impl Spec {
     }
 
     /// As the host is told.
-    pub(super) fn to_start(&self) -> Start {
+    pub(super) fn to_start(&self, confine: Confine) -> Start {
         Start {
             instance: self.instance.0,
             module: self.module.clone(),
@@ -141,7 +142,7 @@ impl Spec {
             version: self.version.clone(),
             config: self.config.clone(),
             options: StartOptions { serves: self.serves, ..StartOptions::default() },
-            confine: None,
+            confine: Some(confine),
         }
     }
 }
@@ -190,6 +191,26 @@ mod tests {
             "\na\nb"
         );
         assert_eq!(String::from_utf8(spec().to_label().unwrap()).unwrap(), golden);
+    }
+
+    /// The largest config with the longest lists that hotd's own config may have.
+    #[test]
+    fn the_largest_start_fits_into_its_packet() {
+        let large = Spec { config: vec![0; MAX_CONFIG], ..spec() };
+        let ports = || Some((0..256).collect());
+        let paths = || (0..256).map(|_| "x".repeat(32)).collect();
+        let confine =
+            Confine { read: paths(), write: paths(), connect: ports(), bind: ports(), ..Confine::default() };
+        assert!(hot_wire::host::ToHost::Start(large.to_start(confine)).encode().is_ok());
+    }
+
+    /// What limits there were before is all that an older label has; a newer one's are kept.
+    #[test]
+    fn limits_of_a_label_survive() {
+        let limits =
+            Limits { memory: 1 << 30, tasks: 512, folder: 1 << 26, cpu_weight: 100, ..Limits::default() };
+        let bounded = Spec { limits, ..spec() };
+        assert_eq!(Spec::from_label(&bounded.to_label().unwrap()).unwrap(), bounded);
     }
 
     #[test]

@@ -86,6 +86,11 @@ pub enum End {
         /// What came, and what was expected.
         text: String,
     },
+    /// It is not held as it must be, and nothing of its module ran. Says nothing about the module.
+    Refused {
+        /// What is missing, and what to do.
+        text: String,
+    },
     /// It was told to end.
     Stopped,
     /// hot-spawn is gone: nobody here can watch it any more, and it was let go. Says nothing
@@ -117,6 +122,7 @@ impl fmt::Display for End {
                 write!(f, "had {used} processes and threads, limit {limit}")
             }
             Self::Forged { text } => write!(f, "forged a message of its host: {text}"),
+            Self::Refused { text } => write!(f, "was refused: {text}"),
             Self::Stopped => f.write_str("was stopped"),
             Self::Lost { text } => write!(f, "was lost: {text}"),
         }
@@ -155,6 +161,18 @@ pub(super) fn end_of(ending: Ending, text: String) -> End {
     match ending.cause {
         Cause::Killed(signal) => End::Crashed { signal, text },
         Cause::Exited(code) => End::Exited { code, text },
+    }
+}
+
+/// The end of a host that said itself why there is nothing in it.
+pub(super) fn failed(stage: Stage, text: String) -> End {
+    let text = bounded(text);
+    match stage {
+        // Before it loaded anything.
+        Stage::Confine => End::Refused { text },
+        Stage::Load | Stage::Entry | Stage::Abi | Stage::Start => {
+            End::LoadFailed { stage: Some(stage), text }
+        }
     }
 }
 
@@ -209,6 +227,14 @@ mod tests {
         let tasks = end_of(ending(Some(Breach::Tasks { used: 33, limit: 32 })), String::new());
         assert_eq!(tasks, End::OverTasks { used: 33, limit: 32 });
         assert_eq!(end_of(ending(None), String::new()), End::Crashed { signal: 9, text: String::new() });
+    }
+
+    #[test]
+    fn a_host_that_could_not_confine_itself_says_nothing_about_its_module() {
+        let text = || "no".to_owned();
+        assert_eq!(failed(Stage::Confine, text()), End::Refused { text: text() });
+        let load = End::LoadFailed { stage: Some(Stage::Load), text: text() };
+        assert_eq!(failed(Stage::Load, text()), load);
     }
 
     #[test]

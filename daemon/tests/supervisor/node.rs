@@ -12,7 +12,7 @@ use hot_artifact::signature::{MODULE_NAMESPACE, Signer, generate_key, sign};
 use hot_artifact::trust::{AllowedSigners, ModuleRules, Revoked, Trust};
 use hot_artifact::{Checks, DEFAULT_MAX_SIZE, Node as Machine, Verified};
 use hot_wire::data::{self, Decoder, FromHost, INITIAL_WINDOW, RequestHead};
-use hotd::supervisor::{Adopted, End, Instance, InstanceId, SpawnAddress, Spec, State, Supervisor};
+use hotd::supervisor::{Adopted, End, Instance, InstanceId, Sandbox, SpawnAddress, Spec, State, Supervisor};
 use tokio::runtime::Runtime;
 
 /// Longer than anything takes on a machine that is busy with something else.
@@ -41,7 +41,8 @@ impl Node {
             binary: BINARIES.join("hot-spawn"),
             arguments: ["--dev-grace-ms", "300", "--stop-grace-ms", "100"].map(String::from).into(),
         };
-        let (supervisor, adopted) = runtime.block_on(Supervisor::connect(address)).unwrap();
+        let (supervisor, adopted) =
+            runtime.block_on(Supervisor::connect(address, Sandbox::default())).unwrap();
         Hotd { runtime, supervisor, adopted }
     }
 

@@ -18,7 +18,7 @@ use super::resting::Resting;
 use super::swap::Swap;
 use crate::gateway::Counters;
 use crate::ledger::Obeyed;
-use crate::supervisor::{Instance, InstanceId, Line};
+use crate::supervisor::{Instance, InstanceId, Isolation, Line};
 
 /// Ended instances that are remembered for `status` and `logs`, for each module.
 const REMEMBERED: usize = 4;
@@ -54,6 +54,8 @@ pub(crate) struct Run {
     pub ready: Option<Instant>,
     /// The host, once there is one.
     pub instance: Option<Instance>,
+    /// How it was held, once it has ended.
+    pub isolation: Option<Isolation>,
     /// How it ended, or is ending, as a sentence; empty: it has not, or it was told to.
     pub reason: String,
     /// What it printed last, once it has ended.
@@ -63,6 +65,16 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// How it is or was held, as far as that is known; `None`: it has had no host.
+    pub(super) fn isolation(&self) -> Option<Isolation> {
+        self.instance.as_ref().map(Instance::isolation).or(self.isolation)
+    }
+
+    /// The user of its process, where that is one of its own.
+    pub(crate) fn user(&self) -> Option<u32> {
+        self.isolation()?.held.user
+    }
+
     /// Whether it ends by itself: its process may still be there, and nothing goes to it any more.
     pub(super) fn has_failed(&self) -> bool {
         self.state == RunState::Stopping && !self.reason.is_empty()
@@ -323,6 +335,7 @@ impl Slot {
         let Some(at) = self.runs.iter().position(|run| run.id == id) else { return };
         let mut run = self.runs.remove(at);
         run.state = RunState::Ended;
+        run.isolation = run.isolation();
         run.lines = run.instance.take().map(|instance| instance.output_tail()).unwrap_or_default();
         self.former.push_back(run);
     }

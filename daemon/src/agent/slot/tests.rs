@@ -30,6 +30,7 @@ pub(in super::super) fn run(id: u64, release: ReleaseNumber, state: RunState) ->
         start_took: None,
         ready: None,
         instance: None,
+        isolation: None,
         reason: String::new(),
         lines: Vec::new(),
         denied: Told::default(),

@@ -75,6 +75,11 @@ impl Life {
                 }
             }
             Err(error) => {
+                if let confine::ConfineError::Missing { parts, .. } = error
+                    && is_told
+                {
+                    self.control.send(&FromHost::Confined { parts });
+                }
                 let text = format!("the host can't confine itself: {}", output::chain(&error));
                 output::say(&text);
                 let stage = if is_told { Stage::Confine } else { Stage::Load };

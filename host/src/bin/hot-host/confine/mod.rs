@@ -43,9 +43,14 @@ pub(crate) enum ConfineError {
     /// Something that hotd requires is not in force: the kernel lacks it, or it was to be left out.
     #[error(
         "this node's kernel can't do what is required of it; missing: {}",
-        .0.names().collect::<Vec<_>>().join(", ")
+        missing.names().collect::<Vec<_>>().join(", ")
     )]
-    Missing(Parts),
+    Missing {
+        /// What is in force.
+        parts: Parts,
+        /// What is required besides.
+        missing: Parts,
+    },
 }
 
 /// Puts `confine` in force, for this thread and all that it starts: the parts that are in force now. `report` is the
@@ -59,5 +64,5 @@ pub(crate) fn take(confine: &Confine, report: Option<OwnedFd>) -> Result<Parts, 
     let filter = filter::take(confine.leave_out, report)?;
     let parts = Parts::NO_NEW_PRIVILEGES.with(domain).with(filter);
     let missing = confine.require.without(parts);
-    if missing.is_empty() { Ok(parts) } else { Err(ConfineError::Missing(missing)) }
+    if missing.is_empty() { Ok(parts) } else { Err(ConfineError::Missing { parts, missing }) }
 }
