@@ -44,6 +44,27 @@ impl Service {
     /// # Errors
     /// As [`Service::start`].
     pub fn start_with_http(signers: &str, http: &str, config: &str) -> Result<Self> {
+        Self::start_by(signers, http, config, Ok)
+    }
+
+    /// As [`Service::start`], with a `hot-spawn` by what `spawn` makes of its command.
+    ///
+    /// # Errors
+    /// As [`Service::start`].
+    pub fn start_with_spawn(
+        signers: &str,
+        config: &str,
+        spawn: impl FnOnce(Command) -> Result<Command>,
+    ) -> Result<Self> {
+        Self::start_by(signers, "", config, spawn)
+    }
+
+    fn start_by(
+        signers: &str,
+        http: &str,
+        config: &str,
+        spawn: impl FnOnce(Command) -> Result<Command>,
+    ) -> Result<Self> {
         let binaries = Binaries::locate()?;
         let folder = tempfile::Builder::new().prefix("hot-").tempdir().context("a folder for the service")?;
         let at = |name: &str| folder.path().join(name);
@@ -52,7 +73,7 @@ impl Service {
         }
         fs::write(at("etc/allowed_signers"), signers).context("the allowed signers")?;
         fs::write(at("etc/revoked_keys"), "").context("the revoked keys")?;
-        let spawn = start_spawn(&binaries, folder.path(), Ok)?;
+        let spawn = start_spawn(&binaries, folder.path(), spawn)?;
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let http_lines = http.to_owned();
         let mut service = Self { binaries, folder, spawn, hotd: None, http: any, https: None, http_lines };
@@ -63,13 +84,13 @@ impl Service {
 
     /// Writes the config as [`Service::start`] does, for the next boot.
     ///
-    /// As long as hot-spawn gives no users, the node requires no part of the sandbox unless `config` has that table.
+    /// Where this process is not root's, the node requires no part of the sandbox unless `config` has that table.
     ///
     /// # Errors
     /// When it can't be written.
     pub fn configure(&self, config: &str) -> Result<()> {
         let sandbox =
-            if REQUIRES_DEFAULT || config.contains("[sandbox]") { "" } else { "[sandbox]\nrequire = []\n" };
+            if requires_default() || config.contains("[sandbox]") { "" } else { "[sandbox]\nrequire = []\n" };
         let at = |name: &str| self.folder.path().join(name);
         let text = format!(
             "node = \"web-1\"\ndata_dir = {:?}\n[http]\nlisten = [\"127.0.0.1:0\"]\n{}[grpc]\nsocket = {:?}\n\
@@ -322,9 +343,11 @@ impl Service {
     }
 }
 
-/// Whether the nodes of tests require the default parts of the sandbox, as one does that is installed. To be true for root once
-/// hot-spawn gives users; another user has none to give.
-const REQUIRES_DEFAULT: bool = false;
+/// Whether the nodes of tests require the default parts of the sandbox, as one does that is installed: a hot-spawn that is
+/// not root's has no users to give.
+fn requires_default() -> bool {
+    rustix::process::geteuid().is_root()
+}
 
 /// Where `hot-spawn` listens, below the service's folder.
 const SPAWN_SOCKET: &str = "run/spawn.sock";
