@@ -21,7 +21,7 @@ static void handle(void *self, hot_exchange exchange) {
     zoo_tried(&report, "cut.own", ftruncate(4, 0) != 0);
     zoo_tried(&report, "reopen.own", open("/proc/self/fd/4", O_WRONLY | O_TRUNC | O_CLOEXEC) < 0);
     if (zoo_told(exchange, "folder", path, sizeof path)) {
-        strncat(path, "/left", sizeof path - strlen(path) - 1);
+        strncat(path, "/" ZOO_MARK, sizeof path - strlen(path) - 1);
         zoo_tried(&report, "write.folder", open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600) < 0);
     }
     zoo_answer(exchange, &report);
