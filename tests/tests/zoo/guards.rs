@@ -83,7 +83,8 @@ pub(crate) fn config(off: &[Guard], isolates: bool) -> String {
     }
     let left_out: Vec<String> =
         off.iter().filter_map(|guard| guard.part()).map(|part| format!("{part:?}")).collect();
-    if !off.is_empty() {
+    // Only root gives users away.
+    if !off.is_empty() || !rustix::process::geteuid().is_root() {
         text += &format!("[sandbox]\nrequire = []\nleave_out = [{}]\n", left_out.join(", "));
     }
     if !is_off(Guard::Network) {

@@ -32,6 +32,9 @@ fn lacking(case: &Case) -> Option<&'static str> {
     if case.needs_isolation() && !ISOLATES {
         return Some("programs that isolate");
     }
+    if case.guards.contains(&Guard::Users) && !rustix::process::geteuid().is_root() {
+        return Some("root, who alone gives users away");
+    }
     (!case.can_be_built()).then_some("a compiler for C++")
 }
 

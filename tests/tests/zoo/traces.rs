@@ -29,10 +29,12 @@ fn marked() -> Result<BTreeSet<Process>> {
     Ok(found)
 }
 
-/// How many of the mounts that `hot-spawn` sees have to do with us: their places or sources name `hot`.
+/// How many of the mounts that `hot-spawn` sees are below the node's own folder, or below one that names its process.
 pub(crate) fn mounts(service: &Service) -> Result<usize> {
-    let path = format!("/proc/{}/mountinfo", service.spawn().pid());
-    Ok(fs::read_to_string(path).context("the mounts")?.lines().filter(|mount| mount.contains("hot")).count())
+    let pid = service.spawn().pid();
+    let text = fs::read_to_string(format!("/proc/{pid}/mountinfo")).context("the mounts")?;
+    let (ours, named) = (service.scratch().display().to_string(), format!("/{pid}/"));
+    Ok(text.lines().filter(|mount| mount.contains(&ours) || mount.contains(&named)).count())
 }
 
 /// What is there of the node besides the processes `known`, and of what modules left. Processes that end by themselves are
