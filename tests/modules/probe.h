@@ -2,14 +2,15 @@
  * What the modules of the tests share: a name, a version and a route that are set when they are built, and an answer
  * that names both. A source that misbehaves says only how.
  *
- * Settings: VERSION (always given), NAME ("probe"), ROUTE ("/NAME"), CONSTRUCTED (a file that is made when any code of the module runs).
+ * Settings: VERSION (always given), NAME ("probe"), ROUTE ("/NAME"), CONSTRUCTED (a socket that hears of it when any code of the module runs).
  */
 #ifndef PROBE_H
 #define PROBE_H
 
 #include "hot_module.h"
 
-#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #ifndef NAME
@@ -44,9 +45,13 @@ static inline hot_status probe_start(const hot_host *services, hot_slice config,
 #ifdef CONSTRUCTED
 /* Proves whether any code of this file has run: the loader calls this before anything else. */
 __attribute__((constructor)) static void constructed(void) {
-    int file = open(CONSTRUCTED, O_CREAT | O_WRONLY, 0600);
-    if (file >= 0)
-        close(file);
+    const struct sockaddr_un marker = {AF_UNIX, CONSTRUCTED};
+    int socket_ = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (socket_ >= 0) {
+        /* One that has heard of it often enough is full. */
+        (void)sendto(socket_, "", 1, MSG_DONTWAIT, (const struct sockaddr *)&marker, sizeof marker);
+        close(socket_);
+    }
 }
 #endif
 

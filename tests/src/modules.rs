@@ -1,5 +1,5 @@
-//! Modules of the tests: small C sources in `tests/modules/`, built on demand, each combination of source and settings
-//! once.
+//! Modules of the tests: small C sources in `tests/modules/` and `tests/zoo/`, built on demand, each combination of source
+//! and settings once.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,6 +14,8 @@ use crate::Binaries;
 /// A module to build: `tests/modules/SOURCE.c` with its settings.
 #[derive(Clone, Debug)]
 pub struct Module {
+    /// Where the source is, below `tests/`.
+    room: &'static str,
     source: &'static str,
     version: String,
     /// Values of macros, quoted where the source wants a string.
@@ -29,8 +31,18 @@ impl Module {
     /// The module `probe` in version 1.0.0, built from `tests/modules/SOURCE.c`. It serves `/probe` and answers
     /// `probe 1.0.0`, as far as the source does not misbehave.
     pub fn new(source: &'static str) -> Self {
+        Self::of("modules", source)
+    }
+
+    /// The same of `tests/zoo/SOURCE.c`, or of `SOURCE.cpp`.
+    pub fn zoo(source: &'static str) -> Self {
+        Self::of("zoo", source)
+    }
+
+    fn of(room: &'static str, source: &'static str) -> Self {
         let version = "1.0.0".to_owned();
         Self {
+            room,
             source,
             version,
             defines: BTreeMap::new(),
@@ -103,11 +115,14 @@ impl Module {
     pub fn build(&self) -> Result<PathBuf> {
         let sources = Path::new(env!("CARGO_MANIFEST_DIR"));
         let include = sources.join("../module/include");
-        let source = sources.join("modules").join(self.source).with_extension("c");
+        let stem = sources.join(self.room).join(self.source);
+        let is_cpp = stem.with_extension("cpp").is_file();
+        let source = stem.with_extension(if is_cpp { "cpp" } else { "c" });
         let mut hasher = DefaultHasher::new();
         let shared =
             ["probe.h", "good.c", "steps.h", "steps.def"].map(|name| sources.join("modules").join(name));
-        for file in shared.iter().chain([&source, &include.join("hot_module.h")]) {
+        let shared = shared.iter().chain([&source]);
+        for file in shared.chain(&[include.join("hot_module.h"), sources.join("zoo/zoo.h")]) {
             fs::read(file).with_context(|| file.display().to_string())?.hash(&mut hasher);
         }
         (&self.version, &self.defines, &self.flags, &self.needs, self.program).hash(&mut hasher);
@@ -121,7 +136,7 @@ impl Module {
         // each other.
         let fresh =
             tempfile::Builder::new().prefix("build-").suffix(".so").tempfile_in(&folder).context("a file")?;
-        let mut command = Command::new("cc");
+        let mut command = Command::new(if is_cpp { "c++" } else { "cc" });
         command.arg(if self.program { "-pie" } else { "-shared" });
         command.args(["-fPIC", "-O1", "-g0", "-Wall", "-Wextra", "-Werror", "-pthread", "-I"]);
         command.arg(&include).arg("-I").arg(sources.join("modules"));

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result};
-use hot_tests::{Module, Node};
+use hot_tests::{Marker, Module, Node, text};
 
 /// Writes `evil` over every artifact and upload in the store, in place, and then what was there, in turn; gives how often.
 fn rewrite(data: &Path, evil: &[u8], stop: &AtomicBool, writes: &AtomicU64) -> Result<()> {
@@ -42,11 +42,8 @@ fn rewrite(data: &Path, evil: &[u8], stop: &AtomicBool, writes: &AtomicU64) -> R
 #[test]
 fn only_what_was_checked_runs_while_the_store_is_written_to() -> Result<()> {
     let node = Node::start()?;
-    let marker = Module::folder()?.join("constructed-rewritten");
-    if marker.exists() {
-        fs::remove_file(&marker)?;
-    }
-    let constructed = marker.to_str().context("UTF-8")?;
+    let (marker, constructed) = (Marker::new("rewritten")?, Marker::path("rewritten"));
+    let constructed = text(&constructed)?;
     // As long as the others, and as good a module: it has only not been pushed.
     let nowhere = "/".repeat(constructed.len());
     let evil = fs::read(Module::new("good").version("6.6.6").text("CONSTRUCTED", constructed).build()?)?;
@@ -82,7 +79,7 @@ fn only_what_was_checked_runs_while_the_store_is_written_to() -> Result<()> {
                     let reply = hot_tests::get(node.http(), "/probe")?;
                     let body = String::from_utf8_lossy(reply.body()).into_owned();
                     assert!(reply.status() == 200 && came.contains(&body), "{} {body:?}", reply.status());
-                    assert!(!marker.exists(), "code that was not checked has run");
+                    assert!(!marker.ran(), "code that was not checked has run");
                 }
             }
             Ok(())
@@ -94,6 +91,6 @@ fn only_what_was_checked_runs_while_the_store_is_written_to() -> Result<()> {
     })?;
     assert!(loaded > 0, "nothing was loaded meanwhile");
     assert!(writes.load(Ordering::Relaxed) > 100, "the store was hardly written to: {writes:?}");
-    assert!(!marker.exists(), "code that was not checked has run");
+    assert!(!marker.ran(), "code that was not checked has run");
     node.stop()
 }

@@ -4,22 +4,22 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use hot_tests::{Key, Module, Node, Output};
+use hot_tests::{Key, Marker, Module, Node, Output, text};
 
-/// A node, a signed module whose constructor makes a file, and that file.
+/// A node, a signed module whose constructor leaves a mark, and what hears of it.
 struct Case {
     node: Node,
     file: PathBuf,
-    constructed: PathBuf,
+    constructed: Marker,
 }
 
 impl Case {
     fn new() -> Result<Self> {
         let node = Node::start()?;
-        let constructed = node.scratch().join("constructed");
-        let built =
-            Module::new("good").text("CONSTRUCTED", constructed.to_str().context("UTF-8")?).build()?;
-        // The marker is this run's alone, so nobody finds it built.
+        // This process's alone, so nobody finds it built.
+        let name = format!("signatures-{}", std::process::id());
+        let constructed = Marker::new(&name)?;
+        let built = Module::new("good").text("CONSTRUCTED", text(&Marker::path(&name))?).build()?;
         let file = node.scratch().join("probe.so");
         fs::copy(&built, &file)?;
         fs::remove_file(built)?;
@@ -37,7 +37,7 @@ impl Case {
         for word in words {
             assert!(sentence.contains(word), "expected {word:?} in {sentence:?}");
         }
-        assert!(!self.constructed.exists(), "the constructor of a refused file has run");
+        assert!(!self.constructed.ran(), "the constructor of a refused file has run");
         assert!(self.node.status()?.module("probe").is_none(), "a refused push left a module");
         assert!(self.node.hosts()?.is_empty(), "a refused push started a host");
         self.node.stop()
@@ -50,7 +50,7 @@ fn a_signature_by_plain_ssh_keygen_is_accepted() -> Result<()> {
     let signature = case.node.scratch().join("probe.sig");
     case.node.key().sign("hot-module", &case.file, &signature)?;
     case.node.push(&case.file, &["--signature", signature.to_str().context("UTF-8")?])?.expect(0)?;
-    assert!(case.constructed.exists(), "the constructor makes its file once the module is loaded");
+    assert!(case.constructed.ran(), "the constructor says so once the module is loaded");
     assert_eq!(hot_tests::get(case.node.http(), "/probe")?.body().as_ref(), b"probe 1.0.0\n");
     case.node.stop()
 }

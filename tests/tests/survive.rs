@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use hot_tests::{Counts, Failure, Load, LoadOptions, Module, Node, Series, WAIT, text};
+use hot_tests::{Counts, Failure, Load, LoadOptions, Marker, Module, Node, Series, WAIT, text};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde::Deserialize;
@@ -55,16 +55,16 @@ fn hosts_outlive_their_daemon_and_answer_again_within_a_second() -> Result<()> {
 }
 
 /// What a node took back by itself is in its own file, so that a rollout that is resumed after a crash does not try it
-/// once more. The module makes a file whenever any of its code runs.
+/// once more. The module says so whenever any of its code runs.
 #[test]
 fn a_candidate_that_was_taken_back_is_not_tried_again_after_a_kill() -> Result<()> {
     let mut node = Node::start()?;
     node.push(&Module::new("good").build()?, &[])?.expect(0)?;
     let load = Load::start(LoadOptions::closed(node.http(), "/probe", 8))?;
-    let ran = node.scratch().join("ran");
+    let marker = Marker::new("taken-back")?;
     let candidate = Module::new("aborts")
         .version("1.1.0")
-        .text("CONSTRUCTED", ran.to_str().context("a path in UTF-8")?)
+        .text("CONSTRUCTED", text(&Marker::path("taken-back"))?)
         .build()?;
     node.push(&candidate, &["--canary", "10%", "--bake", "60s", "--detach"])?.expect(0)?;
     let record = node.data_dir().join("modules/probe.json");
@@ -77,11 +77,12 @@ fn a_candidate_that_was_taken_back_is_not_tried_again_after_a_kill() -> Result<(
         thread::yield_now();
     }
     node.kill_daemon()?;
-    fs::remove_file(&ran).context("the candidate ran before")?;
+    ensure!(marker.ran(), "the candidate ran before");
+    marker.forget();
     node.start_again()?;
     let module = node.wait_module("probe", WAIT, |module| module.phase == "rolled_back")?;
     assert!(module.reason.contains("SIGABRT"), "{}", module.reason);
-    assert!(!ran.exists(), "the candidate was loaded once more");
+    assert!(!marker.ran(), "the candidate was loaded once more");
     load.stop()?;
     node.stop()
 }

@@ -19,6 +19,8 @@ const MAX_LINE: usize = 4 * 1024;
 const MAX_WORDS: usize = 200;
 /// What a program in Rust says last of each panic, and nothing about it.
 const RUST_NOTE: &str = "note: run with `RUST_BACKTRACE=1`";
+/// What begins the host's own lines.
+const HOST: &str = "hot-host: ";
 /// Lines that a listener may lag behind before it misses some.
 const LISTENER_LAG: usize = 256;
 /// Lines of one instance that go to the log per second. A module that prints a gigabyte must not fill the journal.
@@ -60,11 +62,17 @@ impl Output {
     }
 
     /// The last line that says something, for a sentence: of bounded length, and with control characters escaped. Empty
-    /// where there is none.
+    /// where there is none. Where a crash was comes behind what the module printed before it.
     pub(super) fn last_words(&self) -> String {
         let kept = self.kept();
         let says = |text: &&str| !text.is_empty() && !text.starts_with(RUST_NOTE);
-        kept.lines.iter().rev().map(|line| line.text.trim()).find(says).map(words).unwrap_or_default()
+        let mut lines = kept.lines.iter().rev().map(|line| line.text.trim()).filter(says);
+        let Some(last) = lines.next() else { return String::new() };
+        let place = last.strip_prefix(HOST).filter(|place| place.starts_with("SIG"));
+        match (place, lines.next()) {
+            (Some(place), Some(before)) => format!("{}; {}", words(before), words(place)),
+            _ => words(last),
+        }
     }
 
     /// Lines from now on.
@@ -271,6 +279,9 @@ mod tests {
         assert_eq!(output.last_words(), "no \\u{1b}[31mway");
         output.take_up("ä".repeat(300).as_bytes());
         assert_eq!(output.last_words(), format!("{} ...", "ä".repeat(200)));
+        output.take_up(b"\nhot-host: SIGSEGV at 0x0 in f+0x2 of the module\n");
+        let both = format!("{} ...; SIGSEGV at 0x0 in f+0x2 of the module", "ä".repeat(200));
+        assert_eq!(output.last_words(), both);
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub(crate) fn all(marker: &Path) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// A module that makes the marker when any code of it runs.
+/// A module that says so to the marker when any code of it runs.
 pub(crate) fn marked(source: &'static str, marker: &Path) -> Module {
     Module::new(source).name(PATTERN).text("CONSTRUCTED", &marker.to_string_lossy())
 }

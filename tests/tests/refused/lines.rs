@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use hot_tests::{Artifact, Module};
+use hot_tests::{Artifact, Marker, Module};
 
 use crate::cases;
 use crate::signers::{SIGNATURES, Sign, Signers};
@@ -34,9 +34,9 @@ impl Entry {
         }
     }
 
-    /// The file that says that code of the module of this name has run. Each test has its own.
-    pub(crate) fn marker(self, module: &str) -> Result<PathBuf> {
-        Ok(Module::folder()?.join(format!("{}{module}", self.marker_start())))
+    /// The name of the marker that says that code of the module of this name has run. Each test has its own.
+    pub(crate) fn marker(self, module: &str) -> String {
+        format!("{}{module}", self.marker_start())
     }
 
     fn marker_start(self) -> String {
@@ -45,6 +45,10 @@ impl Entry {
 
     /// What is built has this in the place of [`Entry::marker_start`], so that it is built once for all.
     const MARKER_START: &'static str = "constructed-x-";
+
+    fn marker_as_built() -> PathBuf {
+        Marker::path(&format!("{}{PATTERN}", Self::MARKER_START))
+    }
 }
 
 /// What a line comes to at an entry.
@@ -92,7 +96,7 @@ pub(crate) struct Line {
 impl Line {
     /// Every line.
     pub(crate) fn all() -> Result<Vec<Self>> {
-        let marker = Module::folder()?.join(format!("{}{PATTERN}", Entry::MARKER_START));
+        let marker = Entry::marker_as_built();
         let files =
             cases::all(&marker)?.into_iter().map(|case| (case.name, case.code, Fault::File(case.bytes)));
         let signatures = SIGNATURES.map(|(name, code, sign)| (name, code, Fault::Signature(sign)));
@@ -209,7 +213,7 @@ impl Built {
 
     /// The good module that makes a marker.
     fn marked(&self, version: &str) -> Result<Vec<u8>> {
-        let marker = Module::folder()?.join(format!("{}{PATTERN}", Entry::MARKER_START));
+        let marker = Entry::marker_as_built();
         Ok(fs::read(cases::marked("good", &marker).version(version).build()?)?)
     }
 

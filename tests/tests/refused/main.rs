@@ -1,6 +1,6 @@
 //! What is refused before any code runs, through the real programs, at every entry: the upload, a boot, a rollback, and
-//! the way from a canary to its promotion. Every module that is refused here has a constructor that makes a file, which
-//! must never be there.
+//! the way from a canary to its promotion. Every module that is refused here has a constructor that leaves a mark,
+//! which must never be there.
 
 mod cases;
 mod entries;
@@ -9,12 +9,13 @@ mod page;
 mod patch;
 mod signers;
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use hot_proto::v1::ErrorDetail;
-use hot_tests::{Artifact, Module, Output, Service, text, upload_refused};
+use hot_tests::{Artifact, Marker, Module, Output, Service, text, upload_refused};
 use serde::Deserialize;
 
 use crate::lines::{Built, Entry, Line, Outcome};
@@ -25,6 +26,8 @@ struct Bench {
     built: Built,
     entry: Entry,
     lines: Vec<Line>,
+    /// By the names of the lines' modules.
+    markers: BTreeMap<String, Marker>,
 }
 
 /// What `hotctl -o json` says when it fails.
@@ -47,12 +50,11 @@ const CONFIG: &str = "libraries = [\"libc.so*\", \"libpthread.so*\", \"ld-linux*
 impl Bench {
     fn start(entry: Entry) -> Result<Self> {
         let (built, lines) = (Built::new(entry)?, Line::all()?);
-        for line in &lines {
-            remove(&entry.marker(&line.module())?)?;
-        }
+        let marker = |line: &Line| Ok((line.module(), Marker::new(&entry.marker(&line.module()))?));
+        let markers = lines.iter().map(marker).collect::<Result<_>>()?;
         let service = Service::start(&built.signers.allowed()?, CONFIG)?;
         fs::write(service.revoked(), built.signers.revoked()?).context("the revoked keys")?;
-        let bench = Self { service, built, entry, lines };
+        let bench = Self { service, built, entry, lines, markers };
         bench.push(&Module::new("good").name("neighbour"), &[])?.expect(0)?;
         Ok(bench)
     }
@@ -68,7 +70,7 @@ impl Bench {
     /// No refused code has run, the daemon is there, and the neighbour answers.
     fn unharmed(&self) -> Result<()> {
         for line in &self.lines {
-            let ran = self.entry.marker(&line.module())?.exists();
+            let ran = self.markers.get(&line.module()).is_some_and(Marker::ran);
             let may_run = line.outcome(self.entry) == Outcome::CountsOn;
             ensure!(!ran || may_run, "{}: code of a refused file has run", line.name);
             ensure!(ran || !may_run, "{}: no code of what counts on has run", line.name);
@@ -94,14 +96,6 @@ impl Bench {
     fn stop(self) -> Result<()> {
         self.unharmed()?;
         self.service.stop()
-    }
-}
-
-/// Removes what an earlier run may have left.
-fn remove(marker: &Path) -> Result<()> {
-    match fs::remove_file(marker) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("an old marker"),
-        _ => Ok(()),
     }
 }
 
@@ -154,7 +148,7 @@ fn at_the_upload_every_line_is_refused() -> Result<()> {
 
 #[test]
 fn a_file_cut_short_at_any_byte_of_its_headers_is_refused() -> Result<()> {
-    let (service, built, module) = alone("cut")?;
+    let (service, built, module, marker) = alone("cut")?;
     let bytes = fs::read(module.build()?)?;
     for len in 0..patch::headers(&bytes)? {
         let file = built.file(&bytes[..len])?;
@@ -172,31 +166,25 @@ fn a_file_cut_short_at_any_byte_of_its_headers_is_refused() -> Result<()> {
         }
     }
     ensure!(service.status()?.modules.is_empty() && service.hosts()?.is_empty(), "something was let in");
-    ensure!(!marker("cut")?.exists(), "code of a refused file has run");
+    ensure!(!marker.ran(), "code of a refused file has run");
     service.stop()
 }
 
 #[test]
 fn a_file_over_the_limit_is_refused() -> Result<()> {
-    let (service, built, module) = alone("large")?;
+    let (service, built, module, marker) = alone("large")?;
     let file = service.scratch().join("large.so");
     fs::copy(module.build()?, &file)?;
     fs::File::options().append(true).open(&file)?.set_len((256 << 20) + 1)?;
     let said = push_refused(&service, &file, &["--key", text(built.signers.ada.path())?])?;
     ensure!(said.code == "file.too_large", "{said:?}");
-    ensure!(!marker("large")?.exists(), "code of a refused file has run");
+    ensure!(!marker.ran(), "code of a refused file has run");
     service.stop()
 }
 
 /// A node without modules, and a good module with a marker of its own.
-fn alone(name: &str) -> Result<(Service, Built, Module)> {
+fn alone(name: &str) -> Result<(Service, Built, Module, Marker)> {
     let built = Built::new(Entry::Upload)?;
-    let marker = marker(name)?;
-    remove(&marker)?;
     let service = Service::start(&built.signers.allowed()?, "")?;
-    Ok((service, built, cases::marked("good", &marker)))
-}
-
-fn marker(name: &str) -> Result<PathBuf> {
-    Ok(Module::folder()?.join(format!("constructed-{name}")))
+    Ok((service, built, cases::marked("good", &Marker::path(name)), Marker::new(name)?))
 }
