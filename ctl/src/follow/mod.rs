@@ -111,11 +111,7 @@ pub(crate) async fn follow(
             () = &mut deadline => Left::TimedOut,
         }
     };
-    let exit = follower.finish(&left)?;
-    if matches!(left, Left::Ended) && exit != Exit::Success && !follower.out.json() {
-        follower.show_last_lines().await?;
-    }
-    Ok(exit)
+    follower.finish(&left).await
 }
 
 struct Follower<'a> {
@@ -193,7 +189,7 @@ impl Follower<'_> {
     }
 
     /// Tells how it ended, or how to go on.
-    fn finish(&mut self, left: &Left) -> Result<Exit, Failure> {
+    async fn finish(&mut self, left: &Left) -> Result<Exit, Failure> {
         let exit = Exit::of(self.now.outcome());
         if self.out.json() {
             let rollout = Box::new(RolloutJson::from(self.now.clone()));
@@ -204,6 +200,10 @@ impl Follower<'_> {
         self.out.redraw(&[])?;
         match left {
             Left::Ended => {
+                if exit != Exit::Success {
+                    self.show_last_lines().await?;
+                }
+                // The last line is how it ended.
                 let (sentence, tone) = progress::ending(&self.now);
                 self.out.text(&paint(&sentence, tone, self.out.colour()))?;
             }
