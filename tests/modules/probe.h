@@ -9,6 +9,8 @@
 
 #include "hot_module.h"
 
+#include <fcntl.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -45,7 +47,10 @@ static inline hot_status probe_start(const hot_host *services, hot_slice config,
 #ifdef CONSTRUCTED
 /* Proves whether any code of this file has run: the loader calls this before anything else. */
 __attribute__((constructor)) static void constructed(void) {
-    const struct sockaddr_un marker = {AF_UNIX, CONSTRUCTED};
+    /* In one piece in the file, where tests replace it: the compiler may not know what it is. */
+    static const char *volatile const path = CONSTRUCTED;
+    struct sockaddr_un marker = {AF_UNIX, ""};
+    strncpy(marker.sun_path, path, sizeof marker.sun_path - 1);
     int socket_ = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (socket_ >= 0) {
         /* One that has heard of it often enough is full. */

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use hot_tests::{Marker, Module, Node, text};
 
 /// Writes `evil` over every artifact and upload in the store, in place, and then what was there, in turn; gives how often.

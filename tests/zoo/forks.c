@@ -1,10 +1,10 @@
-/* Starts two processes with each request, which stay; stops at MOST (200) of them. */
+/* Starts two processes with each request, which stay; stops at MOST (400) of them. */
 #include "zoo.h"
 
 #include <stdatomic.h>
 
 #ifndef MOST
-#define MOST 200
+#define MOST 400
 #endif
 
 static atomic_int started;

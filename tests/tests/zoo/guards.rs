@@ -37,7 +37,7 @@ impl Guard {
             Self::Scopes => "Landlock's scopes",
             Self::Network => "Landlock's port rules",
             Self::Memory => "`[limits] memory`",
-            Self::Processes => "`[limits] processes`",
+            Self::Processes => "`[limits] tasks`",
             Self::StartDeadline => "`start_deadline`",
             Self::Errors => "`error_cap`, `error_rate`",
             Self::Slow => "`p99_ratio`, `p99_floor`",
@@ -55,15 +55,10 @@ impl Guard {
             _ => None,
         }
     }
-
-    /// Whether it is one of the programs that are to come.
-    pub(crate) const fn isolates(self) -> bool {
-        !matches!(self, Self::StartDeadline | Self::Errors | Self::Slow | Self::Health)
-    }
 }
 
 /// The tables of the node's config behind `[trust]`: bounds with which a zoo takes no day, and none of `off`.
-pub(crate) fn config(off: &[Guard], isolates: bool) -> String {
+pub(crate) fn config(off: &[Guard]) -> String {
     let is_off = |guard: Guard| off.contains(&guard);
     let either =
         |guard: Guard, tight: &'static str, loose: &'static str| if is_off(guard) { loose } else { tight };
@@ -78,9 +73,6 @@ pub(crate) fn config(off: &[Guard], isolates: bool) -> String {
         either(Guard::Slow, "2.0", "1000.0"),
         either(Guard::Slow, "50ms", "30s"),
     );
-    if !isolates {
-        return text;
-    }
     let left_out: Vec<String> =
         off.iter().filter_map(|guard| guard.part()).map(|part| format!("{part:?}")).collect();
     // Only root gives users away.
@@ -90,7 +82,7 @@ pub(crate) fn config(off: &[Guard], isolates: bool) -> String {
     if !is_off(Guard::Network) {
         text += "[network]\nconnect = []\n";
     }
-    let memory = either(Guard::Memory, "\"96MiB\"", "\"unlimited\"");
-    let processes = either(Guard::Processes, "64", "\"unlimited\"");
-    text + &format!("[limits]\nmemory = {memory}\nprocesses = {processes}\n")
+    let memory = either(Guard::Memory, "\"224MiB\"", "\"unlimited\"");
+    let tasks = either(Guard::Processes, "256", "\"unlimited\"");
+    text + &format!("[limits]\nmemory = {memory}\ntasks = {tasks}\n")
 }

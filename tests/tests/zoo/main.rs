@@ -6,7 +6,6 @@ mod guards;
 mod judge;
 mod page;
 mod rig;
-mod settings;
 mod table;
 mod traces;
 mod verdict;
@@ -18,7 +17,6 @@ use hot_tests::skipped;
 
 use crate::guards::Guard;
 use crate::rig::Bench;
-use crate::settings::ISOLATES;
 use crate::table::{Case, Group, cases};
 
 /// A line of the run, which the test runner shows with a failed test.
@@ -29,9 +27,6 @@ fn say(line: &str) {
 
 /// Why a case can't be tried.
 fn lacking(case: &Case) -> Option<&'static str> {
-    if case.needs_isolation() && !ISOLATES {
-        return Some("programs that isolate");
-    }
     if case.guards.contains(&Guard::Users) && !rustix::process::geteuid().is_root() {
         return Some("root, who alone gives users away");
     }

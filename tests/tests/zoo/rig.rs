@@ -14,7 +14,6 @@ use hot_tests::{
 use http_body_util::Full;
 
 use crate::guards::{self, Guard};
-use crate::settings::ISOLATES;
 use crate::table::{Case, Ends};
 use crate::traces;
 
@@ -68,8 +67,8 @@ impl Bench {
         let key = Key::generate(keys.path().join("ada"))?;
         let http = "pin_from = [\"127.0.0.0/8\"]\nrequest_deadline = \"4s\"\ndrain_deadline = \"1s\"\nstream_grace = \"1s\"\n";
         let mut service =
-            Service::start_with_http(&key.signer("ada@example.com")?, http, &guards::config(off, ISOLATES))?;
-        if ISOLATES && off.contains(&Guard::Users) {
+            Service::start_with_http(&key.signer("ada@example.com")?, http, &guards::config(off))?;
+        if off.contains(&Guard::Users) {
             let mut events = service.events()?;
             service.lose_spawn()?;
             service.start_spawn_with(|mut command| {
@@ -104,7 +103,11 @@ impl Bench {
         self.push(&file, case)?;
         let mut got = Vec::new();
         if matches!(case.ends, Ends::Leaves | Ends::Denied(..)) {
-            let baking = self.wait(case.budget, |module| module.phase == "baking" || is_final(module))?;
+            let version = case.version();
+            let serves = |module: &ModuleStatus| {
+                module.instances().any(|it| it.version == version && it.state == "ready" && it.weight > 0)
+            };
+            let baking = self.wait(case.budget, |module| serves(module) || is_final(module))?;
             if matches!(case.ends, Ends::Denied(..)) && baking.is_some() {
                 got = self.ask(case)?;
             }
@@ -180,16 +183,20 @@ impl Bench {
     fn ask(&self, case: &Case) -> Result<Vec<(String, String)>> {
         let query = self.facts()?;
         let address = self.service.http();
-        let request = http::Request::get(format!("/probe?try=1&{query}"))
-            .header("host", address.to_string())
-            .header("x-hot-version", case.version());
-        let reply = exchange(address, request.body(Full::new(Bytes::new())).context("a request")?)?;
-        let answer = String::from_utf8_lossy(reply.body()).into_owned();
-        ensure!(
-            reply.headers().get("x-zoo").is_some(),
-            "{}: not the candidate answered: {answer}",
-            case.name
-        );
+        let deadline = Instant::now() + WAIT;
+        let answer = loop {
+            let request = http::Request::get(format!("/probe?try=1&{query}"))
+                .header("host", address.to_string())
+                .header("x-hot-version", case.version());
+            let reply = exchange(address, request.body(Full::new(Bytes::new())).context("a request")?)?;
+            let answer = String::from_utf8_lossy(reply.body()).into_owned();
+            if reply.headers().get("x-zoo").is_some() {
+                break answer;
+            }
+            // Its weight is told a moment before each thread of the gateway has it.
+            ensure!(Instant::now() < deadline, "{}: not the candidate answered: {answer}", case.name);
+            std::thread::yield_now();
+        };
         let lines = answer.lines().filter_map(|line| line.split_once(' '));
         Ok(lines.map(|(what, how)| (what.to_owned(), how.to_owned())).collect())
     }

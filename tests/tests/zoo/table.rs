@@ -77,7 +77,6 @@ pub(crate) struct Case {
     pub(crate) guards: &'static [Guard],
     /// Why it is not as it should be yet.
     pub(crate) believed: Option<&'static str>,
-    needs_isolation: bool,
 }
 
 impl Case {
@@ -97,7 +96,6 @@ impl Case {
             costs: false,
             guards: &[],
             believed: None,
-            needs_isolation: false,
         }
     }
 
@@ -135,17 +133,6 @@ impl Case {
     const fn by(mut self, guards: &'static [Guard]) -> Self {
         self.guards = guards;
         self
-    }
-
-    /// It shows only with programs that isolate.
-    const fn isolated(mut self) -> Self {
-        self.needs_isolation = true;
-        self
-    }
-
-    /// Whether programs that do not isolate can't pass it.
-    pub(crate) fn needs_isolation(&self) -> bool {
-        self.needs_isolation || self.guards.iter().any(|guard| guard.isolates())
     }
 
     /// Whether this machine can build it.
@@ -391,13 +378,13 @@ const fn forging(name: &'static str, source: &'static str, kind: u64, verdicts: 
 }
 
 const FORGING: &[Case] = &[
-    forging("claims that it is ready and never is", "forges_control", 0, &[FORGED]).costs().isolated(),
-    forging("an unknown message on the control socket", "forges_control", 1, &[FORGED]).isolated(),
-    forging("a giant message on the control socket", "forges_control", 2, &[FORGED]).isolated(),
-    forging("claims once more that it is ready", "forges_control", 3, &[FORGED]).isolated(),
-    forging("noise on its links", "forges_links", 0, &[FORGED]).isolated(),
-    forging("a giant frame on its links", "forges_links", 1, &[FORGED]).isolated(),
-    forging("answers on its links that nobody asked for", "forges_links", 2, &[FORGED]).isolated(),
+    forging("claims that it is ready and never is", "forges_control", 0, &[FORGED]).costs(),
+    forging("an unknown message on the control socket", "forges_control", 1, &[FORGED]),
+    forging("a giant message on the control socket", "forges_control", 2, &[FORGED]),
+    forging("claims once more that it is ready", "forges_control", 3, &[FORGED]),
+    forging("noise on its links", "forges_links", 0, &[FORGED]),
+    forging("a giant frame on its links", "forges_links", 1, &[FORGED]),
+    forging("answers on its links that nobody asked for", "forges_links", 2, &[FORGED]),
 ];
 
 const fn leaving(name: &'static str, source: &'static str) -> Case {
