@@ -9,7 +9,7 @@ use hot_wire::isolation::{Confine, Parts};
 use hot_wire::spawn::Limits;
 
 use crate::config::{Config, ModuleLimits};
-use crate::supervisor::{Isolation, Sandbox};
+use crate::supervisor::{Isolation, Sandbox, unbounded};
 
 /// What is asked for.
 #[derive(Debug, Clone, Default)]
@@ -67,18 +67,21 @@ impl Asked {
     }
 
     fn wanted(&self, module: &Module) -> Parts {
-        let limits = self.limits_of(module);
+        let unbounded = unbounded(&self.limits_of(module));
         let all: Parts = Parts::NAMED.iter().map(|(_, part)| *part).collect();
         let unasked = [
             (Parts::NETWORK, !self.ports),
             // Calls that nobody refuses are not counted either.
             (Parts::COUNTED, self.leave_out.has(Parts::SECCOMP)),
-            (Parts::MEMORY, limits.memory == Limits::UNLIMITED),
-            (Parts::TASKS, limits.tasks == Limits::UNLIMITED),
-            (Parts::FOLDER, limits.folder == Limits::UNLIMITED),
         ];
         let unasked: Parts = unasked.into_iter().filter(|(_, is)| *is).map(|(part, _)| part).collect();
-        all.without(self.leave_out).without(unasked).with(self.require)
+        all.without(self.leave_out).without(unasked).with(self.require).without(unbounded)
+    }
+
+    /// The parts without which nothing of `module` runs.
+    #[must_use]
+    pub fn required(&self, module: &Module) -> Parts {
+        self.require.without(unbounded(&self.limits_of(module)))
     }
 }
 

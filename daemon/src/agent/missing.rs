@@ -29,8 +29,13 @@ impl Agent {
 
     /// What is missing of what this node requires, by the newest instance and all that run.
     pub(crate) fn lacking(&self) -> Option<Lacking> {
-        let require = self.shared.parts.asked.require;
-        self.slots(|slots| lacking(slots.values().flat_map(Slot::instances), require))
+        let asked = &self.shared.parts.asked;
+        self.slots(|slots| {
+            lacking(slots.iter().flat_map(|(module, slot)| {
+                let required = asked.required(module);
+                slot.instances().map(move |run| (run, required))
+            }))
+        })
     }
 
     /// What the newest instance is held without, in a sentence.
@@ -70,10 +75,11 @@ fn is_known(isolation: Isolation) -> bool {
     isolation.confined.is_some()
 }
 
-fn lacking<'a>(runs: impl Iterator<Item = &'a Run>, require: Parts) -> Option<Lacking> {
-    let judged = |run: &'a Run| {
+/// Of instances, each with what is required of it.
+fn lacking<'a>(runs: impl Iterator<Item = (&'a Run, Parts)>) -> Option<Lacking> {
+    let judged = |(run, required): (&'a Run, Parts)| {
         let isolation = run.isolation()?;
-        let missing = isolation.missing(require);
+        let missing = isolation.missing(required);
         (is_known(isolation) || !missing.is_empty()).then_some((run, missing))
     };
     let judged: Vec<(&Run, Parts)> = runs.filter_map(judged).collect();
@@ -103,7 +109,8 @@ mod tests {
 
     #[test]
     fn the_newest_instance_and_those_that_run_say_what_is_missing() {
-        let found = |runs: &[Run]| lacking(runs.iter(), Parts::USER).map(|it| (it.parts, it.serves));
+        let found =
+            |runs: &[Run]| lacking(runs.iter().map(|run| (run, Parts::USER))).map(|it| (it.parts, it.serves));
         let bare = |id, state| held(id, state, Parts::NONE);
         assert_eq!(found(&[]), None);
         assert_eq!(found(&[run(1, ReleaseNumber(1), RunState::Ready)]), None, "nothing is known of it");

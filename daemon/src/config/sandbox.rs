@@ -145,6 +145,18 @@ pub(super) fn sandbox(top: &Section<'_>) -> (Sandbox, Network) {
         let text = "network is left out, though [network] names ports; expected one of the two";
         section.mistake("leave_out", text);
     }
+    if named.is_some_and(|named| named.has(Parts::NETWORK)) && !has_ports {
+        section.mistake(
+            "require",
+            "network is required, and [network] names no ports; expected `connect` or `bind` there",
+        );
+    }
+    if named.is_some_and(|named| named.has(Parts::COUNTED)) && leave_out.has(Parts::SECCOMP) {
+        section.mistake(
+            "require",
+            "counted is required, and leave_out has seccomp: calls that nobody refuses are not counted",
+        );
+    }
     // What the file does not say gives way.
     let require = named.unwrap_or_else(|| default.require.without(leave_out));
     let require_if_there =

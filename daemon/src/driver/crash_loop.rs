@@ -35,11 +35,14 @@ impl Driver {
         }
         let (mut changes, mut tried) = (self.parts.agent.changes(), Tried::new());
         loop {
-            for (module, of) in self.parts.agent.crash_loops() {
-                if let Some(to) = self.to_go_back_to(&module, &of, &tried) {
-                    tried.insert((module.clone(), of.release, to));
-                    self.leave(&module, &of, to).await;
-                }
+            // One at a time, and looked at anew after each: a way back takes a while, in which others may recover.
+            let first = |(module, of): (Module, CrashLoop)| {
+                self.to_go_back_to(&module, &of, &tried).map(|to| (module, of, to))
+            };
+            if let Some((module, of, to)) = self.parts.agent.crash_loops().into_iter().find_map(first) {
+                tried.insert((module.clone(), of.release, to));
+                self.leave(&module, &of, to).await;
+                continue;
             }
             tokio::select! {
                 () = stopped.cancelled() => return,

@@ -286,7 +286,8 @@ impl Life {
             }
             FromHost::Hello { protocol, .. } => {
                 let text = format!("the host speaks protocol {protocol}, expected {PROTOCOL}");
-                self.kill(End::LoadFailed { stage: None, text }).await;
+                // It is not the module's, and none of it has run.
+                self.kill(End::Refused { text }).await;
             }
             FromHost::Confined { parts } => {
                 self.has_confined(parts);
@@ -349,7 +350,7 @@ impl Life {
     /// Ends a host that was told by this `hotd` what to start, or is to be, and is not held as it must be. True: go on.
     async fn judge(&mut self) -> bool {
         let isolation = *self.isolation.borrow();
-        match self.sandbox.refusal(isolation) {
+        match self.sandbox.refusal(isolation, &self.spec.limits) {
             Some(text) if !self.adopted => {
                 self.kill(End::Refused { text }).await;
                 false
@@ -378,8 +379,11 @@ impl Life {
         if self.blame.is_some() || *self.state.borrow() != State::Starting {
             return;
         }
-        // One of a version that does not know of parts has none.
-        self.has_confined(Parts::NONE);
+        // One of a version that does not know of parts has none. An adopted one has said so to the hotd before, and says it
+        // again when it is asked.
+        if !self.adopted {
+            self.has_confined(Parts::NONE);
+        }
         if !self.judge().await {
             return;
         }
@@ -395,7 +399,8 @@ impl Life {
         if starting {
             self.coming_up = matches!(reply.phase, Phase::Waiting | Phase::Starting);
         }
-        if matches!(reply.phase, Phase::Ready | Phase::Stopping) {
+        // It answers nothing while it confines itself.
+        if matches!(reply.phase, Phase::Starting | Phase::Ready | Phase::Stopping) {
             self.has_confined(reply.parts);
         }
         match (reply.phase, starting) {
@@ -477,8 +482,19 @@ impl Life {
     /// The process is gone: reads what it left, and says how it ended.
     async fn finish(&mut self, ended: HostEnd, mut reader: JoinHandle<()>) -> End {
         while let Some(message) = self.link.try_receive() {
+            if self.blame.is_none()
+                && let Err(text) = self.claims.heard(&message)
+            {
+                self.blame = Some(End::Forged { text });
+            }
             match message {
-                FromHost::Confined { parts } => self.has_confined(parts),
+                FromHost::Confined { parts } => {
+                    self.has_confined(parts);
+                    let refusal = self.sandbox.refusal(*self.isolation.borrow(), &self.spec.limits);
+                    if let Some(text) = refusal.filter(|_| !self.adopted && self.blame.is_none()) {
+                        self.blame = Some(End::Refused { text });
+                    }
+                }
                 FromHost::Failed { stage, text } if self.blame.is_none() => {
                     self.note_stage(stage);
                     self.blame = Some(failed(stage, text));

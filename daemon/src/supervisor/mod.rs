@@ -47,8 +47,8 @@ pub use instance::{AttachError, Instance};
 pub use metrics::MetricsError;
 pub use output::Line;
 pub use presence::{Absence, Presence};
-pub(crate) use sandbox::quoted;
 pub use sandbox::{Isolation, Sandbox};
+pub(crate) use sandbox::{quoted, unbounded};
 pub use spec::{InstanceId, LabelError, MAX_CONFIG, Spec};
 pub use state::{End, State};
 

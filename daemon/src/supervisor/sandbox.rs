@@ -1,6 +1,7 @@
 //! How every instance of this node is to be held, and whether one is: rules alone.
 
 use hot_wire::isolation::{Confine, Held, Parts};
+use hot_wire::spawn::Limits;
 
 /// What `hot-spawn` alone can see to: known before a host is told what to start.
 const BY_SPAWN: Parts =
@@ -46,11 +47,22 @@ impl Sandbox {
         Confine { require, ..self.confine.clone() }
     }
 
-    /// Why nothing of a module may run in a host that is held like this.
-    pub(super) fn refusal(&self, isolation: Isolation) -> Option<String> {
-        let missing = isolation.missing(self.require);
+    /// Why nothing of a module that may use this much may run in a host that is held like this.
+    pub(super) fn refusal(&self, isolation: Isolation, limits: &Limits) -> Option<String> {
+        let missing = isolation.missing(self.require.without(unbounded(limits)));
         (!missing.is_empty()).then(|| refusal(missing))
     }
+}
+
+/// The parts for which there is nothing to do within these limits.
+pub(crate) fn unbounded(limits: &Limits) -> Parts {
+    let unlimited = |limit: u64| limit == Limits::UNLIMITED;
+    let parts = [
+        (Parts::MEMORY, unlimited(limits.memory)),
+        (Parts::TASKS, unlimited(limits.tasks)),
+        (Parts::FOLDER, unlimited(limits.folder) || limits.folder == 0),
+    ];
+    parts.into_iter().filter(|(_, is)| *is).map(|(part, _)| part).collect()
 }
 
 /// The sentences of a refusal.
@@ -103,12 +115,12 @@ mod tests {
         let bare = held(Parts::NONE);
         assert_eq!(bare.missing(sandbox.require), Parts::USER);
         let begun = held(Parts::USER);
-        assert_eq!(sandbox.refusal(begun), None, "its host is asked");
+        assert_eq!(sandbox.refusal(begun, &Limits::default()), None, "its host is asked");
         assert_eq!(sandbox.confine(begun.held).require, Parts::SECCOMP, "and refuses by itself");
         let silent = Isolation { confined: Some(Parts::FILES), ..begun };
         assert_eq!(silent.missing(sandbox.require), Parts::SECCOMP);
         let whole = Isolation { confined: Some(Parts::SECCOMP), ..begun };
-        assert_eq!((sandbox.refusal(whole), whole.parts()), (None, sandbox.require));
+        assert_eq!((sandbox.refusal(whole, &Limits::default()), whole.parts()), (None, sandbox.require));
     }
 
     #[test]
@@ -117,10 +129,28 @@ mod tests {
         assert_eq!(sandbox.confine(Held::default()).require, Parts::NO_NEW_PRIVILEGES);
         let by_spawn = held(Parts::NO_NEW_PRIVILEGES);
         assert_eq!(sandbox.confine(by_spawn.held).require, Parts::NONE);
-        assert_eq!(sandbox.refusal(Isolation { confined: Some(Parts::NONE), ..by_spawn }), None);
+        assert_eq!(
+            sandbox.refusal(Isolation { confined: Some(Parts::NONE), ..by_spawn }, &Limits::default()),
+            None
+        );
         let nobody = held(Parts::NONE);
-        assert_eq!(sandbox.refusal(nobody), None, "the host still can");
-        assert!(sandbox.refusal(Isolation { confined: Some(Parts::NONE), ..nobody }).is_some());
+        assert_eq!(sandbox.refusal(nobody, &Limits::default()), None, "the host still can");
+        assert!(
+            sandbox
+                .refusal(Isolation { confined: Some(Parts::NONE), ..nobody }, &Limits::default())
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn what_has_no_limit_needs_no_bound() {
+        let sandbox = Sandbox { require: Parts::MEMORY.with(Parts::FOLDER), ..Sandbox::default() };
+        let bare = held(Parts::NONE);
+        assert_eq!(sandbox.refusal(bare, &Limits::default()), None);
+        let limited = Limits { memory: 1, folder: 1, ..Limits::default() };
+        assert!(sandbox.refusal(bare, &limited).is_some());
+        assert_eq!(sandbox.refusal(held(sandbox.require), &limited), None);
+        assert_eq!(unbounded(&Limits { folder: 0, ..limited }), Parts::FOLDER.with(Parts::TASKS));
     }
 
     #[test]

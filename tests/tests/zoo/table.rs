@@ -382,6 +382,8 @@ const FORGING: &[Case] = &[
     forging("an unknown message on the control socket", "forges_control", 1, &[FORGED]),
     forging("a giant message on the control socket", "forges_control", 2, &[FORGED]),
     forging("claims once more that it is ready", "forges_control", 3, &[FORGED]),
+    forging("answers that it stops, which nobody told it", "forges_control", 4, &[FORGED]),
+    forging("says that its host could not confine itself, and ends", "forges_control", 5, &[FORGED]),
     forging("noise on its links", "forges_links", 0, &[FORGED]),
     forging("a giant frame on its links", "forges_links", 1, &[FORGED]),
     forging("answers on its links that nobody asked for", "forges_links", 2, &[FORGED]),

@@ -57,6 +57,17 @@ fn the_most_specific_pattern_has_the_limits_and_the_smaller_one_counts() {
 }
 
 #[test]
+fn what_nothing_can_fulfil_is_not_required() {
+    let said =
+        |lines: &str| Config::parse(&format!("{SMALL}{lines}"), Path::new(FILE)).unwrap_err().to_string();
+    let network = said("[sandbox]\nrequire = [\"network\"]\n");
+    assert!(network.contains("network is required, and [network] names no ports"), "{network}");
+    let counted = said("[sandbox]\nrequire = [\"counted\"]\nleave_out = [\"seccomp\"]\n");
+    assert!(counted.contains("counted is required, and leave_out has seccomp"), "{counted}");
+    good("[sandbox]\nrequire = [\"network\"]\n[network]\nconnect = [443]\n");
+}
+
+#[test]
 fn each_mistake_has_its_line() {
     let text = "\
 [http]
