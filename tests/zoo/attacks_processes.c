@@ -9,11 +9,6 @@ static void attack(struct zoo_report *report, const char *whom, pid_t pid) {
     struct iovec here = {&byte, 1}, there = {(void *)0x400000, 1};
     snprintf(name, sizeof name, "signal.%s", whom);
     zoo_tried(report, name, kill(pid, 0) != 0);
-    snprintf(name, sizeof name, "ptrace.%s", whom);
-    long seized = ptrace(PTRACE_SEIZE, pid, NULL, NULL);
-    zoo_tried(report, name, seized != 0);
-    if (seized == 0)
-        ptrace(PTRACE_DETACH, pid, NULL, NULL);
     snprintf(name, sizeof name, "memory.%s", whom);
     /* EFAULT would mean that it may, and nothing is there. */
     long read = process_vm_readv(pid, &here, 1, &there, 1, 0);
@@ -21,6 +16,16 @@ static void attack(struct zoo_report *report, const char *whom, pid_t pid) {
     snprintf(name, sizeof name, "environment.%s", whom);
     snprintf(path, sizeof path, "/proc/%d/environ", pid);
     zoo_tried(report, name, open(path, O_RDONLY) < 0);
+}
+
+/* For this it is taken back at once. */
+static void trace(struct zoo_report *report, const char *whom, pid_t pid) {
+    char name[64];
+    snprintf(name, sizeof name, "ptrace.%s", whom);
+    long seized = ptrace(PTRACE_SEIZE, pid, NULL, NULL);
+    zoo_tried(report, name, seized != 0);
+    if (seized == 0)
+        ptrace(PTRACE_DETACH, pid, NULL, NULL);
 }
 
 static void handle(void *self, hot_exchange exchange) {
@@ -34,6 +39,9 @@ static void handle(void *self, hot_exchange exchange) {
     for (size_t each = 0; each < sizeof all / sizeof *all; each++)
         if (zoo_told(exchange, all[each], pid, sizeof pid))
             attack(&report, all[each], atoi(pid));
+    for (size_t each = 0; each < sizeof all / sizeof *all; each++)
+        if (zoo_told(exchange, all[each], pid, sizeof pid))
+            trace(&report, all[each], atoi(pid));
     zoo_answer(exchange, &report);
 }
 

@@ -62,7 +62,8 @@ static inline int zoo_told(hot_exchange exchange, const char *key, char *value, 
     return found;
 }
 
-/* What was tried, a line each: `NAME ok` or `NAME EPERM`. */
+/* What was tried, a line each: `NAME ok` or `NAME EPERM`. Each is printed as well, behind `zoo `: who is taken back for what it
+ * tried may not come to an answer. */
 struct zoo_report {
     char text[4096];
     size_t len;
@@ -70,6 +71,7 @@ struct zoo_report {
 
 static inline void zoo_tried(struct zoo_report *report, const char *name, int failed) {
     const char *how = failed ? strerrorname_np(errno) : "ok";
+    fprintf(stderr, "zoo %s %s\n", name, how);
     int len = snprintf(report->text + report->len, sizeof report->text - report->len, "%s %s\n", name, how);
     if (len > 0 && report->len + (size_t)len < sizeof report->text)
         report->len += (size_t)len;

@@ -428,7 +428,7 @@ fn on_crash_loop(top: &Section<'_>) -> OnCrashLoop {
 
 fn spawn(top: &Section<'_>) -> Spawn {
     let section = top.section("spawn", "spawn", &["socket"]);
-    Spawn::Socket(section.value("socket", socket_path).unwrap_or_else(|| "/run/hot/spawn.sock".into()))
+    Spawn::Socket(section.value("socket", socket_path).unwrap_or_else(|| "/run/hot-spawn/spawn.sock".into()))
 }
 
 fn log(top: &Section<'_>) -> Log {

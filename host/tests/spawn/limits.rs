@@ -116,6 +116,17 @@ fn the_processes_of_a_host_are_summed() {
 }
 
 #[test]
+fn memory_counts_when_the_first_thread_has_ended() {
+    let greedy = Greedy::compile();
+    let node = Node::with_host(greedy.path(), &[]);
+    let mut client = node.connect();
+    let host = client.spawn_with(1, "hidden", memory(64 * MIB));
+    let ending = client.ended(1);
+    assert!(matches!(ending.breach, Some(Breach::Memory { limit, .. }) if limit == 64 * MIB), "{ending:?}");
+    host.closes();
+}
+
+#[test]
 fn fork_bombs_are_ended_and_nothing_of_them_is_left() {
     let greedy = Greedy::compile();
     let node = Node::with_host(greedy.path(), &[]);
@@ -135,7 +146,8 @@ fn to_stay_at_the_limit_of_tasks_is_to_be_past_it() {
     let mut client = node.connect();
     let _below = client.spawn_with(1, "crowd 11", tasks(12));
     client.spawn_with(2, "crowd 12", tasks(12));
-    assert_eq!(client.ended(2).breach, Some(Breach::Tasks { used: 12, limit: 12 }));
+    let ending = client.ended(2);
+    assert_eq!(ending.breach, Some(Breach::Tasks { used: 12, limit: 12 }), "{ending:?}");
     assert_eq!(client.list()[0].breach(), None);
 }
 

@@ -184,21 +184,37 @@ impl Bench {
         let query = self.facts()?;
         let address = self.service.http();
         let deadline = Instant::now() + WAIT;
-        let answer = loop {
+        loop {
             let request = http::Request::get(format!("/probe?try=1&{query}"))
                 .header("host", address.to_string())
                 .header("x-hot-version", case.version());
             let reply = exchange(address, request.body(Full::new(Bytes::new())).context("a request")?)?;
             let answer = String::from_utf8_lossy(reply.body()).into_owned();
-            if reply.headers().get("x-zoo").is_some() {
-                break answer;
-            }
             // Its weight is told a moment before each thread of the gateway has it.
+            let said = self.said(case)?;
+            let is_answer = reply.headers().get("x-zoo").is_some();
+            let was_taken_back = matches!(case.ends, Ends::Denied(_, Some(_))) && !said.is_empty();
+            if is_answer || was_taken_back {
+                return Ok(said);
+            }
             ensure!(Instant::now() < deadline, "{}: not the candidate answered: {answer}", case.name);
-            std::thread::yield_now();
-        };
-        let lines = answer.lines().filter_map(|line| line.split_once(' '));
-        Ok(lines.map(|(what, how)| (what.to_owned(), how.to_owned())).collect())
+        }
+    }
+
+    /// What the candidate has printed of what it tried.
+    fn said(&self, case: &Case) -> Result<Vec<(String, String)>> {
+        let logs = self.service.hotctl(&["logs", "probe", "-o", "json"])?.expect(0)?.stdout;
+        let mut said = Vec::new();
+        for line in logs.lines() {
+            let line: serde_json::Value = serde_json::from_str(line).context("a line of the log")?;
+            let text = line["text"].as_str().and_then(|text| text.strip_prefix("zoo "));
+            if let Some((what, how)) =
+                text.and_then(|text| text.split_once(' ')).filter(|_| line["version"] == case.version())
+            {
+                said.push((what.to_owned(), how.to_owned()));
+            }
+        }
+        Ok(said)
     }
 
     /// Where everything is that a module has no business with.

@@ -194,7 +194,9 @@ impl Leaf {
     pub(crate) fn breach(&self) -> Option<Breach> {
         let limit = self.memory?;
         let events = std::fs::read_to_string(self.path.join("memory.events")).ok()?;
-        (event(&events, "oom_kill") > 0).then_some(Breach::Memory { used: limit, limit })
+        // Without the first it was the whole machine that had no memory left.
+        (event(&events, "oom") > 0 && event(&events, "oom_kill") > 0)
+            .then_some(Breach::Memory { used: limit, limit })
     }
 }
 
@@ -268,8 +270,9 @@ mod tests {
         let limits = Limits { memory: 1 << 20, ..Limits::default() };
         let leaf = cgroup.fill(&path, &limits).unwrap();
         assert_eq!(leaf.breach(), None);
-        for (kills, breach) in [(0, None), (2, Some(Breach::Memory { used: 1 << 20, limit: 1 << 20 }))] {
-            let events = format!("low 0\nhigh 0\nmax 812\noom 3\noom_kill {kills}\noom_group_kill 1\n");
+        let over = Some(Breach::Memory { used: 1 << 20, limit: 1 << 20 });
+        for (own, kills, breach) in [(3, 0, None), (0, 1, None), (3, 2, over)] {
+            let events = format!("low 0\nhigh 0\nmax 812\noom {own}\noom_kill {kills}\noom_group_kill 1\n");
             std::fs::write(path.join("memory.events"), events).unwrap();
             assert_eq!(leaf.breach(), breach);
         }

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, Uid};
 
+use crate::folders::guarded;
 use crate::privileged;
 
 /// Connections that wait to be accepted; there is one `hotd`, and sometimes one that is to be refused.
@@ -29,6 +30,16 @@ impl Door {
     /// Takes `path`. A socket that an ended process left there is replaced; one that is served is not, because then
     /// its lock is held. The socket becomes `owner`'s, or is ours.
     pub(crate) fn open(path: &Path, owner: Option<u32>) -> anyhow::Result<Self> {
+        if owner.is_some_and(|owner| owner != rustix::process::geteuid().as_raw()) {
+            let folder = path
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty())
+                .unwrap_or_else(|| Path::new("."));
+            let folder =
+                folder.canonicalize().with_context(|| format!("cannot find {}", folder.display()))?;
+            // As if the socket were there already.
+            guarded(&folder.join("socket"))?;
+        }
         let lock_path = with_suffix(path, ".lock");
         let lock = OpenOptions::new()
             .create(true)

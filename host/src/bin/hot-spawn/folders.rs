@@ -41,6 +41,9 @@ pub(crate) struct Folder {
     name: CString,
     /// For the instance; it may not be able to search what is above.
     pub(crate) path: PathBuf,
+    /// Itself, by which it is entered, mounted and unmounted: no name is looked up for these. What is mounted there, once
+    /// something is.
+    pub(crate) place: OwnedFd,
     /// Whether it can't hold more than was ordered.
     pub(crate) bounded: bool,
 }
@@ -68,6 +71,7 @@ impl Folders {
                 found.st_mode & 0o7777
             );
         }
+        guarded(&path)?;
         let folders = Self { path, own, mounts, made: 0 };
         let alone = rustix::fs::flock(&folders.own, FlockOperation::NonBlockingLockExclusive).is_ok();
         if alone {
@@ -86,7 +90,10 @@ impl Folders {
             let name = entry.file_name().to_owned();
             if let Some(text) = name.to_str().ok().filter(|name| is_ours(name)) {
                 let path = self.path.join(text);
-                self.remove(&Folder { name, path, bounded: false });
+                match self.enter(&name) {
+                    Ok(place) => self.remove(Folder { name, path, place, bounded: false }),
+                    Err(error) => log(format_args!("the folder {} is left: {error}", path.display())),
+                }
             }
         }
         Ok(())
@@ -101,21 +108,26 @@ impl Folders {
     ) -> Result<Folder, String> {
         self.made += 1;
         let name = format!("{id}-{}-{}", std::process::id(), self.made);
-        let mut folder = Folder {
-            path: self.path.join(&name),
-            name: CString::new(name).unwrap_or_default(),
-            bounded: false,
-        };
-        let made = rustix::fs::mkdirat(&self.own, folder.name.as_c_str(), Mode::RWXU)
-            .map_err(Into::into)
-            .and_then(|()| self.furnish(&mut folder, identity, limits));
-        match made {
+        let path = self.path.join(&name);
+        let failed = |error: std::io::Error| format!("cannot make the folder {}: {error}", path.display());
+        let name = CString::new(name).unwrap_or_default();
+        let place = rustix::fs::mkdirat(&self.own, name.as_c_str(), Mode::RWXU)
+            .and_then(|()| self.enter(&name))
+            .map_err(|error| failed(error.into()))?;
+        let mut folder = Folder { path: path.clone(), name, place, bounded: false };
+        match self.furnish(&mut folder, identity, limits) {
             Ok(()) => Ok(folder),
             Err(error) => {
-                self.remove(&folder);
-                Err(format!("cannot make the folder {}: {error}", folder.path.display()))
+                self.remove(folder);
+                Err(failed(error))
             }
         }
+    }
+
+    /// Opens a folder in ours, which a link is not.
+    fn enter(&self, name: &CString) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.own, name.as_c_str(), flags, Mode::empty())
     }
 
     /// Mounts what is to be in a new folder, or gives it to whom it is for.
@@ -132,41 +144,68 @@ impl Folders {
         let bytes = if limits.folder == Limits::UNLIMITED { USUAL_SIZE } else { limits.folder };
         if self.mounts {
             let files = (bytes / BYTES_PER_FILE).clamp(FILES.0, FILES.1);
-            match privileged::mount_memory(&folder.path, identity.unwrap_or(ourselves), bytes, files) {
+            match privileged::mount_memory(&folder.place, identity.unwrap_or(ourselves), bytes, files) {
                 Ok(()) => {
                     folder.bounded = true;
+                    folder.place = self.enter(&folder.name)?;
                     return Ok(());
                 }
                 Err(error) => {
-                    // It would fail for the next one as well.
-                    self.mounts = false;
-                    log(format_args!(
-                        "folders of instances have no bound from here on: cannot mount one: {error}"
-                    ));
+                    // Without the right it would fail for the next one as well.
+                    self.mounts =
+                        !matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS | libc::ENODEV));
+                    log(format_args!("the folder of an instance has no bound: it can't be mounted: {error}"));
                 }
             }
         }
         match identity {
-            Some(identity) => privileged::give(folder.open()?, identity),
+            Some(identity) => privileged::give(&folder.place, identity),
             None => Ok(()),
         }
     }
 
     /// Removes a folder with whatever is in it.
-    pub(crate) fn remove(&self, folder: &Folder) {
-        privileged::unmount_all(&folder.path);
-        if let Err(error) = removal::remove(self.own.as_fd(), &folder.name) {
-            log(format_args!("the folder {} is left: cannot remove it: {error}", folder.path.display()));
+    pub(crate) fn remove(&self, folder: Folder) {
+        let Folder { name, path, mut place, .. } = folder;
+        // More than one thing is mounted there only if somebody else did so.
+        for _ in 0..8 {
+            if !privileged::unmount(&place) {
+                break;
+            }
+            match self.enter(&name) {
+                Ok(below) => place = below,
+                Err(_) => break,
+            }
+        }
+        drop(place);
+        if let Err(error) = removal::remove(self.own.as_fd(), &name) {
+            log(format_args!("the folder {} is left: cannot remove it: {error}", path.display()));
         }
     }
 }
 
-impl Folder {
-    /// Opens it, to be entered or given away.
-    pub(crate) fn open(&self) -> Result<OwnedFd, Errno> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::open(&self.path, flags, Mode::empty())
+/// Refuses a folder below one in which somebody else than root and our own user can put another in its place: what is
+/// done there by name would be done elsewhere. `/tmp` is none of these, as nobody there can replace what is another's.
+pub(crate) fn guarded(path: &Path) -> anyhow::Result<()> {
+    let own = rustix::process::geteuid();
+    if !own.is_root() {
+        return Ok(());
     }
+    for above in path.ancestors().skip(1) {
+        let shown = above.display();
+        let found = rustix::fs::stat(above).with_context(|| format!("cannot look at {shown}"))?;
+        let (open, sticky) = (found.st_mode & 0o022 != 0, found.st_mode & 0o1000 != 0);
+        if found.st_uid != own.as_raw() || (open && !sticky) {
+            bail!(
+                "{shown}, above {}, belongs to user {}, mode {:o}; expected one of root's in which nobody else can \
+                 replace what is there",
+                path.display(),
+                found.st_uid,
+                found.st_mode & 0o7777
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Whether this is a name that [`Folders::make`] gives.

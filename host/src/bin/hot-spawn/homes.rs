@@ -134,7 +134,7 @@ impl Homes {
                 pool.cleared.insert(identity.user);
                 pool.users.give_back(identity);
             }
-            if let Some(folder) = &left.home.folder {
+            if let Some(folder) = left.home.folder {
                 self.folders.remove(folder);
             }
         }
@@ -173,12 +173,27 @@ impl Left {
 impl Pool {
     fn open(numbers: Numbers, options: &Options) -> anyhow::Result<Self> {
         let mut users = Users::new(numbers, Locks::open(&options.socket)?);
+        let mut taken = Vec::new();
         let spare = loop {
             let user = users.take_user()?;
             if !leavings::lives(user) {
                 break user;
             }
+            taken.push(user);
         };
+        for user in taken {
+            users.give_back_user(user);
+        }
+        // What hosts of a hot-spawn left that was killed, and that did not end with their sockets. Whom the kernel is
+        // slow to end is ended again before anybody gets its number.
+        for user in leavings::living() {
+            users.while_nobodys(user, || {
+                log(format_args!("user {user} has processes that no host here started, which are ended"));
+                if let Err(error) = privileged::kill_all_of(user, spare) {
+                    log(format_args!("cannot kill the processes of user {user}: {error}"));
+                }
+            });
+        }
         Ok(Self { users, spare, cleared: BTreeSet::new() })
     }
 }

@@ -4,8 +4,10 @@
 //! the folders that everybody may write in ([`SHARED`]). Not covered: files elsewhere, which take a folder that the
 //! operator made writable for it.
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, Uid};
 use rustix::io::Errno;
@@ -24,6 +26,15 @@ const MOST: usize = 10_000;
 /// none exactly if there is none.
 pub(crate) fn lives(user: u32) -> bool {
     rustix::process::getpriority_user(Uid::from_raw(user)) != Err(Errno::SRCH)
+}
+
+/// The users that have processes.
+pub(crate) fn living() -> BTreeSet<u32> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return BTreeSet::new() };
+    let processes = entries.flatten().filter(|entry| {
+        entry.file_name().to_str().is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+    });
+    processes.filter_map(|entry| Some(entry.metadata().ok()?.uid())).collect()
 }
 
 /// Removes what a user without processes left. What can't be removed is logged.

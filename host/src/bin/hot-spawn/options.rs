@@ -64,7 +64,7 @@ It is started before hotd, by your service manager or by hand; `hotd --dev` star
 Usage: hot-spawn --socket PATH [OPTIONS]
 
 Options:
-      --socket PATH        Where hotd connects, e.g. /run/hot/spawn.sock; made with mode 0600
+      --socket PATH        Where hotd connects, e.g. /run/hot-spawn/spawn.sock; made with mode 0600
       --owner USER         The user that hotd runs as, by name or number, who gets the socket [default: our own]
       --users FIRST-LAST   The numbers of users and groups that instances get, one user each; `none`: they have our user
                            [default: 1900000000-1900001023 as root without --dev, else none]
@@ -79,7 +79,7 @@ Options:
   -V, --version            Print version
 
 Example:
-  hot-spawn --socket /run/hot/spawn.sock --owner hot
+  hot-spawn --socket /run/hot-spawn/spawn.sock --owner hot
 ";
 
 /// How long a dev node's hosts wait for the next `hotd`: enough to build it anew and start it again.

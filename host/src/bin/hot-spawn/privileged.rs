@@ -6,7 +6,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd as _};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Gid, Uid};
@@ -101,8 +101,10 @@ pub(crate) fn kill_all_of(user: u32, spare: u32) -> io::Result<()> {
     }
 }
 
-/// In the child of [`kill_all_of`].
+/// In the child of [`kill_all_of`], which does not inherit that its parent runs before all others.
 fn kill_as(user: u32, spare: u32) -> io::Result<()> {
+    // Without the right to it, it is as fast as the machine lets it.
+    crate::sys::run_first().unwrap_or_default();
     let (effective, other) = (Uid::from_raw(user), Uid::from_raw(spare));
     rustix::thread::set_thread_res_uid(other, effective, other)?;
     rustix::thread::set_capabilities(None, NO_CAPABILITIES)?;
@@ -129,25 +131,25 @@ pub(crate) fn give_socket(path: &Path, user: u32) -> io::Result<()> {
     Ok(rustix::fs::chownat(rustix::fs::CWD, path, owner, None, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-/// Mounts a file system in memory of `bytes` at `path`, whose root folder is `identity`'s alone. Needs `CAP_SYS_ADMIN`.
-/// It relies on a `path` in which nobody but us can put a link; `folders` sees to that.
-pub(crate) fn mount_memory(path: &Path, identity: Identity, bytes: u64, files: u64) -> io::Result<()> {
+/// Mounts a file system in memory of `bytes` on a folder, whose root folder is `identity`'s alone. Needs `CAP_SYS_ADMIN`.
+/// By descriptor, so that it is this folder and no other, whatever becomes of the names above it.
+pub(crate) fn mount_memory(place: impl AsFd, identity: Identity, bytes: u64, files: u64) -> io::Result<()> {
     let Identity { user, group } = identity;
     let options = format!("size={bytes},nr_inodes={files},mode=0700,uid={user},gid={group}");
     let options = CString::new(options)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    Ok(rustix::mount::mount("hot-instance", path, "tmpfs", flags, options.as_c_str())?)
+    Ok(rustix::mount::mount("hot-instance", by_descriptor(place), "tmpfs", flags, options.as_c_str())?)
 }
 
-/// Unmounts all that is mounted at `path`, also while it is in use: what uses it keeps it and nobody else finds it. Needs
-/// `CAP_SYS_ADMIN`. Nothing happens where nothing is mounted or we may not.
-pub(crate) fn unmount_all(path: &Path) {
-    // More than one only if somebody else mounted there.
-    for _ in 0..8 {
-        if rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_err() {
-            return;
-        }
-    }
+/// Unmounts what `root` is the root of, also while it is in use: what uses it keeps it and nobody else finds it. Needs
+/// `CAP_SYS_ADMIN`. `false`: nothing is mounted there, or we may not.
+pub(crate) fn unmount(root: impl AsFd) -> bool {
+    rustix::mount::unmount(by_descriptor(root), UnmountFlags::DETACH).is_ok()
+}
+
+/// A name for what a descriptor has open: `/proc` is the kernel's, and nobody puts anything in the place of this.
+fn by_descriptor(file: impl AsFd) -> String {
+    format!("/proc/self/fd/{}", file.as_fd().as_raw_fd())
 }
 
 /// The kinds of objects of System V, by the names of their lists in `/proc/sysvipc`.

@@ -16,6 +16,9 @@ use crate::watch::Seen;
 /// The longest time between two searches, even if the kernel seems to have started nothing.
 const SEARCH: Duration = Duration::from_secs(5);
 
+/// Threads of one process of which the memory is asked.
+const MOST_THREADS: usize = 64;
+
 /// Where the processes of a host begin.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Root {
@@ -52,6 +55,7 @@ struct Stat {
 /// What is kept of a host's own process, so that a look costs two system calls.
 #[derive(Debug)]
 pub(crate) struct Main {
+    pid: i32,
     statm: File,
     tasks: OwnedFd,
 }
@@ -62,7 +66,7 @@ impl Main {
         let folder = format!("/proc/{}", pid.as_raw_nonzero());
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let tasks = rustix::fs::open(format!("{folder}/task"), flags, Mode::empty())?;
-        Ok(Self { statm: File::open(format!("{folder}/statm"))?, tasks })
+        Ok(Self { pid: raw(pid), statm: File::open(format!("{folder}/statm"))?, tasks })
     }
 
     /// Nothing if it has ended.
@@ -71,7 +75,8 @@ impl Main {
         // The kernel counts one link for each thread beside the folder's own two.
         let links = rustix::fs::fstat(&self.tasks)
             .map_or(0, |stat| u64::from(u32::try_from(stat.st_nlink).unwrap_or(u32::MAX)));
-        Seen { memory: pages.unwrap_or_default() * page, tasks: links.saturating_sub(2) }
+        let pages = pages.filter(|pages| *pages > 0).unwrap_or_else(|| pages_of_threads(self.pid));
+        Seen { memory: pages * page, tasks: links.saturating_sub(2) }
     }
 }
 
@@ -265,7 +270,12 @@ impl Stat {
         let stat = Self::parse(&std::fs::read(format!("{folder}/stat")).ok()?)?;
         // The folder belongs to the effective user, whatever the process does to hide its other files.
         let user = std::fs::symlink_metadata(folder).ok()?.uid();
-        Some(Self { user, ..stat })
+        let resident_pages = if stat.resident_pages == 0 && stat.lives() {
+            pages_of_threads(pid)
+        } else {
+            stat.resident_pages
+        };
+        Some(Self { user, resident_pages, ..stat })
     }
 
     /// The name in it can have anything but a closing bracket behind its own. Format: proc_pid_stat(5).
@@ -291,10 +301,31 @@ impl Stat {
         Seen { memory: self.resident_pages * page, tasks: self.threads.max(1) }
     }
 
-    /// Whether it can still do something.
+    /// Whether it can still do something: one whose first thread has ended shows that one's state, while the others go on.
     fn lives(&self) -> bool {
-        !matches!(self.state, b'Z' | b'X')
+        !matches!(self.state, b'Z' | b'X') || self.threads > 1
     }
+}
+
+/// The memory of a process whose first thread has ended, which then shows none: by one of its other threads, in pages.
+fn pages_of_threads(pid: i32) -> u64 {
+    let pages = |text: String| text.split(' ').nth(1)?.parse().ok();
+    files_of_threads(pid, "statm").filter_map(pages).find(|pages| *pages > 0).unwrap_or_default()
+}
+
+/// What the kernel says of a process's memory, if it does: by its first thread, or another one that goes on.
+fn status_with_memory(pid: i32) -> String {
+    let own = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let says = |status: &String| bytes_of(status, "RssAnon:").is_some();
+    if says(&own) { own } else { files_of_threads(pid, "status").find(says).unwrap_or(own) }
+}
+
+/// A file of each thread of a process. They have one memory, so one that shows some is enough; others may be ending.
+fn files_of_threads(pid: i32, name: &str) -> impl Iterator<Item = String> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads
+        .take(MOST_THREADS)
+        .filter_map(move |thread| std::fs::read_to_string(thread.path().join(name)).ok())
 }
 
 /// Memory of several processes, apart by what they can share. All in bytes.
@@ -313,7 +344,7 @@ impl Shared {
         let machine = bytes_of(&text, "Shmem:").unwrap_or(u64::MAX);
         let mut shared = Self { memory_of_machine: machine, ..Self::default() };
         for pid in pids {
-            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let status = status_with_memory(pid);
             let part = |name| bytes_of(&status, name).unwrap_or_default();
             shared.add(part("RssAnon:"), part("RssFile:"), part("RssShmem:"));
         }
@@ -420,7 +451,9 @@ mod tests {
         let expected =
             Stat { state: b'Z', parent: 7, session: 9, threads: 5, start: 777, resident_pages: 66, user: 0 };
         assert_eq!(Stat::parse(line), Some(expected));
-        assert!(!expected.lives());
+        // Its first thread has ended, and four go on.
+        assert!(expected.lives());
+        assert!(!Stat { threads: 1, ..expected }.lives());
         assert_eq!(Stat::parse(b"42 (short) R 1"), None);
         let own = Stat::read(raw(rustix::process::getpid())).unwrap();
         assert!(own.lives() && own.resident_pages > 0 && own.user == rustix::process::geteuid().as_raw());

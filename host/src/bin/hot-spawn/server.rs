@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use hot_wire::PROTOCOL;
 use hot_wire::isolation::Held;
-use hot_wire::spawn::{Features, FromSpawn, HostState, Limits, MAX_LABEL, MAX_NAME, ToSpawn};
+use hot_wire::spawn::{Features, FromSpawn, HostState, Limits, MAX_LABEL, MAX_MODULE, MAX_NAME, ToSpawn};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::SealFlags;
 use rustix::io::Errno;
@@ -336,6 +336,12 @@ impl Server {
         }
         if label.len() > MAX_LABEL {
             return Err(format!("the label has {} bytes, expected at most {MAX_LABEL}", label.len()));
+        }
+        if module.len() > MAX_MODULE {
+            return Err(format!(
+                "the module's name has {} bytes, expected at most {MAX_MODULE}",
+                module.len()
+            ));
         }
         // What a host loads must be what was verified, for as long as it runs.
         let sealed = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;

@@ -83,7 +83,7 @@ pub(crate) fn start_host(
     // What its user may not find by name it gets by descriptor: what it executes, its folder, its artifact.
     let program = rustix::fs::open(binary, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     let folder = match &home.folder {
-        Some(folder) => folder.open()?,
+        Some(folder) => folder.place.try_clone()?,
         None => rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?,
     };
     make_readable(artifact)?;

@@ -136,7 +136,16 @@ impl<C: Claims> Users<C> {
         Self { numbers, claims, free_users: all(), free_groups: all(), modules, names }
     }
 
-    /// A user that is no instance's. It is never given back.
+    /// Does something about a user of the range that nobody has, here or in another process, while it stays so.
+    pub(crate) fn while_nobodys(&mut self, user: u32, act: impl FnOnce()) {
+        let in_range = (self.numbers.first..=self.numbers.last).contains(&user);
+        if in_range && self.free_users.contains(&user) && self.claims.claim(Kind::User, user) {
+            act();
+            self.claims.release(Kind::User, user);
+        }
+    }
+
+    /// A user that is no instance's.
     pub(crate) fn take_user(&mut self) -> Result<u32, NoneLeft> {
         Self::take(&mut self.free_users, &mut self.claims, Kind::User).ok_or(NoneLeft(self.numbers))
     }
@@ -177,7 +186,8 @@ impl<C: Claims> Users<C> {
         self.free_groups.push_back(identity.group);
     }
 
-    fn give_back_user(&mut self, user: u32) {
+    /// Gives back what [`Self::take_user`] gave.
+    pub(crate) fn give_back_user(&mut self, user: u32) {
         self.claims.release(Kind::User, user);
         self.free_users.push_back(user);
     }
@@ -275,6 +285,17 @@ mod tests {
         assert_eq!(order, [11, 12, 10]);
         let error = users.take_identity("a").unwrap_err();
         assert_eq!(error.to_string().split(';').next(), Some("all numbers of 10-12 are taken"));
+    }
+
+    #[test]
+    fn only_what_is_nobodys_is_touched() {
+        let mut users = users("10-13", &[12]);
+        let ours = users.take_user().unwrap();
+        let mut touched = Vec::new();
+        for user in [9, ours, 11, 12, 13, 14] {
+            users.while_nobodys(user, || touched.push(user));
+        }
+        assert_eq!(touched, [11, 13]);
     }
 
     #[test]

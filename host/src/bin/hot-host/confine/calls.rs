@@ -151,6 +151,11 @@ const JUDGED: &[Judged] = &[
             (0, Look::Is(ALL, libc::AF_UNIX.cast_unsigned(), Answer::Allow)),
             (1, Look::Is(TYPE, libc::SOCK_RAW.cast_unsigned(), Answer::Refuse)),
             (1, Look::Is(TYPE, 10, Answer::Refuse)), // SOCK_PACKET
+            // These connect and listen beside TCP, where rules for its ports don't look. Runtimes take TCP then.
+            (2, Look::Is(ALL, 262, Answer::Error(libc::EPROTONOSUPPORT))), // IPPROTO_MPTCP
+            (2, Look::Is(ALL, 256, Answer::Error(libc::EPROTONOSUPPORT))), // IPPROTO_SMC
+            (2, Look::Is(ALL, 132, Answer::Error(libc::EPROTONOSUPPORT))), // IPPROTO_SCTP
+            (2, Look::Is(ALL, 33, Answer::Error(libc::EPROTONOSUPPORT))),  // IPPROTO_DCCP
             (0, Look::Is(ALL, libc::AF_INET.cast_unsigned(), Answer::Allow)),
             (0, Look::Is(ALL, libc::AF_INET6.cast_unsigned(), Answer::Allow)),
         ],
@@ -171,13 +176,23 @@ const JUDGED: &[Judged] = &[
     ),
 ];
 
+const FAST_OPEN: Look = Look::Bits(libc::MSG_FASTOPEN.cast_unsigned(), Answer::Error(libc::EOPNOTSUPP));
+
+/// Judged besides where a module may connect to some ports only: these connect without being asked about it. Not
+/// elsewhere, as the kernel would run the filter for each of them.
+const JUDGED_WITH_PORTS: &[Judged] = &[
+    ("SYS_sendto", libc::SYS_sendto, &[(3, FAST_OPEN)], Answer::Allow),
+    ("SYS_sendmsg", libc::SYS_sendmsg, &[(2, FAST_OPEN)], Answer::Allow),
+    ("SYS_sendmmsg", libc::SYS_sendmmsg, &[(3, FAST_OPEN)], Answer::Allow),
+];
+
 /// A netlink socket: always raw, so it is judged before the types are looked at.
 const NETLINK: u32 = libc::AF_NETLINK.cast_unsigned();
 
 /// The names of all calls that may be refused.
 #[cfg(test)]
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    let judged = JUDGED.iter().map(|(name, ..)| *name);
+    let judged = JUDGED.iter().chain(JUDGED_WITH_PORTS).map(|(name, ..)| *name);
     REFUSED.iter().map(|(name, _)| *name).chain(judged).map(|name| name.trim_start_matches("SYS_"))
 }
 
@@ -197,7 +212,8 @@ const X32: u32 = 0x4000_0000;
 
 /// The program for a machine: what is refused goes by `refused`, the kernel's word for it. Calls that only their number
 /// decides are judged by number alone, so that the kernel can remember those that are allowed and run no filter for them.
-pub(super) fn program(machine: u32, refused: u32) -> Vec<sock_filter> {
+/// `ports`: there are rules for ports.
+pub(super) fn program(machine: u32, refused: u32, ports: bool) -> Vec<sock_filter> {
     let answer = |answer| match answer {
         Answer::Allow => libc::SECCOMP_RET_ALLOW,
         Answer::Refuse => refused,
@@ -216,7 +232,8 @@ pub(super) fn program(machine: u32, refused: u32) -> Vec<sock_filter> {
         program.push(jump(JUMP_EQ, low(*number), 0, 1));
         program.push(word(RETURN, refused));
     }
-    for (_, number, looks, last) in JUDGED {
+    let with_ports = if ports { JUDGED_WITH_PORTS } else { &[] };
+    for (_, number, looks, last) in JUDGED.iter().chain(with_ports) {
         let mut block = Vec::new();
         if *number == libc::SYS_socket {
             block.extend([word(LOAD, argument(0)), jump(JUMP_EQ, NETLINK, 0, 4)]);

@@ -15,12 +15,13 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 const REFUSED: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
 
 /// Puts the filter in force: seccomp, and counted if hot-spawn counts by `report`, which is closed here.
-pub(super) fn take(leave_out: Parts, report: Option<OwnedFd>) -> Result<Parts, ConfineError> {
+/// `ports`: there are rules for ports.
+pub(super) fn take(leave_out: Parts, ports: bool, report: Option<OwnedFd>) -> Result<Parts, ConfineError> {
     let Some(machine) = MACHINE.filter(|_| !leave_out.has(Parts::SECCOMP) && is_known()) else {
         return Ok(Parts::NONE);
     };
     if let Some(report) = report.filter(|_| !leave_out.has(Parts::COUNTED))
-        && let Some(listener) = listen(machine)
+        && let Some(listener) = listen(machine, ports)
     {
         match hand_over(&report, &listener) {
             Ok(()) => return Ok(Parts::SECCOMP.with(Parts::COUNTED)),
@@ -30,7 +31,7 @@ pub(super) fn take(leave_out: Parts, report: Option<OwnedFd>) -> Result<Parts, C
             }
         }
     }
-    install(&program(machine, REFUSED), 0).map_err(ConfineError::Filter)?;
+    install(&program(machine, REFUSED, ports), 0).map_err(ConfineError::Filter)?;
     Ok(Parts::SECCOMP)
 }
 
@@ -45,8 +46,8 @@ fn is_known() -> bool {
 
 /// Puts the filter in force with a listener. `None`, and no filter, where the kernel has none, or one of its filters has
 /// one already, as under some container runtimes: there is one in a process at most.
-fn listen(machine: u32) -> Option<OwnedFd> {
-    let program = program(machine, libc::SECCOMP_RET_USER_NOTIF);
+fn listen(machine: u32, ports: bool) -> Option<OwnedFd> {
+    let program = program(machine, libc::SECCOMP_RET_USER_NOTIF, ports);
     // The second flag keeps signals from breaking off a call that hot-spawn has already read (Linux 5.19).
     let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
     let listener = install(&program, flags | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)

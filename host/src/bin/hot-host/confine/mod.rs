@@ -61,7 +61,7 @@ pub(crate) fn take(confine: &Confine, report: Option<OwnedFd>) -> Result<Parts, 
         return Err(ConfineError::Threads(threads));
     }
     let domain = domain::enter(confine)?;
-    let filter = filter::take(confine.leave_out, report)?;
+    let filter = filter::take(confine.leave_out, domain::wanted(confine).has(Parts::NETWORK), report)?;
     let parts = Parts::NO_NEW_PRIVILEGES.with(domain).with(filter);
     let missing = confine.require.without(parts);
     if missing.is_empty() { Ok(parts) } else { Err(ConfineError::Missing { parts, missing }) }

@@ -4,11 +4,12 @@ use hot_wire::isolation::{Confine, Parts};
 use landlock::ABI;
 use libc::{SECCOMP_RET_ALLOW as ALLOW, SECCOMP_RET_ERRNO, SECCOMP_RET_USER_NOTIF as REFUSE, c_long};
 
+const NOT_SPOKEN: u32 = SECCOMP_RET_ERRNO | libc::EPROTONOSUPPORT as u32;
 const NO_SUCH_CALL: u32 = SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
 
 /// The filter's answer to a call, by the rules of classic BPF as far as the program uses them.
 fn run(machine: u32, number: u32, arguments: [u64; 6]) -> u32 {
-    let program = program(MACHINE.unwrap(), REFUSE);
+    let program = program(MACHINE.unwrap(), REFUSE, true);
     let load = |at: u32| match at {
         0 => number,
         4 => machine,
@@ -62,8 +63,10 @@ fn the_filter_refuses_its_list_and_nothing_else() {
         };
         assert_eq!(call(number, &[]), expected, "call {number}");
     }
-    let program = program(MACHINE.unwrap(), REFUSE);
-    assert!(program.len() < 256, "{} instructions", program.len());
+    for ports in [false, true] {
+        let program = program(MACHINE.unwrap(), REFUSE, ports);
+        assert!(program.len() < 256, "{} instructions", program.len());
+    }
 }
 
 #[test]
@@ -91,6 +94,13 @@ fn arguments_decide_where_they_must() {
         ("unix", libc::SYS_socket, vec![1, 5 | 0o2000000, 0], ALLOW),
         ("tcp", libc::SYS_socket, vec![2, 1 | 0o4000, 0], ALLOW),
         ("udp over v6", libc::SYS_socket, vec![10, 2, 0], ALLOW),
+        ("tcp over several paths", libc::SYS_socket, vec![2, 1, 262], NOT_SPOKEN),
+        ("sctp over v6", libc::SYS_socket, vec![10, 1, 132], NOT_SPOKEN),
+        ("of unix, whatever the protocol", libc::SYS_socket, vec![1, 1, 262], ALLOW),
+        ("send", libc::SYS_sendto, vec![4, 0, 9, 0x4000], ALLOW),
+        ("send and connect", libc::SYS_sendto, vec![4, 0, 9, 0x2000_4000], SECCOMP_RET_ERRNO | 95),
+        ("send a message and connect", libc::SYS_sendmsg, vec![4, 0, 0x2000_0000], SECCOMP_RET_ERRNO | 95),
+        ("send messages and connect", libc::SYS_sendmmsg, vec![4, 0, 1, 0x2000_0000], SECCOMP_RET_ERRNO | 95),
         ("raw", libc::SYS_socket, vec![2, 3 | 0o2000000, 1], REFUSE),
         ("raw over v6", libc::SYS_socket, vec![10, 3, 58], REFUSE),
         ("of packets", libc::SYS_socket, vec![2, 10, 0], REFUSE),
