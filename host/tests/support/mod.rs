@@ -55,6 +55,8 @@ fn compile_file(source: &Path, options: &[&str]) -> Vec<u8> {
 pub(crate) struct Host {
     child: Child,
     control: Option<OwnedFd>,
+    /// Where it was started, and may write.
+    _folder: tempfile::TempDir,
 }
 
 impl Host {
@@ -90,6 +92,8 @@ impl Host {
         let report = report.map(|report| fcntl_dupfd_cloexec(report, 10).unwrap());
         let mut words = wrapper.iter().copied().chain([env!("CARGO_BIN_EXE_hot-host")]);
         let mut command = Command::new(words.next().unwrap());
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        command.current_dir(folder.path());
         command.args(words).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let give = move || {
             put(theirs.as_fd(), 3)?;
@@ -101,7 +105,7 @@ impl Host {
         let child = command.spawn().unwrap();
         // Only the child may hold its end, or its end would never be at an end.
         drop(command);
-        let host = Self { child, control: Some(ours) };
+        let host = Self { child, control: Some(ours), _folder: folder };
         assert!(matches!(host.hear(), FromHost::Hello { protocol: hot_wire::PROTOCOL, .. }));
         host
     }
