@@ -71,7 +71,9 @@ impl Folders {
                 found.st_mode & 0o7777
             );
         }
-        guarded(&path)?;
+        if mounts {
+            guarded(&path)?;
+        }
         let folders = Self { path, own, mounts, made: 0 };
         let alone = rustix::fs::flock(&folders.own, FlockOperation::NonBlockingLockExclusive).is_ok();
         if alone {
