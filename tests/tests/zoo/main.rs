@@ -47,14 +47,7 @@ fn shows(group: Group) -> Result<()> {
             let seen = bench.run(case)?;
             let misses = judge::misses(case, &seen);
             say(&format!("{}: {:?}, {:?}, {}", case.name, seen.phase, seen.took, seen.reason));
-            match case.believed {
-                // What it says is in the report of the run, not hidden.
-                Some(why) if !misses.is_empty() => say(&format!("known: {}: {why}", case.name)),
-                Some(why) => {
-                    wrong.push(format!("{}: is as it should be, and the table says: {why}", case.name))
-                }
-                None => wrong.extend(misses.into_iter().map(|miss| format!("{}: {miss}", case.name))),
-            }
+            wrong.extend(misses.into_iter().map(|miss| format!("{}: {miss}", case.name)));
             rows.insert(case.name, seen);
         }
         bench.stop()?;
@@ -67,7 +60,7 @@ fn shows(group: Group) -> Result<()> {
 /// protection share a node.
 fn harms_without_protection(group: Group) -> Result<()> {
     let mut rows = cases(group);
-    rows.retain(|case| !case.guards.is_empty() && case.can_be_built() && case.believed.is_none());
+    rows.retain(|case| !case.guards.is_empty() && case.can_be_built());
     let mut protections: Vec<&[Guard]> = Vec::new();
     for case in &rows {
         if !protections.contains(&case.guards) {

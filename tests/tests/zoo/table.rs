@@ -75,8 +75,6 @@ pub(crate) struct Case {
     pub(crate) costs: bool,
     /// What protects, all of which must be off for it to do harm. Nothing: a process of its own does, always.
     pub(crate) guards: &'static [Guard],
-    /// Why it is not as it should be yet.
-    pub(crate) believed: Option<&'static str>,
 }
 
 impl Case {
@@ -95,7 +93,6 @@ impl Case {
             bake: if matches!(ends, Ends::Leaves | Ends::Denied(..)) { 60 } else { 1 },
             costs: false,
             guards: &[],
-            believed: None,
         }
     }
 

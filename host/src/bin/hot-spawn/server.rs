@@ -24,7 +24,7 @@ use crate::peer::{Peer, PeerError};
 use crate::sys::{self, Asked, Signals};
 use crate::{log, orphans};
 
-/// Hosts that may run at once; each costs this process up to seven descriptors.
+/// Hosts that may run at once; each costs this process up to eight descriptors.
 const MAX_HOSTS: usize = 1024;
 /// Listeners that may be kept.
 const MAX_KEPT: usize = 64;
