@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
 use crate::node::WAIT;
 use crate::process::Process;
@@ -60,6 +60,20 @@ impl Daemon {
     /// Its process.
     pub(crate) const fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// Whether it runs, or how it ended, for messages. It is not reaped by this.
+    pub(crate) fn state(&self) -> String {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        match rustix::process::waitid(WaitId::Pid(Pid::from_child(&self.child)), options) {
+            Ok(None) => "runs".to_owned(),
+            Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => format!("ended with {code}"),
+                (None, Some(signal)) => format!("was ended by signal {signal}"),
+                (None, None) => format!("ended: {status:?}"),
+            },
+            Err(error) => format!("is unknown: {error}"),
+        }
     }
 
     /// Ends it as systemd would: SIGTERM, then wait. It must end with 0.

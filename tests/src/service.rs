@@ -3,11 +3,13 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use rustix::mount::UnmountFlags;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -70,6 +72,8 @@ impl Service {
         let at = |name: &str| folder.path().join(name);
         for name in ["etc", "run"] {
             fs::create_dir(at(name)).with_context(|| format!("a folder {name} for the service"))?;
+            // As an installed one is, whatever the caller's umask: hot-spawn trusts no folder in which others may write.
+            fs::set_permissions(at(name), fs::Permissions::from_mode(0o755)).context("its mode")?;
         }
         fs::write(at("etc/allowed_signers"), signers).context("the allowed signers")?;
         fs::write(at("etc/revoked_keys"), "").context("the revoked keys")?;
@@ -120,7 +124,8 @@ impl Service {
     pub fn boot_with(&mut self, change: impl FnOnce(Command) -> Result<Command>) -> Result<()> {
         let mut command = daemon::command(&self.binaries.hotd());
         command.arg("--config").arg(self.config()).current_dir(self.folder.path());
-        let (hotd, ready) = Daemon::start(change(command)?, &self.folder.path().join("hotd.log"))?;
+        let started = Daemon::start(change(command)?, &self.folder.path().join("hotd.log"));
+        let (hotd, ready) = started.with_context(|| self.spawn_tail())?;
         self.hotd = Some(hotd);
         let http = ready.strip_prefix("http=").and_then(|rest| rest.split_once(" socket="));
         let (http, socket) = http.with_context(|| format!("hotd said `ready {ready}`"))?;
@@ -341,6 +346,12 @@ impl Service {
     fn log_tail(&self) -> String {
         daemon::tail(&self.folder.path().join("hotd.log"))
     }
+
+    /// What became of `hot-spawn`, without which `hotd` serves nothing.
+    fn spawn_tail(&self) -> String {
+        let log = daemon::tail(&self.folder.path().join("spawn.log"));
+        format!("hot-spawn {}; its log ends:\n{log}", self.spawn.state())
+    }
 }
 
 /// Whether the nodes of tests require the default parts of the sandbox, as one does that is installed: a hot-spawn that is
@@ -370,10 +381,27 @@ impl Drop for Service {
             drop(process.signal(Signal::KILL));
             drop(process.wait_gone(WAIT));
         }
+        // A hot-spawn that was killed leaves what it mounted.
+        for place in mounts_below(self.folder.path()) {
+            rustix::mount::unmount(place, UnmountFlags::DETACH).unwrap_or_default();
+        }
         if std::thread::panicking() {
             use std::io::Write as _;
             // The test runner shows it with the failed test.
-            drop(writeln!(std::io::stderr(), "the node's log ends:\n{}", self.log_tail()));
+            drop(writeln!(
+                std::io::stderr(),
+                "the node's log ends:\n{}\n{}",
+                self.log_tail(),
+                self.spawn_tail()
+            ));
         }
     }
+}
+
+/// Where file systems are mounted below `folder`.
+fn mounts_below(folder: &Path) -> Vec<PathBuf> {
+    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    // No folder of a test has a name in which the kernel would escape something.
+    let places = text.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+    places.filter(|place| place.starts_with(folder)).collect()
 }
