@@ -58,7 +58,8 @@ pub(crate) fn rounds(servers: &[Server], rounds: usize, ask: Ask) -> Result<Roun
     Ok(Rounds(runs))
 }
 
-fn run(server: &Server, ask: Ask) -> Result<Run> {
+/// Lets one server have a run.
+pub(crate) fn run(server: &Server, ask: Ask) -> Result<Run> {
     let processes = server.processes()?;
     let before = cpu::used(&processes)?;
     let (connections, millis) = (ask.connections.to_string(), ask.time.as_millis().to_string());

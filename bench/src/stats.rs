@@ -50,6 +50,22 @@ pub(crate) fn slope(points: &[(f64, f64)]) -> Spread {
     Spread::of(early.iter().zip(late).map(|((from, before), (to, after))| (after - before) / (to - from)))
 }
 
+/// One of the values, which is above the median of what they are drawn from with at least this chance (0 to 1); none if
+/// there are too few of them. Whatever they are drawn from: each is below its median as often as a coin shows its head.
+pub(crate) fn median_below(values: &[f64], chance: f64) -> Option<f64> {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    let count = f64::from(u32::try_from(values.len()).ok()?);
+    // Of `count` throws, the chance of exactly `heads`, and of that many or fewer.
+    let (mut heads, mut exactly, mut at_most) = (0.0, 0.5_f64.powf(count), 0.0);
+    values.into_iter().find(|_| {
+        at_most += exactly;
+        exactly *= (count - heads) / (heads + 1.0);
+        heads += 1.0;
+        at_most >= chance
+    })
+}
+
 /// A quantile (0 to 1) of some values: the least of them that is not below that part of all.
 #[expect(
     clippy::cast_possible_truncation,
@@ -72,6 +88,18 @@ mod tests {
     fn a_quantile_is_one_of_the_values() {
         let values: Vec<f64> = (1..=100).map(f64::from).collect();
         assert_eq!([0.5, 0.95, 1.0].map(|part| quantile(&values, part)), [50.0, 95.0, 100.0]);
+    }
+
+    #[test]
+    fn a_bound_of_the_median_is_as_sure_as_asked() {
+        let values = |count: u32| (1..=count).rev().map(f64::from).collect::<Vec<_>>();
+        // Of the 32768 orders of 15 throws 16384 have fewer than 8 heads, 30827 fewer than 11, 32192 fewer than 12.
+        assert_eq!(median_below(&values(15), 0.95), Some(12.0));
+        assert_eq!(median_below(&values(15), 0.5), Some(8.0));
+        // One of 32 orders has five heads, one of 16 has four.
+        assert_eq!(median_below(&values(5), 0.95), Some(5.0));
+        assert_eq!(median_below(&values(4), 0.95), None);
+        assert_eq!(median_below(&[], 0.95), None);
     }
 
     #[test]

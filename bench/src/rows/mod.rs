@@ -5,6 +5,7 @@ mod flip;
 mod hop;
 mod memory;
 mod push;
+mod sandbox;
 mod slow;
 mod soak;
 mod start;
@@ -49,13 +50,14 @@ fn lost(what: impl Into<String>, (failed, closed, good): (u64, u64, u64)) -> Fig
 }
 
 /// All rows, in the order of the table.
-pub(crate) const ROWS: [Row; 9] = [
+pub(crate) const ROWS: [Row; 10] = [
     ("hop", hop::measure),
     ("swap", swap::measure),
     ("rollback", flip::measure),
     ("crash", crash::measure),
     ("push", push::measure),
     ("start", start::measure),
+    ("sandbox", sandbox::measure),
     ("memory", memory::measure),
     ("slow", slow::measure),
     ("soak", soak::measure),

@@ -38,19 +38,31 @@ pub(crate) struct Hot {
 impl Hot {
     /// Starts it without a module. `config`: further tables of its config.
     pub(crate) fn start(config: &str) -> Result<Self> {
-        Self::begin("", config)
+        Self::begin(|signers| Service::start(signers, config))
     }
 
-    fn begin(http: &str, config: &str) -> Result<Self> {
+    fn begin(start: impl FnOnce(&str) -> Result<Service>) -> Result<Self> {
         let folder = tempfile::tempdir().context("a folder for keys")?;
         let key = Key::generate(folder.path().join("key"))?;
         let signers = format!("bench@example.com namespaces=\"hot-module\" {}\n", key.public()?);
-        Ok(Self { service: Service::start_with_http(&signers, http, config)?, key, _folder: folder })
+        Ok(Self { service: start(&signers)?, key, _folder: folder })
     }
 
     /// Starts it with further keys of `[http]`.
     pub(crate) fn start_with_http(keys: &str) -> Result<Self> {
-        Self::begin(keys, "")
+        Self::begin(|signers| Service::start_with_http(signers, keys, ""))
+    }
+
+    /// Starts it with nothing that keeps a module apart but its process.
+    pub(crate) fn start_bare() -> Result<Self> {
+        let config = "[sandbox]\nrequire = []\nleave_out = [\"seccomp\", \"counted\", \"files\", \"network\", \"scopes\"]\n\
+                      [limits]\nmemory = \"unlimited\"\ntasks = \"unlimited\"\nfolder = \"unlimited\"\n";
+        Self::begin(|signers| {
+            Service::start_with_spawn(signers, config, |mut command| {
+                command.args(["--users", "none"]);
+                Ok(command)
+            })
+        })
     }
 
     /// The module that answers with 1 KiB, in this version.

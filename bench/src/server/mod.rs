@@ -101,7 +101,7 @@ impl Server {
             Kind::Hot => {
                 let hot = Hot::start("")?;
                 hot.push("1.0.0", &[])?;
-                (hot.http(), hot::PATH, Running::Hot(Box::new(hot)))
+                return Self::hot(hot);
             }
             Kind::NginxFile | Kind::NginxProxy => {
                 let (processes, address) = nginx::start(kind, folder)?;
@@ -119,6 +119,14 @@ impl Server {
             }
         };
         let server = Self { kind, address, path, running };
+        server.answers()?;
+        Ok(server)
+    }
+
+    /// A node of ours with its module, once it answers.
+    pub(crate) fn hot(hot: Hot) -> Result<Self> {
+        let (address, path) = (hot.http(), hot::PATH);
+        let server = Self { kind: Kind::Hot, address, path, running: Running::Hot(Box::new(hot)) };
         server.answers()?;
         Ok(server)
     }

@@ -28,6 +28,10 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     signing: SigningArgs,
+
+    /// What a push with --retry would do: one of bytes that failed before and are quarantined
+    #[arg(long)]
+    retry: bool,
 }
 
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
@@ -37,7 +41,7 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     let means = args.signing.means(&args.files, &client).await?;
     means.announce(context.out)?;
     let files = bundle.sign(means).await?;
-    let Some(answer) = plan::ask(&client, &files, args.policy.overrides(), false).await? else {
+    let Some(answer) = plan::ask(&client, &files, args.policy.overrides(), args.retry).await? else {
         return Err(Failure::failed(
             "unimplemented",
             "this node can't plan yet: expected a newer hotd; `hotctl push` works as ever",

@@ -34,7 +34,7 @@ impl Driver {
             return;
         }
         let (mut changes, mut tried) = (self.parts.agent.changes(), Tried::new());
-        loop {
+        while !stopped.is_cancelled() {
             // One at a time, and looked at anew after each: a way back takes a while, in which others may recover.
             let first = |(module, of): (Module, CrashLoop)| {
                 self.to_go_back_to(&module, &of, &tried).map(|to| (module, of, to))
