@@ -147,6 +147,18 @@ fn told_to_end_it_asks_its_hosts_and_then_kills_them() {
 }
 
 #[test]
+fn who_told_it_to_end_is_in_its_log() {
+    let (node, log) = Node::with_log();
+    node.terminate();
+    let mut text = [0; 1000];
+    let len = rustix::io::read(&log, &mut text).unwrap();
+    let line = String::from_utf8_lossy(&text[..len]);
+    let sender = format!("told to end by process {} (", std::process::id());
+    assert!(line.contains(&sender) && line.contains("with 0 hosts"), "{line}");
+    node.ends_with(0);
+}
+
+#[test]
 fn bad_frames_cost_a_peer_its_connection_and_nobody_else_anything() {
     let node = Node::start(&[]);
     let mut client = node.connect();
@@ -170,6 +182,29 @@ fn bad_frames_cost_a_peer_its_connection_and_nobody_else_anything() {
     let mut client = node.connect();
     assert_eq!(client.list().len(), 1);
     assert!(watched.runs());
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_nothing() {
+    let (node, log) = Node::with_log();
+    // Each costs a line, and a pipe holds some hundred of them.
+    let complain = || {
+        let stranger = Client::connect(&node.socket());
+        stranger.send_bytes(b"\xff", None);
+        assert!(stranger.is_closed());
+    };
+    (0..2000).for_each(|_| complain());
+    assert_eq!(node.connect().list().len(), 0);
+    let mut text = vec![0; 1 << 20];
+    let full = rustix::io::read(&log, &mut text).unwrap();
+    assert!(full < 100_000, "{full} bytes");
+    complain();
+    let len = rustix::io::read(&log, &mut text).unwrap();
+    let line = String::from_utf8_lossy(&text[..len]);
+    assert!(
+        line.contains("closed a connection of hotd") && line.contains(" lines before this one were dropped"),
+        "{line}"
+    );
 }
 
 #[test]

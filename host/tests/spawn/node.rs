@@ -50,8 +50,17 @@ impl Node {
 
     fn in_folder(folder: tempfile::TempDir, host: PathBuf, arguments: &[&str]) -> Self {
         let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
-        let child = run(&folder.path().join("spawn.sock"), &host, &arguments);
+        let child = run(&folder.path().join("spawn.sock"), &host, &arguments, Stdio::inherit());
         Self { folder, host, arguments, child }
+    }
+
+    /// Without hosts. Its log goes into the pipe that comes with it.
+    pub(crate) fn with_log() -> (Self, OwnedFd) {
+        let folder = tempfile::tempdir().unwrap();
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let (host, arguments) = (PathBuf::from("/nowhere"), Vec::new());
+        let child = run(&folder.path().join("spawn.sock"), &host, &arguments, Stdio::from(write));
+        (Self { folder, host, arguments, child }, read)
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -117,7 +126,7 @@ impl Node {
     }
 
     pub(crate) fn restart(&mut self) {
-        self.child = run(&self.socket(), &self.host, &self.arguments);
+        self.child = run(&self.socket(), &self.host, &self.arguments, Stdio::inherit());
     }
 
     pub(crate) fn terminate(&self) {
@@ -148,9 +157,9 @@ fn command(socket: &Path, host: &Path, arguments: &[String]) -> Command {
 }
 
 /// Starts it and waits until it listens.
-fn run(socket: &Path, host: &Path, arguments: &[String]) -> Child {
+fn run(socket: &Path, host: &Path, arguments: &[String], log: Stdio) -> Child {
     let mut command = command(socket, host, &["--stop-grace-ms".into(), "0".into()]);
-    let mut child = command.args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = command.args(arguments).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, format!("ready socket={}\n", socket.display()));

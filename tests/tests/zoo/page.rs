@@ -43,6 +43,9 @@ pub(crate) fn check(group: Group, cases: &[Case], rows: &Rows) -> Result<()> {
             old(case).with_context(|| format!("{} is not as on docs/isolation.md: {WRITE}=1", case.name))?;
         let ending = ending(case);
         ensure!(row.ends_with(&ending), "{row}\ndoes not end with {ending}");
+        let took = row[beginning(case).len()..].split_once(" s |").and_then(|(took, _)| took.parse().ok());
+        let within = took.is_some_and(|took: f64| took <= case.budget.as_secs_f64());
+        ensure!(within, "{row}\nhas no time within its budget: {WRITE}=1");
     }
     let strange =
         found.lines().skip(2).find(|row| !cases.iter().any(|case| row.starts_with(&beginning(case))));

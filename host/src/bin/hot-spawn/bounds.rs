@@ -142,6 +142,9 @@ impl Keeper {
     /// A host has ended.
     pub(crate) fn ended(&mut self, id: u64, bounds: Bounds, now: Instant) {
         self.processes.forget(id);
+        if let Some(root) = self.condemned.get_mut(&id) {
+            root.reaped = true;
+        }
         self.retire(bounds.leaf, now);
     }
 
@@ -223,7 +226,7 @@ impl Keeper {
 }
 
 fn root(host: &Host) -> Root {
-    Root { pid: host.process.pid, user: host.held.user }
+    Root { pid: host.process.pid, user: host.held.user, reaped: false }
 }
 
 /// The nice value whose share beside others comes nearest to that of a weight, where 100 is usual: the kernel gives each

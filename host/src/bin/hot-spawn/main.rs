@@ -38,9 +38,11 @@ mod watch;
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context as _;
 use options::Asked;
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 /// The arguments make no sense, as `hotd` and `hotctl` say it.
 const USAGE: u8 = 2;
@@ -99,7 +101,24 @@ fn tell(text: &str) -> anyhow::Result<()> {
     std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
 }
 
-/// One sentence for the operator on stderr, which may be closed or full: hosts are worth more than a log line.
+/// One sentence for the operator on stderr, which may be closed or full: hosts are worth more than a log line. Where nobody
+/// reads, sentences are dropped, and the next one that is read says how many.
 fn log(sentence: std::fmt::Arguments<'_>) {
-    writeln!(std::io::stderr(), "hot-spawn: {sentence}").unwrap_or_default();
+    static DROPPED: AtomicU64 = AtomicU64::new(0);
+    let mut stderr = std::io::stderr().lock();
+    let mut ready = [PollFd::new(&stderr, PollFlags::OUT)];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let polled = rustix::event::poll(&mut ready, Some(&at_once)).is_ok();
+    if !polled || !ready[0].revents().contains(PollFlags::OUT) {
+        DROPPED.fetch_add(1, Ordering::Relaxed);
+        return;
+    }
+    // In one call, for which there is room.
+    let line = match DROPPED.swap(0, Ordering::Relaxed) {
+        0 => format!("hot-spawn: {sentence}\n"),
+        dropped => format!(
+            "hot-spawn: {sentence} ({dropped} lines before this one were dropped: nobody read them)\n"
+        ),
+    };
+    stderr.write_all(line.as_bytes()).unwrap_or_default();
 }

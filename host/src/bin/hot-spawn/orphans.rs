@@ -1,8 +1,41 @@
 //! What hosts leave behind. As a subreaper this process becomes the parent of every descendant whose own parent ended.
 
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+
+/// The least time between two looks for orphans: a module can have some end thousands of times a second, and this process
+/// runs before all others.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// When to look for orphans.
+#[derive(Debug, Default)]
+pub(crate) struct Looks {
+    last: Option<Instant>,
+    wanted: bool,
+}
+
+impl Looks {
+    /// A child has ended, or several have.
+    pub(crate) fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    /// When to look next.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.wanted.then(|| self.last.map_or_else(Instant::now, |last| last + PAUSE))
+    }
+
+    /// Whether to look now; then that is done.
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
+        let due = self.wanted && self.last.is_none_or(|last| now >= last + PAUSE);
+        if due {
+            *self = Self { last: Some(now), wanted: false };
+        }
+        due
+    }
+}
 
 /// Reaps children that ended and kills those that belong to no running host; returns how many are left to end.
 ///
@@ -46,4 +79,24 @@ fn children() -> Vec<Pid> {
         }
     };
     list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok().and_then(Pid::from_raw)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_ends_are_one_look_and_none_is_missed() {
+        let (mut looks, start) = (Looks::default(), Instant::now());
+        assert_eq!(looks.due(), None);
+        looks.want();
+        assert!(looks.take(start), "the first end is looked at at once");
+        assert!(!looks.take(start + PAUSE), "nothing has ended since");
+        looks.want();
+        looks.want();
+        assert!(!looks.take(start + PAUSE / 2));
+        assert_eq!(looks.due(), Some(start + PAUSE));
+        assert!(looks.take(start + PAUSE));
+        assert_eq!(looks.due(), None);
+    }
 }

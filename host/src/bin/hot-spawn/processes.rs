@@ -26,6 +26,15 @@ pub(crate) struct Root {
     pub(crate) pid: Pid,
     /// The user that is its own.
     pub(crate) user: Option<u32>,
+    /// It has ended and was reaped.
+    pub(crate) reaped: bool,
+}
+
+/// The hosts by their numbers, as far as these still mean them: that of a reaped one may be another process's by now. While
+/// there is none, its session and its group have it.
+fn by_number(roots: &BTreeMap<u64, Root>, is_there: impl Fn(i32) -> bool) -> BTreeMap<i32, u64> {
+    let numbers = roots.iter().map(|(id, root)| (raw(root.pid), *id, root.reaped));
+    numbers.filter(|(pid, _, reaped)| !(*reaped && is_there(*pid))).map(|(pid, id, _)| (pid, id)).collect()
 }
 
 /// Whose a process is.
@@ -175,7 +184,7 @@ impl Processes {
     fn table(&mut self, roots: &BTreeMap<u64, Root>) -> Table {
         let listed = numbers();
         self.foreign.retain(|pid, inode| listed.get(pid) == Some(inode));
-        let hosts: BTreeMap<i32, u64> = roots.iter().map(|(id, root)| (raw(root.pid), *id)).collect();
+        let hosts = by_number(roots, |pid| listed.contains_key(&pid));
         let mut read = BTreeMap::new();
         for pid in listed.keys().filter(|pid| !self.foreign.contains_key(pid) && !hosts.contains_key(pid)) {
             if let Some(stat) = Stat::read(*pid) {
@@ -392,6 +401,15 @@ fn raw(pid: Pid) -> i32 {
     pid.as_raw_nonzero().get()
 }
 
+/// A process for whoever reads the log: by its number and, while it runs, its name.
+pub(crate) fn described(pid: u32) -> String {
+    match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
+        _ if pid == 0 => "a process of another container".to_owned(),
+        Ok(name) => format!("process {pid} ({})", name.trim_end()),
+        Err(_gone) => format!("process {pid}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -443,6 +461,14 @@ mod tests {
                 "{why}"
             );
         }
+    }
+
+    #[test]
+    fn the_number_of_a_reaped_host_is_its_own_until_another_has_it() {
+        let root = |pid, reaped| Root { pid: Pid::from_raw(pid).unwrap(), user: None, reaped };
+        let roots = [(1, root(20, false)), (2, root(30, true)), (3, root(40, true))].into();
+        let listed = [20, 30];
+        assert_eq!(by_number(&roots, |pid| listed.contains(&pid)), [(20, 1), (40, 3)].into());
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::hosts::{Host, Hosts, Tail};
 use crate::options::Options;
 use crate::peer::{Peer, PeerError};
 use crate::sys::{self, Asked, Signals};
-use crate::{log, orphans};
+use crate::{log, orphans, processes};
 
 /// Hosts that may run at once; each costs this process up to eight descriptors.
 const MAX_HOSTS: usize = 1024;
@@ -56,6 +56,7 @@ pub(crate) struct Server {
     hosts: Hosts,
     keeper: Keeper,
     homes: Homes,
+    looks: orphans::Looks,
     kept: BTreeMap<String, OwnedFd>,
     /// Connections by a number of ours; the highest is the newest. In this order they are heard, so an older one that is
     /// closed is gone before a newer one is greeted.
@@ -87,6 +88,7 @@ impl Server {
             hosts: Hosts::default(),
             keeper: Keeper::new(cgroup),
             homes,
+            looks: orphans::Looks::default(),
             kept: BTreeMap::new(),
             peers: BTreeMap::new(),
             current: None,
@@ -109,6 +111,10 @@ impl Server {
             self.tell_denied(now);
             if self.accept_after.is_some_and(|at| at <= now) {
                 self.accept_after = None;
+            }
+            if self.looks.take(now) {
+                orphans::sweep(&self.hosts.pids());
+                self.homes.settle();
             }
             if self.homes.due().is_some_and(|at| at <= now) {
                 self.homes.settle();
@@ -155,6 +161,7 @@ impl Server {
             self.keeper.due(&self.hosts.running),
             self.denied_due(now),
             self.homes.due(),
+            self.looks.due(),
         ];
         let timeout =
             due.into_iter().flatten().min().map(|at| timespec(at.saturating_duration_since(Instant::now())));
@@ -192,11 +199,15 @@ impl Server {
     fn signals(&mut self) {
         for asked in self.signals.read() {
             match asked {
-                Asked::Reap => {
-                    orphans::sweep(&self.hosts.pids());
-                    self.homes.settle();
+                Asked::Reap => self.looks.want(),
+                Asked::Stop { by } => {
+                    let hosts = self.hosts.running.len();
+                    log(format_args!(
+                        "told to end by {}: ending with {hosts} hosts",
+                        processes::described(by)
+                    ));
+                    self.stop();
                 }
-                Asked::Stop => self.stop(),
             }
         }
     }

@@ -323,7 +323,10 @@ pub(crate) enum Asked {
     /// Some child ended.
     Reap,
     /// End, with all hosts.
-    Stop,
+    Stop {
+        /// The process that sent the signal; 0 is the kernel, or one that is out of our sight.
+        by: u32,
+    },
 }
 
 /// Signals as a descriptor to poll.
@@ -349,11 +352,12 @@ impl Signals {
         let mut asked = Vec::new();
         let mut record = [0u8; RECORD];
         while let Ok(RECORD) = rustix::io::read(&self.0, &mut record) {
-            // The first field of the record is the signal's number, in the order of this machine.
-            let [a, b, c, d, ..] = record;
-            match i32::try_from(u32::from_ne_bytes([a, b, c, d])) {
+            // Numbers are in the order of this machine: the first is the signal's, the fourth its sender's (signalfd(2)).
+            let [s, i, g, n, _, _, _, _, _, _, _, _, p, q, r, t, ..] = record;
+            let by = u32::from_ne_bytes([p, q, r, t]);
+            match i32::try_from(u32::from_ne_bytes([s, i, g, n])) {
                 Ok(libc::SIGCHLD) => asked.push(Asked::Reap),
-                Ok(libc::SIGTERM | libc::SIGINT) => asked.push(Asked::Stop),
+                Ok(libc::SIGTERM | libc::SIGINT) => asked.push(Asked::Stop { by }),
                 // A terminal that went away is no reason to end hosts.
                 _hangup => {}
             }
