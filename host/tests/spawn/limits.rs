@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use hot_wire::isolation::{Breach, Parts};
 use hot_wire::spawn::{Cause, Limits};
 
-use crate::node::{Greedy, Node};
+use crate::node::{Greedy, Node, skipped};
 
 const MIB: u64 = 1 << 20;
 
@@ -56,11 +56,6 @@ impl Drop for Tree {
     fn drop(&mut self) {
         std::fs::remove_dir(&self.0).unwrap_or_default();
     }
-}
-
-#[expect(clippy::print_stderr, reason = "what was not tried is to be seen")]
-fn skipped(what: &str, want: &str) {
-    eprintln!("skipped: {what}, for want of {want}");
 }
 
 #[test]

@@ -24,6 +24,12 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 /// Longer than anything takes on a machine that is busy with something else.
 const DEADLINE: Duration = Duration::from_secs(20);
 
+/// Says what can't be tried here.
+#[expect(clippy::print_stderr, reason = "what was not tried is to be seen")]
+pub(crate) fn skipped(what: &str, want: &str) {
+    eprintln!("skipped: {what}, for want of {want}");
+}
+
 /// A running hot-spawn, which is killed with this and takes its hosts along.
 pub(crate) struct Node {
     folder: tempfile::TempDir,
@@ -35,12 +41,18 @@ pub(crate) struct Node {
 impl Node {
     /// With hosts that run their artifact as a shell script.
     pub(crate) fn start(arguments: &[&str]) -> Self {
+        let (folder, host) = Self::place();
+        Self::in_folder(folder, host, arguments)
+    }
+
+    /// A folder, and in it the host that runs its artifact as a shell script.
+    fn place() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let host = folder.path().join("host");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/spawn/script.c");
         let compiled = Command::new("cc").arg(source).arg("-o").arg(&host).status().expect("a C compiler");
         assert!(compiled.success(), "cc: {compiled}");
-        Self::in_folder(folder, host, arguments)
+        (folder, host)
     }
 
     /// With hosts that are this program.
@@ -52,6 +64,22 @@ impl Node {
         let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
         let child = run(&folder.path().join("spawn.sock"), &host, &arguments, Stdio::inherit());
         Self { folder, host, arguments, child }
+    }
+
+    /// As the first process of a namespace, outside of which its session and this test are.
+    pub(crate) fn in_a_namespace() -> Option<Self> {
+        let unshare = ["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"];
+        let tried = Command::new("unshare").args(unshare).arg("true").output();
+        if !tried.is_ok_and(|tried| tried.status.success()) {
+            skipped("a namespace of processes", "the right to make one");
+            return None;
+        }
+        let (folder, host) = Self::place();
+        let mut command = Command::new("unshare");
+        command.args(unshare).arg(env!("CARGO_BIN_EXE_hot-spawn"));
+        let arguments = vec!["--users".to_owned(), "none".to_owned()];
+        let child = run_by(command, &folder.path().join("spawn.sock"), &host, &arguments, Stdio::inherit());
+        Some(Self { folder, host, arguments, child })
     }
 
     /// Without hosts. Its log goes into the pipe that comes with it.
@@ -74,9 +102,17 @@ impl Node {
 
     /// A connection of a `hotd` that understands these.
     pub(crate) fn connect_with(&self, features: Features) -> Client {
+        self.greet(features, self.child.id())
+    }
+
+    /// A connection to one that knows itself by this number.
+    pub(crate) fn connect_as(&self, pid: u32) -> Client {
+        self.greet(Features::ALL, pid)
+    }
+
+    fn greet(&self, features: Features, pid: u32) -> Client {
         let client = Client::connect(&self.socket());
         client.send(&ToSpawn::Hello { protocol: PROTOCOL, features }, None);
-        let pid = self.child.id();
         assert_eq!(client.receive().unwrap().0, FromSpawn::Hello { protocol: PROTOCOL, pid });
         client
     }
@@ -151,14 +187,22 @@ impl Drop for Node {
 }
 
 fn command(socket: &Path, host: &Path, arguments: &[String]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hot-spawn"));
+    with_arguments(Command::new(env!("CARGO_BIN_EXE_hot-spawn")), socket, host, arguments)
+}
+
+fn with_arguments(mut command: Command, socket: &Path, host: &Path, arguments: &[String]) -> Command {
     command.arg("--socket").arg(socket).arg("--host-binary").arg(host).args(arguments).stdin(Stdio::null());
     command
 }
 
 /// Starts it and waits until it listens.
 fn run(socket: &Path, host: &Path, arguments: &[String], log: Stdio) -> Child {
-    let mut command = command(socket, host, &["--stop-grace-ms".into(), "0".into()]);
+    run_by(Command::new(env!("CARGO_BIN_EXE_hot-spawn")), socket, host, arguments, log)
+}
+
+/// The same by another command, which has its arguments behind its own.
+fn run_by(command: Command, socket: &Path, host: &Path, arguments: &[String], log: Stdio) -> Child {
+    let mut command = with_arguments(command, socket, host, &["--stop-grace-ms".into(), "0".into()]);
     let mut child = command.args(arguments).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

@@ -11,7 +11,7 @@ use hot_wire::host::{FromHost, Start, StartOptions, ToHost};
 use hot_wire::isolation::Parts;
 use hot_wire::spawn::{Cause, Features, Limits, ToSpawn};
 
-use crate::node::{Host, Node, Watched};
+use crate::node::{Host, Node, Watched, skipped};
 
 /// Longer than anything takes on a machine that is busy with something else.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -23,11 +23,6 @@ fn root(tested: &str) -> bool {
         skipped(tested, "root");
     }
     root
-}
-
-fn skipped(what: &str, want: &str) {
-    use std::io::Write as _;
-    drop(writeln!(std::io::stderr(), "skipped: {what}, for want of {want}"));
 }
 
 /// A range of `size` that no other test of this machine uses: `which` of this process.

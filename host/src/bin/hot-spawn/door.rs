@@ -1,6 +1,7 @@
 //! The socket where `hotd` connects: one process serves it, and only its owner or root gets in.
 
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, Uid};
 
 use crate::folders::guarded;
-use crate::privileged;
+use crate::{privileged, sys};
 
 /// Connections that wait to be accepted; there is one `hotd`, and sometimes one that is to be refused.
 const BACKLOG: i32 = 8;
@@ -69,20 +70,20 @@ impl Door {
     }
 
     /// The next connection and its process; `None` if none waits or it is of another user.
-    pub(crate) fn accept(&self) -> Result<Option<(OwnedFd, Pid)>, Errno> {
+    pub(crate) fn accept(&self) -> io::Result<Option<(OwnedFd, Option<Pid>)>> {
         let socket =
             match rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
                 Ok(socket) => socket,
                 Err(Errno::WOULDBLOCK | Errno::INTR | Errno::CONNABORTED) => return Ok(None),
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             };
-        let peer = rustix::net::sockopt::socket_peercred(&socket)?;
-        if peer.uid != self.owner && !peer.uid.is_root() {
-            let (pid, uid) = (peer.pid.as_raw_nonzero(), peer.uid.as_raw());
-            crate::log(format_args!("refused a connection of process {pid}, which belongs to user {uid}"));
+        let (pid, user) = sys::peer(&socket)?;
+        if user != self.owner && !user.is_root() {
+            let (pid, user) = (Pid::as_raw(pid), user.as_raw());
+            crate::log(format_args!("refused a connection of process {pid}, which belongs to user {user}"));
             return Ok(None);
         }
-        Ok(Some((socket, peer.pid)))
+        Ok(Some((socket, pid)))
     }
 }
 

@@ -114,11 +114,14 @@ fn log(sentence: std::fmt::Arguments<'_>) {
         return;
     }
     // In one call, for which there is room.
-    let line = match DROPPED.swap(0, Ordering::Relaxed) {
+    let before = DROPPED.swap(0, Ordering::Relaxed);
+    let line = match before {
         0 => format!("hot-spawn: {sentence}\n"),
         dropped => format!(
             "hot-spawn: {sentence} ({dropped} lines before this one were dropped: nobody read them)\n"
         ),
     };
-    stderr.write_all(line.as_bytes()).unwrap_or_default();
+    if stderr.write_all(line.as_bytes()).is_err() {
+        DROPPED.store(before + 1, Ordering::Relaxed);
+    }
 }

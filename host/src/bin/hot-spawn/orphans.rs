@@ -5,35 +5,48 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
+use crate::sys;
+
 /// The least time between two looks for orphans: a module can have some end thousands of times a second, and this process
 /// runs before all others.
 const PAUSE: Duration = Duration::from_millis(10);
+/// How many times longer the pause is than the look before it, where there are many to look at.
+const PAUSES: u32 = 10;
+/// The longest pause; signals wait for it.
+const LONGEST: Duration = Duration::from_millis(200);
 
 /// When to look for orphans.
 #[derive(Debug, Default)]
 pub(crate) struct Looks {
-    last: Option<Instant>,
     wanted: bool,
+    not_before: Option<Instant>,
 }
 
 impl Looks {
-    /// A child has ended, or several have.
+    /// Something has ended, or is to end.
     pub(crate) fn want(&mut self) {
         self.wanted = true;
     }
 
-    /// When to look next.
-    pub(crate) fn due(&self) -> Option<Instant> {
-        self.wanted.then(|| self.last.map_or_else(Instant::now, |last| last + PAUSE))
+    /// Something has ended since the last look.
+    pub(crate) fn wanted(&self) -> bool {
+        self.wanted
     }
 
-    /// Whether to look now; then that is done.
-    pub(crate) fn take(&mut self, now: Instant) -> bool {
-        let due = self.wanted && self.last.is_none_or(|last| now >= last + PAUSE);
-        if due {
-            *self = Self { last: Some(now), wanted: false };
-        }
-        due
+    /// When to look next.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.wanted.then(|| self.not_before.unwrap_or_else(Instant::now))
+    }
+
+    /// Whether to look now.
+    pub(crate) fn are_due(&self, now: Instant) -> bool {
+        self.wanted && self.not_before.is_none_or(|at| at <= now)
+    }
+
+    /// A look that began at `began` is over.
+    pub(crate) fn looked(&mut self, began: Instant, now: Instant) {
+        let pause = (now.saturating_duration_since(began) * PAUSES).clamp(PAUSE, LONGEST);
+        *self = Self { wanted: false, not_before: Some(now + pause) };
     }
 }
 
@@ -53,8 +66,7 @@ pub(crate) fn sweep(hosts: &HashSet<Pid>) -> usize {
             Ok(None) => {}
             Ok(Some(_)) | Err(_) => continue,
         }
-        let of_running_host =
-            rustix::process::getsid(Some(pid)).is_ok_and(|session| hosts.contains(&session));
+        let of_running_host = sys::session_of(Some(pid)).is_some_and(|session| hosts.contains(&session));
         if of_running_host {
             continue;
         }
@@ -90,13 +102,25 @@ mod tests {
         let (mut looks, start) = (Looks::default(), Instant::now());
         assert_eq!(looks.due(), None);
         looks.want();
-        assert!(looks.take(start), "the first end is looked at at once");
-        assert!(!looks.take(start + PAUSE), "nothing has ended since");
+        assert!(looks.are_due(start), "the first end is looked at at once");
+        looks.looked(start, start);
+        assert!(!looks.are_due(start + PAUSE), "nothing has ended since");
         looks.want();
         looks.want();
-        assert!(!looks.take(start + PAUSE / 2));
+        assert!(!looks.are_due(start + PAUSE / 2));
         assert_eq!(looks.due(), Some(start + PAUSE));
-        assert!(looks.take(start + PAUSE));
-        assert_eq!(looks.due(), None);
+        assert!(looks.are_due(start + PAUSE));
+    }
+
+    #[test]
+    fn the_more_a_look_costs_the_rarer_it_is() {
+        let ms = Duration::from_millis;
+        let start = Instant::now();
+        for (took, pause) in [(0, 10), (1, 10), (5, 50), (20, 200), (1000, 200)] {
+            let mut looks = Looks::default();
+            looks.looked(start, start + ms(took));
+            looks.want();
+            assert_eq!(looks.due(), Some(start + ms(took + pause)), "{took} ms");
+        }
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
 
+use crate::sys;
 use crate::watch::Seen;
 
 /// The longest time between two searches, even if the kernel seems to have started nothing.
@@ -109,8 +110,8 @@ impl Processes {
     pub(crate) fn new() -> Self {
         Self {
             me: raw(rustix::process::getpid()),
-            my_session: rustix::process::getsid(None).map_or(0, raw),
-            page: crate::sys::page_size(),
+            my_session: sys::session_of(None).map_or(0, raw),
+            page: sys::page_size(),
             loadavg: File::open("/proc/loadavg").ok(),
             last_number: 0,
             searched_at: None,
@@ -191,8 +192,9 @@ impl Processes {
                 read.insert(*pid, stat);
             }
         }
+        // That of a reaped one is cleared by `homes`, and then another's.
         let users: BTreeMap<u32, u64> =
-            roots.iter().filter_map(|(id, root)| Some((root.user?, *id))).collect();
+            roots.iter().filter_map(|(id, root)| Some((root.user.filter(|_| !root.reaped)?, *id))).collect();
         let kin = Kin { me: self.me, my_session: self.my_session, hosts: &hosts, users: &users };
         // Who was a host's stays so when its parent is gone, as long as it is the same process.
         let known: BTreeMap<i32, u64> = self
@@ -404,8 +406,8 @@ fn raw(pid: Pid) -> i32 {
 /// A process for whoever reads the log: by its number and, while it runs, its name.
 pub(crate) fn described(pid: u32) -> String {
     match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
-        _ if pid == 0 => "a process of another container".to_owned(),
-        Ok(name) => format!("process {pid} ({})", name.trim_end()),
+        _ if pid == 0 => "the kernel, or a process out of sight".to_owned(),
+        Ok(name) => format!("process {pid} ({})", name.trim_end().escape_debug()),
         Err(_gone) => format!("process {pid}"),
     }
 }

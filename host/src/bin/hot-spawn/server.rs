@@ -57,6 +57,8 @@ pub(crate) struct Server {
     keeper: Keeper,
     homes: Homes,
     looks: orphans::Looks,
+    /// What was not over yet at the last look: orphans and homes.
+    left: usize,
     kept: BTreeMap<String, OwnedFd>,
     /// Connections by a number of ours; the highest is the newest. In this order they are heard, so an older one that is
     /// closed is gone before a newer one is greeted.
@@ -89,6 +91,7 @@ impl Server {
             keeper: Keeper::new(cgroup),
             homes,
             looks: orphans::Looks::default(),
+            left: 0,
             kept: BTreeMap::new(),
             peers: BTreeMap::new(),
             current: None,
@@ -112,12 +115,8 @@ impl Server {
             if self.accept_after.is_some_and(|at| at <= now) {
                 self.accept_after = None;
             }
-            if self.looks.take(now) {
-                orphans::sweep(&self.hosts.pids());
-                self.homes.settle();
-            }
-            if self.homes.due().is_some_and(|at| at <= now) {
-                self.homes.settle();
+            if self.looks.are_due(now) || self.homes.due().is_some_and(|at| at <= now) {
+                self.tidy();
             }
             if self.end_of_solitude().is_some_and(|at| at <= now) {
                 log(format_args!("ending with all hosts: hotd has been away for too long"));
@@ -133,7 +132,11 @@ impl Server {
     fn wait(&self) -> Result<Vec<(Source, PollFlags)>, Errno> {
         let now = Instant::now();
         let entry = |source, fd, events| (source, PollFd::from_borrowed_fd(fd, events));
-        let mut entries = vec![entry(Source::Signals, self.signals.as_fd(), PollFlags::IN)];
+        let mut entries = Vec::new();
+        // Ends of orphans must not wake us up all the time either.
+        if !self.looks.wanted() || self.looks.are_due(now) {
+            entries.push(entry(Source::Signals, self.signals.as_fd(), PollFlags::IN));
+        }
         if self.accept_after.is_none() && self.kill_at.is_none() {
             entries.push(entry(Source::Door, self.door.as_fd(), PollFlags::IN));
         }
@@ -217,7 +220,7 @@ impl Server {
             Ok(Some((socket, pid))) => {
                 let number = self.next_peer;
                 self.next_peer += 1;
-                self.peers.insert(number, Peer::new(socket, raw(pid)));
+                self.peers.insert(number, Peer::new(socket, pid.map_or(0, raw)));
                 // Who connects without a word must not keep others out.
                 let silent = self.peers.keys().copied().find(|number| Some(*number) != self.current);
                 if let Some(silent) = silent.filter(|_| self.peers.len() > MAX_PEERS) {
@@ -359,6 +362,10 @@ impl Server {
         if !rustix::fs::fcntl_get_seals(artifact).is_ok_and(|seals| seals.contains(sealed)) {
             return Err("the artifact is no sealed file in memory".to_owned());
         }
+        if self.looks.wanted() {
+            // Its user may be the one of a host that has just ended.
+            self.tidy();
+        }
         let binary = &self.options.host_binary;
         let home = self.homes.make(id, module, limits)?;
         let held = home.held();
@@ -458,12 +465,18 @@ impl Server {
             messages.insert(0, FromSpawn::Denied { id, calls: std::mem::take(&mut ended.denied) });
         }
         self.keeper.ended(id, bounds, Instant::now());
-        orphans::sweep(&self.hosts.pids());
         self.homes.leave(home);
-        self.homes.settle();
+        self.looks.want();
         for message in messages {
             self.tell(&message);
         }
+    }
+
+    /// Reaps what has ended, and ends and removes what belongs to no running host.
+    fn tidy(&mut self) {
+        let began = Instant::now();
+        self.left = orphans::sweep(&self.hosts.pids()) + self.homes.settle();
+        self.looks.looked(began, Instant::now());
     }
 
     /// Says something to the `hotd` that is there, if one is.
@@ -504,22 +517,23 @@ impl Server {
         Some(self.alone_since? + self.options.alone_for?)
     }
 
-    /// Tells all hosts to end; a second call changes nothing.
-    fn stop(&mut self) {
-        if self.kill_at.is_none() {
-            self.kill_at = Some(Instant::now() + self.options.stop_grace);
-            for host in self.hosts.running.values() {
-                host.signal(Signal::TERM);
-            }
+    /// Tells all hosts to end; `false`: they were told before.
+    fn stop(&mut self) -> bool {
+        if self.kill_at.is_some() {
+            return false;
         }
+        self.kill_at = Some(Instant::now() + self.options.stop_grace);
+        for host in self.hosts.running.values() {
+            host.signal(Signal::TERM);
+        }
+        self.looks.want();
+        true
     }
 
     /// While ending: whether nothing is left to wait for. Kills what had its time.
     fn is_over(&mut self, now: Instant) -> bool {
         let Some(kill_at) = self.kill_at else { return false };
-        let left = orphans::sweep(&self.hosts.pids());
-        let left = left + self.homes.settle();
-        if self.hosts.running.is_empty() && left == 0 {
+        if self.hosts.running.is_empty() && self.left == 0 && !self.looks.wanted() {
             return true;
         }
         if now >= kill_at {

@@ -18,7 +18,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Uid};
 
 use crate::homes::Home;
 use crate::privileged;
@@ -276,6 +276,29 @@ pub(crate) fn run_first() -> io::Result<()> {
     // SAFETY: 0 is this thread, the only one; `lowest` is initialised and alive over the call, which reads it.
     let failed = unsafe { libc::sched_setscheduler(0, policy, &raw const lowest) };
     if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The session of a process, or of this one; `None`: its leader is in a namespace of processes outside, as where a container
+/// was entered, or the process is gone.
+pub(crate) fn session_of(pid: Option<Pid>) -> Option<Pid> {
+    // SAFETY: `getsid` asks for nothing but a number.
+    Pid::from_raw(unsafe { libc::getsid(Pid::as_raw(pid)) }).filter(|session| session.as_raw_pid() > 0)
+}
+
+/// Who is connected: its process, unless that is out of sight as in [`session_of`], and its user.
+pub(crate) fn peer(socket: impl AsFd) -> io::Result<(Option<Pid>, Uid)> {
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut len = libc::socklen_t::try_from(size_of::<libc::ucred>()).unwrap_or_default();
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: `peer` is a place of `len` bytes, which the call fills in, and both are alive over it.
+    let failed = unsafe {
+        libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, (&raw mut peer).cast(), &raw mut len)
+    };
+    if failed == 0 {
+        Ok((Pid::from_raw(peer.pid), Uid::from_raw(peer.uid)))
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// The size of a page of memory, in bytes.
