@@ -376,6 +376,9 @@ fn start_spawn(
 
 impl Drop for Service {
     fn drop(&mut self) {
+        // As it is now, before this ends it.
+        let ends = std::thread::panicking()
+            .then(|| format!("the node's log ends:\n{}\n{}", self.log_tail(), self.spawn_tail()));
         // After a test that passed there is nothing left.
         for process in process::of_node(self.folder.path()).unwrap_or_default() {
             drop(process.signal(Signal::KILL));
@@ -385,15 +388,10 @@ impl Drop for Service {
         for place in mounts_below(self.folder.path()) {
             rustix::mount::unmount(place, UnmountFlags::DETACH).unwrap_or_default();
         }
-        if std::thread::panicking() {
+        if let Some(ends) = ends {
             use std::io::Write as _;
             // The test runner shows it with the failed test.
-            drop(writeln!(
-                std::io::stderr(),
-                "the node's log ends:\n{}\n{}",
-                self.log_tail(),
-                self.spawn_tail()
-            ));
+            drop(writeln!(std::io::stderr(), "{ends}"));
         }
     }
 }

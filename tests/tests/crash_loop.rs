@@ -79,7 +79,8 @@ fn a_node_that_may_goes_back_to_what_served_and_the_bytes_wait_for_a_person() ->
     looping.run("plan", text(&file)?, &again, 10)?;
     looping.run("push", text(&file)?, &again, 0)?;
     let lifted = events.wait(WAIT, |event| event.kind == "quarantine.lifted")?;
-    assert!(lifted.text.contains("crash-looped"), "{}", lifted.text);
+    let text = lifted.text;
+    assert!(text.contains(" has probe 1.1.0 (") && text.contains("crash-looped"), "{text}");
     assert_eq!(service.module("probe")?.stable_version(), "1.1.0");
     looping.service.stop()
 }

@@ -47,7 +47,7 @@ pub(super) fn measure(_folder: &Path, effort: Effort) -> Result<Section> {
     Ok(Section {
         title: "The sandbox",
         text: format!(
-            "Two nodes, one as it is installed, and one whose instances have hot-spawn's user, no limit of memory, tasks or folder, and \
+            "Two nodes, one as it is installed, and one whose instances have hot-spawn's user, no limit of memory or tasks, and \
              no part of `[sandbox]`. {} rounds, each of which lets one node have two runs around two of the other. CPU time is that of \
              hotd, hot-spawn, which looks at what hosts use, and hosts: {} us with, {} us without. The bound takes nothing for granted \
              of how rounds vary: it is a round's own ratio, chosen by the binomial distribution.",

@@ -56,7 +56,7 @@ impl Hot {
     /// Starts it with nothing that keeps a module apart but its process.
     pub(crate) fn start_bare() -> Result<Self> {
         let config = "[sandbox]\nrequire = []\nleave_out = [\"seccomp\", \"counted\", \"files\", \"network\", \"scopes\"]\n\
-                      [limits]\nmemory = \"unlimited\"\ntasks = \"unlimited\"\nfolder = \"unlimited\"\n";
+                      [limits]\nmemory = \"unlimited\"\ntasks = \"unlimited\"\n";
         Self::begin(|signers| {
             Service::start_with_spawn(signers, config, |mut command| {
                 command.args(["--users", "none"]);

@@ -36,6 +36,8 @@ pub(crate) struct Node {
     host: PathBuf,
     arguments: Vec<String>,
     child: Child,
+    /// What was started does not pass signals on.
+    by_force: bool,
 }
 
 impl Node {
@@ -63,7 +65,7 @@ impl Node {
     fn in_folder(folder: tempfile::TempDir, host: PathBuf, arguments: &[&str]) -> Self {
         let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
         let child = run(&folder.path().join("spawn.sock"), &host, &arguments, Stdio::inherit());
-        Self { folder, host, arguments, child }
+        Self { folder, host, arguments, child, by_force: false }
     }
 
     /// As the first process of a namespace, outside of which its session and this test are.
@@ -79,7 +81,7 @@ impl Node {
         command.args(unshare).arg(env!("CARGO_BIN_EXE_hot-spawn"));
         let arguments = vec!["--users".to_owned(), "none".to_owned()];
         let child = run_by(command, &folder.path().join("spawn.sock"), &host, &arguments, Stdio::inherit());
-        Some(Self { folder, host, arguments, child })
+        Some(Self { folder, host, arguments, child, by_force: true })
     }
 
     /// Without hosts. Its log goes into the pipe that comes with it.
@@ -88,7 +90,7 @@ impl Node {
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
         let (host, arguments) = (PathBuf::from("/nowhere"), Vec::new());
         let child = run(&folder.path().join("spawn.sock"), &host, &arguments, Stdio::from(write));
-        (Self { folder, host, arguments, child }, read)
+        (Self { folder, host, arguments, child, by_force: false }, read)
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -180,7 +182,11 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         if let Ok(None) = self.child.try_wait() {
-            self.terminate();
+            if self.by_force {
+                self.child.kill().unwrap();
+            } else {
+                self.terminate();
+            }
             self.child.wait().unwrap();
         }
     }

@@ -23,11 +23,12 @@ enum Part {
 }
 
 impl Miss {
-    /// Whether it is the harm that a case does where nothing protects from it: one that is late alone proves nothing.
+    /// Whether it is the harm that a case does where nothing protects from it: a verdict that comes late alone proves
+    /// nothing, one that does not come within the budget does.
     pub(crate) fn is_harm_of(&self, case: &Case) -> bool {
         match case.ends {
-            Ends::Denied(..) => self.of == Part::Attempt,
-            Ends::Leaves => self.of == Part::Left,
+            Ends::Denied(..) => matches!(self.of, Part::Attempt | Part::Programs),
+            Ends::Leaves => matches!(self.of, Part::Left | Part::Programs),
             Ends::Back(_) | Ends::Stays => self.of != Part::Time,
         }
     }
