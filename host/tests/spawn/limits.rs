@@ -23,13 +23,7 @@ struct Tree(PathBuf);
 impl Tree {
     /// With these controllers to give to leaves; else says why what is tried is skipped.
     fn with(controllers: &[&str], tried: &str) -> Option<Self> {
-        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-        let of_two = |line: &&str| line.split(' ').nth(2) == Some("cgroup2");
-        let mount = mounts.lines().find(of_two).and_then(|line| line.split(' ').nth(1));
-        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
-        let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
-        let made = mount.zip(own).and_then(|(mount, own)| {
-            let parent = Path::new(mount).join(own);
+        let made = Self::parent().and_then(|parent| {
             let folder = tempfile::Builder::new().prefix("hot-").tempdir_in(parent).ok()?;
             Some(Self(folder.keep()))
         });
@@ -45,6 +39,20 @@ impl Tree {
             return None;
         }
         Some(tree)
+    }
+
+    /// The folder that was delegated to the tests, as `HOT_TEST_CGROUP` has it; else our own group, which gives no
+    /// controllers away while we are in it unless it is the root.
+    fn parent() -> Option<PathBuf> {
+        if let Some(named) = std::env::var_os("HOT_TEST_CGROUP") {
+            return Some(named.into());
+        }
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        let of_two = |line: &&str| line.split(' ').nth(2) == Some("cgroup2");
+        let mount = mounts.lines().find(of_two).and_then(|line| line.split(' ').nth(1))?;
+        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+        Some(Path::new(mount).join(own))
     }
 
     fn node(&self, greedy: &Greedy) -> Node {

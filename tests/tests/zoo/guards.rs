@@ -79,10 +79,17 @@ pub(crate) fn config(off: &[Guard]) -> String {
     if !off.is_empty() || !rustix::process::geteuid().is_root() {
         text += &format!("[sandbox]\nrequire = []\nleave_out = [{}]\n", left_out.join(", "));
     }
-    if !is_off(Guard::Network) {
+    if !is_off(Guard::Network) && has_ports() {
         text += "[network]\nconnect = []\n";
     }
     let memory = either(Guard::Memory, "\"224MiB\"", "\"unlimited\"");
     let tasks = either(Guard::Processes, "256", "\"unlimited\"");
     text + &format!("[limits]\nmemory = {memory}\ntasks = {tasks}\n")
+}
+
+/// Whether this kernel has rules for ports, which came with Linux 6.7: where it has none, a node that names ports runs nothing.
+pub(crate) fn has_ports() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split('.').map_while(|number| number.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(7))
 }

@@ -30,6 +30,9 @@ fn lacking(case: &Case) -> Option<&'static str> {
     if case.guards.contains(&Guard::Users) && !rustix::process::geteuid().is_root() {
         return Some("root, who alone gives users away");
     }
+    if case.guards.contains(&Guard::Network) && !guards::has_ports() {
+        return Some("rules for ports in this kernel");
+    }
     (!case.can_be_built()).then_some("a compiler for C++")
 }
 
