@@ -7,7 +7,7 @@ use prost_types::Timestamp;
 use super::{Api, convert};
 use crate::agent::{CrashLoop, Lacking, RunState, Slot, Unwritten, attack_of};
 use crate::store::InDoubt;
-use crate::supervisor::quoted;
+use crate::supervisor::{doing_without, quoted};
 use crate::tls::TlsFiles;
 use crate::trust::Frozen;
 
@@ -107,8 +107,9 @@ impl Api {
         };
         let text = format!(
             "[sandbox] require asks for what instances here do not have: {}; {what}. `hotctl status MODULE` has the reason; mend \
-             that, or take it out of `require` and restart hotd",
-            quoted(lacking.parts)
+             that, or {} and restart hotd",
+            quoted(lacking.parts),
+            doing_without(lacking.parts)
         );
         self.problem(SANDBOX_MISSING, text, Some(lacking.since))
     }

@@ -48,7 +48,7 @@ pub use metrics::MetricsError;
 pub use output::Line;
 pub use presence::{Absence, Presence};
 pub use sandbox::{Isolation, Sandbox};
-pub(crate) use sandbox::{quoted, unbounded};
+pub(crate) use sandbox::{doing_without, quoted, unbounded};
 pub use spec::{InstanceId, LabelError, MAX_CONFIG, Spec};
 pub use state::{End, State};
 

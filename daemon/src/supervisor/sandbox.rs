@@ -71,9 +71,18 @@ fn refusal(missing: Parts) -> String {
     let why: Vec<&str> = REASONS.iter().filter(|(part, _)| missing.has(*part)).map(|(_, why)| *why).collect();
     format!(
         "this node can't hold an instance as [sandbox] require asks: {names} {are} missing ({}). Nothing of the module ran. \
-         Mend that, or take {names} out of `require` in hotd's config and restart hotd",
-        why.join("; ")
+         Mend that, or {} in hotd's config and restart hotd",
+        why.join("; "),
+        doing_without(missing)
     )
+}
+
+/// What to do in the config so that these are not required. Ports require `network`, whether it is listed or not.
+pub(crate) fn doing_without(parts: Parts) -> String {
+    let listed = parts.without(Parts::NETWORK);
+    let ports = parts.has(Parts::NETWORK).then(|| "take [network] away".to_owned());
+    let listed = (!listed.is_empty()).then(|| format!("take {} out of `require`", quoted(listed)));
+    listed.into_iter().chain(ports).collect::<Vec<_>>().join(" and ")
 }
 
 /// What each part needs.
@@ -162,5 +171,19 @@ mod tests {
             assert!(refusal(part).contains(&format!("`{name}` is missing (")), "{name}");
             assert!(REASONS.iter().any(|(known, _)| *known == part), "{name} has no reason");
         }
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_change() {
+        let ends = |parts, how: &str| {
+            let text = refusal(parts);
+            assert!(
+                text.ends_with(&format!("Mend that, or {how} in hotd's config and restart hotd")),
+                "{text}"
+            );
+        };
+        ends(Parts::USER.with(Parts::FILES), "take `user`, `files` out of `require`");
+        ends(Parts::NETWORK, "take [network] away");
+        ends(Parts::USER.with(Parts::NETWORK), "take `user` out of `require` and take [network] away");
     }
 }
