@@ -1,5 +1,5 @@
 # Each target is one line; scripts/ says how. Everything that is missing gets unpacked into target/tools.
-.PHONY: demo test lint bench bench-quick fuzz install examples audit differential steps
+.PHONY: demo test lint bench bench-quick fuzz install examples audit differential steps test-debian12
 .NOTPARALLEL:
 PREFIX ?= /usr/local
 
@@ -13,4 +13,5 @@ examples: ; @examples/build.sh --all
 audit:    ; @scripts/audit
 differential: ; @scripts/differential
 steps:    ; @scripts/steps
+test-debian12: ; @scripts/test-debian12
 install:  ; @scripts/install '$(DESTDIR)$(PREFIX)'

@@ -16,6 +16,16 @@ say() { printf '== %s\n' "$*"; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
+# say_skipped FILE: what a run of nextest could not try, by its junit.xml. A test that can't be tried counts as passed. Each
+# says so in a line of its own; the file has &, < and > as XML does.
+say_skipped() {
+    local skipped
+    skipped=$(sed -n 's/^\(.*<system-err>\)\{0,1\}\(skipped: [^<]*\).*$/\2/p' "$1" 2>/dev/null | sort | uniq -c || true)
+    [ -n "$skipped" ] || return 0
+    say "skipped, for want of something on this machine"
+    printf '%s\n' "$skipped"
+}
+
 # One script at a time changes target/tools.
 lock_tools() { exec 9>"$tools/.lock"; flock -w 1800 9 || die "another script has held $tools/.lock for 30 minutes"; }
 unlock_tools() { exec 9>&-; }
