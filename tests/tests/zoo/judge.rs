@@ -51,7 +51,7 @@ pub(crate) fn misses(case: &Case, seen: &Seen) -> Vec<Miss> {
     expect(
         Part::End,
         phase == wanted,
-        format!("{phase} within {:?} instead of {wanted}: {reason}", case.budget),
+        format!("{phase} within {:?} instead of {wanted}: {reason}", case.patience()),
     );
     let verdicts = match case.ends {
         Ends::Back(verdicts) | Ends::Denied(_, Some(verdicts)) => verdicts,
@@ -61,8 +61,8 @@ pub(crate) fn misses(case: &Case, seen: &Seen) -> Vec<Miss> {
     expect(Part::End, is_said, format!("the verdict is none of {}: {reason:?}", case.verdict()));
     expect(
         Part::Time,
-        seen.phase.is_none() || seen.took <= case.budget,
-        format!("it took {:?} of {:?}", seen.took, case.budget),
+        seen.phase.is_none() || seen.took <= case.patience(),
+        format!("it took {:?} of {:?}", seen.took, case.patience()),
     );
 
     let near = &seen.near;

@@ -107,7 +107,7 @@ impl Bench {
             let serves = |module: &ModuleStatus| {
                 module.instances().any(|it| it.version == version && it.state == "ready" && it.weight > 0)
             };
-            let baking = self.wait(case.budget, |module| serves(module) || is_final(module))?;
+            let baking = self.wait(case.patience(), |module| serves(module) || is_final(module))?;
             if matches!(case.ends, Ends::Denied(..)) && baking.is_some() {
                 got = self.ask(case)?;
             }
@@ -117,7 +117,7 @@ impl Bench {
                 self.service.hotctl(&["abort", "probe"])?.expect(0)?;
             }
         }
-        let ended = self.wait(case.budget, is_final)?;
+        let ended = self.wait(case.patience(), is_final)?;
         let took = began.elapsed();
         if ended.is_none() {
             self.service.hotctl(&["abort", "probe"])?.expect(0)?;

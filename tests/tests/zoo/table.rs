@@ -145,6 +145,12 @@ impl Case {
         }
     }
 
+    /// Its budget on this machine, which may say by `HOT_TEST_PATIENCE` how many times slower it is.
+    pub(crate) fn patience(&self) -> Duration {
+        let times = std::env::var("HOT_TEST_PATIENCE").ok().and_then(|times| times.parse().ok());
+        self.budget * times.unwrap_or(1)
+    }
+
     /// The version that the candidate has.
     pub(crate) fn version(&self) -> String {
         format!("1.{}.0", self.minor)
