@@ -186,7 +186,15 @@ impl Service {
         self.spawn.kill().map(drop)
     }
 
-    /// Starts `hot-spawn` again after [`Service::lose_spawn`].
+    /// Ends `hot-spawn` alone, as systemd would: SIGTERM, and it ends with 0 and with its hosts.
+    ///
+    /// # Errors
+    /// When it does not within [`WAIT`].
+    pub fn end_spawn(&mut self) -> Result<()> {
+        self.spawn.terminate()
+    }
+
+    /// Starts `hot-spawn` again after [`Service::lose_spawn`] or [`Service::end_spawn`].
     ///
     /// # Errors
     /// When it is not there within [`WAIT`].

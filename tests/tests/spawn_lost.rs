@@ -73,6 +73,29 @@ fn a_rollout_waits_for_hot_spawn_and_goes_on() -> Result<()> {
 }
 
 #[test]
+fn what_is_told_to_end_with_hot_spawn_has_not_crashed() -> Result<()> {
+    let (mut service, key, _folder) = service()?;
+    let key = text(key.path())?;
+    let first = Module::new("good").build()?;
+    service.hotctl(&["push", text(&first)?, "--key", key])?.expect(0)?;
+    let second = Module::new("good").version("1.1.0").build()?;
+    let canary = ["push", text(&second)?, "--key", key, "--canary", "10%", "--bake", "10m", "--detach"];
+    service.hotctl(&canary)?.expect(0)?;
+    service.wait_module("probe", |module| module.phase == "baking" && ready(module) == 2)?;
+    let mut events = service.events()?;
+    service.end_spawn()?;
+    events.wait(WAIT, |event| event.kind == "spawn.lost")?;
+    service.start_spawn()?;
+    events.wait(WAIT, |event| event.kind == "spawn.back")?;
+    let back = service.wait_module("probe", |module| ready(module) == 2)?;
+    assert_eq!(back.phase, "baking", "{back:?}");
+    let reasons: Vec<&str> = back.instances().map(|instance| &*instance.reason).collect();
+    assert!(!reasons.iter().any(|reason| reason.contains("SIGTERM")), "{reasons:?}");
+    assert!(reasons.iter().any(|reason| reason.contains("hot-spawn")), "{reasons:?}");
+    service.stop()
+}
+
+#[test]
 fn what_is_lost_while_it_starts_is_started_again() -> Result<()> {
     let (mut service, key, _folder) = service()?;
     // It starts for as long as the test wants.

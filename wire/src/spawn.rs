@@ -104,6 +104,8 @@ pub struct Ending {
     pub usage: Usage,
     /// The limit that it was ended for.
     pub breach: Option<Breach>,
+    /// hot-spawn had told it to end, since it ends itself: nothing that the host did. Older senders say so of none.
+    pub told: bool,
 }
 
 /// Whether a host runs.
@@ -352,17 +354,20 @@ impl FromSpawn {
             Self::SpawnFailed { id, text } => Writer::new(SPAWN_FAILED).u64(*id).bytes(text.as_bytes()),
             Self::Host { id, pid, state, label, tail, held } => {
                 let writer = Writer::new(HOST).u64(*id).u32(*pid);
-                let (writer, breach) = match state {
-                    HostState::Running => (writer.u8(0), None),
-                    HostState::Ended(ending) => (put_ending(writer.u8(1), ending), ending.breach),
+                let (writer, breach, told) = match state {
+                    HostState::Running => (writer.u8(0), None, false),
+                    HostState::Ended(ending) => {
+                        (put_ending(writer.u8(1), ending), ending.breach, ending.told)
+                    }
                 };
-                Breach::write(breach, held.write(writer.bytes(label).bytes(tail)))
+                Breach::write(breach, held.write(writer.bytes(label).bytes(tail))).u8(told.into())
             }
             Self::ListEnd => Writer::new(LIST_END),
             Self::Kept { name } => Writer::new(KEPT_ONE).bytes(name.as_bytes()),
             Self::KeptEnd => Writer::new(KEPT_END),
             Self::Exited { id, ending } => {
                 Breach::write(ending.breach, put_ending(Writer::new(EXITED).u64(*id), ending))
+                    .u8(ending.told.into())
             }
             Self::Denied { id, calls } => {
                 calls.iter().fold(Writer::new(DENIED).u64(*id).count(calls.len()), |out, (call, times)| {
@@ -394,8 +399,9 @@ impl FromSpawn {
                 let tail = fields.bytes("tail")?.to_vec();
                 let held = Held::read_later(&mut fields)?;
                 let breach = Breach::read_later(&mut fields)?;
-                let state =
-                    ending.map_or(HostState::Running, |ending| HostState::Ended(Ending { breach, ..ending }));
+                let told = fields.later_u8("told")? == 1;
+                let state = ending
+                    .map_or(HostState::Running, |ending| HostState::Ended(Ending { breach, told, ..ending }));
                 Ok(Self::Host { id, pid, state, label, tail, held })
             }
             LIST_END => Ok(Self::ListEnd),
@@ -405,7 +411,8 @@ impl FromSpawn {
                 let id = fields.u64("id")?;
                 let ending = take_ending(&mut fields)?;
                 let breach = Breach::read_later(&mut fields)?;
-                Ok(Self::Exited { id, ending: Ending { breach, ..ending } })
+                let told = fields.later_u8("told")? == 1;
+                Ok(Self::Exited { id, ending: Ending { breach, told, ..ending } })
             }
             DENIED => Ok(Self::Denied {
                 id: fields.u64("id")?,
@@ -443,7 +450,7 @@ impl FromSpawn {
     }
 }
 
-/// In the middle of a `Host`, so what an ending gains goes behind the message's other fields: the breach does.
+/// In the middle of a `Host`, so what an ending gains goes behind the message's other fields: the breach does, and `told` behind it.
 fn put_ending(writer: Writer, ending: &Ending) -> Writer {
     let writer = match ending.cause {
         Cause::Exited(code) => writer.u8(0).i32(code),
@@ -464,5 +471,6 @@ fn take_ending(fields: &mut Reader<'_>) -> Result<Ending, MessageError> {
             max_resident_kib: fields.u64("max_resident_kib")?,
         },
         breach: None,
+        told: false,
     })
 }

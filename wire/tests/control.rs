@@ -37,6 +37,7 @@ fn ending() -> Ending {
         cause: Cause::Killed(11),
         usage: Usage { user_us: 1, system_us: 2, max_resident_kib: 3 },
         breach: None,
+        told: false,
     }
 }
 

@@ -51,7 +51,7 @@ impl Agent {
         if *said != missing {
             *said = missing;
             if !missing.is_empty() {
-                tracing::info!("{}", sentence(missing));
+                tracing::warn!("{}", sentence(missing));
             }
         }
     }
@@ -64,8 +64,9 @@ impl Agent {
 }
 
 fn sentence(missing: Parts) -> String {
+    let user = if missing.has(Parts::USER) { " They run as the user of hot-spawn, be it root." } else { "" };
     format!(
-        "Instances on this node are held without {}: docs/isolation.md says what each is.",
+        "Instances on this node are held without {}: docs/isolation.md says what each is.{user}",
         quoted(missing)
     )
 }

@@ -135,8 +135,8 @@ fn spawn_socket(path: &Path) -> Result<(), String> {
         Found::Nothing { .. } => Ok(()),
         Found::There(_) => may(path, Access::WRITE_OK).map_err(|why| {
             format!(
-                "{} can't connect to {} ({why}), expected that hotd and hot-spawn run as one user; run both as that one, and \
-                 check as that one",
+                "{} can't connect to {} ({why}), expected a socket of the user who runs hotd; start hot-spawn with \
+                 `--owner USER`, which gives it to that one, and check as that one",
                 me(),
                 path.display()
             )

@@ -507,6 +507,12 @@ impl Life {
             reader.abort();
         }
         let blame = self.blame.take();
+        if let HostEnd::Ended(ending) = &ended
+            && ending.told
+            && (blame.is_none() || self.overdue.is_some())
+        {
+            return End::Lost { text: "hot-spawn was told to end".to_owned() };
+        }
         // What the host made of a want of memory says less than the limit.
         if let HostEnd::Ended(ending) = &ended
             && blame != Some(End::Stopped)

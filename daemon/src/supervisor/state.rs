@@ -220,7 +220,8 @@ mod tests {
 
     #[test]
     fn a_breach_says_more_than_the_signal_that_ended_it() {
-        let ending = |breach| Ending { cause: Cause::Killed(9), usage: Usage::default(), breach };
+        let ending =
+            |breach| Ending { cause: Cause::Killed(9), usage: Usage::default(), breach, told: false };
         let memory = ending(Some(Breach::Memory { used: 65 << 20, limit: 64 << 20 }));
         let end = end_of(memory, "last".to_owned());
         assert_eq!(end.to_string(), "used 65 MiB of memory, limit 64 MiB");

@@ -141,8 +141,9 @@ fn told_to_end_it_asks_its_hosts_and_then_kills_them() {
     let mut polite = client.spawn(2, "trap 'exit 7' TERM; echo up; while :; do sleep 0.02; done");
     assert_eq!((deaf.read_line(), polite.read_line()), ("up".into(), "up".into()));
     node.terminate();
-    assert_eq!(client.exited(2), Cause::Exited(7));
-    assert_eq!(client.exited(1), Cause::Killed(9));
+    let told = [2, 1].map(|id| client.ended(id));
+    assert_eq!(told.map(|ending| ending.cause), [Cause::Exited(7), Cause::Killed(9)]);
+    assert!(told.iter().all(|ending| ending.told), "{told:?}");
     node.ends_with(0);
 }
 
@@ -157,6 +158,15 @@ fn a_session_and_a_hotd_that_are_out_of_its_sight_are_no_matter() {
     assert_eq!(client.exited(1), Cause::Exited(0));
     // What it left in a session of its own as well.
     host.closes();
+}
+
+#[test]
+fn what_is_no_socket_is_not_replaced_by_one() {
+    for name in ["spawn.sock", "spawn.sock.new"] {
+        let (folder, said) = Node::refusal_beside(name);
+        assert!(said.contains(name) && said.contains("expected a socket or a name that is free"), "{said}");
+        assert_eq!(std::fs::read_to_string(folder.path().join(name)).unwrap(), "a key");
+    }
 }
 
 #[test]

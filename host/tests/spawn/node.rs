@@ -150,6 +150,15 @@ impl Node {
         String::from_utf8(output.stderr).unwrap()
     }
 
+    /// The same where a file has this name.
+    pub(crate) fn refusal_beside(name: &str) -> (tempfile::TempDir, String) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(name), "a key").unwrap();
+        let output = command(&folder.path().join("spawn.sock"), Path::new("/nowhere"), &[]).output().unwrap();
+        assert!(!output.status.success());
+        (folder, String::from_utf8(output.stderr).unwrap())
+    }
+
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }

@@ -68,6 +68,14 @@ impl Cgroup {
         let enabled = words(&control);
         let controllers: Vec<_> =
             CONTROLLERS.into_iter().filter(|name| enabled.iter().any(|found| found == name)).collect();
+        let lacking: Vec<_> = CONTROLLERS.into_iter().filter(|name| !controllers.contains(name)).collect();
+        if !lacking.is_empty() {
+            log(format_args!(
+                "{} has no controller {} for hosts, so that is seen to without: by looking, and by nice values",
+                folder.display(),
+                lacking.join(", ")
+            ));
+        }
         let mut cgroup =
             Self { folder: folder.to_owned(), controllers, retired: Vec::new(), retry_at: Instant::now() };
         cgroup.remove_old();

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -41,6 +41,11 @@ impl Door {
             // As if the socket were there already.
             guarded(&folder.join("socket"))?;
         }
+        // It gets its name only when it listens, so whoever finds it can connect.
+        let new_path = with_suffix(path, ".new");
+        for path in [path, &new_path] {
+            is_socket_or_free(path)?;
+        }
         let lock_path = with_suffix(path, ".lock");
         let lock = OpenOptions::new()
             .create(true)
@@ -54,8 +59,6 @@ impl Door {
             Err(Errno::WOULDBLOCK) => bail!("another hot-spawn serves {}", path.display()),
             Err(error) => return Err(error).with_context(|| format!("cannot lock {}", lock_path.display())),
         }
-        // It gets its name only when it listens, so whoever finds it can connect.
-        let new_path = with_suffix(path, ".new");
         remove(&new_path)?;
         let listener =
             listen(&new_path).with_context(|| format!("cannot listen at {}", new_path.display()))?;
@@ -112,6 +115,17 @@ fn listen(path: &Path) -> Result<OwnedFd, Errno> {
     bound?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket)
+}
+
+/// What is no socket is somebody's, and not ours to replace.
+fn is_socket_or_free(path: &Path) -> anyhow::Result<()> {
+    let shown = path.display();
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => Ok(()),
+        Ok(_) => bail!("{shown} is there and no socket; expected a socket or a name that is free"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot look at {shown}")),
+    }
 }
 
 fn remove(path: &Path) -> anyhow::Result<()> {

@@ -72,8 +72,14 @@ impl Homes {
     pub(crate) fn open(options: &Options) -> anyhow::Result<Self> {
         let dev = options.alone_for.is_some();
         let users = numbers(options)?.map(|numbers| Pool::open(numbers, options)).transpose()?;
-        let mounts = rustix::process::geteuid().is_root() && !dev;
-        Ok(Self { folders: Folders::open(&options.folders, mounts)?, users, left: Vec::new() })
+        let serves_as_root = rustix::process::geteuid().is_root() && !dev;
+        if serves_as_root && users.is_none() {
+            log(format_args!(
+                "instances get no users of their own (--users none) and run as root: of what a module may do, only its \
+                 seccomp filter and Landlock's rules keep it from something"
+            ));
+        }
+        Ok(Self { folders: Folders::open(&options.folders, serves_as_root)?, users, left: Vec::new() })
     }
 
     /// A home for the host `id`, or in one sentence why there is none.

@@ -97,18 +97,23 @@ impl Hosts {
     /// Ends what is left of a host whose pidfd says that it has ended, and moves it to the ended ones. `keep_output`:
     /// nobody else reads the pipe, so its rest is kept here. What it had to itself and what kept it within its limits
     /// are for the caller to take down.
-    pub(crate) fn finish(&mut self, id: u64, keep_output: bool) -> Option<(&mut Ended, Home, Bounds)> {
+    pub(crate) fn finish(
+        &mut self,
+        id: u64,
+        keep_output: bool,
+        told: bool,
+    ) -> Option<(&mut Ended, Home, Bounds)> {
         let host = self.running.get(&id)?;
         // Before it is reaped, while its group's number can't be another's.
         host.signal(Signal::KILL);
         let breach = host.bounds.breach();
         let ending = match crate::sys::reap(host.process.pid) {
-            Ok(Some(ending)) => Ending { breach, ..ending },
+            Ok(Some(ending)) => Ending { breach, told, ..ending },
             Ok(None) => return None,
             Err(error) => {
                 crate::log(format_args!("cannot learn how a host ended: {error}"));
                 let cause = hot_wire::spawn::Cause::Killed(0);
-                Ending { cause, usage: hot_wire::spawn::Usage::default(), breach }
+                Ending { cause, usage: hot_wire::spawn::Usage::default(), breach, told }
             }
         };
         let mut host = self.running.remove(&id)?;

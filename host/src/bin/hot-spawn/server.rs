@@ -289,6 +289,8 @@ impl Server {
     fn obey(&mut self, number: u64, message: ToSpawn, descriptors: Vec<OwnedFd>) -> Result<(), PeerError> {
         let mut descriptors = descriptors.into_iter();
         match (message, descriptors.next()) {
+            // The end of this connection is the answer: a failure would be held against the host.
+            (ToSpawn::Spawn { .. }, Some(_)) if self.kill_at.is_some() => Ok(()),
             (ToSpawn::Spawn { id, label, limits, module }, Some(artifact)) => {
                 let started = self.start(id, label, &limits, &module, &artifact);
                 self.tell_started(number, id, started)
@@ -339,9 +341,6 @@ impl Server {
         module: &str,
         artifact: &OwnedFd,
     ) -> Result<(), String> {
-        if self.kill_at.is_some() {
-            return Err("hot-spawn is ending and starts no more hosts".to_owned());
-        }
         if self.hosts.contains(id) {
             return Err(format!("there is a host {id} already"));
         }
@@ -459,7 +458,11 @@ impl Server {
 
     /// A host's pidfd is readable.
     fn end(&mut self, id: u64) {
-        let Some((ended, home, bounds)) = self.hosts.finish(id, self.current.is_none()) else { return };
+        let Some((ended, home, bounds)) =
+            self.hosts.finish(id, self.current.is_none(), self.kill_at.is_some())
+        else {
+            return;
+        };
         let mut messages = vec![FromSpawn::Exited { id, ending: ended.ending }];
         if self.current.is_some() && self.features.has(Features::DENIED) && !ended.denied.is_empty() {
             messages.insert(0, FromSpawn::Denied { id, calls: std::mem::take(&mut ended.denied) });

@@ -337,7 +337,7 @@ pub(crate) fn reap(pid: Pid) -> io::Result<Option<Ending>> {
         system_us: microseconds(usage.ru_stime),
         max_resident_kib: u64::try_from(usage.ru_maxrss).unwrap_or_default(),
     };
-    Ok(Some(Ending { cause, usage, breach: None }))
+    Ok(Some(Ending { cause, usage, breach: None, told: false }))
 }
 
 /// What a signal to this process asks for.
