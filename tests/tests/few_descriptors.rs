@@ -119,7 +119,8 @@ fn a_hotd_with_64_descriptors_serves_whom_it_can_and_neither_ends_nor_spins() ->
     if code != 0 {
         service.hotctl(&second)?.expect(0)?;
     }
-    ensure!(get(service.http(), "/probe")?.body().as_ref() == b"probe 1.1.0\n");
+    let reply = get(service.http(), "/probe")?;
+    ensure!(reply.body().as_ref() == b"probe 1.1.0\n", "{reply:?}");
     ensure!(hotd.alive() && hosts.iter().all(|host| host.alive()), "the same processes");
     service.stop()
 }

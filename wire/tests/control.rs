@@ -138,7 +138,11 @@ fn from_spawn() -> Vec<(spawn::FromSpawn, &'static str)> {
     let ended = spawn::FromSpawn::Host {
         id: 2,
         pid: 77,
-        state: HostState::Ended(Ending { breach: Some(Breach::Tasks { used: 3, limit: 2 }), ..ending() }),
+        state: HostState::Ended(Ending {
+            breach: Some(Breach::Tasks { used: 3, limit: 2 }),
+            told: true,
+            ..ending()
+        }),
         label: Vec::new(),
         tail: b"oh".to_vec(),
         held: Held::default(),
@@ -146,9 +150,10 @@ fn from_spawn() -> Vec<(spawn::FromSpawn, &'static str)> {
     let (unheld, breach) = ("00000000 00 00000000", "02 0300000000000000 0200000000000000");
     let how = "01 0b000000 0100000000000000 0200000000000000 0300000000000000";
     let ended_hex: &'static str = Box::leak(
-        format!("44 0200000000000000 4d000000 01 {how} 00000000 02000000 6f68 | {unheld} | {breach}").into(),
+        format!("44 0200000000000000 4d000000 01 {how} 00000000 02000000 6f68 | {unheld} | {breach} | 01")
+            .into(),
     );
-    let exited_hex: &'static str = Box::leak(format!("48 0200000000000000 {how} | 00").into());
+    let exited_hex: &'static str = Box::leak(format!("48 0200000000000000 {how} | 00 | 00").into());
     vec![
         (spawn::FromSpawn::Hello { protocol: 1, pid: 77 }, "41 0100 4d000000"),
         (
@@ -156,7 +161,7 @@ fn from_spawn() -> Vec<(spawn::FromSpawn, &'static str)> {
             "42 0200000000000000 4d000000 | 81000000 01 07000000",
         ),
         (spawn::FromSpawn::SpawnFailed { id: 2, text: "no".into() }, "43 0200000000000000 02000000 6e6f"),
-        (running, "44 0200000000000000 4d000000 00 01000000 4c 00000000 | 81000000 01 07000000 | 00"),
+        (running, "44 0200000000000000 4d000000 00 01000000 4c 00000000 | 81000000 01 07000000 | 00 | 00"),
         (ended, ended_hex),
         (spawn::FromSpawn::ListEnd, "45"),
         (spawn::FromSpawn::Kept { name: "http".into() }, "46 04000000 68747470"),
