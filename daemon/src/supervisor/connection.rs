@@ -58,6 +58,12 @@ pub enum LinkError {
     /// It sent what is no message.
     #[error("hot-spawn sent an unreadable message")]
     Message(#[from] MessageError),
+    /// What came with a message found no place.
+    #[error(
+        "this hotd has as many files open as it may, and no place for what hot-spawn keeps for it; raise its limit \
+         (LimitNOFILE= of the unit)"
+    )]
+    NoDescriptors,
     /// It sent a message out of turn.
     #[error("hot-spawn sent a message that was not asked for")]
     OutOfTurn,
@@ -287,6 +293,15 @@ impl Connection {
 
     async fn heard(&mut self, message: FromSpawn, descriptors: Vec<OwnedFd>) -> Result<(), LinkError> {
         match message {
+            // One that nobody can talk to. The others are not lost for that.
+            FromSpawn::Spawned { id, .. } if descriptors.is_empty() => {
+                if let Some(answer) = self.starting.remove(&id) {
+                    let text = "this hotd has as many files open as it may, and no place for the sockets of another host; \
+                                raise its limit (LimitNOFILE= of the unit)";
+                    answer.send(Err(SpawnError::Failed(text.to_owned()))).unwrap_or_default();
+                }
+                self.send(&ToSpawn::Signal { id, signal: rustix::process::Signal::KILL.as_raw() }, None).await
+            }
             FromSpawn::Spawned { id, pid, held } => {
                 let process = self.process(id, pid, held, descriptors)?;
                 let answer = self.starting.remove(&id);
@@ -308,6 +323,7 @@ impl Connection {
                 Ok(())
             }
             FromSpawn::Exited { id, ending } => self.exited(id, ending).await,
+            FromSpawn::Kept { .. } if descriptors.is_empty() => Err(LinkError::NoDescriptors),
             FromSpawn::Kept { name } => {
                 self.kept.extend(descriptors.into_iter().map(|listener| (name.clone(), listener)));
                 Ok(())
@@ -359,7 +375,7 @@ impl Connection {
     ) -> Result<Process, LinkError> {
         let mut descriptors = descriptors.into_iter();
         let (Some(control), Some(output)) = (descriptors.next(), descriptors.next()) else {
-            return Err(LinkError::OutOfTurn);
+            return Err(LinkError::NoDescriptors);
         };
         let (end, ended) = oneshot::channel();
         self.ends.insert(id, end);
@@ -396,9 +412,11 @@ impl Connection {
     async fn receive(&self) -> Result<(FromSpawn, Vec<OwnedFd>), LinkError> {
         let packet = self.socket.receive().await?.ok_or(LinkError::Closed)?;
         let message = FromSpawn::decode(&packet.bytes)?;
-        if message.descriptors() != packet.descriptors.len() {
-            return Err(LinkError::OutOfTurn);
+        match packet.descriptors.len() {
+            found if found == message.descriptors() => Ok((message, packet.descriptors)),
+            // None is worth anything without the other.
+            _ if packet.cut => Ok((message, Vec::new())),
+            _ => Err(LinkError::OutOfTurn),
         }
-        Ok((message, packet.descriptors))
     }
 }

@@ -21,6 +21,8 @@ const MAX_DESCRIPTORS: usize = 4;
 pub(super) struct Packet {
     pub(super) bytes: Vec<u8>,
     pub(super) descriptors: Vec<OwnedFd>,
+    /// Some descriptors found no place, as where this process has as many as it may.
+    pub(super) cut: bool,
 }
 
 /// A connected socket.
@@ -96,10 +98,10 @@ fn receive_now(socket: &OwnedFd) -> io::Result<Option<Packet>> {
     if received.bytes == 0 {
         return Ok(None);
     }
-    if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+    if received.flags.contains(ReturnFlags::TRUNC) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a packet is longer than any message"));
     }
     bytes.truncate(received.bytes);
     bytes.shrink_to_fit();
-    Ok(Some(Packet { bytes, descriptors }))
+    Ok(Some(Packet { bytes, descriptors, cut: received.flags.contains(ReturnFlags::CTRUNC) }))
 }
