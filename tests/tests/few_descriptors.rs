@@ -119,7 +119,7 @@ fn a_hotd_with_64_descriptors_serves_whom_it_can_and_neither_ends_nor_spins() ->
     if code != 0 {
         service.hotctl(&second)?.expect(0)?;
     }
-    let log = || std::fs::read_to_string(service.scratch().join("hotd.log")).unwrap_or_default();
+    let log = || fs::read_to_string(service.scratch().join("hotd.log")).unwrap_or_default();
     let reply = get(service.http(), "/probe")?;
     ensure!(reply.body().as_ref() == b"probe 1.1.0\n", "{reply:?}; the log says\n{}", log());
     ensure!(hotd.alive() && hosts.iter().all(|host| host.alive()), "one has ended; the log says\n{}", log());
