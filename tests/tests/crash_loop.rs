@@ -68,6 +68,14 @@ fn a_node_that_may_goes_back_to_what_served_and_the_bytes_wait_for_a_person() ->
     let left = events.wait(WAIT, |event| event.kind == "crash_loop.left")?;
     assert!(left.text.contains("went back to release 1") && left.text.contains("SIGSEGV"), "{}", left.text);
 
+    // It is no way back any more either.
+    let dismissed = events.wait(WAIT, |event| event.kind == "standby.dismissed")?;
+    assert!(
+        dismissed.text.contains("release 2 of probe") && dismissed.text.contains("quarantined"),
+        "{}",
+        dismissed.text
+    );
+
     // What it did is no accident, and nothing tries it again but a person who says so.
     let versions = service.hotctl(&["versions", "probe", "-o", "json"])?.expect(0)?.stdout;
     assert!(versions.contains("crash-looped"), "{versions}");

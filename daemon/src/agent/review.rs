@@ -1,4 +1,4 @@
-//! What runs although its signer counts no more.
+//! What runs although its signer counts no more, or is kept although it failed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,8 +10,9 @@ use super::Agent;
 use super::slot::Slot;
 
 impl Agent {
-    /// Takes back the candidate, and lets the standby go, where whoever signed it may not any more. Stable is left
-    /// alone: it serves until it is to be loaded again, because without it nothing would.
+    /// Takes back the candidate, and lets the standby go, where whoever signed it may not any more; the standby also where
+    /// it failed as stable and is quarantined since. Stable is left alone: it serves until it is to be loaded again,
+    /// because without it nothing would.
     pub(super) fn review(&self, slots: &mut BTreeMap<Module, Slot>, module: &Module, trust: &Arc<Trust>) {
         let Some(slot) = slots.get_mut(module) else { return };
         let refused = |release: ReleaseNumber| {
@@ -20,7 +21,12 @@ impl Agent {
         };
         // One that still serves, until stable is ready, is as good as stable.
         let standby = slot.orders.standby().filter(|release| slot.weight(*release) == Weight::ZERO);
-        let standby = standby.and_then(|release| Some((release, refused(release)?)));
+        let failed = |release| {
+            let text = self.shared.parts.ledger.quarantined(module, release)?;
+            Some(Cause::Refused { text })
+        };
+        let standby =
+            standby.and_then(|release| Some((release, refused(release).or_else(|| failed(release))?)));
         let candidate = slot.orders.candidate().and_then(refused);
         if let Some((release, cause)) = standby {
             slot.orders.dismiss_standby();

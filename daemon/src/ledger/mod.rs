@@ -220,6 +220,14 @@ impl Ledger {
         }
     }
 
+    /// That the bytes of a release are quarantined, and why, if they are.
+    pub fn quarantined(&self, module: &Module, release: ReleaseNumber) -> Option<String> {
+        let record = self.record(module).ok()?;
+        let digest = record.releases().get(&release.0)?.digest;
+        let quarantine = record.quarantine.get(&digest)?;
+        Some(LedgerError::Quarantined(quarantine.reason.clone()).to_string())
+    }
+
     /// The bytes of a release's config; empty without one.
     pub fn config(&self, runnable: &Runnable) -> Result<Vec<u8>, LedgerError> {
         runnable.config.map_or_else(|| Ok(Vec::new()), |digest| Ok(self.store.config(&digest)?))

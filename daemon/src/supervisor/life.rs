@@ -509,7 +509,7 @@ impl Life {
         let blame = self.blame.take();
         if let HostEnd::Ended(ending) = &ended
             && ending.told
-            && (blame.is_none() || self.overdue.is_some())
+            && blame.is_none()
         {
             return End::Lost { text: "hot-spawn was told to end".to_owned() };
         }

@@ -204,12 +204,10 @@ impl Server {
             match asked {
                 Asked::Reap => self.looks.want(),
                 Asked::Stop { by } => {
-                    let hosts = self.hosts.running.len();
-                    log(format_args!(
-                        "told to end by {}: ending with {hosts} hosts",
-                        processes::described(by)
-                    ));
-                    self.stop();
+                    if self.stop() {
+                        let (who, hosts) = (processes::described(by), self.hosts.running.len());
+                        log(format_args!("told to end by {who}: ending with {hosts} hosts"));
+                    }
                 }
             }
         }
@@ -458,6 +456,8 @@ impl Server {
 
     /// A host's pidfd is readable.
     fn end(&mut self, id: u64) {
+        // It may have got its TERM together with us.
+        self.signals();
         let Some((ended, home, bounds)) =
             self.hosts.finish(id, self.current.is_none(), self.kill_at.is_some())
         else {

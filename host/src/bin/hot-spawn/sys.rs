@@ -282,7 +282,8 @@ pub(crate) fn run_first() -> io::Result<()> {
 /// was entered, or the process is gone.
 pub(crate) fn session_of(pid: Option<Pid>) -> Option<Pid> {
     // SAFETY: `getsid` asks for nothing but a number.
-    Pid::from_raw(unsafe { libc::getsid(Pid::as_raw(pid)) }).filter(|session| session.as_raw_pid() > 0)
+    let session = unsafe { libc::getsid(Pid::as_raw(pid)) };
+    if session > 0 { Pid::from_raw(session) } else { None }
 }
 
 /// Who is connected: its process, unless that is out of sight as in [`session_of`], and its user.
