@@ -12,6 +12,17 @@ fn service() -> Result<(Service, Key, tempfile::TempDir)> {
     Ok((Service::start(&key.signer("ada@example.com")?, "")?, key, folder))
 }
 
+/// Has a canary of `probe` 1.1.0 bake beside 1.0.0.
+fn canary(service: &Service, key: &str) -> Result<()> {
+    let first = Module::new("good").build()?;
+    service.hotctl(&["push", text(&first)?, "--key", key])?.expect(0)?;
+    let second = Module::new("good").version("1.1.0").build()?;
+    let canary = ["push", text(&second)?, "--key", key, "--canary", "10%", "--bake", "10m", "--detach"];
+    service.hotctl(&canary)?.expect(0)?;
+    service.wait_module("probe", |module| module.phase == "baking" && ready(module) == 2)?;
+    Ok(())
+}
+
 /// How many instances are ready.
 fn ready(module: &ModuleStatus) -> usize {
     module.instances().filter(|instance| instance.state == "ready").count()
@@ -21,12 +32,7 @@ fn ready(module: &ModuleStatus) -> usize {
 fn a_rollout_waits_for_hot_spawn_and_goes_on() -> Result<()> {
     let (mut service, key, _folder) = service()?;
     let key = text(key.path())?;
-    let first = Module::new("good").build()?;
-    service.hotctl(&["push", text(&first)?, "--key", key])?.expect(0)?;
-    let second = Module::new("good").version("1.1.0").build()?;
-    let canary = ["push", text(&second)?, "--key", key, "--canary", "10%", "--bake", "10m", "--detach"];
-    service.hotctl(&canary)?.expect(0)?;
-    service.wait_module("probe", |module| module.phase == "baking" && ready(module) == 2)?;
+    canary(&service, key)?;
 
     let mut events = service.events()?;
     service.lose_spawn()?;
@@ -75,13 +81,7 @@ fn a_rollout_waits_for_hot_spawn_and_goes_on() -> Result<()> {
 #[test]
 fn what_is_told_to_end_with_hot_spawn_has_not_crashed() -> Result<()> {
     let (mut service, key, _folder) = service()?;
-    let key = text(key.path())?;
-    let first = Module::new("good").build()?;
-    service.hotctl(&["push", text(&first)?, "--key", key])?.expect(0)?;
-    let second = Module::new("good").version("1.1.0").build()?;
-    let canary = ["push", text(&second)?, "--key", key, "--canary", "10%", "--bake", "10m", "--detach"];
-    service.hotctl(&canary)?.expect(0)?;
-    service.wait_module("probe", |module| module.phase == "baking" && ready(module) == 2)?;
+    canary(&service, text(key.path())?)?;
     let mut events = service.events()?;
     service.end_spawn()?;
     events.wait(WAIT, |event| event.kind == "spawn.lost")?;
