@@ -101,6 +101,22 @@ need_system() {
     unlock_tools
 }
 
+# need_protoc: sets protoc to one that has the well-known protos beside it.
+need_protoc() {
+    local protos=include/google/protobuf/descriptor.proto
+    protoc=$(command -v protoc || true)
+    [ -n "$protoc" ] && [ -f "$(dirname "$protoc")/../$protos" ] && return
+    protoc=$tools/root/usr/bin/protoc
+    lock_tools
+    if ! [ -x "$protoc" ] || ! [ -f "$tools/root/usr/$protos" ]; then
+        unpack protobuf-compiler libprotobuf-dev
+        [ -x "$protoc" ] && [ -f "$tools/root/usr/$protos" ] || die "protobuf-compiler was unpacked, yet has no protoc"
+    fi
+    unlock_tools
+    LD_LIBRARY_PATH=$(compgen -G "$tools/root/usr/lib/*-linux-gnu" | paste -sd:)
+    export LD_LIBRARY_PATH
+}
+
 # need_valgrind: an unpacked one must be told where its tools lie; the tests clear the environment, so its wrapper does.
 need_valgrind() {
     local wrapper=$tools/bin/valgrind

@@ -33,6 +33,7 @@ pub(crate) use tls::{Identity, Validity};
 pub use tls::{Part, Tls, TlsError};
 pub(crate) use trust::Reading;
 pub use trust::{Trust, TrustError};
+pub(crate) use values::is_host_name as is_node_name;
 
 /// Largest config file that is read: a thousand times what one has.
 const MAX_FILE: u64 = 1 << 20;

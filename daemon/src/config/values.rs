@@ -133,7 +133,7 @@ pub(super) fn node_name(value: &DeValue<'_>) -> Result<String, String> {
         .ok_or_else(|| "a host name like \"web-1\" (a-z, A-Z, 0-9, - and ., at most 63)".to_owned())
 }
 
-pub(super) fn is_host_name(text: &str) -> bool {
+pub(crate) fn is_host_name(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
     (1..=63).contains(&text.len()) && text.bytes().all(plain) && !text.starts_with(['.', '-'])
 }

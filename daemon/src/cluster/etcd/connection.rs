@@ -1,0 +1,322 @@
+//! A connection to etcd that is made when it is needed and comes back by itself, and the calls that go over it, each with
+//! a deadline.
+//!
+//! Does not know what is kept there. Who calls decides whether to try again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::{
+    Certificate, Client, ConnectOptions, GetOptions, Identity, KvClient, SortOrder, SortTarget, TlsOptions,
+    Txn, TxnResponse, WatchClient,
+};
+use tokio::sync::Mutex;
+use tonic::Code;
+
+/// How long a call may take. An etcd that elects a leader takes a second or two.
+const CALL: Duration = Duration::from_secs(5);
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(2);
+/// Between two signs of life that are asked for of a silent connection, and how long each may take.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(3));
+/// Keys that are read at once.
+const PAGE: i64 = 500;
+/// Bytes of an answer: a page of the largest values that are written would be more, and no page is all of such.
+const MAX_ANSWER: usize = 64 * 1024 * 1024;
+/// Bytes of a value. etcd takes 1.5 MiB with all that is around it.
+pub const MAX_VALUE: usize = 1024 * 1024;
+
+/// Where etcd is, and how it is spoken to.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The URLs of its members; any of them will do.
+    pub endpoints: Vec<String>,
+    /// For `https`: the files of TLS.
+    pub tls: Option<Files>,
+    /// Where etcd wants to know who calls: the user, and the file of the password.
+    pub user: Option<(String, PathBuf)>,
+}
+
+/// Files of TLS, PEM. Read anew with each connection that is made.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// Who signs the certificates of etcd.
+    pub authority: PathBuf,
+    /// What we show, and its key; none: nothing.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// Why a call to etcd came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum EtcdError {
+    /// A file that the connection needs can't be read.
+    #[error("{} can't be read", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// No member answers, or none that has a majority.
+    #[error("etcd ({endpoints}) can't be reached")]
+    Unreachable {
+        /// Its members.
+        endpoints: String,
+        /// Why not.
+        source: etcd_client::Error,
+    },
+    /// No answer came in time. What was asked for may have been done.
+    #[error("etcd ({endpoints}) did not answer within {} s", CALL.as_secs())]
+    Late {
+        /// Its members.
+        endpoints: String,
+    },
+    /// etcd says no.
+    #[error("etcd refuses it")]
+    Refused(#[source] etcd_client::Error),
+    /// The value is larger than what may be kept.
+    #[error("the value of {key} has {found} bytes; expected at most {MAX_VALUE}")]
+    TooLarge {
+        /// Its key.
+        key: String,
+        /// Its size.
+        found: usize,
+    },
+}
+
+/// A key as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its name.
+    pub key: Vec<u8>,
+    /// Its value.
+    pub value: Vec<u8>,
+    /// The revision at which it came to be.
+    pub created: i64,
+    /// The revision at which its value was written.
+    pub modified: i64,
+    /// The lease that it was written with; 0: none.
+    pub lease: i64,
+}
+
+/// Keys that were read together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// In the order of their names.
+    pub found: Vec<Found>,
+    /// The revision at which all of this was so.
+    pub revision: i64,
+}
+
+/// A handle to the connection; clones are the same.
+#[derive(Clone, Debug)]
+pub struct Connection(Arc<Inner>);
+
+struct Inner {
+    settings: Settings,
+    /// The client, with a number by which it is told from a later one.
+    client: Mutex<Slot>,
+}
+
+#[derive(Default)]
+struct Slot {
+    made: u64,
+    client: Option<Client>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// A connection that is not made yet.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self(Arc::new(Inner { settings, client: Mutex::default() }))
+    }
+
+    /// What is kept under a name.
+    ///
+    /// # Errors
+    /// Nobody could be asked, or may be.
+    pub async fn get(&self, key: &str) -> Result<Option<Found>, EtcdError> {
+        let key = key.to_owned();
+        let answer = self.call(async move |client| client.kv_client().get(key, None).await).await?;
+        Ok(answer.kvs().first().map(found))
+    }
+
+    /// What is kept under the names that begin with `prefix`, all of it as it was at one moment.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn list(&self, prefix: &str) -> Result<Listed, EtcdError> {
+        let mut listed = Listed { found: Vec::new(), revision: 0 };
+        let end = after_all(prefix);
+        let mut from = prefix.as_bytes().to_vec();
+        loop {
+            let options = GetOptions::new()
+                .with_range(end.clone())
+                .with_limit(PAGE)
+                .with_revision(listed.revision)
+                .with_sort(SortTarget::Key, SortOrder::Ascend);
+            let start = from.clone();
+            let page = self.call(async move |client| kv(client).get(start, Some(options)).await).await?;
+            if listed.revision == 0 {
+                listed.revision = page.header().map_or(0, etcd_client::ResponseHeader::revision);
+            }
+            listed.found.extend(page.kvs().iter().map(found));
+            match page.kvs().last().filter(|_| page.more()) {
+                // The next name there can be.
+                Some(last) => from = [last.key(), &[0]].concat(),
+                None => return Ok(listed),
+            }
+        }
+    }
+
+    /// Does something if what it depends on is so: all of it or nothing.
+    ///
+    /// # Errors
+    /// As [`Self::get`]. Of [`EtcdError::Late`] and [`EtcdError::Unreachable`] nobody knows whether it was done.
+    pub async fn commit(&self, txn: Txn) -> Result<TxnResponse, EtcdError> {
+        self.call(async move |client| client.kv_client().txn(txn).await).await
+    }
+
+    /// For watches.
+    pub(super) async fn watch_client(&self) -> Result<WatchClient, EtcdError> {
+        Ok(self.client().await?.1.watch_client().max_decoding_message_size(MAX_ANSWER))
+    }
+
+    /// Calls etcd in time. After what may be the connection's fault the next call has a new one.
+    pub(super) async fn call<T>(
+        &self,
+        call: impl AsyncFnOnce(&Client) -> Result<T, etcd_client::Error>,
+    ) -> Result<T, EtcdError> {
+        let (made, client) = self.client().await?;
+        match tokio::time::timeout(CALL, call(&client)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => {
+                let error = self.error(error);
+                if !matches!(error, EtcdError::TooLarge { .. }) {
+                    self.forget(made).await;
+                }
+                Err(error)
+            }
+            Err(_elapsed) => {
+                self.forget(made).await;
+                Err(self.late())
+            }
+        }
+    }
+
+    /// Has the next call make a new connection: whoever noticed that the present one is of no use may say so.
+    pub(super) async fn renew(&self) {
+        self.0.client.lock().await.client = None;
+    }
+
+    async fn forget(&self, made: u64) {
+        let mut slot = self.0.client.lock().await;
+        if slot.made == made {
+            slot.client = None;
+        }
+    }
+
+    async fn client(&self) -> Result<(u64, Client), EtcdError> {
+        let mut slot = self.0.client.lock().await;
+        if let Some(client) = &slot.client {
+            return Ok((slot.made, client.clone()));
+        }
+        let options = self.0.settings.options().await?;
+        let connected =
+            tokio::time::timeout(CALL, Client::connect(&self.0.settings.endpoints, Some(options))).await;
+        let client = match connected {
+            Ok(connected) => connected.map_err(|error| self.error(error))?,
+            Err(_elapsed) => return Err(self.late()),
+        };
+        slot.made += 1;
+        slot.client = Some(client.clone());
+        Ok((slot.made, client))
+    }
+
+    /// What an error of the library is to whoever called.
+    pub(super) fn error(&self, error: etcd_client::Error) -> EtcdError {
+        let unreachable = match &error {
+            etcd_client::Error::GRpcStatus(status) => matches!(
+                status.code(),
+                Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded | Code::Internal
+            ),
+            etcd_client::Error::TransportError(_)
+            | etcd_client::Error::IoError(_)
+            | etcd_client::Error::WatchError(_)
+            | etcd_client::Error::LeaseKeepAliveError(_) => true,
+            _ => false,
+        };
+        if unreachable {
+            EtcdError::Unreachable { endpoints: self.endpoints(), source: error }
+        } else {
+            EtcdError::Refused(error)
+        }
+    }
+
+    /// That no answer came in time.
+    pub(super) fn late(&self) -> EtcdError {
+        EtcdError::Late { endpoints: self.endpoints() }
+    }
+
+    fn endpoints(&self) -> String {
+        self.0.settings.endpoints.join(", ")
+    }
+}
+
+impl Settings {
+    /// Reads the files.
+    async fn options(&self) -> Result<ConnectOptions, EtcdError> {
+        let mut options = ConnectOptions::new()
+            .with_connect_timeout(CONNECT)
+            .with_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1)
+            .with_require_leader(true)
+            .with_auto_token_refresh(true);
+        if let Some(files) = &self.tls {
+            let authority = Certificate::from_pem(read(&files.authority).await?);
+            let mut tls = TlsOptions::new().ca_certificate(authority);
+            if let Some((certificate, key)) = &files.identity {
+                tls = tls.identity(Identity::from_pem(read(certificate).await?, read(key).await?));
+            }
+            options = options.with_tls(tls);
+        }
+        if let Some((user, file)) = &self.user {
+            let password = read(file).await?;
+            options = options.with_user(user, String::from_utf8_lossy(&password).trim_end());
+        }
+        Ok(options)
+    }
+}
+
+async fn read(path: &PathBuf) -> Result<Vec<u8>, EtcdError> {
+    tokio::fs::read(path).await.map_err(|source| EtcdError::File { path: path.clone(), source })
+}
+
+fn kv(client: &Client) -> KvClient {
+    client.kv_client().max_decoding_message_size(MAX_ANSWER)
+}
+
+pub(super) fn found(of: &etcd_client::KeyValue) -> Found {
+    Found {
+        key: of.key().to_vec(),
+        value: of.value().to_vec(),
+        created: of.create_revision(),
+        modified: of.mod_revision(),
+        lease: of.lease(),
+    }
+}
+
+/// The first name after all that begin with `prefix`, which is text, so that its last byte can be counted up.
+pub(super) fn after_all(prefix: &str) -> Vec<u8> {
+    let mut end = prefix.as_bytes().to_vec();
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    end
+}

@@ -1,0 +1,17 @@
+//! What a fleet shares, in etcd: the keys, the connection, watches that come back, leases, and writes that only the leader
+//! can make. `docs/fleet.md` has the layout.
+//!
+//! Does not know what assignments mean, and trusts nothing that it reads: an artifact runs because its signature says so,
+//! and never because etcd does.
+
+mod connection;
+mod keys;
+mod lease;
+mod term;
+mod watch;
+
+pub use connection::{Connection, EtcdError, Files, Found, Listed, MAX_VALUE, Settings};
+pub use keys::{Folder, Key, Keys, LAYOUT};
+pub use lease::Lease;
+pub use term::{Leader, MAX_OPERATIONS, Stood, Term, Write, WriteError};
+pub use watch::{News, Watch};

@@ -1,0 +1,218 @@
+//! What changes below a prefix, from the first listing on, however often etcd goes away meanwhile.
+//!
+//! The library's watch does not resume and can go silent. This one remembers the revision of the last change that it told,
+//! goes on from there over a new connection, asks a silent stream for a sign of life, and lists anew where etcd has
+//! compacted what it missed. Each change is told once and in order; of several changes of a key that were compacted
+//! together only the last is. Does not look at values.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use etcd_client::{EventType, WatchOptions, WatchResponse, WatchStream};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::connection::{Connection, EtcdError, Found};
+use crate::supervisor::Backoff;
+
+/// After so long without a word the stream is asked for one, and after as long again it is given up.
+const SILENCE: Duration = Duration::from_secs(3);
+/// Changes that wait for whoever is told. etcd keeps the rest.
+const WAITING: usize = 256;
+/// The pauses between tries to reach etcd.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
+
+/// What is told of the keys below a prefix.
+#[derive(Debug)]
+pub enum News {
+    /// A key has this value now.
+    Put(Found),
+    /// A key is gone.
+    Gone(Vec<u8>),
+    /// All that was there has been told: from here on it is as fresh as the network.
+    Listed,
+    /// etcd can't be heard. Changes are told as soon as it can.
+    Silent(EtcdError),
+    /// It can be heard again: what was missed comes now.
+    Heard,
+}
+
+/// A watch; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Watch {
+    news: mpsc::Receiver<News>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Watch {
+    /// Watches the keys whose names begin with `prefix`. Without etcd the first word is [`News::Silent`].
+    #[must_use]
+    pub fn start(connection: Connection, prefix: String) -> Self {
+        let (sender, news) = mpsc::channel(WAITING);
+        let follower = Follower { connection, prefix, told: BTreeMap::new(), revision: 0, sender };
+        Self { news, _task: AbortOnDropHandle::new(tokio::spawn(follower.run())) }
+    }
+
+    /// The next word.
+    pub async fn next(&mut self) -> News {
+        match self.news.recv().await {
+            Some(news) => news,
+            // The task ends only with this.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+struct Follower {
+    connection: Connection,
+    prefix: String,
+    /// The keys that are there as far as was told, each with the revision of its value.
+    told: BTreeMap<Vec<u8>, i64>,
+    /// Up to here all changes were told; 0: nothing was.
+    revision: i64,
+    sender: mpsc::Sender<News>,
+}
+
+/// Why a stream is not read any further.
+enum End {
+    /// Nobody listens.
+    Unheard,
+    /// etcd has forgotten what came after our revision.
+    Compacted,
+    /// The stream is of no use any more.
+    Failed(EtcdError),
+}
+
+impl From<EtcdError> for End {
+    fn from(error: EtcdError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Follower {
+    async fn run(mut self) {
+        let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
+        let mut heard = true;
+        loop {
+            let revision = self.revision;
+            match self.round(&mut heard).await {
+                End::Unheard => return,
+                End::Compacted => self.revision = 0,
+                End::Failed(error) => {
+                    self.connection.renew().await;
+                    if std::mem::replace(&mut heard, false) && self.tell(News::Silent(error)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            if self.revision > revision {
+                backoff = Backoff::new(PAUSES.0, PAUSES.1);
+            }
+            tokio::time::sleep(backoff.next(rand::random())).await;
+        }
+    }
+
+    /// From a connection to its end.
+    async fn round(&mut self, heard: &mut bool) -> End {
+        match self.follow(heard).await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        }
+    }
+
+    async fn follow(&mut self, heard: &mut bool) -> Result<std::convert::Infallible, End> {
+        if self.revision == 0 {
+            self.list().await?;
+        }
+        let mut stream = self.open().await?;
+        if !std::mem::replace(heard, true) {
+            self.tell(News::Heard).await?;
+        }
+        loop {
+            let response = self.response(&mut stream).await?;
+            self.take(&response).await?;
+        }
+    }
+
+    /// Tells what differs from what was told so far.
+    async fn list(&mut self) -> Result<(), End> {
+        let listed = self.connection.list(&self.prefix).await?;
+        let mut gone = std::mem::take(&mut self.told);
+        for found in listed.found {
+            let before = gone.remove(&found.key);
+            self.told.insert(found.key.clone(), found.modified);
+            if before != Some(found.modified) {
+                self.tell(News::Put(found)).await?;
+            }
+        }
+        for (key, _) in gone {
+            self.tell(News::Gone(key)).await?;
+        }
+        self.revision = listed.revision;
+        self.tell(News::Listed).await
+    }
+
+    async fn open(&self) -> Result<WatchStream, End> {
+        let options = WatchOptions::new().with_prefix().with_start_revision(self.revision + 1);
+        let mut client = self.connection.watch_client().await?;
+        let prefix = self.prefix.clone();
+        let opened = tokio::time::timeout(2 * SILENCE, client.watch(prefix, Some(options))).await;
+        let stream = opened.map_err(|_elapsed| silent(&self.connection))?;
+        Ok(stream.map_err(|error| self.connection.error(error))?)
+    }
+
+    /// The next response. A silent stream is asked for one.
+    async fn response(&self, stream: &mut WatchStream) -> Result<WatchResponse, End> {
+        for asked in [false, true] {
+            if asked {
+                stream.request_progress().await.map_err(|error| self.connection.error(error))?;
+            }
+            if let Ok(response) = tokio::time::timeout(SILENCE, stream.message()).await {
+                let response = response.map_err(|error| self.connection.error(error))?;
+                return response.ok_or_else(|| End::Failed(ended(&self.connection)));
+            }
+        }
+        Err(silent(&self.connection))
+    }
+
+    async fn take(&mut self, response: &WatchResponse) -> Result<(), End> {
+        if response.compact_revision() > 0 {
+            return Err(End::Compacted);
+        }
+        if response.canceled() {
+            let why = etcd_client::Error::WatchError(response.cancel_reason().to_owned());
+            return Err(End::Failed(self.connection.error(why)));
+        }
+        for event in response.events() {
+            let Some(kv) = event.kv() else { continue };
+            let (key, modified) = (kv.key().to_vec(), kv.mod_revision());
+            let news = match event.event_type() {
+                EventType::Put => {
+                    self.told.insert(key.clone(), modified);
+                    let (value, created) = (kv.value().to_vec(), kv.create_revision());
+                    News::Put(Found { key, value, created, modified, lease: kv.lease() })
+                }
+                EventType::Delete => {
+                    self.told.remove(&key);
+                    News::Gone(key)
+                }
+            };
+            self.tell(news).await?;
+            // The revision that a sign of life names is no measure: some etcd 3.4 name one ahead of what they sent.
+            self.revision = self.revision.max(modified);
+        }
+        Ok(())
+    }
+
+    async fn tell(&self, news: News) -> Result<(), End> {
+        self.sender.send(news).await.map_err(|_closed| End::Unheard)
+    }
+}
+
+fn silent(connection: &Connection) -> End {
+    End::Failed(connection.late())
+}
+
+fn ended(connection: &Connection) -> EtcdError {
+    connection.error(etcd_client::Error::WatchError("the stream ended".to_owned()))
+}

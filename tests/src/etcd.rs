@@ -1,0 +1,196 @@
+//! A real etcd of a test's own: members on loopback, killed, stopped, continued and started again.
+
+use std::fs::File;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
+
+use crate::node::WAIT;
+use crate::process::Process;
+
+/// Between two looks at whether a member answers.
+const LOOK: Duration = Duration::from_millis(20);
+/// Tries to find ports that stay free until etcd takes them.
+const TRIES: usize = 5;
+
+/// The members of one etcd. They end when this is dropped.
+#[derive(Debug)]
+pub struct Etcd {
+    members: Vec<Member>,
+    folder: tempfile::TempDir,
+}
+
+#[derive(Debug)]
+struct Member {
+    name: String,
+    client: u16,
+    peer: u16,
+    running: Option<(Child, Process)>,
+}
+
+impl Etcd {
+    /// One member.
+    ///
+    /// # Errors
+    /// When there is no etcd here, or it does not come up.
+    pub fn start() -> Result<Self> {
+        Self::start_many(1)
+    }
+
+    /// So many members, each on an address of its own on loopback.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_many(count: usize) -> Result<Self> {
+        let mut last = None;
+        for _ in 0..TRIES {
+            match Self::try_start(count) {
+                Ok(etcd) => return Ok(etcd),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.context("at least one try")?)
+    }
+
+    fn try_start(count: usize) -> Result<Self> {
+        let folder = tempfile::tempdir().context("a folder for etcd")?;
+        // All bound at once, so that no two are the same.
+        let listeners: Vec<TcpListener> =
+            (0..2 * count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<_>>()?;
+        let ports: Vec<u16> = listeners
+            .iter()
+            .map(|listener| Ok(listener.local_addr()?.port()))
+            .collect::<std::io::Result<_>>()?;
+        drop(listeners);
+        let members = ports
+            .chunks(2)
+            .enumerate()
+            .map(|(index, ports)| Member {
+                name: format!("m{index}"),
+                client: ports[0],
+                peer: ports[1],
+                running: None,
+            })
+            .collect();
+        let mut etcd = Self { members, folder };
+        for member in 0..count {
+            etcd.spawn(member)?;
+        }
+        for member in 0..count {
+            etcd.wait_serves(member)?;
+        }
+        Ok(etcd)
+    }
+
+    /// Where its members answer.
+    pub fn endpoints(&self) -> Vec<String> {
+        self.members.iter().map(|member| format!("http://127.0.0.1:{}", member.client)).collect()
+    }
+
+    /// Starts a member again that was killed. Its data is there still.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn restart(&mut self, member: usize) -> Result<()> {
+        self.spawn(member)?;
+        self.wait_serves(member)
+    }
+
+    /// `kill -9` of a member.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn kill(&mut self, member: usize) -> Result<()> {
+        let (mut child, _) = self.members[member].running.take().context("the member runs")?;
+        child.kill().context("killing etcd")?;
+        child.wait().context("waiting for etcd")?;
+        Ok(())
+    }
+
+    /// Stops a member, which keeps its connections and answers nothing.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn freeze(&self, member: usize) -> Result<()> {
+        self.process(member)?.signal(Signal::STOP)
+    }
+
+    /// Lets a member that was stopped go on.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn thaw(&self, member: usize) -> Result<()> {
+        self.process(member)?.signal(Signal::CONT)
+    }
+
+    fn process(&self, member: usize) -> Result<&Process> {
+        Ok(&self.members[member].running.as_ref().context("the member runs")?.1)
+    }
+
+    fn spawn(&mut self, member: usize) -> Result<()> {
+        let peers: Vec<String> = self
+            .members
+            .iter()
+            .map(|member| format!("{}=http://127.0.0.1:{}", member.name, member.peer))
+            .collect();
+        let log = self.log(member);
+        let Member { name, client, peer, .. } = &self.members[member];
+        let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
+        let mut command = Command::new("etcd");
+        command
+            .args(["--name", name, "--initial-cluster", &peers.join(",")])
+            .arg("--data-dir")
+            .arg(self.folder.path().join(name))
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            // What is lost with a machine is not what is tried here.
+            .args(["--unsafe-no-fsync", "--logger", "zap"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::options().create(true).append(true).open(&log).context("a log")?);
+        let child = command
+            .spawn()
+            .context("etcd was not found; run this by way of scripts/test, which brings it")?;
+        let process = i32::try_from(child.id()).ok().and_then(Process::of);
+        let Some(process) = process else { bail!("etcd ended at once:\n{}", tail(&log)) };
+        self.members[member].running = Some((child, process));
+        Ok(())
+    }
+
+    /// Returns when the member answers at its port.
+    fn wait_serves(&self, member: usize) -> Result<()> {
+        let (end, process) = (Instant::now() + WAIT, self.process(member)?);
+        // etcd opens its client's port once it can serve.
+        while TcpStream::connect(("127.0.0.1", self.members[member].client)).is_err() {
+            ensure!(process.alive(), "etcd ended:\n{}", tail(&self.log(member)));
+            ensure!(Instant::now() < end, "etcd does not serve:\n{}", tail(&self.log(member)));
+            thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    fn log(&self, member: usize) -> PathBuf {
+        self.folder.path().join(format!("{}.log", self.members[member].name))
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        for (child, _) in self.members.iter_mut().filter_map(|member| member.running.as_mut()) {
+            // SIGKILL ends one that is stopped as well; nothing can be done about one that is gone.
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+fn tail(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}
