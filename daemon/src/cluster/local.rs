@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use hot_rollout::{Assignment, Direction, Module, Node, ReleaseNumber, Revision};
+use hot_artifact::{ModuleName, Sha256};
+use hot_rollout::{Assignment, Direction, Module, Node, ReleaseNumber, Revision, RolloutId};
+use serde_json::Value;
 
 use crate::agent::Agent;
 use crate::ledger::{Ledger, LedgerError};
+use crate::store::NewRelease;
 
 /// The cluster of a node that is alone.
 #[derive(Clone, Debug)]
@@ -58,6 +61,76 @@ impl Local {
         let kept = self.ledger.obeyed().into_iter().map(|kept| kept.assignment);
         let obeyed = self.agent.revision(module);
         kept.filter(|kept| kept.module == *module).map(|kept| kept.revision).chain(obeyed).max()
+    }
+
+    /// Numbers a release.
+    pub async fn number(&self, module: ModuleName, new: NewRelease) -> Result<ReleaseNumber, LedgerError> {
+        self.write(move |ledger| ledger.allocate_release(&module, new)).await
+    }
+
+    /// Names what is stable.
+    pub async fn set_stable(
+        &self,
+        module: Module,
+        release: Option<ReleaseNumber>,
+        direction: Direction,
+    ) -> Result<(), LedgerError> {
+        self.write(move |ledger| ledger.set_stable(&module, release, direction)).await
+    }
+
+    /// Has the bytes of a release not run again, unless it is stable.
+    pub async fn quarantine(
+        &self,
+        module: Module,
+        release: ReleaseNumber,
+        reason: String,
+        at: u64,
+    ) -> Result<(), LedgerError> {
+        self.write(move |ledger| ledger.quarantine(&module, release, &reason, at)).await
+    }
+
+    /// Lets bytes that were quarantined run again; gives why they were.
+    pub async fn lift_quarantine(
+        &self,
+        module: ModuleName,
+        digest: Sha256,
+    ) -> Result<Option<String>, LedgerError> {
+        self.write(move |ledger| ledger.lift_quarantine(&module, &digest)).await
+    }
+
+    /// Keeps the snapshot of a rollout that runs.
+    pub async fn put_rollout(
+        &self,
+        id: RolloutId,
+        request: String,
+        snapshot: Value,
+        direction: Direction,
+    ) -> Result<(), LedgerError> {
+        self.write(move |ledger| ledger.put_rollout(&id, &request, snapshot, direction)).await
+    }
+
+    /// Keeps a rollout that ended, as history.
+    pub async fn end_rollout(
+        &self,
+        id: RolloutId,
+        request: String,
+        snapshot: Value,
+    ) -> Result<(), LedgerError> {
+        self.write(move |ledger| ledger.end_rollout(&id, &request, snapshot)).await
+    }
+
+    /// The rollouts that have not ended.
+    #[must_use]
+    pub fn running_rollouts(&self) -> Vec<(RolloutId, Value)> {
+        self.ledger.running_rollouts()
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&Ledger) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let ledger = self.ledger.clone();
+        crate::blocking(move || write(&ledger)).await
     }
 
     fn is_here(&self, node: &Node) -> bool {

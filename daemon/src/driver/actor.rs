@@ -56,7 +56,7 @@ impl Actor {
                 tracing::warn!(error = %crate::describe(&error), "how rollouts ended is not known now")
             }
         }
-        for (id, value) in self.parts.ledger.running_rollouts() {
+        for (id, value) in self.parts.cluster.running_rollouts() {
             match Record::decode(value) {
                 Ok(record) => drop(self.running.insert(id, record)),
                 // It stays as it is: its candidate ends by its expiry, and a newer hotd can take it on.

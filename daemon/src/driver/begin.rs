@@ -204,7 +204,7 @@ impl Actor {
         let (machine, actions) = Rollout::start(spec, now());
         let record = Record { meta, machine };
         // Nothing of it goes toward stable, so one that can't be written never was.
-        write(&self.parts.ledger, &record, Direction::Onward).await.map_err(|error| stored(&error))?;
+        write(&self.parts.cluster, &record, Direction::Onward).await.map_err(|error| stored(&error))?;
         let undone = self.undone.entry(id.clone()).or_default();
         undone.want(actions);
         undone.saved();
@@ -229,7 +229,7 @@ impl Actor {
             let (ledger, module) = (self.parts.ledger.clone(), push.module.clone());
             let record = ledger.module(&module).ok_or_else(|| Refusal::NoModule(module.clone()))?;
             let digest = digest_of(&record, push)?;
-            let lifted = crate::blocking(move || ledger.lift_quarantine(&module, &digest)).await;
+            let lifted = self.parts.cluster.lift_quarantine(module, digest).await;
             let Some(reason) = lifted.map_err(|error| stored(&error))? else { continue };
             let Push { module, version, .. } = push;
             let text = format!(
@@ -293,11 +293,11 @@ impl Actor {
         let record = ledger.module(&module).ok_or_else(|| Refusal::NoModule(module.clone()))?;
         let (digest, at) = (digest_of(&record, push)?, now().0);
         let (version, by, message) = (push.version.clone(), new.by.clone(), new.message.clone());
-        let number = crate::blocking(move || {
-            let config = ledger.stable_config(&module)?;
-            ledger.allocate_release(&module, NewRelease { version, digest, config, at, by, message })
-        });
-        number.await.map_err(|error| stored(&error))
+        let of = module.clone();
+        let config =
+            crate::blocking(move || ledger.stable_config(&of)).await.map_err(|error| stored(&error))?;
+        let new = NewRelease { version, digest, config, at, by, message };
+        self.parts.cluster.number(module, new).await.map_err(|error| stored(&error))
     }
 }
 

@@ -77,9 +77,8 @@ impl Driver {
         let (kind, text) = match gone {
             Ok(_) => {
                 // Not before: what is stable can't be quarantined.
-                let (ledger, of, from, reason) =
-                    (self.parts.ledger.clone(), module.clone(), *release, why.clone());
-                let kept = crate::blocking(move || ledger.quarantine(&of, from, &reason, now().0)).await;
+                let kept =
+                    self.parts.cluster.quarantine(module.clone(), *release, why.clone(), now().0).await;
                 if let Err(error) = kept {
                     tracing::error!(%module, error = %crate::describe(&error), "a digest is not quarantined");
                 }

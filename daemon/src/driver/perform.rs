@@ -7,8 +7,9 @@ use super::actor::Actor;
 use super::failing::name;
 use super::record::Record;
 use crate::clock::now;
+use crate::cluster::Local;
 use crate::journal::Entry;
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::LedgerError;
 
 /// Why an action could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +86,7 @@ impl Actor {
         record.meta.updated = now();
         let direction =
             if urgent || goes_back(&record.machine) { Direction::TowardStable } else { Direction::Onward };
-        write(&self.parts.ledger, record, direction).await
+        write(&self.parts.cluster, record, direction).await
     }
 
     /// Does one action; what can't be done now is tried again. The end waits until all else is done.
@@ -111,9 +112,8 @@ impl Actor {
                 self.set_stable(module, *release, *direction).await.map_err(Failure::from)
             }
             Action::Quarantine { module, release, reason } => {
-                let (ledger, module) = (self.parts.ledger.clone(), module.clone());
-                let (release, reason) = (*release, reason.to_string());
-                let kept = crate::blocking(move || ledger.quarantine(&module, release, &reason, now().0));
+                let kept =
+                    self.parts.cluster.quarantine(module.clone(), *release, reason.to_string(), now().0);
                 kept.await.map_err(Failure::from)
             }
             Action::Note(note) => {
@@ -139,8 +139,7 @@ impl Actor {
         release: Option<ReleaseNumber>,
         direction: Direction,
     ) -> Result<(), LedgerError> {
-        let (ledger, module) = (self.parts.ledger.clone(), module.clone());
-        crate::blocking(move || ledger.set_stable(&module, release, direction)).await
+        self.parts.cluster.set_stable(module.clone(), release, direction).await
     }
 
     /// Writes down how a rollout ended. One that is over becomes history; an incomplete one goes on.
@@ -151,11 +150,9 @@ impl Actor {
         let over = record.machine.phase().is_final();
         if over {
             let value = record.encode()?;
-            let (ledger, name, request) =
-                (self.parts.ledger.clone(), id.clone(), record.meta.request.clone());
-            crate::blocking(move || ledger.end_rollout(&name, &request, value)).await?;
+            self.parts.cluster.end_rollout(id.clone(), record.meta.request.clone(), value).await?;
         } else {
-            write(&self.parts.ledger, &record, Direction::Onward).await?;
+            write(&self.parts.cluster, &record, Direction::Onward).await?;
         }
         // Nobody hears of an end that is not on disk.
         self.running.insert(id.clone(), record);
@@ -168,10 +165,9 @@ impl Actor {
 }
 
 /// Puts a rollout's snapshot on disk.
-pub(super) async fn write(ledger: &Ledger, record: &Record, direction: Direction) -> Result<(), Failure> {
-    let value = record.encode()?;
-    let (ledger, name, request) = (ledger.clone(), record.id().clone(), record.meta.request.clone());
-    Ok(crate::blocking(move || ledger.put_rollout(&name, &request, value, direction)).await?)
+pub(super) async fn write(cluster: &Local, record: &Record, direction: Direction) -> Result<(), Failure> {
+    let (id, request) = (record.id().clone(), record.meta.request.clone());
+    Ok(cluster.put_rollout(id, request, record.encode()?, direction).await?)
 }
 
 /// What a caller hears of what is in the log already.
