@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         // Chunks of an upload are slices of what came off the network, not copies.
         .bytes(".hot.v1.UploadRequest.chunk")
+        .bytes(".hot.v1.FetchResponse.chunk")
         .emit_rerun_if_changed(false)
         .compile_fds(descriptors)?;
     Ok(())

@@ -15,8 +15,10 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, ModuleBounds, Parts as AgentParts};
-use crate::cluster::Local;
-use crate::config::{Config, Mode, Spawn};
+use crate::cluster::fleet::values::NodeValue;
+use crate::cluster::fleet::{Fetcher, Member, MemberParts};
+use crate::cluster::{Cluster, Fleet, Local, etcd};
+use crate::config::{self, Config, Mode, Spawn};
 use crate::dev::{DevError, DevFolder, Record};
 use crate::driver::{Driver, OnCrashLoop, Parts as DriverParts};
 use crate::gateway::{Door, Drained, Gateway};
@@ -55,6 +57,8 @@ pub struct Node {
     stopped: CancellationToken,
     serving: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
     driving: tokio::task::JoinHandle<()>,
+    /// In its fleet, if it is in one.
+    membership: Option<tokio::task::JoinHandle<()>>,
     record: Option<Record>,
 }
 
@@ -111,24 +115,38 @@ impl Node {
         agent.recover(adopted, ledger.obeyed());
 
         let stopped = CancellationToken::new();
+        let about = about(&config, &http);
+        let fleet = config.cluster.as_ref().map(|cluster| fleet(cluster, &config, &name, (&ledger, &trust)));
+        let cluster = match &fleet {
+            Some(fleet) => Cluster::Fleet(fleet.clone()),
+            None => Cluster::Local(Local::new(name.clone(), agent.clone(), ledger.clone())),
+        };
         let parts = DriverParts {
-            node: name.clone(),
+            node: name,
             ledger: ledger.clone(),
-            cluster: Local::new(name, agent.clone(), ledger.clone()),
+            cluster,
             policy: config.policy.clone(),
             agent: agent.clone(),
             trust: trust.clone(),
             journal: journal.clone(),
         };
-        let (driver, driving) = Driver::start(parts, reports, stopped.clone()).await;
+        let (alone, membership) = match (&fleet, &config.cluster) {
+            (Some(fleet), Some(cluster)) => {
+                let member = member(fleet.clone(), cluster, &config, &about, (&agent, &journal));
+                let (_none, nothing) = tokio::sync::mpsc::channel(1);
+                (nothing, Some(tokio::spawn(Member::run(member, reports, stopped.clone()))))
+            }
+            _ => (reports, None),
+        };
+        let (driver, driving) = Driver::start(parts, alone, stopped.clone()).await;
         untold.tell(&journal, &driver).await;
         set_clocks_going(&agent, &driver, config.on_crash_loop, &stopped);
         keep_house(&ledger, &journal, &supervisor, &stopped);
         watch_files(&trust, tls.as_ref(), &journal, &stopped);
 
-        let about = about(&config, &http);
         let api = Api {
             about,
+            fleet,
             ledger,
             trust,
             tls,
@@ -150,7 +168,20 @@ impl Node {
             (Some(folder), Some(grpc)) => Some(record(folder, http.first(), grpc)?),
             _ => None,
         };
-        Ok(Self { config, http, grpc, store, supervisor, gateway, agent, stopped, serving, driving, record })
+        Ok(Self {
+            config,
+            http,
+            grpc,
+            store,
+            supervisor,
+            gateway,
+            agent,
+            stopped,
+            serving,
+            driving,
+            membership,
+            record,
+        })
     }
 
     /// Tells whoever started the node where it serves: one line on standard output.
@@ -186,6 +217,9 @@ impl Node {
             self.serving.await??;
         }
         self.driving.await?;
+        if let Some(membership) = self.membership {
+            membership.await?;
+        }
         let drained = self.gateway.drain(Instant::now() + self.config.http.drain_deadline).await;
         if drained != Drained::default() {
             let Drained { cut_off, crossed } = drained;
@@ -235,8 +269,8 @@ fn doors(listeners: Listeners, tls: Option<&TlsFiles>) -> Vec<Door> {
 
 /// Bounds of the store, as far as the config has them. Whatever an artifact may be, several of the largest can be on their
 /// way at once.
-fn store_options(config: &crate::config::Store) -> Options {
-    let crate::config::Store { keep, max_artifact, .. } = *config;
+fn store_options(config: &config::Store) -> Options {
+    let config::Store { keep, max_artifact, .. } = *config;
     let default = Options::default();
     let max_spool = default.max_spool.max(max_artifact.saturating_mul(LARGEST_AT_ONCE));
     Options { keep, max_artifact, max_spool, ..default }
@@ -304,6 +338,47 @@ fn bounds(config: &Config) -> ModuleBounds {
         health_threshold: policy.health_threshold,
         drain: config.http.drain_deadline,
     }
+}
+
+/// The node's place in its fleet.
+fn fleet(
+    cluster: &config::Cluster,
+    config: &Config,
+    node: &NodeName,
+    (ledger, trust): (&Ledger, &TrustFiles),
+) -> Fleet {
+    let settings = etcd::Settings {
+        endpoints: cluster.etcd.clone(),
+        tls: cluster
+            .authority
+            .clone()
+            .map(|authority| etcd::Files { authority, identity: cluster.identity.clone() }),
+        user: cluster.user.clone(),
+    };
+    let (connection, keys) = (etcd::Connection::new(settings), etcd::Keys::new(&cluster.prefix));
+    let fetcher = Fetcher::new(ledger.clone(), trust.clone(), config.store.max_artifact);
+    Fleet::new(node.clone(), connection, keys, ledger.clone(), fetcher)
+}
+
+/// What takes part in the fleet.
+fn member(
+    fleet: Fleet,
+    cluster: &config::Cluster,
+    config: &Config,
+    about: &About,
+    (agent, journal): (&Agent, &Journal),
+) -> MemberParts {
+    let since = about.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let own = || format!("unix:{}", config.grpc.socket.display());
+    let said = NodeValue {
+        target: hot_artifact::Target::native(),
+        labels: cluster.labels.clone(),
+        grpc: cluster.call.clone().unwrap_or_else(own),
+        http: about.http.clone(),
+        hotd: env!("CARGO_PKG_VERSION").to_owned(),
+        since: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+    };
+    MemberParts { fleet, about: said, agent: agent.clone(), journal: journal.clone(), lease: cluster.lease }
 }
 
 /// What the node says of itself.

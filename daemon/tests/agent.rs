@@ -13,7 +13,7 @@ use hot_rollout::{
     RolloutId, Weight,
 };
 use hotd::agent::{Agent, ModuleBounds, Parts};
-use hotd::cluster::Local;
+use hotd::cluster::{Cluster, Local};
 use hotd::config;
 use hotd::driver::{self, Driver};
 use hotd::gateway::{Door, Gateway, GatewayConfig};
@@ -210,7 +210,7 @@ async fn left_alone(folder: &Path) {
     let parts = driver::Parts {
         node: node.clone(),
         ledger: ledger.clone(),
-        cluster: Local::new(node, agent.clone(), ledger.clone()),
+        cluster: Cluster::Local(Local::new(node, agent.clone(), ledger.clone())),
         policy: Policy::default(),
         agent,
         trust,

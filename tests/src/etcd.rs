@@ -92,6 +92,41 @@ impl Etcd {
         self.members.iter().map(|member| format!("http://127.0.0.1:{}", member.client)).collect()
     }
 
+    /// Writes a value, as anybody can who gets at etcd.
+    ///
+    /// # Errors
+    /// When etcd does not take it.
+    pub fn put(&self, key: &str, value: &str) -> Result<()> {
+        self.ctl(&["put", "--", key, value]).map(drop)
+    }
+
+    /// The values of the keys that begin with `prefix`.
+    ///
+    /// # Errors
+    /// When etcd does not answer.
+    pub fn values(&self, prefix: &str) -> Result<Vec<String>> {
+        let text = self.ctl(&["get", "--prefix", "--print-value-only", prefix])?;
+        Ok(text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
+    }
+
+    /// The revision at which a key came to be, if it is there.
+    ///
+    /// # Errors
+    /// When etcd does not answer.
+    pub fn created(&self, key: &str) -> Result<Option<i64>> {
+        let text = self.ctl(&["get", "-w", "fields", key])?;
+        let line = text.lines().find_map(|line| line.strip_prefix("\"CreateRevision\" : "));
+        line.map(|number| number.trim().parse().context("a revision")).transpose()
+    }
+
+    fn ctl(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new("etcdctl");
+        command.env("ETCDCTL_API", "3").args(["--endpoints", &self.endpoints().join(",")]).args(arguments);
+        let output = command.output().context("etcdctl was not found; scripts/test brings it")?;
+        ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).context("its output")
+    }
+
     /// Starts a member again that was killed. Its data is there still.
     ///
     /// # Errors

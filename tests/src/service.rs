@@ -29,6 +29,8 @@ pub struct Service {
     https: Option<SocketAddr>,
     /// Further lines of `[http]` in its config.
     http_lines: String,
+    /// Its name.
+    name: String,
 }
 
 impl Service {
@@ -61,7 +63,25 @@ impl Service {
         Self::start_by(signers, "", config, spawn)
     }
 
+    /// As [`Service::start`], with a name of its own: `web-1` is that of all others.
+    ///
+    /// # Errors
+    /// As [`Service::start`].
+    pub fn start_named(name: &str, signers: &str, config: &str) -> Result<Self> {
+        Self::start_as(name, signers, "", config, Ok)
+    }
+
     fn start_by(
+        signers: &str,
+        http: &str,
+        config: &str,
+        spawn: impl FnOnce(Command) -> Result<Command>,
+    ) -> Result<Self> {
+        Self::start_as("web-1", signers, http, config, spawn)
+    }
+
+    fn start_as(
+        name: &str,
         signers: &str,
         http: &str,
         config: &str,
@@ -79,8 +99,9 @@ impl Service {
         fs::write(at("etc/revoked_keys"), "").context("the revoked keys")?;
         let spawn = start_spawn(&binaries, folder.path(), spawn)?;
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let http_lines = http.to_owned();
-        let mut service = Self { binaries, folder, spawn, hotd: None, http: any, https: None, http_lines };
+        let (http_lines, name) = (http.to_owned(), name.to_owned());
+        let mut service =
+            Self { binaries, folder, spawn, hotd: None, http: any, https: None, http_lines, name };
         service.configure(config)?;
         service.boot()?;
         Ok(service)
@@ -97,8 +118,9 @@ impl Service {
             if requires_default() || config.contains("[sandbox]") { "" } else { "[sandbox]\nrequire = []\n" };
         let at = |name: &str| self.folder.path().join(name);
         let text = format!(
-            "node = \"web-1\"\ndata_dir = {:?}\n[http]\nlisten = [\"127.0.0.1:0\"]\n{}[grpc]\nsocket = {:?}\n\
+            "node = {:?}\ndata_dir = {:?}\n[http]\nlisten = [\"127.0.0.1:0\"]\n{}[grpc]\nsocket = {:?}\n\
              [spawn]\nsocket = {:?}\n[trust]\nallowed_signers = {:?}\nrevoked = {:?}\n{config}\n{sandbox}",
+            self.name,
             self.data_dir(),
             self.http_lines,
             self.socket(),
@@ -209,6 +231,11 @@ impl Service {
     pub fn start_spawn_with(&mut self, change: impl FnOnce(Command) -> Result<Command>) -> Result<()> {
         self.spawn = start_spawn(&self.binaries, self.folder.path(), change)?;
         Ok(())
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Where its gateway listens. The same as long as `hot-spawn` runs.

@@ -95,6 +95,7 @@ struct NodeJson {
     missing: Vec<String>,
     http: String,
     target: String,
+    leads: bool,
     problems: Vec<ProblemJson>,
 }
 
@@ -130,6 +131,7 @@ impl From<v1::Node> for NodeJson {
             missing: node.missing,
             http: node.http,
             target: node.target,
+            leads: node.leads,
             problems: node.problems.into_iter().map(ProblemJson::from).collect(),
         }
     }

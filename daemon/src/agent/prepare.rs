@@ -12,19 +12,8 @@ impl Agent {
         for (module, release) in modules.iter().cloned() {
             let agent = self.clone();
             self.shared.tasks.spawn(async move {
-                let Parts { ledger, trust, node, max_artifact, .. } = &agent.shared.parts;
-                let (ledger, trusted, max_size, name) =
-                    (ledger.clone(), trust.fresh().await, *max_artifact, module.clone());
-                let checked = crate::blocking(move || {
-                    let runnable = ledger.runnable(&name, release)?;
-                    let verified = ledger.verified(&name, &runnable, &trusted, max_size)?;
-                    ledger.config(&runnable)?;
-                    ledger.hold(verified);
-                    Ok::<_, LedgerError>(())
-                })
-                .await;
-                let node = node.clone();
-                let event = match checked {
+                let node = agent.shared.parts.node.clone();
+                let event = match agent.could_run(&module, release).await {
                     Ok(()) => Event::Prepared { node, module },
                     Err(error) => Event::PrepareFailed { node, module, text: crate::describe(&error) },
                 };
@@ -32,5 +21,20 @@ impl Agent {
                 drop(agent.shared.reports.send(event).await);
             });
         }
+    }
+
+    /// Whether a release could run here, found out without running anything of it.
+    pub async fn could_run(&self, module: &Module, release: ReleaseNumber) -> Result<(), LedgerError> {
+        let Parts { ledger, trust, max_artifact, .. } = &self.shared.parts;
+        let (ledger, trusted, max_size, name) =
+            (ledger.clone(), trust.fresh().await, *max_artifact, module.clone());
+        crate::blocking(move || {
+            let runnable = ledger.runnable(&name, release)?;
+            let verified = ledger.verified(&name, &runnable, &trusted, max_size)?;
+            ledger.config(&runnable)?;
+            ledger.hold(verified);
+            Ok(())
+        })
+        .await
     }
 }

@@ -1,9 +1,211 @@
-//! Where assignments go and reports come from: on one node the node itself, [`Local`]; what a fleet shares is in [`etcd`],
-//! which no config asks for yet.
+//! Where what a fleet shares is kept, assignments go and reports come from: on one node the node itself, [`Local`]; of
+//! several nodes in etcd, [`Fleet`].
 //!
 //! Does not know what assignments mean, and decides nothing.
 
 pub mod etcd;
+pub mod fleet;
 mod local;
 
-pub use local::Local;
+use std::collections::BTreeSet;
+
+use hot_artifact::{ModuleName, Sha256, Version};
+use hot_rollout::{Assignment, Direction, Module, Node, ReleaseNumber, Revision, RolloutId};
+use serde_json::Value;
+
+pub use self::fleet::{Fleet, FleetError};
+pub use self::local::Local;
+use crate::ledger::LedgerError;
+use crate::store::NewRelease;
+
+/// The driver's verbs: the same on one node and in a fleet, where only the leader has them.
+#[derive(Clone, Debug)]
+pub enum Cluster {
+    /// Of one node.
+    Local(Local),
+    /// Of nodes that share an etcd.
+    Fleet(Fleet),
+}
+
+/// Why the cluster can't keep or give something.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// This node's own record can't be read or written.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The fleet can't.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+    /// An artifact did not come from another node.
+    #[error(transparent)]
+    Fetch(#[from] fleet::FetchError),
+}
+
+type Done = Result<(), ClusterError>;
+
+impl Cluster {
+    /// The nodes that a rollout may use.
+    #[must_use]
+    pub fn nodes(&self) -> BTreeSet<Node> {
+        match self {
+            Self::Local(local) => local.nodes(),
+            Self::Fleet(fleet) => fleet.state().usable(),
+        }
+    }
+
+    /// The node that leads, as far as that is known.
+    #[must_use]
+    pub fn leader(&self) -> Option<Node> {
+        match self {
+            Self::Local(local) => local.nodes().into_iter().next(),
+            Self::Fleet(fleet) => fleet.state().leader.as_ref().map(|(node, _)| node.clone()),
+        }
+    }
+
+    /// Those of them that are not there.
+    #[must_use]
+    pub fn missing(&self) -> BTreeSet<Node> {
+        match self {
+            Self::Local(_) => BTreeSet::new(),
+            Self::Fleet(fleet) => {
+                let state = fleet.state();
+                state.usable().into_iter().filter(|node| !state.is_up(node)).collect()
+            }
+        }
+    }
+
+    /// Has a version at hand that is to be rolled out: in a fleet another node may have taken it in.
+    pub async fn have(&self, module: &ModuleName, version: &Version) -> Done {
+        match self {
+            Self::Local(_) => Ok(()),
+            Self::Fleet(fleet) => Ok(fleet.fetch_version(module, version).await?),
+        }
+    }
+
+    /// Has `node` get ready to run these releases; it reports.
+    pub async fn prepare(&self, node: &Node, modules: &[(Module, ReleaseNumber)]) -> Done {
+        match self {
+            Self::Local(local) => local.prepare(node, modules),
+            Self::Fleet(fleet) => fleet.prepare(node, modules).await?,
+        }
+        Ok(())
+    }
+
+    /// Gives `node` an assignment. It is durable when this returns.
+    pub async fn assign(&self, node: &Node, assignment: Assignment, direction: Direction) -> Done {
+        match self {
+            Self::Local(local) => local.assign(node, assignment, direction).await?,
+            Self::Fleet(fleet) => fleet.assign(node, assignment, direction).await?,
+        }
+        Ok(())
+    }
+
+    /// Has a node that is in no rollout of `module` serve what is stable.
+    pub async fn catch_up(
+        &self,
+        node: &Node,
+        module: &Module,
+        stable: ReleaseNumber,
+        rollout: &RolloutId,
+    ) -> Done {
+        match self {
+            // The only node is in every rollout.
+            Self::Local(_) => {}
+            Self::Fleet(fleet) => fleet.catch_up(node, module, stable, rollout).await?,
+        }
+        Ok(())
+    }
+
+    /// Starts the expiry of a rollout's assignments up to `revision` anew.
+    pub async fn renew(&self, id: &RolloutId, modules: Vec<Module>, revision: Revision) -> Done {
+        match self {
+            Self::Local(local) => local.renew(&modules, revision),
+            Self::Fleet(fleet) => fleet.renew(id, modules, revision).await?,
+        }
+        Ok(())
+    }
+
+    /// The highest revision that an assignment of `module` has.
+    #[must_use]
+    pub fn revision(&self, module: &Module) -> Option<Revision> {
+        match self {
+            Self::Local(local) => local.revision(module),
+            Self::Fleet(fleet) => fleet.revision(module),
+        }
+    }
+
+    /// Numbers a release.
+    pub async fn number(&self, module: ModuleName, new: NewRelease) -> Result<ReleaseNumber, ClusterError> {
+        Ok(match self {
+            Self::Local(local) => local.number(module, new).await?,
+            Self::Fleet(fleet) => fleet.number(module, new).await?,
+        })
+    }
+
+    /// Names what is stable.
+    pub async fn set_stable(
+        &self,
+        module: Module,
+        release: Option<ReleaseNumber>,
+        direction: Direction,
+    ) -> Done {
+        match self {
+            Self::Local(local) => local.set_stable(module, release, direction).await?,
+            Self::Fleet(fleet) => fleet.set_stable(&module, release).await?,
+        }
+        Ok(())
+    }
+
+    /// Has the bytes of a release not run again, unless it is stable.
+    pub async fn quarantine(&self, module: Module, release: ReleaseNumber, reason: String, at: u64) -> Done {
+        match self {
+            Self::Local(local) => local.quarantine(module, release, reason, at).await?,
+            Self::Fleet(fleet) => fleet.quarantine(&module, release, &reason, at).await?,
+        }
+        Ok(())
+    }
+
+    /// Lets bytes that were quarantined run again; gives why they were.
+    pub async fn lift_quarantine(
+        &self,
+        module: ModuleName,
+        digest: Sha256,
+    ) -> Result<Option<String>, ClusterError> {
+        Ok(match self {
+            Self::Local(local) => local.lift_quarantine(module, digest).await?,
+            Self::Fleet(fleet) => fleet.lift_quarantine(&module, &digest).await?,
+        })
+    }
+
+    /// Keeps the snapshot of a rollout that runs.
+    pub async fn put_rollout(
+        &self,
+        id: RolloutId,
+        request: String,
+        snapshot: Value,
+        direction: Direction,
+    ) -> Done {
+        match self {
+            Self::Local(local) => local.put_rollout(id, request, snapshot, direction).await?,
+            Self::Fleet(fleet) => fleet.put_rollout(id, request, snapshot).await?,
+        }
+        Ok(())
+    }
+
+    /// Keeps a rollout that ended, as history.
+    pub async fn end_rollout(&self, id: RolloutId, request: String, snapshot: Value) -> Done {
+        match self {
+            Self::Local(local) => local.end_rollout(id, request, snapshot).await?,
+            Self::Fleet(fleet) => fleet.end_rollout(id, request, snapshot).await?,
+        }
+        Ok(())
+    }
+
+    /// The rollouts that have not ended, for a driver that begins.
+    pub async fn take_over(&self) -> Result<Vec<(RolloutId, Value)>, ClusterError> {
+        Ok(match self {
+            Self::Local(local) => local.running_rollouts(),
+            Self::Fleet(fleet) => fleet.take_over().await?,
+        })
+    }
+}

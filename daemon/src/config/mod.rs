@@ -5,6 +5,7 @@
 //! that it reads besides its own are those of trust ([`Trust`]) and of TLS ([`Tls`]). A check looks at the other places as well, and makes
 //! nothing.
 
+mod cluster;
 mod dev;
 mod places;
 mod read;
@@ -27,6 +28,7 @@ use self::places::Places;
 use self::sections::Draft;
 use crate::gateway::GatewayConfig;
 
+pub use cluster::Cluster;
 pub use dev::{Dev, DevError};
 pub use sandbox::{ModuleLimits, Network, OwnLimits, Sandbox};
 pub(crate) use tls::{Identity, Validity};
@@ -51,6 +53,8 @@ pub struct Config {
     pub http: Http,
     /// Where `hotctl` connects.
     pub grpc: Grpc,
+    /// The fleet that it is in; none: it is alone.
+    pub cluster: Option<Cluster>,
     /// Whose modules are let in.
     pub trust: Trust,
     /// How instances are kept apart from everything else.

@@ -8,6 +8,7 @@ use hot_artifact::trust::ModuleRules;
 use hot_rollout::{Policy, PolicySpec, Step};
 use toml::de::{DeTable, DeValue};
 
+use super::cluster;
 use super::places::PlaceLines;
 use super::read::{Reader, Section};
 use super::sandbox;
@@ -36,9 +37,9 @@ pub(super) struct Draft {
 }
 
 pub(super) fn parse(text: &str, path: &Path) -> Draft {
-    const TABLES: [&str; 12] = [
-        "data_dir", "node", "http", "grpc", "trust", "sandbox", "network", "limits", "store", "policy",
-        "spawn", "log",
+    const TABLES: [&str; 13] = [
+        "data_dir", "node", "http", "grpc", "cluster", "trust", "sandbox", "network", "limits", "store",
+        "policy", "spawn", "log",
     ];
     let reader = Reader::new(path, text);
     let (document, errors) = DeTable::parse_recoverable(text);
@@ -57,6 +58,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Draft {
         data_dir: top.value("data_dir", absolute_path).unwrap_or_else(|| "/var/lib/hotd".into()),
         http,
         grpc: grpc(&top),
+        cluster: cluster::cluster(&top),
         trust,
         sandbox,
         network,

@@ -1,12 +1,13 @@
 //! The one task that owns the rollout machines of this node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hot_rollout::{
-    Action, Command, Direction, Event, Kind, Module, Note, NoteKind, Phase, Rollout, RolloutId,
+    Action, Command, Direction, Event, Kind, Module, Node, Note, NoteKind, Phase, Rollout, RolloutId,
 };
+use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +19,9 @@ use super::undone::Undone;
 use super::views::Views;
 use super::{Ask, Held, Order, Parts, Refusal};
 use crate::clock::{self, at, now};
+use crate::cluster::ClusterError;
 use crate::journal::Entry;
+use crate::ledger::Ledger;
 
 /// Bytes of all that callers said about one rollout.
 const MAX_MESSAGES: usize = 16 * 1024;
@@ -34,6 +37,8 @@ pub(super) struct Actor {
     pub(super) waiting: Vec<Waiting>,
     /// What could not be done yet, of rollouts where there is something.
     pub(super) undone: BTreeMap<RolloutId, Undone>,
+    /// Nodes that came and were not told yet what is stable.
+    behind: BTreeSet<Node>,
     views: watch::Sender<Arc<Views>>,
     held: watch::Sender<BTreeMap<RolloutId, Held>>,
 }
@@ -44,11 +49,42 @@ impl Actor {
         views: watch::Sender<Arc<Views>>,
         held: watch::Sender<BTreeMap<RolloutId, Held>>,
     ) -> Self {
-        Self { parts, running: BTreeMap::new(), waiting: Vec::new(), undone: BTreeMap::new(), views, held }
+        let (running, undone) = (BTreeMap::new(), BTreeMap::new());
+        Self { parts, running, waiting: Vec::new(), undone, behind: BTreeSet::new(), views, held }
+    }
+
+    /// Takes up the rollouts that the last leader of the fleet left.
+    pub(super) async fn take_over(&mut self) -> Result<(), ClusterError> {
+        let running = self.parts.cluster.take_over().await?;
+        self.load(running).await;
+        self.resume(&BTreeMap::new()).await;
+        Ok(())
+    }
+
+    /// Another node leads: what runs is its own from here on.
+    pub(super) fn step_down(&mut self) {
+        let leader = self.parts.cluster.leader();
+        for waiting in std::mem::take(&mut self.waiting) {
+            waiting.refuse(&Refusal::NotLeader { leader: leader.clone() });
+        }
+        self.running.clear();
+        self.undone.clear();
+        self.behind.clear();
+        self.show_held();
+        self.views.send_replace(Arc::default());
     }
 
     /// Takes up the rollouts that ran when the last `hotd` ended.
-    pub(super) async fn recover(&mut self) {
+    pub(super) async fn recover(&mut self, running: Vec<(RolloutId, Value)>) {
+        self.load(running).await;
+        let overtaken = overtaken(&self.running, &self.parts.ledger);
+        self.resume(&overtaken).await;
+        for half in half_done(&self.running, &self.parts.ledger) {
+            self.finish_way_back(half).await;
+        }
+    }
+
+    async fn load(&mut self, running: Vec<(RolloutId, Value)>) {
         let ledger = self.parts.ledger.clone();
         match crate::blocking(move || Views::load(&ledger)).await {
             Ok(views) => drop(self.views.send_replace(Arc::new(views))),
@@ -56,17 +92,20 @@ impl Actor {
                 tracing::warn!(error = %crate::describe(&error), "how rollouts ended is not known now")
             }
         }
-        for (id, value) in self.parts.cluster.running_rollouts() {
+        for (id, value) in running {
             match Record::decode(value) {
                 Ok(record) => drop(self.running.insert(id, record)),
                 // It stays as it is: its candidate ends by its expiry, and a newer hotd can take it on.
                 Err(error) => self.leave_alone(&id, &error).await,
             }
         }
+    }
+
+    /// Goes on with what was loaded, but for those that another one has overtaken.
+    async fn resume(&mut self, overtaken: &BTreeMap<RolloutId, RolloutId>) {
         for record in self.running.values() {
             clock::not_before(record.machine.now());
         }
-        let overtaken = overtaken(&self.running, &self.parts.ledger);
         let ids: Vec<RolloutId> = self.running.keys().cloned().collect();
         for id in ids {
             let Some(record) = self.running.get_mut(&id) else { continue };
@@ -76,9 +115,6 @@ impl Actor {
             };
             // It says so itself, and is tried again.
             drop(self.perform(&id, actions).await);
-        }
-        for half in half_done(&self.running, &self.parts.ledger) {
-            self.finish_way_back(half).await;
         }
     }
 
@@ -111,15 +147,15 @@ impl Actor {
     }
 
     pub(super) async fn run(
-        mut self,
-        mut asks: mpsc::Receiver<Ask>,
-        mut reports: mpsc::Receiver<Event>,
-        stopped: CancellationToken,
+        &mut self,
+        asks: &mut mpsc::Receiver<Ask>,
+        reports: &mut mpsc::Receiver<Event>,
+        stopped: &CancellationToken,
     ) {
         let mut retry = None;
         loop {
             // Fixed when it is first needed: reports come more often than the pause is long.
-            let held = !self.undone.is_empty();
+            let held = !self.undone.is_empty() || !self.behind.is_empty();
             retry = if held { retry.or_else(|| Some(Instant::now() + RETRY)) } else { None };
             let due = self.running.values().filter_map(|record| record.machine.next_timeout()).min().map(at);
             let due = due.into_iter().chain(retry).min();
@@ -182,12 +218,39 @@ impl Actor {
     /// An agent's report concerns every rollout of its module, and at most one of them runs.
     async fn report(&mut self, event: Event) {
         let module = module_of(&event).cloned();
+        let came = if let Event::NodeUp { node } = &event { Some(node.clone()) } else { None };
         self.all(|record| {
             let concerned =
                 module.as_ref().is_none_or(|module| record.machine.spec().moves.contains_key(module));
             concerned.then(|| event.clone())
         })
         .await;
+        if let Some(node) = came {
+            self.behind.insert(node);
+            self.bring_up().await;
+        }
+    }
+
+    /// Has nodes that came serve what is stable of the modules that no rollout moves now.
+    async fn bring_up(&mut self) {
+        for node in std::mem::take(&mut self.behind) {
+            if let Err(error) = self.bring_up_one(&node).await {
+                tracing::warn!(%node, error = %crate::describe(&error), "a node that came does not serve what is stable yet");
+                self.behind.insert(node);
+            }
+        }
+    }
+
+    async fn bring_up_one(&self, node: &Node) -> Result<(), ClusterError> {
+        for (name, record) in self.parts.ledger.modules() {
+            let module = Module(name.to_string());
+            let moved = self.running.values().any(|it| it.machine.spec().moves.contains_key(&module));
+            let Some(stable) = Ledger::stable(&record).filter(|_| !moved) else { continue };
+            let latest = self.views.borrow().latest(&module).map(|view| view.status.id.clone());
+            let rollout = latest.unwrap_or_else(|| RolloutId("r0".to_owned()));
+            self.parts.cluster.catch_up(node, &module, stable, &rollout).await?;
+        }
+        Ok(())
     }
 
     async fn all(&mut self, event: impl Fn(&Record) -> Option<Event>) {
@@ -227,6 +290,7 @@ impl Actor {
     }
 
     async fn retry(&mut self) {
+        self.bring_up().await;
         let waiting: Vec<RolloutId> = self.undone.keys().cloned().collect();
         for id in waiting {
             if let Err(error) = self.catch_up(&id).await {

@@ -53,7 +53,7 @@ enum Wanted {
 }
 
 impl Waiting {
-    fn refuse(self, refusal: &Refusal) {
+    pub(super) fn refuse(self, refusal: &Refusal) {
         match self.wanted {
             Wanted::Push(_, replies) => {
                 replies.into_iter().for_each(|reply| drop(reply.send(Err(refusal.clone()))));
@@ -210,6 +210,7 @@ impl Actor {
         undone.saved();
         self.running.insert(id.clone(), record);
         drop(self.catch_up(&id).await);
+        self.tell_missing(&id).await;
         Ok(id)
     }
 
@@ -259,7 +260,16 @@ impl Actor {
         let meta = Meta::new(request, asked, message);
         self.running.insert(id.clone(), Record { meta, machine });
         self.perform(&id, actions).await.map_err(|error| not_durable(&id, error))?;
+        self.tell_missing(&id).await;
         Ok((id, from, to))
+    }
+
+    /// Tells a rollout that begins which of its nodes are not there.
+    async fn tell_missing(&mut self, id: &RolloutId) {
+        for node in self.parts.cluster.missing() {
+            // It says so itself where that can't be written, and is tried again.
+            drop(self.feed(id, Event::NodeDown { node }).await);
+        }
     }
 
     /// Goes by the machine's clock again, where no rollout could be confused by that.

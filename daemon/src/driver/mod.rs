@@ -18,6 +18,7 @@ mod perform;
 mod plan;
 mod record;
 mod refusal;
+mod terms;
 mod undone;
 mod views;
 
@@ -39,7 +40,7 @@ pub(crate) use self::refusal::Refusal;
 use self::refusal::stored;
 pub(crate) use self::views::Views;
 use crate::agent::{Agent, Flip};
-use crate::cluster::Local;
+use crate::cluster::Cluster;
 use crate::journal::Journal;
 use crate::ledger::Ledger;
 use crate::trust::{Frozen, TrustFiles};
@@ -57,7 +58,7 @@ pub struct Parts {
     /// Where rollouts, releases and assignments are kept.
     pub ledger: Ledger,
     /// Carries assignments to nodes.
-    pub cluster: Local,
+    pub cluster: Cluster,
     /// The rules of a rollout that names no others.
     pub policy: Policy,
     /// This node's agent: for what must not wait for the cluster.
@@ -127,6 +128,16 @@ enum Ask {
     GoBack(begin::Back, begin::BackReply),
 }
 
+impl Ask {
+    fn refuse(self, refusal: Refusal) {
+        match self {
+            Self::Begin(_, _, reply) => drop(reply.send(Err(refusal))),
+            Self::Command(_, reply) => drop(reply.send(Err(refusal))),
+            Self::GoBack(_, reply) => drop(reply.send(Err(refusal))),
+        }
+    }
+}
+
 /// A command to a rollout that runs.
 #[derive(Debug)]
 struct Order {
@@ -138,7 +149,8 @@ struct Order {
 }
 
 impl Driver {
-    /// Takes up the rollouts that run and goes on with them until `stopped`. `reports` are what agents say.
+    /// Takes up the rollouts that run and goes on with them until `stopped`; in a fleet while this node leads. `reports`
+    /// are what the agent of a node that is alone says.
     pub async fn start(
         parts: Parts,
         reports: mpsc::Receiver<Event>,
@@ -148,8 +160,14 @@ impl Driver {
         let (sender, views) = watch::channel(Arc::default());
         let (holding, held) = watch::channel(BTreeMap::new());
         let mut actor = Actor::new(parts.clone(), sender, holding);
-        actor.recover().await;
-        let task = tokio::spawn(actor.run(receiver, reports, stopped));
+        let task = match &parts.cluster {
+            Cluster::Local(local) => {
+                actor.recover(local.running_rollouts()).await;
+                let (mut asks, mut reports) = (receiver, reports);
+                tokio::spawn(async move { actor.run(&mut asks, &mut reports, &stopped).await })
+            }
+            Cluster::Fleet(fleet) => tokio::spawn(terms::run(fleet.clone(), actor, receiver, stopped)),
+        };
         (Self { asks, views, held, parts }, task)
     }
 
@@ -179,6 +197,9 @@ impl Driver {
     pub(crate) async fn begin(&self, new: NewRollout) -> Result<(RolloutId, bool), Refusal> {
         let modules: Vec<Module> = new.pushes.iter().map(|push| Module(push.module.to_string())).collect();
         let admitted = self.parts.trust.admitting().await.map(drop);
+        for Push { module, version, .. } in &new.pushes {
+            self.parts.cluster.have(module, version).await.map_err(|error| stored(&error))?;
+        }
         self.in_time(&modules, self.ask(|reply| Ask::Begin(new, admitted, reply))).await
     }
 

@@ -7,16 +7,15 @@ use super::actor::Actor;
 use super::failing::name;
 use super::record::Record;
 use crate::clock::now;
-use crate::cluster::Local;
+use crate::cluster::{Cluster, ClusterError};
 use crate::journal::Entry;
-use crate::ledger::LedgerError;
 
 /// Why an action could not be done.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    /// The ledger says no.
+    /// The cluster says no.
     #[error(transparent)]
-    Ledger(#[from] LedgerError),
+    Cluster(#[from] ClusterError),
     /// A rollout has no form in which it could be written.
     #[error("a rollout can't be written")]
     Form(#[from] serde_json::Error),
@@ -94,8 +93,7 @@ impl Actor {
         let what = name(&action);
         let done = match &action {
             Action::Prepare { node, modules } => {
-                self.parts.cluster.prepare(node, modules);
-                Ok(())
+                self.parts.cluster.prepare(node, modules).await.map_err(Failure::from)
             }
             Action::Assign { node, assignment, direction } => {
                 let given = self.parts.cluster.assign(node, assignment.clone(), *direction).await;
@@ -105,8 +103,7 @@ impl Actor {
                 let record = self.running.get(id);
                 let modules: Vec<Module> = record
                     .map_or_else(Vec::new, |record| record.machine.spec().moves.keys().cloned().collect());
-                self.parts.cluster.renew(&modules, *revision);
-                Ok(())
+                self.parts.cluster.renew(id, modules, *revision).await.map_err(Failure::from)
             }
             Action::SetStable { module, release, direction } => {
                 self.set_stable(module, *release, *direction).await.map_err(Failure::from)
@@ -138,7 +135,7 @@ impl Actor {
         module: &Module,
         release: Option<ReleaseNumber>,
         direction: Direction,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<(), ClusterError> {
         self.parts.cluster.set_stable(module.clone(), release, direction).await
     }
 
@@ -165,7 +162,7 @@ impl Actor {
 }
 
 /// Puts a rollout's snapshot on disk.
-pub(super) async fn write(cluster: &Local, record: &Record, direction: Direction) -> Result<(), Failure> {
+pub(super) async fn write(cluster: &Cluster, record: &Record, direction: Direction) -> Result<(), Failure> {
     let (id, request) = (record.id().clone(), record.meta.request.clone());
     Ok(cluster.put_rollout(id, request, record.encode()?, direction).await?)
 }

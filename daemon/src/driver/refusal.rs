@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hot_artifact::{ModuleName, Sha256, Version};
-use hot_rollout::{ReleaseNumber, RolloutId};
+use hot_rollout::{Node, ReleaseNumber, RolloutId};
 
 use crate::supervisor::Absence;
 use crate::trust::Frozen;
@@ -94,9 +94,22 @@ pub(crate) enum Refusal {
     /// Nothing is in its way, and yet it is not done: a disk that hangs, as a rule.
     #[error("this node has not done it within {} s; it goes on with it", hot_proto::WAY_BACK_WITHIN.as_secs())]
     NotInTime,
+    /// Another node leads the fleet, or none.
+    #[error("{}", not_leader(leader.as_ref()))]
+    NotLeader {
+        /// Who does.
+        leader: Option<Node>,
+    },
     /// The node shuts down.
     #[error("this node is shutting down")]
     ShuttingDown,
+}
+
+fn not_leader(leader: Option<&Node>) -> String {
+    match leader {
+        Some(leader) => format!("{leader} leads the fleet, and this node does not"),
+        None => "no node leads the fleet now, so nothing can be rolled out".to_owned(),
+    }
 }
 
 /// The refusal of what the store could not read or keep.

@@ -1,20 +1,26 @@
 //! Uploads: spool, hash, verify, commit.
 
+use std::os::unix::fs::FileExt as _;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+
+use futures_util::Stream;
 
 use hot_artifact::trust::Trust;
 use hot_artifact::{Checks, Sha256, Verified, VerifyError};
 use hot_proto::v1::{self, artifact_service_server::ArtifactService, upload_request::Part};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::Api;
 use super::auth::Caller;
 use super::convert::timestamp;
 use super::refusal::{
-    commit_refused, not_accepted, not_signed_again, not_uploaded, trust_frozen, upload_refused,
+    commit_refused, not_accepted, not_shared, not_signed_again, not_uploaded, trust_frozen, upload_refused,
 };
-use super::status::{Refused, internal, invalid, refused};
+use super::status::{Refused, internal, invalid, not_found, refused};
 use super::turns::Turns;
 use crate::journal::Entry;
 use crate::store::{
@@ -23,6 +29,9 @@ use crate::store::{
 
 /// A signature is about 300 bytes; certificates make it longer.
 pub(super) const MAX_SIGNATURE: usize = 16 * 1024;
+
+/// Pieces of an artifact that wait for a slow peer.
+const PIECES: usize = 2;
 
 /// `hot.v1.ArtifactService`.
 #[derive(Clone, Debug)]
@@ -34,6 +43,27 @@ pub(super) struct Artifacts {
 
 #[tonic::async_trait]
 impl ArtifactService for Artifacts {
+    type FetchStream = Pin<Box<dyn Stream<Item = Result<v1::FetchResponse, Status>> + Send>>;
+
+    async fn fetch(&self, request: Request<v1::FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
+        let v1::FetchRequest { digest, offset } = request.into_inner();
+        let digest = parse_digest(&digest)?;
+        let store = self.api.ledger.store().clone();
+        let opened = crate::blocking(move || store.open_artifact(&digest)).await;
+        let Opened { file, .. } = opened.map_err(|error| {
+            not_found("digest", crate::describe(&error), "`hotctl versions` lists what a node has.")
+        })?;
+        let (sender, pieces) = mpsc::channel(PIECES);
+        let stopped = self.api.stopped.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = send(Arc::new(file), offset, sender) => {}
+                () = stopped.cancelled() => {}
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(pieces))))
+    }
+
     async fn begin(&self, request: Request<v1::BeginRequest>) -> Result<Response<v1::BeginResponse>, Status> {
         let v1::BeginRequest { digest, size } = request.into_inner();
         let digest = parse_digest(&digest)?;
@@ -206,6 +236,11 @@ impl Artifacts {
             Ok::<_, Status>((committed, kept))
         })
         .await?;
+        if let Some(fleet) = &self.api.fleet
+            && let Err(error) = fleet.share_version(uploaded.clone()).await
+        {
+            return Err(not_shared(&crate::describe(&error)));
+        }
         // The bytes are there, whatever became of the signature.
         if let Some(entry) = told(committed, &uploaded, by.clone()) {
             self.api.journal.write(entry).await;
@@ -302,6 +337,33 @@ fn record_of(verified: &Verified, signature: String, by: String) -> VersionRecor
         signature,
         at: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
         by,
+    }
+}
+
+/// Sends a file from an offset on, as far as somebody takes it.
+async fn send(
+    file: Arc<std::fs::File>,
+    offset: u64,
+    pieces: mpsc::Sender<Result<v1::FetchResponse, Status>>,
+) {
+    let mut at = offset;
+    loop {
+        let source = Arc::clone(&file);
+        let read = crate::blocking(move || {
+            let mut piece = vec![0; hot_proto::MAX_CHUNK];
+            let read = source.read_at(&mut piece, at)?;
+            piece.truncate(read);
+            Ok::<_, std::io::Error>(piece)
+        });
+        let piece = match read.await {
+            Ok(piece) if piece.is_empty() => return,
+            Ok(piece) => piece,
+            Err(error) => return drop(pieces.send(Err(internal(&error))).await),
+        };
+        at += piece.len() as u64;
+        if pieces.send(Ok(v1::FetchResponse { chunk: piece.into() })).await.is_err() {
+            return;
+        }
     }
 }
 

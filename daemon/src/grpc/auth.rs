@@ -11,6 +11,13 @@ use tonic::{Request, Status};
 
 use super::status::{Refused, refused};
 
+/// A call that another node sent on has its name here; it is answered where it arrives.
+pub(super) const FORWARDED: &str = "hot-forwarded";
+/// A call for what this node has to say of itself alone.
+pub(super) const OWN: &str = "hot-own";
+/// Who called that node.
+pub(super) const CALLER: &str = "hot-caller";
+
 /// The caller's name, for the history and the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Caller(pub String);
@@ -62,6 +69,9 @@ impl Interceptor for Gate {
                 crate::dev::PRINCIPAL.to_owned()
             }
         };
+        // A node speaks for who called it. Whoever gets past the gate may do everything, and so gains nothing by this.
+        let text = |name| request.metadata().get(name)?.to_str().ok().map(str::to_owned);
+        let caller = text(FORWARDED).and_then(|_node| text(CALLER)).unwrap_or(caller);
         request.extensions_mut().insert(Caller(caller));
         Ok(request)
     }

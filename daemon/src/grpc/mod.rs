@@ -7,6 +7,8 @@ mod artifacts;
 pub(crate) mod auth;
 mod convert;
 mod events;
+mod everywhere;
+mod forward;
 mod known;
 pub mod listen;
 mod logs;
@@ -34,11 +36,14 @@ use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::service::{InterceptorLayer, Routes};
 use tonic::transport::Server;
+use tower::layer::util::{Identity, Stack};
 
 use self::auth::Gate;
+use self::forward::ForwardLayer;
 use self::listen::{Doors, patient};
 pub(crate) use self::status::disk;
 use crate::agent::Agent;
+use crate::cluster::Fleet;
 use crate::driver::Driver;
 use crate::journal::Journal;
 use crate::ledger::Ledger;
@@ -96,6 +101,8 @@ pub struct Api {
     pub upload_patience: Duration,
     /// The rules of a rollout that names no others.
     pub policy: hot_rollout::Policy,
+    /// The fleet that this node is in.
+    pub fleet: Option<Fleet>,
     /// Rollouts.
     pub driver: Driver,
     /// What runs here.
@@ -109,13 +116,14 @@ pub struct Api {
 /// Serves until the token is cancelled, then lets calls under way end for a short time.
 pub async fn serve(api: Api, doors: Doors) -> Result<(), tonic::transport::Error> {
     let stopped = api.stopped.clone();
+    let fleet = api.fleet.clone();
     let routes = routes(api).await;
-    let socket = server(Gate::Socket).add_routes(routes.clone()).serve_with_incoming_shutdown(
+    let socket = server(Gate::Socket, fleet.clone()).add_routes(routes.clone()).serve_with_incoming_shutdown(
         patient(UnixListenerStream::new(doors.socket)),
         stopped.clone().cancelled_owned(),
     );
     let tcp = doors.tcp.map(|(listener, token)| {
-        server(Gate::Token(token)).add_routes(routes).serve_with_incoming_shutdown(
+        server(Gate::Token(token), fleet).add_routes(routes).serve_with_incoming_shutdown(
             patient(TcpListenerStream::new(listener)),
             stopped.clone().cancelled_owned(),
         )
@@ -139,9 +147,9 @@ pub async fn serve(api: Api, doors: Doors) -> Result<(), tonic::transport::Error
     }
 }
 
-type Guarded = Server<tower::layer::util::Stack<InterceptorLayer<Gate>, tower::layer::util::Identity>>;
+type Guarded = Server<Stack<ForwardLayer, Stack<InterceptorLayer<Gate>, Identity>>>;
 
-fn server(gate: Gate) -> Guarded {
+fn server(gate: Gate, fleet: Option<Fleet>) -> Guarded {
     Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .max_frame_size(MAX_FRAME)
@@ -149,6 +157,7 @@ fn server(gate: Gate) -> Guarded {
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .max_connection_age(CONNECTION_AGE)
         .layer(InterceptorLayer::new(gate))
+        .layer(ForwardLayer(fleet))
 }
 
 async fn routes(api: Api) -> Routes {

@@ -13,6 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
 
 use super::auth::Caller;
+use super::everywhere::is_own;
 use super::refusal::driver_refused;
 use super::rollouts::module_name;
 use super::status::{Refused, internal, refused};
@@ -47,16 +48,22 @@ impl ModuleService for Modules {
     type WatchStream = Flow<v1::WatchModulesResponse>;
     type LogsStream = Flow<v1::LogsResponse>;
 
-    async fn list(&self, _request: Request<v1::ListModulesRequest>) -> Reply<v1::ListModulesResponse> {
-        Ok(Response::new(v1::ListModulesResponse { modules: self.all(""), problems: self.0.problems() }))
+    async fn list(&self, request: Request<v1::ListModulesRequest>) -> Reply<v1::ListModulesResponse> {
+        let (modules, problems) = if is_own(&request) {
+            (self.all(""), self.0.problems())
+        } else {
+            self.0.with_elsewhere(self.all("")).await
+        };
+        Ok(Response::new(v1::ListModulesResponse { modules, problems }))
     }
 
     async fn get(&self, request: Request<v1::GetModuleRequest>) -> Reply<v1::GetModuleResponse> {
         let name = module_name(&request.into_inner().module)?;
         let record = self.0.known(&name)?;
         let latest = self.0.driver.latest(&Module(name.to_string()));
-        let module = Some(self.module(&name, &record, latest.as_ref()));
-        Ok(Response::new(v1::GetModuleResponse { module, problems: self.0.problems() }))
+        let here = self.module(&name, &record, latest.as_ref());
+        let (modules, problems) = self.0.with_elsewhere(vec![here]).await;
+        Ok(Response::new(v1::GetModuleResponse { module: modules.into_iter().next(), problems }))
     }
 
     async fn watch(&self, request: Request<v1::WatchModulesRequest>) -> Reply<Self::WatchStream> {
@@ -195,8 +202,8 @@ impl Modules {
     async fn feed(self, module: String, sender: mpsc::Sender<Result<v1::WatchModulesResponse, Status>>) {
         let (mut rollouts, mut instances) = (self.0.driver.views(), self.0.agent.changes());
         loop {
-            let message =
-                v1::WatchModulesResponse { modules: self.all(&module), problems: self.0.problems() };
+            let (modules, problems) = self.0.with_elsewhere(self.all(&module)).await;
+            let message = v1::WatchModulesResponse { modules, problems };
             if sender.send(Ok(message)).await.is_err() {
                 return;
             }

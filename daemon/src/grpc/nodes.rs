@@ -1,4 +1,4 @@
-//! What nodes there are: one, for the time being.
+//! What nodes there are.
 
 use std::time::SystemTime;
 
@@ -21,7 +21,10 @@ impl NodeService for Nodes {
         &self,
         _request: Request<v1::ListNodesRequest>,
     ) -> Result<Response<v1::ListNodesResponse>, Status> {
-        Ok(Response::new(v1::ListNodesResponse { nodes: vec![self.here()] }))
+        let mut nodes = self.0.nodes_elsewhere().await;
+        nodes.push(self.here());
+        nodes.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(Response::new(v1::ListNodesResponse { nodes }))
     }
 
     async fn get(
@@ -30,6 +33,9 @@ impl NodeService for Nodes {
     ) -> Result<Response<v1::GetNodeResponse>, Status> {
         let node = request.into_inner().node;
         if !node.is_empty() && node != self.0.about.node {
+            if let Some(other) = self.0.nodes_elsewhere().await.into_iter().find(|other| other.name == node) {
+                return Ok(Response::new(v1::GetNodeResponse { node: Some(other) }));
+            }
             let found = format!("no node is named `{}`", node.escape_debug());
             return Err(not_found("node", found, "`hotctl nodes` lists them."));
         }
@@ -57,6 +63,7 @@ impl Nodes {
             trusted_keys: self.trusted_keys(),
             problems: self.0.problems(),
             start_deadline: about.start_deadline.try_into().ok(),
+            leads: self.0.fleet.as_ref().is_none_or(|fleet| fleet.standing().borrow().term.is_some()),
         }
     }
 

@@ -91,6 +91,12 @@ pub(super) fn driver_refused(refusal: Refusal) -> Status {
             "",
             "It is tried again; a restart of hotd before that could undo it.",
         ),
+        Refusal::NotLeader { .. } => (
+            Code::Unavailable,
+            "not_leader",
+            "",
+            "Try again in some seconds; `hotctl nodes` says who leads, and whether etcd can be heard.",
+        ),
         Refusal::ShuttingDown => (Code::Unavailable, "shutting_down", "", "Try again when it is back."),
     };
     let (expected, advice) = (String::new(), advice.to_owned());
@@ -106,6 +112,18 @@ pub(super) fn trust_frozen(frozen: &Frozen) -> Status {
         found: format!("nothing new is let in now: {frozen}"),
         expected: String::new(),
         advice: Frozen::ADVICE.to_owned(),
+    })
+}
+
+/// What is stored here, and the other nodes can't hear of.
+pub(super) fn not_shared(why: &str) -> Status {
+    refused(Refused {
+        grpc: Code::Unavailable,
+        code: "not_shared",
+        field: "",
+        found: format!("the file is stored on this node, and its fleet could not be told: {why}"),
+        expected: String::new(),
+        advice: "Push it again when etcd can be reached; what is stored is not sent again.".to_owned(),
     })
 }
 

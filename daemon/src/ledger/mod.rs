@@ -4,7 +4,7 @@
 //! they are kept; here the one becomes the other, and nowhere else. All calls block: callers in async code go through
 //! [`crate::blocking`], except for those that only read what is in memory, which say so.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -301,18 +301,20 @@ impl Ledger {
         let name = parse(module)?;
         // It belongs to the way back: what failed must not be tried again because the disk was full.
         self.store.update_module(&name, Urgency::TowardStable, |record| {
-            let digest = record.releases().get(&release.0).map(|release| release.digest);
-            // Stable's own bytes under another config are not to blame for what the config did.
-            let stable =
-                Self::stable(record).and_then(|stable| record.releases().get(&stable.0)).map(|it| it.digest);
-            if let Some(digest) = digest.filter(|digest| Some(*digest) != stable) {
-                record
-                    .quarantine
-                    .entry(digest)
-                    .or_insert_with(|| Quarantine { at, reason: reason.to_owned() });
-            }
+            Self::quarantine_in(record, release, reason, at);
         })?;
         Ok(())
+    }
+
+    /// Puts the digest of a release into the quarantine of a record.
+    pub fn quarantine_in(record: &mut ModuleRecord, release: ReleaseNumber, reason: &str, at: u64) {
+        let digest = record.releases().get(&release.0).map(|release| release.digest);
+        // Stable's own bytes under another config are not to blame for what the config did.
+        let stable =
+            Self::stable(record).and_then(|stable| record.releases().get(&stable.0)).map(|it| it.digest);
+        if let Some(digest) = digest.filter(|digest| Some(*digest) != stable) {
+            record.quarantine.entry(digest).or_insert_with(|| Quarantine { at, reason: reason.to_owned() });
+        }
     }
 
     /// Lets a digest be rolled out again. Why it could not be, if that was so.
@@ -347,6 +349,34 @@ impl Ledger {
         new: NewRelease,
     ) -> Result<ReleaseNumber, LedgerError> {
         Ok(ReleaseNumber(self.store.allocate_release(module, new)?.number))
+    }
+
+    /// Takes a release that the fleet has numbered. False: it is here already.
+    pub fn adopt_release(
+        &self,
+        module: &ModuleName,
+        release: Release,
+        config: Option<&[u8]>,
+    ) -> Result<bool, LedgerError> {
+        Ok(self.store.adopt_release(module, release, config)?)
+    }
+
+    /// Takes over what the fleet knows of a module. A floor never falls.
+    pub fn adopt_module(
+        &self,
+        module: &ModuleName,
+        served: &[u64],
+        quarantine: BTreeMap<Sha256, Quarantine>,
+        floor: Option<&Version>,
+    ) -> Result<(), LedgerError> {
+        self.store.update_module(module, Urgency::TowardStable, |record| {
+            record.set_served(served);
+            record.quarantine = quarantine;
+            if floor > record.floor.as_ref() {
+                record.floor = floor.cloned();
+            }
+        })?;
+        Ok(())
     }
 
     /// Keeps the snapshot of a running rollout.

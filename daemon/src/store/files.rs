@@ -51,6 +51,14 @@ pub enum ReleaseError {
         /// The digest that was asked for.
         digest: Sha256,
     },
+    /// Another release has its number.
+    #[error("release {number} of {module} is on record with other contents, which never change")]
+    Differs {
+        /// The module.
+        module: ModuleName,
+        /// The number.
+        number: u64,
+    },
     /// Its config is too large.
     #[error("the config has {found} bytes, and at most {MAX_CONFIG} are kept")]
     ConfigTooLarge {
@@ -267,6 +275,33 @@ impl Files {
             record.releases.insert(release.number, release.clone());
         })?;
         Ok(release)
+    }
+
+    /// Takes a release that was numbered elsewhere, whether or not its artifact is here. False: it was here already.
+    pub(super) fn adopt_release(
+        &self,
+        module: &ModuleName,
+        release: Release,
+        config: Option<&[u8]>,
+    ) -> Result<bool, ReleaseError> {
+        let found = serde_json::to_vec(&release).map_or(usize::MAX, |bytes| bytes.len());
+        if found > MAX_VALUE {
+            return Err(ReleaseError::TooLong { found });
+        }
+        let _writing = self.writing();
+        let there = self.module(module).and_then(|record| record.releases.get(&release.number).cloned());
+        if let Some(there) = there {
+            let differs = ReleaseError::Differs { module: module.clone(), number: release.number };
+            return if there == release { Ok(false) } else { Err(differs) };
+        }
+        if let (Some(digest), Some(bytes)) = (release.config, config) {
+            self.write_config(&digest, bytes)?;
+        }
+        self.update_while_writing(module, Urgency::Normal, |record| {
+            record.last_release = record.last_release.max(release.number);
+            record.releases.insert(release.number, release);
+        })?;
+        Ok(true)
     }
 
     fn write_config(&self, digest: &Sha256, bytes: &[u8]) -> Result<(), ReleaseError> {

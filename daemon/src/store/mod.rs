@@ -363,6 +363,30 @@ impl Store {
         Ok(release)
     }
 
+    /// Takes a release that was numbered elsewhere, with the bytes of its config; its artifact may come later. False: it is
+    /// here already, or was and is history.
+    ///
+    /// # Errors
+    /// See [`ReleaseError`]: above all, another release has its number.
+    pub fn adopt_release(
+        &self,
+        module: &ModuleName,
+        release: Release,
+        config: Option<&[u8]>,
+    ) -> Result<bool, ReleaseError> {
+        let known = self.module(module).is_some_and(|record| {
+            record.last_release >= release.number && !record.releases.contains_key(&release.number)
+        });
+        if known && self.0.history.release(module, release.number).ok().flatten().is_some() {
+            return Ok(false);
+        }
+        let new = self.0.files.adopt_release(module, release.clone(), config)?;
+        if let Err(error) = self.0.history.put_releases(std::iter::once((module, &release))) {
+            tracing::warn!(%error, %module, release = release.number, "the history gets the release later");
+        }
+        Ok(new)
+    }
+
     /// A release: from the module's record, else from the history.
     ///
     /// # Errors

@@ -69,6 +69,11 @@ impl ModuleRecord {
         self.served.drain(..over);
     }
 
+    /// Takes over what was named stable elsewhere, oldest first.
+    pub fn set_served(&mut self, served: &[u64]) {
+        self.served = served[served.len().saturating_sub(MAX_SERVED)..].to_vec();
+    }
+
     /// The releases that can still be gone back to, by number. Older ones are in the history only.
     #[must_use]
     pub const fn releases(&self) -> &BTreeMap<u64, Release> {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{
-    Certificate, Client, ConnectOptions, GetOptions, Identity, KvClient, SortOrder, SortTarget, TlsOptions,
-    Txn, TxnResponse, WatchClient,
+    Certificate, Client, Compare, CompareOp, ConnectOptions, GetOptions, Identity, KvClient, PutOptions,
+    SortOrder, SortTarget, TlsOptions, Txn, TxnOp, TxnOpResponse, TxnResponse, WatchClient,
 };
 use tokio::sync::Mutex;
 use tonic::Code;
@@ -184,6 +184,34 @@ impl Connection {
         self.call(async move |client| client.kv_client().txn(txn).await).await
     }
 
+    /// Writes a value, with a lease where that is not 0.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub async fn put(&self, key: &str, value: Vec<u8>, lease: i64) -> Result<(), EtcdError> {
+        let value = bounded(key, value)?;
+        let put = TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease)));
+        self.commit(Txn::new().and_then([put])).await?;
+        Ok(())
+    }
+
+    /// Writes a value unless the key is there; gives what is there then.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub async fn create(&self, key: &str, value: Vec<u8>) -> Result<Option<Found>, EtcdError> {
+        let value = bounded(key, value)?;
+        let txn = Txn::new()
+            .when([Compare::create_revision(key, CompareOp::Equal, 0)])
+            .and_then([TxnOp::put(key, value, None)])
+            .or_else([TxnOp::get(key, None)]);
+        let done = self.commit(txn).await?;
+        Ok(done.op_responses().into_iter().find_map(|response| match response {
+            TxnOpResponse::Get(get) => get.kvs().first().map(found),
+            _ => None,
+        }))
+    }
+
     /// For watches.
     pub(super) async fn watch_client(&self) -> Result<WatchClient, EtcdError> {
         Ok(self.client().await?.1.watch_client().max_decoding_message_size(MAX_ANSWER))
@@ -310,6 +338,12 @@ pub(super) fn found(of: &etcd_client::KeyValue) -> Found {
         modified: of.mod_revision(),
         lease: of.lease(),
     }
+}
+
+/// A value of at most the size that is kept.
+pub(super) fn bounded(key: &str, value: Vec<u8>) -> Result<Vec<u8>, EtcdError> {
+    let found = value.len();
+    if found > MAX_VALUE { Err(EtcdError::TooLarge { key: key.to_owned(), found }) } else { Ok(value) }
 }
 
 /// The first name after all that begin with `prefix`, which is text, so that its last byte can be counted up.

@@ -1,5 +1,5 @@
 //! What a fleet shares, in etcd: the keys, the connection, watches that come back, leases, and writes that only the leader
-//! can make. `docs/fleet.md` has the layout.
+//! can make. `docs/decisions/0018` has the layout and why it is so.
 //!
 //! Does not know what assignments mean, and trusts nothing that it reads: an artifact runs because its signature says so,
 //! and never because etcd does.

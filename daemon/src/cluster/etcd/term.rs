@@ -7,7 +7,7 @@
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnOpResponse};
 use hot_rollout::Node;
 
-use super::connection::{Connection, EtcdError, Found, MAX_VALUE};
+use super::connection::{Connection, EtcdError, Found, bounded};
 use super::keys::{Key, Keys};
 
 /// Operations that etcd takes in one transaction.
@@ -126,11 +126,11 @@ impl Term {
             let (Write::Put(key, _) | Write::Create(key, _) | Write::Delete(key)) = &write;
             let name = keys.of(key);
             match write {
-                Write::Put(_, value) => then.push(TxnOp::put(name.clone(), bounded(name, value)?, None)),
+                Write::Put(_, value) => then.push(TxnOp::put(name.clone(), bounded(&name, value)?, None)),
                 Write::Create(_, value) => {
                     when.push(Compare::create_revision(name.clone(), CompareOp::Equal, 0));
                     created.push(name.clone());
-                    then.push(TxnOp::put(name.clone(), bounded(name, value)?, None));
+                    then.push(TxnOp::put(name.clone(), bounded(&name, value)?, None));
                 }
                 Write::Delete(_) => then.push(TxnOp::delete(name, None)),
             }
@@ -169,10 +169,4 @@ impl Term {
         connection.commit(txn).await?;
         Ok(())
     }
-}
-
-/// A value of at most the size that is kept.
-pub(super) fn bounded(key: String, value: Vec<u8>) -> Result<Vec<u8>, EtcdError> {
-    let found = value.len();
-    if found > MAX_VALUE { Err(EtcdError::TooLarge { key, found }) } else { Ok(value) }
 }

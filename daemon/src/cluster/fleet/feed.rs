@@ -1,0 +1,93 @@
+//! What the nodes of a fleet say, told to the driver of the node that leads, as the agent tells it on a single node.
+
+use std::collections::BTreeMap;
+
+use hot_rollout::{Event, Module, Node};
+use tokio::sync::mpsc;
+
+use super::reports::Inbox;
+use super::values::{ReportValue, parse};
+use super::{Fleet, State};
+use crate::cluster::etcd::{Folder, Key, News, Watch};
+
+/// What was told of a node last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// It is there, by its hotd that began then.
+    Up(u64),
+    /// It is not.
+    Down,
+}
+
+impl Fleet {
+    /// Feeds `events` until nobody takes them, or this is dropped. It begins with which nodes are there.
+    pub async fn feed(&self, events: mpsc::Sender<Event>) {
+        let folder = self.keys().folder(&Folder::AllReports);
+        let mut reports = Watch::start(self.connection().clone(), folder);
+        let (mut states, mut inbox, mut told) = (self.states(), Inbox::default(), BTreeMap::new());
+        states.mark_changed();
+        loop {
+            let news = tokio::select! {
+                changed = states.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let state = states.borrow_and_update().clone();
+                    self.presence(&state, &mut told, &inbox)
+                }
+                news = reports.next() => self.report(&news, &mut inbox),
+            };
+            for event in news {
+                if events.send(event).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Who came, went or left.
+    fn presence(&self, state: &State, told: &mut BTreeMap<Node, Told>, inbox: &Inbox) -> Vec<Event> {
+        let mut events = Vec::new();
+        let usable = state.usable();
+        for node in &usable {
+            let is = state.alive.get(node).map_or(Told::Down, |alive| Told::Up(alive.since));
+            if told.insert(node.clone(), is) == Some(is) {
+                continue;
+            }
+            match is {
+                Told::Up(_) => {
+                    events.push(Event::NodeUp { node: node.clone() });
+                    events.extend(inbox.again(node, |module| self.asked(node, module)));
+                }
+                Told::Down => events.push(Event::NodeDown { node: node.clone() }),
+            }
+        }
+        let left: Vec<Node> = told.keys().filter(|node| !usable.contains(*node)).cloned().collect();
+        for node in left {
+            told.remove(&node);
+            events.push(Event::NodeLeft { node });
+        }
+        events
+    }
+
+    fn report(&self, news: &News, inbox: &mut Inbox) -> Vec<Event> {
+        let key = match news {
+            News::Put(found) => &found.key,
+            News::Gone(key) => key,
+            News::Listed | News::Silent(_) | News::Heard => return Vec::new(),
+        };
+        let Some(Key::Report(name, node)) = self.keys().parse(key) else { return Vec::new() };
+        let module = Module(name.to_string());
+        let News::Put(found) = news else {
+            inbox.gone(&node, &module);
+            return Vec::new();
+        };
+        match parse::<ReportValue>(&found.key, &found.value) {
+            Ok(report) => inbox.take(&node, &module, report, self.asked(&node, &module)),
+            Err(malformed) => {
+                self.alarm(&malformed);
+                Vec::new()
+            }
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! What only the leader does: the driver's verbs, each a fenced write to etcd and then the same in this node's ledger.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hot_artifact::{ModuleName, Sha256, Target, Version};
+use hot_rollout::{Assignment, Direction, Module, Node, ReleaseNumber, Revision, RolloutId};
+use serde_json::Value;
+
+use super::values::{
+    AssignmentValue, Given, ModuleValue, ReleaseValue, RenewalValue, RolloutValue, encode, parse,
+};
+use super::{Fleet, FleetError};
+use crate::cluster::etcd::{Folder, Key, MAX_OPERATIONS, Write, WriteError};
+use crate::ledger::Ledger;
+use crate::store::{ModuleRecord, NewRelease};
+
+/// Numbers that are tried for a release: another one is taken only where the answer to an earlier try was lost.
+const MAX_NUMBERS: u64 = 16;
+/// Ended rollouts that etcd keeps for nodes that were away, besides what each node has in its own history.
+const MAX_ENDED: usize = 100;
+
+/// What the leader has written, so that it need not read it again.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    pub(super) assignments: BTreeMap<(Node, ModuleName), AssignmentValue>,
+    /// Rollouts that are over and still in etcd.
+    ended: BTreeSet<RolloutId>,
+}
+
+impl Fleet {
+    /// Reads what the last leader wrote. To be called once in a term, before anything else here.
+    ///
+    /// # Errors
+    /// etcd can't be read.
+    pub async fn take_over(&self) -> Result<Vec<(RolloutId, Value)>, FleetError> {
+        let (mut written, mut running) = (Written::default(), Vec::new());
+        let listed = self.list(&Folder::AllAssignments).await?;
+        for found in listed {
+            let Some(Key::Assignment(node, module)) = self.keys().parse(&found.key) else { continue };
+            match parse(&found.key, &found.value) {
+                Ok(value) => drop(written.assignments.insert((node, module), value)),
+                Err(malformed) => self.alarm(&malformed),
+            }
+        }
+        for found in self.list(&Folder::Rollouts).await? {
+            let Some(Key::Rollout(id)) = self.keys().parse(&found.key) else { continue };
+            match parse::<RolloutValue>(&found.key, &found.value) {
+                Ok(value) if value.ended => {
+                    self.keep_ended(id.clone(), value).await;
+                    written.ended.insert(id);
+                }
+                Ok(value) => running.push((id, value.snapshot)),
+                Err(malformed) => self.alarm(&malformed),
+            }
+        }
+        *self.written() = written;
+        Ok(running)
+    }
+
+    /// Has `node` get ready for these releases.
+    pub async fn prepare(&self, node: &Node, modules: &[(Module, ReleaseNumber)]) -> Result<(), FleetError> {
+        for (module, release) in modules {
+            let value = |value: &mut AssignmentValue| value.prepare = Some(*release);
+            self.tell(node, module, value).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives `node` an assignment.
+    pub async fn assign(
+        &self,
+        node: &Node,
+        assignment: Assignment,
+        direction: Direction,
+    ) -> Result<(), FleetError> {
+        let module = assignment.module.clone();
+        let given = Given { assignment, direction };
+        self.tell(node, &module, |value| value.given = Some(given)).await
+    }
+
+    /// Has `node`, which is in no rollout of `module`, serve what is stable, unless it was told so.
+    pub async fn catch_up(
+        &self,
+        node: &Node,
+        module: &Module,
+        stable: ReleaseNumber,
+        rollout: &RolloutId,
+    ) -> Result<(), FleetError> {
+        let known = self.told(node, module).and_then(|value| value.given).map(|given| given.assignment);
+        if known.is_some_and(|known| known.stable == Some(stable) && known.candidate.is_none()) {
+            return Ok(());
+        }
+        let revision = self.revision(module).unwrap_or(Revision(0)).after(1);
+        let assignment = Assignment {
+            module: module.clone(),
+            revision,
+            rollout: rollout.clone(),
+            stable: Some(stable),
+            candidate: None,
+            standby: None,
+        };
+        self.assign(node, assignment, Direction::Onward).await
+    }
+
+    /// Starts the expiry of a rollout's assignments anew, on all nodes.
+    pub async fn renew(
+        &self,
+        id: &RolloutId,
+        modules: Vec<Module>,
+        revision: Revision,
+    ) -> Result<(), FleetError> {
+        let value = encode(&RenewalValue { modules, revision });
+        self.lead(vec![Write::Put(Key::Renewal(id.clone()), value)]).await
+    }
+
+    /// The highest revision that an assignment of `module` has, wherever.
+    #[must_use]
+    pub fn revision(&self, module: &Module) -> Option<Revision> {
+        let written = self.written();
+        let given = written.assignments.iter().filter(|((_, of), _)| of.as_str() == module.as_str());
+        given.filter_map(|(_, value)| Some(value.given.as_ref()?.assignment.revision)).max()
+    }
+
+    /// The release that `node` was last asked to get ready for.
+    #[must_use]
+    pub fn asked(&self, node: &Node, module: &Module) -> Option<ReleaseNumber> {
+        self.told(node, module)?.prepare
+    }
+
+    /// Numbers a release: of this version, for all targets that it has.
+    pub async fn number(&self, module: ModuleName, new: NewRelease) -> Result<ReleaseNumber, FleetError> {
+        let NewRelease { version, digest, config, at, by, message } = new;
+        let mut digests = self.state().targets(&module, &version);
+        if digests.is_empty() {
+            digests.insert(Target::native(), digest);
+        }
+        let value =
+            ReleaseValue { version, digests, config: config.as_deref().map(Sha256::of), at, by, message };
+        let first = self.last_release(&module) + 1;
+        for number in first..first + MAX_NUMBERS {
+            let key = Key::Release(module.clone(), number);
+            let mut writes = vec![Write::Create(key.clone(), encode(&value))];
+            if let (Some(digest), Some(bytes)) = (value.config, config.clone()) {
+                writes.push(Write::Put(Key::Config(digest), bytes));
+            }
+            match self.lead(writes).await {
+                Ok(()) => {}
+                Err(FleetError::Write(WriteError::Exists { .. })) if self.is_there(&key, &value).await? => {}
+                Err(FleetError::Write(WriteError::Exists { .. })) => continue,
+                Err(error) => return Err(error),
+            }
+            self.adopt_release(&module, number, &value, config).await?;
+            return Ok(ReleaseNumber(number));
+        }
+        Err(FleetError::NoNumber { module })
+    }
+
+    /// Names what is stable.
+    pub async fn set_stable(
+        &self,
+        module: &Module,
+        release: Option<ReleaseNumber>,
+    ) -> Result<(), FleetError> {
+        self.change(module, |record| record.set_stable(release.map(|it| it.0))).await
+    }
+
+    /// Has the bytes of a release not run again, unless it is stable.
+    pub async fn quarantine(
+        &self,
+        module: &Module,
+        release: ReleaseNumber,
+        reason: &str,
+        at: u64,
+    ) -> Result<(), FleetError> {
+        self.change(module, |record| Ledger::quarantine_in(record, release, reason, at)).await
+    }
+
+    /// Lets bytes that were quarantined run again; gives why they were.
+    pub async fn lift_quarantine(
+        &self,
+        module: &ModuleName,
+        digest: &Sha256,
+    ) -> Result<Option<String>, FleetError> {
+        let mut lifted = None;
+        let of = Module(module.to_string());
+        self.change(&of, |record| lifted = record.quarantine.remove(digest)).await?;
+        Ok(lifted.map(|quarantine| quarantine.reason))
+    }
+
+    /// Raises the floor of a module.
+    pub async fn set_floor(&self, module: &Module, floor: Version) -> Result<(), FleetError> {
+        self.change(module, |record| record.floor = record.floor.take().max(Some(floor))).await
+    }
+
+    /// Keeps the snapshot of a rollout that runs.
+    pub async fn put_rollout(
+        &self,
+        id: RolloutId,
+        request: String,
+        snapshot: Value,
+    ) -> Result<(), FleetError> {
+        let value = encode(&RolloutValue { request, ended: false, snapshot });
+        self.lead(vec![Write::Put(Key::Rollout(id), value)]).await
+    }
+
+    /// Keeps a rollout that ended, as history, and lets go of the oldest.
+    pub async fn end_rollout(
+        &self,
+        id: RolloutId,
+        request: String,
+        snapshot: Value,
+    ) -> Result<(), FleetError> {
+        let value = RolloutValue { request, ended: true, snapshot };
+        let mut writes = vec![
+            Write::Put(Key::Rollout(id.clone()), encode(&value)),
+            Write::Delete(Key::Renewal(id.clone())),
+        ];
+        let old: Vec<RolloutId> = {
+            let mut written = self.written();
+            written.ended.insert(id.clone());
+            let over = written.ended.len().saturating_sub(MAX_ENDED).min(MAX_OPERATIONS / 2);
+            written.ended.iter().take(over).cloned().collect()
+        };
+        writes.extend(old.iter().cloned().map(|id| Write::Delete(Key::Rollout(id))));
+        self.lead(writes).await?;
+        self.written().ended.retain(|id| !old.contains(id));
+        self.keep_ended(id, value).await;
+        Ok(())
+    }
+
+    fn told(&self, node: &Node, module: &Module) -> Option<AssignmentValue> {
+        let name = module.as_str().parse().ok()?;
+        self.written().assignments.get(&(node.clone(), name)).cloned()
+    }
+
+    /// Changes what a node is told of a module.
+    async fn tell(
+        &self,
+        node: &Node,
+        module: &Module,
+        change: impl FnOnce(&mut AssignmentValue),
+    ) -> Result<(), FleetError> {
+        let name: ModuleName = super::named(module)?;
+        let mut value = self.told(node, module).unwrap_or_default();
+        change(&mut value);
+        value.epoch = self.epoch()?;
+        let key = Key::Assignment(node.clone(), name.clone());
+        self.lead(vec![Write::Put(key, encode(&value))]).await?;
+        self.written().assignments.insert((node.clone(), name), value);
+        Ok(())
+    }
+
+    /// Changes what the fleet knows of a module, there and then here.
+    async fn change(
+        &self,
+        module: &Module,
+        change: impl FnOnce(&mut ModuleRecord),
+    ) -> Result<(), FleetError> {
+        let name: ModuleName = super::named(module)?;
+        let mut record = self.ledger().module(&name).map(|it| (*it).clone()).unwrap_or_default();
+        change(&mut record);
+        let value = ModuleValue {
+            served: record.served().to_vec(),
+            quarantine: record.quarantine,
+            floor: record.floor,
+        };
+        self.lead(vec![Write::Put(Key::Module(name.clone()), encode(&value))]).await?;
+        self.adopt_module(&name, value).await
+    }
+
+    fn last_release(&self, module: &ModuleName) -> u64 {
+        let here = self.ledger().module(module).map_or(0, |record| record.last_release());
+        let state = self.state();
+        let there = state.releases.keys().filter(|(of, _)| of == module).map(|(_, number)| *number).max();
+        here.max(there.unwrap_or(0))
+    }
+
+    async fn is_there(&self, key: &Key, value: &ReleaseValue) -> Result<bool, FleetError> {
+        let found = self.connection().get(&self.keys().of(key)).await?;
+        Ok(found.is_some_and(|found| {
+            parse::<ReleaseValue>(&found.key, &found.value).is_ok_and(|it| it == *value)
+        }))
+    }
+}

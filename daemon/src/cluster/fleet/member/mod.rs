@@ -1,0 +1,315 @@
+//! This node in its fleet: that it is there, what it hears, what it is told to run, what it says, and whether it leads.
+//!
+//! Each of these is a task of its own, so that none waits for another; all go on without etcd and take up where they were.
+
+mod obey;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use hot_rollout::Event;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::reports::Outbox;
+use super::state::Change;
+use super::values::{AliveValue, NodeValue, RenewalValue, encode, parse};
+use super::{Fleet, Standing};
+use crate::agent::Agent;
+use crate::cluster::etcd::{EtcdError, Folder, Key, Lease, News, Stood, Term, Watch};
+use crate::journal::{Entry, Journal};
+
+/// Between two looks at what is to be done: said, stood for, taken anew.
+const TICK: Duration = Duration::from_millis(250);
+/// The most reports that a node writes of one module, and with it the figures of a candidate: one in so long.
+const REPORT: Duration = Duration::from_secs(1);
+/// How long the last words of a node that goes down may take.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// What a member works with.
+#[derive(Debug)]
+pub struct MemberParts {
+    /// Its place.
+    pub fleet: Fleet,
+    /// What it says of itself.
+    pub about: NodeValue,
+    /// Makes its assignments true.
+    pub agent: Agent,
+    /// Where people read what happened.
+    pub journal: Journal,
+    /// How long it is taken for there without a word.
+    pub lease: Duration,
+}
+
+/// A node of a fleet.
+#[derive(Debug)]
+pub struct Member {
+    parts: Arc<MemberParts>,
+}
+
+impl Member {
+    /// Takes part until `stopped`, which it says goodbye for. `reports` are what the node's agent says.
+    pub async fn run(parts: MemberParts, reports: mpsc::Receiver<Event>, stopped: CancellationToken) {
+        let (asked, answers) = mpsc::channel(64);
+        let parts = Arc::new(parts);
+        let hear = Self { parts: Arc::clone(&parts) }.hear();
+        let renewals = Self { parts: Arc::clone(&parts) }.follow_renewals();
+        let obey = obey::Obeying::new(Arc::clone(&parts), asked).run();
+        let present = Present::new(Arc::clone(&parts), reports, answers);
+        tokio::select! {
+            () = hear => {}
+            () = renewals => {}
+            () = obey => {}
+            () = present.run(stopped) => {}
+        }
+    }
+
+    /// Hears what the fleet shares, and keeps what is for this node.
+    async fn hear(self) {
+        let fleet = &self.parts.fleet;
+        let mut watch = Watch::start(fleet.connection().clone(), fleet.keys().folder(&Folder::Fleet));
+        loop {
+            match watch.next().await {
+                News::Put(found) => self.changed(|state| state.put(fleet.keys(), &found)).await,
+                News::Gone(key) => self.changed(|state| state.gone(fleet.keys(), &key)).await,
+                News::Listed => drop(
+                    fleet
+                        .0
+                        .standing
+                        .send_if_modified(|standing| !std::mem::replace(&mut standing.heard, true)),
+                ),
+                News::Silent(error) => self.stale(Some(&error)).await,
+                News::Heard => self.stale(None).await,
+            }
+        }
+    }
+
+    async fn changed(&self, change: impl FnOnce(&mut super::State) -> Option<Change>) {
+        let fleet = &self.parts.fleet;
+        let mut state = (*fleet.state()).clone();
+        let Some(change) = change(&mut state) else { return };
+        fleet.0.state.send_replace(Arc::new(state));
+        if let Err(error) = self.keep(change).await {
+            tracing::warn!(error = %crate::describe(&error), "what the fleet knows is not on this node yet");
+        }
+    }
+
+    /// Keeps what changed in this node's ledger.
+    async fn keep(&self, change: Change) -> Result<(), super::FleetError> {
+        let (fleet, state) = (&self.parts.fleet, self.parts.fleet.state());
+        match change {
+            Change::Module(module) => {
+                // The leader has it already: what it wrote comes back here, and by then it may have written more.
+                if let Some(value) = state.modules.get(&module).filter(|_| fleet.term().is_err()) {
+                    fleet.adopt_module(&module, value.clone()).await?;
+                }
+            }
+            Change::Release(module, number) => {
+                if let Some(value) = state.releases.get(&(module.clone(), number)) {
+                    fleet.adopt_release(&module, number, value, None).await?;
+                }
+            }
+            Change::Leader => {
+                let us = state.leader.as_ref().is_some_and(|(node, _)| node == fleet.node());
+                if let Ok(term) = fleet.term()
+                    && !(us && state.leader.as_ref().is_some_and(|(_, epoch)| *epoch == term.epoch()))
+                {
+                    fleet.depose(&term);
+                }
+                let text = match &state.leader {
+                    Some((node, epoch)) => format!("{node} leads the fleet (epoch {epoch})"),
+                    None => "nobody leads the fleet: rollouts wait until another node does".to_owned(),
+                };
+                self.tell("fleet.leader", text).await;
+            }
+            Change::Wrong(text) => {
+                let text = format!("a value in etcd is left out: {text}");
+                self.tell("fleet.wrong", text).await;
+            }
+            Change::Node(_) | Change::Version(..) => {}
+        }
+        Ok(())
+    }
+
+    async fn stale(&self, why: Option<&EtcdError>) {
+        let stale = why.map(|error| (SystemTime::now(), crate::describe(error)));
+        let text = match &stale {
+            Some((_, why)) => format!(
+                "this node does not hear its fleet, and goes on with what it was told last: {why}. A candidate ends with its \
+                 expiry; `hotctl rollback` works on this node"
+            ),
+            None => "this node hears its fleet again".to_owned(),
+        };
+        self.parts.fleet.0.standing.send_modify(|standing| standing.stale = stale);
+        self.tell(if why.is_some() { "fleet.silent" } else { "fleet.heard" }, text).await;
+    }
+
+    /// Starts the expiry of what this node was given anew, as the leader says so.
+    async fn follow_renewals(self) {
+        let fleet = &self.parts.fleet;
+        let mut watch = Watch::start(fleet.connection().clone(), fleet.keys().folder(&Folder::Renewals));
+        // What is listed is of an unknown age: only what is written while we watch is a renewal.
+        let mut listed = false;
+        loop {
+            match watch.next().await {
+                News::Put(found) if listed => match parse::<RenewalValue>(&found.key, &found.value) {
+                    Ok(RenewalValue { modules, revision }) => {
+                        modules.iter().for_each(|module| self.parts.agent.renew(module, revision));
+                    }
+                    Err(malformed) => fleet.alarm(&malformed),
+                },
+                News::Listed => listed = true,
+                News::Silent(_) | News::Put(_) | News::Gone(_) | News::Heard => {}
+            }
+        }
+    }
+
+    async fn tell(&self, kind: &'static str, text: String) {
+        self.parts.journal.write(Entry { kind, text, ..Entry::default() }).await;
+    }
+}
+
+/// That the node is there: its lease, and all that is written with it.
+struct Present {
+    parts: Arc<MemberParts>,
+    reports: mpsc::Receiver<Event>,
+    answers: mpsc::Receiver<obey::Answer>,
+    outbox: Outbox,
+    lease: Option<Lease>,
+    /// What is written with the lease has to be written anew.
+    anew: bool,
+    reported: Instant,
+    /// No sooner than then we stand for leader: not all at once.
+    stands: Option<Instant>,
+}
+
+impl Present {
+    fn new(
+        parts: Arc<MemberParts>,
+        reports: mpsc::Receiver<Event>,
+        answers: mpsc::Receiver<obey::Answer>,
+    ) -> Self {
+        let outbox = Outbox::default();
+        let reported = Instant::now();
+        Self { parts, reports, answers, outbox, lease: None, anew: true, reported, stands: None }
+    }
+
+    async fn run(mut self, stopped: CancellationToken) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stopped.cancelled() => break,
+                Some(event) = self.reports.recv() => self.outbox.note(event, Instant::now()),
+                Some(obey::Answer { module, release, refused }) = self.answers.recv() => {
+                    self.outbox.prepared(&module, release, refused);
+                    self.report().await;
+                }
+                _ = tick.tick() => self.look().await,
+            }
+        }
+        drop(tokio::time::timeout(GOODBYE, self.leave()).await);
+    }
+
+    /// Does what is due.
+    async fn look(&mut self) {
+        if self.lease.as_ref().is_some_and(|lease| !lease.is_held()) {
+            tracing::warn!("this node's lease in etcd is lost, and the fleet takes it for gone");
+            self.lease = None;
+        }
+        if self.lease.is_none() {
+            if let Ok(term) = self.parts.fleet.term() {
+                self.parts.fleet.depose(&term);
+            }
+            if let Err(error) = self.join().await {
+                tracing::debug!(error = %crate::describe(&error), "this node is not in its fleet yet");
+                return;
+            }
+        }
+        if self.anew || self.reported.elapsed() >= REPORT {
+            self.report().await;
+        }
+        if let Err(error) = self.stand().await {
+            tracing::debug!(error = %crate::describe(&error), "no leader could be elected");
+        }
+    }
+
+    /// Takes a lease, and says that the node is there.
+    async fn join(&mut self) -> Result<(), EtcdError> {
+        let MemberParts { fleet, about, lease, .. } = &*self.parts;
+        let lease = Lease::grant(fleet.connection(), *lease).await?;
+        fleet.write_own(&Key::Node(fleet.node().clone()), encode(about), 0).await?;
+        let alive = AliveValue { since: about.since };
+        fleet.write_own(&Key::Alive(fleet.node().clone()), encode(&alive), lease.id()).await?;
+        for digest in self.parts.fleet.fetcher().here() {
+            fleet.write_own(&Key::Holder(digest, fleet.node().clone()), b"1".to_vec(), lease.id()).await?;
+        }
+        self.lease = Some(lease);
+        self.anew = true;
+        Ok(())
+    }
+
+    /// Writes what is news.
+    async fn report(&mut self) {
+        let Some(lease) = self.lease.as_ref().map(Lease::id) else { return };
+        let fleet = &self.parts.fleet;
+        self.reported = Instant::now();
+        let news = self.outbox.news(self.reported, std::mem::take(&mut self.anew));
+        for (module, value) in news {
+            let Ok(name) = super::named(&module) else { continue };
+            let key = Key::Report(name, fleet.node().clone());
+            if let Err(error) = fleet.write_own(&key, encode(&value), lease).await {
+                tracing::debug!(error = %crate::describe(&error), "a report waits");
+                self.outbox.untold(&module);
+            }
+        }
+        for digest in self.parts.fleet.fetcher().new_here() {
+            let key = Key::Holder(digest, fleet.node().clone());
+            if fleet.write_own(&key, b"1".to_vec(), lease).await.is_err() {
+                self.parts.fleet.fetcher().untold(digest);
+            }
+        }
+    }
+
+    /// Stands for leader where there is none.
+    async fn stand(&mut self) -> Result<(), EtcdError> {
+        let MemberParts { fleet, lease: ttl, .. } = &*self.parts;
+        let Standing { heard, stale, term } = fleet.standing().borrow().clone();
+        let leads = term.is_some() || fleet.state().leader.is_some();
+        let Some(lease) = self.lease.as_ref().filter(|_| heard && stale.is_none() && !leads) else {
+            self.stands = None;
+            return Ok(());
+        };
+        let jitter = || Instant::now() + (*ttl / 4).mul_f64(rand::random());
+        if Instant::now() < *self.stands.get_or_insert_with(jitter) {
+            return Ok(());
+        }
+        self.stands = None;
+        let stood = Term::stand(fleet.connection(), fleet.keys(), fleet.node(), lease.id()).await?;
+        if let Stood::Elected(term) = stood {
+            tracing::info!(epoch = term.epoch(), "this node leads its fleet");
+            fleet.0.standing.send_modify(|standing| standing.term = Some(term));
+        }
+        Ok(())
+    }
+
+    /// Gives up what it holds, so that the others need not wait for its lease to end.
+    async fn leave(self) {
+        let fleet = &self.parts.fleet;
+        if let Ok(term) = fleet.term() {
+            fleet.depose(&term);
+        }
+        if let Some(lease) = self.lease
+            && let Err(error) = lease.revoke().await
+        {
+            tracing::debug!(error = %crate::describe(&error), "the lease ends by its time");
+        }
+    }
+}
+
+impl Fleet {
+    /// Writes what is this node's own to say.
+    async fn write_own(&self, key: &Key, value: Vec<u8>, lease: i64) -> Result<(), EtcdError> {
+        self.connection().put(&self.keys().of(key), value, lease).await
+    }
+}

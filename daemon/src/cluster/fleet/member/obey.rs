@@ -1,0 +1,207 @@
+//! Obeying what the leader gives: one task for each module, which does the newest word and no older one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hot_artifact::ModuleName;
+use hot_rollout::{Assignment, Direction, Module, ReleaseNumber};
+use tokio::sync::{mpsc, watch};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::MemberParts;
+use crate::cluster::etcd::{Folder, Key, News, Watch};
+use crate::cluster::fleet::values::{AssignmentValue, Given, parse};
+
+/// Between two tries of what could not be done.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What came of getting ready for a release.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) module: Module,
+    pub(super) release: ReleaseNumber,
+    pub(super) refused: Option<String>,
+}
+
+/// What the node was told last of a module.
+#[derive(Clone, Debug)]
+struct Word {
+    value: AssignmentValue,
+    /// It was written while this node listened.
+    live: bool,
+}
+
+/// Hears what this node is to do.
+pub(super) struct Obeying {
+    parts: Arc<MemberParts>,
+    answers: mpsc::Sender<Answer>,
+    modules: BTreeMap<ModuleName, (watch::Sender<Word>, AbortOnDropHandle<()>)>,
+}
+
+impl Obeying {
+    pub(super) fn new(parts: Arc<MemberParts>, answers: mpsc::Sender<Answer>) -> Self {
+        Self { parts, answers, modules: BTreeMap::new() }
+    }
+
+    pub(super) async fn run(mut self) {
+        let fleet = self.parts.fleet.clone();
+        let folder = Folder::Assignments(fleet.node().clone());
+        let mut watch = Watch::start(fleet.connection().clone(), fleet.keys().folder(&folder));
+        let mut live = false;
+        loop {
+            let found = match watch.next().await {
+                News::Put(found) => found,
+                News::Listed => {
+                    live = true;
+                    continue;
+                }
+                News::Gone(_) | News::Silent(_) | News::Heard => continue,
+            };
+            let Some(Key::Assignment(_, module)) = fleet.keys().parse(&found.key) else { continue };
+            match parse::<AssignmentValue>(&found.key, &found.value) {
+                Ok(value) if is_of(&value, &module) => self.give(module, Word { value, live }),
+                Ok(_) => {
+                    tracing::error!(%module, "an assignment in etcd is for another module, and is ignored")
+                }
+                Err(malformed) => fleet.alarm(&malformed),
+            }
+        }
+    }
+
+    fn give(&mut self, module: ModuleName, word: Word) {
+        if let Some((sender, _)) = self.modules.get(&module) {
+            drop(sender.send_replace(word));
+            return;
+        }
+        let (sender, words) = watch::channel(word);
+        let worker =
+            Worker { parts: Arc::clone(&self.parts), answers: self.answers.clone(), module: module.clone() };
+        let task = AbortOnDropHandle::new(tokio::spawn(worker.run(words)));
+        self.modules.insert(module, (sender, task));
+    }
+}
+
+/// Obeys for one module.
+struct Worker {
+    parts: Arc<MemberParts>,
+    answers: mpsc::Sender<Answer>,
+    module: ModuleName,
+}
+
+/// Why a word is not done.
+enum Undone {
+    /// A newer one has come.
+    Overtaken,
+    /// Something is in the way.
+    Failed(String),
+}
+
+impl Worker {
+    async fn run(self, mut words: watch::Receiver<Word>) {
+        let mut prepared = None;
+        loop {
+            match self.work(&mut words, &mut prepared).await {
+                Ok(()) => {
+                    if words.changed().await.is_err() {
+                        return;
+                    }
+                }
+                Err(Undone::Overtaken) => {}
+                Err(Undone::Failed(why)) => {
+                    tracing::warn!(module = %self.module, "an assignment waits: {why}");
+                    tokio::select! {
+                        () = tokio::time::sleep(RETRY) => {}
+                        _ = words.changed() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Does the newest word.
+    async fn work(
+        &self,
+        words: &mut watch::Receiver<Word>,
+        prepared: &mut Option<ReleaseNumber>,
+    ) -> Result<(), Undone> {
+        let Word { value, live } = words.borrow_and_update().clone();
+        if let Some(given) = value.given.filter(|given| live || !self.is_known(&given.assignment)) {
+            self.obey(given, words).await?;
+        }
+        let Some(release) = value.prepare.filter(|release| *prepared != Some(*release)) else {
+            return Ok(());
+        };
+        let refused = unless_overtaken(words, self.prepare(release)).await?;
+        *prepared = refused.is_none().then_some(release);
+        let module = Module(self.module.to_string());
+        drop(self.answers.send(Answer { module, release, refused }).await);
+        Ok(())
+    }
+
+    /// Toward stable waits for nothing; the rest for what it needs. What is begun with the agent goes to its end.
+    async fn obey(&self, given: Given, words: &mut watch::Receiver<Word>) -> Result<(), Undone> {
+        let Given { assignment, direction } = given;
+        if direction == Direction::Onward {
+            unless_overtaken(words, self.have_all(&assignment)).await?.map_err(Undone::Failed)?;
+        }
+        let obeyed = self.parts.agent.obey(assignment.clone(), direction).await;
+        obeyed.map_err(|error| Undone::Failed(crate::describe(&error)))?;
+        if direction == Direction::TowardStable {
+            // What serves must be here as well, if by and by.
+            unless_overtaken(words, self.have_all(&assignment)).await?.map_err(Undone::Failed)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the node obeys this already. To hear of it once more at a start is no renewal: nobody knows when it was
+    /// written.
+    fn is_known(&self, assignment: &Assignment) -> bool {
+        let known = self.parts.agent.revision(&assignment.module);
+        known.is_some_and(|known| known >= assignment.revision)
+    }
+
+    async fn have_all(&self, assignment: &Assignment) -> Result<(), String> {
+        for (release, ..) in assignment.weights() {
+            self.have(release).await?;
+        }
+        Ok(())
+    }
+
+    /// Has a release and its artifact here.
+    async fn have(&self, release: ReleaseNumber) -> Result<(), String> {
+        let fleet = &self.parts.fleet;
+        let known = fleet.fetch_release(&self.module, release.0).await;
+        known.map_err(|error| crate::describe(&error))?;
+        fleet.fetcher().fetch(fleet, &self.module, release.0).await.map_err(|error| crate::describe(&error))
+    }
+
+    /// Gets ready for a release. What stands in the way, if anything does.
+    async fn prepare(&self, release: ReleaseNumber) -> Option<String> {
+        if let Err(why) = self.have(release).await {
+            return Some(why);
+        }
+        let module = Module(self.module.to_string());
+        let could = self.parts.agent.could_run(&module, release).await;
+        could.err().map(|error| crate::describe(&error))
+    }
+}
+
+async fn unless_overtaken<T>(
+    words: &mut watch::Receiver<Word>,
+    work: impl Future<Output = T>,
+) -> Result<T, Undone> {
+    tokio::select! {
+        biased;
+        done = work => Ok(done),
+        _ = words.changed() => {
+            // To be looked at by the next turn.
+            words.mark_changed();
+            Err(Undone::Overtaken)
+        }
+    }
+}
+
+fn is_of(value: &AssignmentValue, module: &ModuleName) -> bool {
+    value.given.as_ref().is_none_or(|given| given.assignment.module.as_str() == module.as_str())
+}

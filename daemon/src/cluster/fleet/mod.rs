@@ -1,0 +1,217 @@
+//! The cluster of nodes that share an etcd.
+//!
+//! | room | what it is for |
+//! |---|---|
+//! | `values`, `state` | what is under the keys, and what this node has heard of it: pure |
+//! | `reports` | what nodes say, on its way to the leader: pure |
+//! | `leader` | the driver's verbs, which only the leader has |
+//! | `replica` | what the fleet knows of modules, kept in this node's ledger |
+//! | `member` | this node in its fleet: its lease, elections, obeying, reporting |
+//! | `fetch` | artifacts, from the nodes that have them |
+//! | `feed` | what nodes say, told to the driver of the leader |
+//!
+//! Does not decide what a node runs, nor trusts what it reads: see `docs/decisions/0018`.
+
+mod feed;
+mod fetch;
+mod leader;
+mod member;
+mod replica;
+mod reports;
+mod state;
+pub mod values;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use hot_artifact::ModuleName;
+use hot_rollout::{Module, Node};
+use tokio::sync::watch;
+
+pub use self::fetch::{FetchError, Fetcher};
+use self::leader::Written;
+pub use self::member::{Member, MemberParts};
+pub use self::state::{Change, State};
+use self::values::Malformed;
+use crate::cluster::etcd::{Connection, EtcdError, Folder, Found, Keys, Term, Write, WriteError};
+use crate::ledger::{Ledger, LedgerError};
+
+/// A handle to this node's place in its fleet; clones are the same.
+#[derive(Clone, Debug)]
+pub struct Fleet(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    node: Node,
+    connection: Connection,
+    keys: Keys,
+    ledger: Ledger,
+    fetcher: Fetcher,
+    state: watch::Sender<Arc<State>>,
+    standing: watch::Sender<Standing>,
+    written: Mutex<Written>,
+}
+
+/// How this node stands to its fleet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The term in which it leads.
+    pub term: Option<Term>,
+    /// All that there is has been heard once since its start.
+    pub heard: bool,
+    /// Since when etcd can't be heard, and why.
+    pub stale: Option<(SystemTime, String)>,
+}
+
+/// Why the fleet can't answer or write.
+#[derive(Debug, thiserror::Error)]
+pub enum FleetError {
+    /// etcd can't be reached, or refuses.
+    #[error(transparent)]
+    Etcd(#[from] EtcdError),
+    /// A leader's write was not made.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// This node does not lead.
+    #[error("this node does not lead its fleet")]
+    NotLeader,
+    /// This node's own record can't be read or written.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The bytes of a config are not what the release names.
+    #[error(
+        "the config of release {number} of {module} is not in etcd, or not the bytes that the release names"
+    )]
+    NoConfig {
+        /// The module.
+        module: ModuleName,
+        /// The release.
+        number: u64,
+    },
+    /// So many numbers were taken that something else is wrong.
+    #[error("no number for a release of {module} is free in etcd")]
+    NoNumber {
+        /// The module.
+        module: ModuleName,
+    },
+}
+
+impl Fleet {
+    /// The place of `node` in the fleet that these keys are of. Nothing is heard until its [`Member`] runs.
+    #[must_use]
+    pub fn new(node: Node, connection: Connection, keys: Keys, ledger: Ledger, fetcher: Fetcher) -> Self {
+        Self(Arc::new(Inner {
+            node,
+            connection,
+            keys,
+            ledger,
+            fetcher,
+            state: watch::Sender::new(Arc::default()),
+            standing: watch::Sender::new(Standing::default()),
+            written: Mutex::default(),
+        }))
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.0.node
+    }
+
+    /// What is known of the fleet.
+    #[must_use]
+    pub fn state(&self) -> Arc<State> {
+        Arc::clone(&self.0.state.borrow())
+    }
+
+    /// Changes when [`Self::state`] does.
+    #[must_use]
+    pub fn states(&self) -> watch::Receiver<Arc<State>> {
+        self.0.state.subscribe()
+    }
+
+    /// How this node stands, and when that changes.
+    #[must_use]
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.0.standing.subscribe()
+    }
+
+    /// Has a version here, as far as the fleet has it for this node.
+    ///
+    /// # Errors
+    /// Nobody gave it, or it is refused here.
+    pub async fn fetch_version(
+        &self,
+        module: &ModuleName,
+        version: &hot_artifact::Version,
+    ) -> Result<(), FetchError> {
+        self.0.fetcher.fetch_version(self, module, version).await
+    }
+
+    fn fetcher(&self) -> &Fetcher {
+        &self.0.fetcher
+    }
+
+    fn connection(&self) -> &Connection {
+        &self.0.connection
+    }
+
+    fn keys(&self) -> &Keys {
+        &self.0.keys
+    }
+
+    fn ledger(&self) -> &Ledger {
+        &self.0.ledger
+    }
+
+    fn written(&self) -> MutexGuard<'_, Written> {
+        self.0.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn term(&self) -> Result<Term, FleetError> {
+        self.0.standing.borrow().term.clone().ok_or(FleetError::NotLeader)
+    }
+
+    fn epoch(&self) -> Result<i64, FleetError> {
+        Ok(self.term()?.epoch())
+    }
+
+    /// Makes writes as the leader. One that is not the leader any more knows it from then on.
+    async fn lead(&self, writes: Vec<Write>) -> Result<(), FleetError> {
+        let term = self.term()?;
+        match term.write(&self.0.connection, &self.0.keys, writes).await {
+            Ok(_revision) => Ok(()),
+            Err(error) => {
+                if matches!(error, WriteError::Deposed { .. }) {
+                    self.depose(&term);
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// That term is over.
+    fn depose(&self, term: &Term) {
+        self.0.standing.send_if_modified(|standing| {
+            let is_it = standing.term.as_ref() == Some(term);
+            if is_it {
+                standing.term = None;
+                tracing::warn!(epoch = term.epoch(), "this node does not lead its fleet any more");
+            }
+            is_it
+        });
+    }
+
+    async fn list(&self, folder: &Folder) -> Result<Vec<Found>, FleetError> {
+        Ok(self.0.connection.list(&self.0.keys.folder(folder)).await?.found)
+    }
+
+    fn alarm(&self, malformed: &Malformed) {
+        tracing::error!(error = %crate::describe(malformed), "a value in etcd is ignored");
+    }
+}
+
+/// A module's name as etcd has it.
+fn named(module: &Module) -> Result<ModuleName, LedgerError> {
+    module.as_str().parse().map_err(|_no_name| LedgerError::NoModule(module.clone()))
+}

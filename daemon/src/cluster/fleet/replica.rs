@@ -1,0 +1,85 @@
+//! What the fleet knows of modules, kept in this node's ledger, so that the node is whole when etcd is gone.
+
+use hot_artifact::{ModuleName, Sha256, Target};
+use hot_rollout::RolloutId;
+
+use super::values::{ModuleValue, ReleaseValue, RolloutValue, parse};
+use super::{Fleet, FleetError};
+use crate::cluster::etcd::Key;
+
+impl Fleet {
+    /// Keeps what the fleet knows of a module.
+    pub(super) async fn adopt_module(
+        &self,
+        module: &ModuleName,
+        value: ModuleValue,
+    ) -> Result<(), FleetError> {
+        let (ledger, module) = (self.ledger().clone(), module.clone());
+        let adopt = move || {
+            let ModuleValue { served, quarantine, floor } = value;
+            ledger.adopt_module(&module, &served, quarantine, floor.as_ref())
+        };
+        Ok(crate::blocking(adopt).await?)
+    }
+
+    /// Keeps a release that this node could run; one for other machines is not for it. Its config is read where it is
+    /// not at hand.
+    pub(super) async fn adopt_release(
+        &self,
+        module: &ModuleName,
+        number: u64,
+        value: &ReleaseValue,
+        config: Option<Vec<u8>>,
+    ) -> Result<(), FleetError> {
+        let Some(release) = value.on(number, Target::native()) else { return Ok(()) };
+        let config = match (release.config, config) {
+            (Some(digest), None) => Some(
+                self.config(&digest).await?.ok_or(FleetError::NoConfig { module: module.clone(), number })?,
+            ),
+            (_, config) => config,
+        };
+        let (ledger, module) = (self.ledger().clone(), module.clone());
+        crate::blocking(move || ledger.adopt_release(&module, release, config.as_deref())).await?;
+        Ok(())
+    }
+
+    /// Keeps a release that this node is told of before it has heard of it.
+    pub(super) async fn fetch_release(&self, module: &ModuleName, number: u64) -> Result<(), FleetError> {
+        let known =
+            self.ledger().module(module).is_some_and(|record| record.releases().contains_key(&number));
+        if known {
+            return Ok(());
+        }
+        let key = self.keys().of(&Key::Release(module.clone(), number));
+        let Some(found) = self.connection().get(&key).await? else { return Ok(()) };
+        match parse::<ReleaseValue>(&found.key, &found.value) {
+            Ok(value) => self.adopt_release(module, number, &value, None).await,
+            Err(malformed) => {
+                self.alarm(&malformed);
+                Ok(())
+            }
+        }
+    }
+
+    /// The bytes of a config, from this node or from etcd. None, where etcd has none or others: a load says so.
+    async fn config(&self, digest: &Sha256) -> Result<Option<Vec<u8>>, FleetError> {
+        let (ledger, wanted) = (self.ledger().clone(), *digest);
+        if let Ok(here) = crate::blocking(move || ledger.store().config(&wanted)).await {
+            return Ok(Some(here));
+        }
+        let found = self.connection().get(&self.keys().of(&Key::Config(*digest))).await?;
+        Ok(found.map(|found| found.value).filter(|bytes| Sha256::of(bytes) == *digest))
+    }
+
+    /// Keeps a rollout that ended in this node's history.
+    pub(super) async fn keep_ended(&self, id: RolloutId, value: RolloutValue) {
+        let ledger = self.ledger().clone();
+        let kept = crate::blocking(move || match ledger.rollout(&id)? {
+            Some(_) => Ok(()),
+            None => ledger.end_rollout(&id, &value.request, value.snapshot),
+        });
+        if let Err(error) = kept.await {
+            tracing::warn!(error = %crate::describe(&error), "a rollout that ended is not in this node's history");
+        }
+    }
+}

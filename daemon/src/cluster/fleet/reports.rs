@@ -1,0 +1,297 @@
+//! A node's reports on their way through etcd: what the agent says, gathered for each module, and what the leader makes of
+//! it again. Pure.
+//!
+//! The agent restates what is so; of what it says the latest of each kind is kept, so that a report that is lost does no
+//! harm. Failures are no state and are said once: each has a number, and the leader takes each once.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use hot_rollout::{Event, InstanceState, Module, Node, ReleaseNumber};
+
+use super::values::{Prepared, ReportValue};
+
+/// What is not restated for so long is not so any more: many times the agent's tick.
+const STALE: Duration = Duration::from_secs(5);
+/// Failures that are kept for a leader that has not heard of them.
+const MAX_FAILED: usize = 8;
+
+/// What a node has to say of its modules.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    modules: BTreeMap<Module, Said>,
+    failures: u64,
+}
+
+#[derive(Debug, Default)]
+struct Said {
+    prepared: Option<Prepared>,
+    /// By kind and release, so that they come in this order; with when they were said last.
+    states: BTreeMap<(Kind, u64), (Event, Instant)>,
+    failed: VecDeque<(u64, Event)>,
+    /// What was handed out last.
+    told: Option<ReportValue>,
+}
+
+/// The order in which they are to be told: that a candidate was taken back comes before all else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    TookBack,
+    Instance,
+    Applied,
+    Sample,
+}
+
+impl Outbox {
+    /// Takes in what the agent says.
+    pub(super) fn note(&mut self, event: Event, now: Instant) {
+        let (kind, release, module) = match &event {
+            Event::TookBack { module, .. } => (Kind::TookBack, 0, module),
+            Event::Instance { module, release, .. } => (Kind::Instance, release.0, module),
+            Event::Applied { module, .. } => (Kind::Applied, 0, module),
+            Event::Sample(sample) => (Kind::Sample, 0, &sample.module),
+            // What was asked for is answered by [`Self::prepared`]; the rest no agent says.
+            Event::Prepared { .. }
+            | Event::PrepareFailed { .. }
+            | Event::NodeUp { .. }
+            | Event::NodeDown { .. }
+            | Event::NodeLeft { .. }
+            | Event::Command(_)
+            | Event::Timeout => return,
+        };
+        let said = self.modules.entry(module.clone()).or_default();
+        if matches!(&event, Event::Instance { state: InstanceState::Failed(_), .. }) {
+            self.failures += 1;
+            said.failed.push_back((self.failures, event));
+            if said.failed.len() > MAX_FAILED {
+                said.failed.pop_front();
+            }
+            said.states.remove(&(kind, release));
+        } else {
+            said.states.insert((kind, release), (event, now));
+        }
+    }
+
+    /// What came of getting ready for a release.
+    pub(super) fn prepared(&mut self, module: &Module, release: ReleaseNumber, refused: Option<String>) {
+        self.modules.entry(module.clone()).or_default().prepared = Some(Prepared { release, refused });
+    }
+
+    /// The reports that are news, each to be written. With `anew` all of them: etcd has lost what was written.
+    pub(super) fn news(&mut self, now: Instant, anew: bool) -> Vec<(Module, ReportValue)> {
+        let mut news = Vec::new();
+        for (module, said) in &mut self.modules {
+            said.states.retain(|_, (_, at)| now.saturating_duration_since(*at) < STALE);
+            let value = ReportValue {
+                prepared: said.prepared.clone(),
+                states: said.states.values().map(|(event, _)| event.clone()).collect(),
+                failed: said.failed.iter().cloned().collect(),
+            };
+            if anew || said.told.as_ref() != Some(&value) {
+                said.told = Some(value.clone());
+                news.push((module.clone(), value));
+            }
+        }
+        news
+    }
+
+    /// A report could not be written: it is news still.
+    pub(super) fn untold(&mut self, module: &Module) {
+        if let Some(said) = self.modules.get_mut(module) {
+            said.told = None;
+        }
+    }
+}
+
+/// What a leader has heard.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    latest: BTreeMap<(Node, Module), ReportValue>,
+    /// The last failure of each node that was taken.
+    failures: BTreeMap<Node, u64>,
+}
+
+impl Inbox {
+    /// What a report says to the driver. `asked` is the release that the node was last told to get ready for.
+    pub(super) fn take(
+        &mut self,
+        node: &Node,
+        module: &Module,
+        report: ReportValue,
+        asked: Option<ReleaseNumber>,
+    ) -> Vec<Event> {
+        let mut events = said(node, module, &report, asked);
+        let known = self.failures.entry(node.clone()).or_default();
+        let newest = report.failed.iter().map(|(number, _)| *number).max();
+        // A hotd that began anew counts from the start.
+        if newest.is_some_and(|newest| newest < *known) {
+            *known = 0;
+        }
+        let taken = *known;
+        let failed = report.failed.iter().filter(|(number, _)| *number > taken);
+        let failed: Vec<Event> =
+            failed.map(|(_, event)| event.clone()).filter(|it| is_of(it, node, module)).collect();
+        *known = newest.unwrap_or(taken).max(taken);
+        self.latest.insert((node.clone(), module.clone()), report);
+        // Before the states, which are newer: but after that a candidate was taken back.
+        let first = events.iter().take_while(|event| matches!(event, Event::TookBack { .. })).count();
+        events.splice(first..first, failed);
+        events
+    }
+
+    /// What a node said last, told again: as after it came back.
+    pub(super) fn again(&self, node: &Node, asked: impl Fn(&Module) -> Option<ReleaseNumber>) -> Vec<Event> {
+        let of = self.latest.iter().filter(|((of, _), _)| of == node);
+        of.flat_map(|((_, module), report)| said(node, module, report, asked(module))).collect()
+    }
+
+    /// The reports of a node are gone with its lease.
+    pub(super) fn gone(&mut self, node: &Node, module: &Module) {
+        self.latest.remove(&(node.clone(), module.clone()));
+    }
+}
+
+/// What a report says of this node and module, and of no other: it may be anybody's.
+fn said(node: &Node, module: &Module, report: &ReportValue, asked: Option<ReleaseNumber>) -> Vec<Event> {
+    let mut events: Vec<Event> =
+        report.states.iter().filter(|event| is_of(event, node, module)).cloned().collect();
+    let first = events.iter().take_while(|event| matches!(event, Event::TookBack { .. })).count();
+    let prepared = report.prepared.as_ref().filter(|prepared| Some(prepared.release) == asked);
+    let prepared = prepared.map(|prepared| match prepared.refused.clone() {
+        None => Event::Prepared { node: node.clone(), module: module.clone() },
+        Some(text) => Event::PrepareFailed { node: node.clone(), module: module.clone(), text },
+    });
+    events.splice(first..first, prepared);
+    events
+}
+
+fn is_of(event: &Event, node: &Node, module: &Module) -> bool {
+    match event {
+        Event::TookBack { node: of, module: its, .. }
+        | Event::Instance { node: of, module: its, .. }
+        | Event::Applied { node: of, module: its, .. } => of == node && its == module,
+        Event::Sample(sample) => sample.node == *node && sample.module == *module,
+        Event::Prepared { .. }
+        | Event::PrepareFailed { .. }
+        | Event::NodeUp { .. }
+        | Event::NodeDown { .. }
+        | Event::NodeLeft { .. }
+        | Event::Command(_)
+        | Event::Timeout => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hot_rollout::{Cause, Revision};
+
+    use super::*;
+
+    fn node() -> Node {
+        Node("a".to_owned())
+    }
+
+    fn module() -> Module {
+        Module("greeter".to_owned())
+    }
+
+    fn cause() -> Cause {
+        Cause::Exited { code: 1, text: String::new() }
+    }
+
+    fn applied(revision: u64) -> Event {
+        Event::Applied { node: node(), module: module(), revision: Revision(revision), serves: true }
+    }
+
+    fn instance(release: u64, state: InstanceState) -> Event {
+        Event::Instance { node: node(), module: module(), release: ReleaseNumber(release), state }
+    }
+
+    fn took_back() -> Event {
+        Event::TookBack { node: node(), module: module(), revision: Revision(1), cause: cause() }
+    }
+
+    fn failed(release: u64) -> Event {
+        instance(release, InstanceState::Failed(cause()))
+    }
+
+    /// What a leader hears of what an agent says, by way of JSON.
+    fn through(outbox: &mut Outbox, inbox: &mut Inbox, asked: Option<u64>) -> Vec<Event> {
+        let news = outbox.news(Instant::now(), false);
+        news.into_iter()
+            .flat_map(|(module, value)| {
+                let value = super::super::values::parse(b"k", &super::super::values::encode(&value)).unwrap();
+                inbox.take(&node(), &module, value, asked.map(ReleaseNumber))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_is_so_arrives_in_order_and_once() {
+        let (mut outbox, mut inbox, now) = (Outbox::default(), Inbox::default(), Instant::now());
+        for event in
+            [instance(2, InstanceState::Starting), applied(3), instance(2, InstanceState::Ready), took_back()]
+        {
+            outbox.note(event, now);
+        }
+        let expected = [took_back(), instance(2, InstanceState::Ready), applied(3)];
+        assert_eq!(through(&mut outbox, &mut inbox, None), expected);
+        outbox.note(applied(3), now);
+        assert_eq!(through(&mut outbox, &mut inbox, None), [], "said again, it is no news");
+        assert_eq!(inbox.again(&node(), |_| None), expected);
+    }
+
+    #[test]
+    fn a_failure_is_told_once_though_the_instance_is_up_again() {
+        let (mut outbox, mut inbox, now) = (Outbox::default(), Inbox::default(), Instant::now());
+        outbox.note(failed(2), now);
+        outbox.note(instance(2, InstanceState::Starting), now);
+        assert_eq!(through(&mut outbox, &mut inbox, None), [failed(2), instance(2, InstanceState::Starting)]);
+        outbox.note(instance(2, InstanceState::Ready), now);
+        assert_eq!(through(&mut outbox, &mut inbox, None), [instance(2, InstanceState::Ready)]);
+        for _ in 0..20 {
+            outbox.note(failed(2), now);
+        }
+        let heard = through(&mut outbox, &mut inbox, None);
+        assert_eq!(heard.len(), MAX_FAILED, "the bound: {heard:?}");
+        let mut anew = Outbox::default();
+        anew.note(failed(2), now);
+        assert_eq!(through(&mut anew, &mut inbox, None), [failed(2)], "another hotd counts from the start");
+    }
+
+    #[test]
+    fn what_is_not_said_any_more_is_dropped() {
+        let (mut outbox, now) = (Outbox::default(), Instant::now());
+        outbox.note(instance(1, InstanceState::Ready), now);
+        outbox.note(instance(2, InstanceState::Ready), now + STALE);
+        let (_, value) = outbox.news(now + STALE, false).pop().unwrap();
+        assert_eq!(value.states, [instance(2, InstanceState::Ready)]);
+        outbox.untold(&module());
+        assert_eq!(outbox.news(now + STALE, false).len(), 1, "what was not written is news still");
+        assert_eq!(outbox.news(now + STALE, false).len(), 0);
+        assert_eq!(outbox.news(now + STALE, true).len(), 1);
+    }
+
+    #[test]
+    fn an_answer_counts_for_what_was_asked() {
+        let (mut outbox, mut inbox) = (Outbox::default(), Inbox::default());
+        outbox.prepared(&module(), ReleaseNumber(2), None);
+        assert_eq!(through(&mut outbox, &mut inbox, Some(3)), [], "of a rollout before");
+        assert_eq!(inbox.again(&node(), |_| Some(ReleaseNumber(2))).len(), 1);
+        outbox.prepared(&module(), ReleaseNumber(3), Some("no room".to_owned()));
+        let heard = through(&mut outbox, &mut inbox, Some(3));
+        assert!(matches!(&heard[..], [Event::PrepareFailed { text, .. }] if text == "no room"), "{heard:?}");
+    }
+
+    #[test]
+    fn nobody_speaks_for_another_node() {
+        let mut inbox = Inbox::default();
+        let other = Node("b".to_owned());
+        let report = ReportValue {
+            prepared: None,
+            states: vec![applied(1), Event::NodeDown { node: node() }, Event::Timeout],
+            failed: vec![(1, failed(2)), (2, Event::NodeLeft { node: node() })],
+        };
+        assert_eq!(inbox.take(&other, &module(), report, None), []);
+    }
+}

@@ -1,0 +1,288 @@
+//! What the fleet shares, as far as this node has heard: pure bookkeeping of what a watch tells.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hot_artifact::{ModuleName, Target, Version};
+use hot_rollout::Node;
+
+use super::values::{
+    AliveValue, CordonValue, Malformed, ModuleValue, NodeValue, ReleaseValue, VersionValue, parse,
+};
+use crate::cluster::etcd::{Found, Key, Keys, Leader};
+
+/// Keys that are remembered as wrong. More are only counted.
+const MAX_WRONG: usize = 64;
+
+/// What a node knows of its fleet.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State {
+    /// Every node that ever joined and did not leave.
+    pub nodes: BTreeMap<Node, NodeValue>,
+    /// Those that are there.
+    pub alive: BTreeMap<Node, AliveValue>,
+    /// Those that are kept out of rollouts.
+    pub cordons: BTreeMap<Node, CordonValue>,
+    /// Who leads, and its epoch.
+    pub leader: Option<(Node, i64)>,
+    /// What the fleet knows of each module.
+    pub modules: BTreeMap<ModuleName, ModuleValue>,
+    /// Every release.
+    pub releases: BTreeMap<(ModuleName, u64), ReleaseValue>,
+    /// Every version that can be fetched.
+    pub versions: BTreeMap<(ModuleName, Version, Target), VersionValue>,
+    /// Values that are not what they should be, by their keys, with what is wrong.
+    pub wrong: BTreeMap<String, String>,
+}
+
+/// What a word of the watch changed, for those who act on it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// A node came, went, is back with another hotd, says something else of itself, or is kept out or not.
+    Node(Node),
+    /// Somebody leads, or nobody does.
+    Leader,
+    /// Something else is known of a module.
+    Module(ModuleName),
+    /// There is a new release.
+    Release(ModuleName, u64),
+    /// There is a new version for a target.
+    Version(ModuleName, Version, Target),
+    /// A value is not what its key says; it is left out.
+    Wrong(String),
+}
+
+impl State {
+    /// Takes in that a key has a value. `None`: that is no news, or not ours.
+    pub fn put(&mut self, keys: &Keys, found: &Found) -> Option<Change> {
+        let key = keys.parse(&found.key)?;
+        let name = keys.of(&key);
+        match self.take(key, found) {
+            Ok(change) => {
+                self.wrong.remove(&name);
+                change
+            }
+            Err(malformed) => {
+                let text = crate::describe(&malformed);
+                if self.wrong.len() < MAX_WRONG {
+                    self.wrong.insert(name, text.clone());
+                }
+                Some(Change::Wrong(text))
+            }
+        }
+    }
+
+    fn take(&mut self, key: Key, found: &Found) -> Result<Option<Change>, Malformed> {
+        let (name, value) = (&found.key, &found.value);
+        Ok(match key {
+            Key::Node(node) => set(&mut self.nodes, node.clone(), parse(name, value)?, Change::Node(node)),
+            Key::Alive(node) => set(&mut self.alive, node.clone(), parse(name, value)?, Change::Node(node)),
+            Key::Cordon(node) => {
+                set(&mut self.cordons, node.clone(), parse(name, value)?, Change::Node(node))
+            }
+            Key::Leader => {
+                let Leader { node } = parse(name, value)?;
+                let leader = Some((node, found.created));
+                (std::mem::replace(&mut self.leader, leader.clone()) != leader).then_some(Change::Leader)
+            }
+            Key::Module(module) => {
+                set(&mut self.modules, module.clone(), parse(name, value)?, Change::Module(module))
+            }
+            // Written once: what is known already is not changed by another value.
+            Key::Release(module, number) => {
+                let value: ReleaseValue = parse(name, value)?;
+                let id = (module.clone(), number);
+                once(&mut self.releases, id, value, &keys_text(name), Change::Release(module, number))
+            }
+            Key::Version(module, version, target) => {
+                let value: VersionValue = parse(name, value)?;
+                let id = (module.clone(), version.clone(), target);
+                let change = Change::Version(module, version, target);
+                once(&mut self.versions, id, value, &keys_text(name), change)
+            }
+            Key::Config(_)
+            | Key::Rollout(_)
+            | Key::Renewal(_)
+            | Key::Assignment(..)
+            | Key::Report(..)
+            | Key::Holder(..) => None,
+        })
+    }
+
+    /// Takes in that a key is gone.
+    pub fn gone(&mut self, keys: &Keys, name: &[u8]) -> Option<Change> {
+        let key = keys.parse(name)?;
+        self.wrong.remove(&keys.of(&key));
+        match key {
+            Key::Node(node) => self.nodes.remove(&node).map(|_| Change::Node(node)),
+            Key::Alive(node) => self.alive.remove(&node).map(|_| Change::Node(node)),
+            Key::Cordon(node) => self.cordons.remove(&node).map(|_| Change::Node(node)),
+            Key::Leader => self.leader.take().map(|_| Change::Leader),
+            Key::Version(module, version, target) => {
+                self.versions.remove(&(module, version, target));
+                None
+            }
+            // What served goes on: a record that is gone in etcd is no order to forget a module.
+            Key::Module(_)
+            | Key::Release(..)
+            | Key::Config(_)
+            | Key::Rollout(_)
+            | Key::Renewal(_)
+            | Key::Assignment(..)
+            | Key::Report(..)
+            | Key::Holder(..) => None,
+        }
+    }
+
+    /// The nodes that rollouts may use, whether or not they are there.
+    #[must_use]
+    pub fn usable(&self) -> BTreeSet<Node> {
+        self.nodes.keys().filter(|node| !self.cordons.contains_key(*node)).cloned().collect()
+    }
+
+    /// The nodes that are there.
+    #[must_use]
+    pub fn is_up(&self, node: &Node) -> bool {
+        self.alive.contains_key(node)
+    }
+
+    /// What this node would run of a version.
+    #[must_use]
+    pub fn best(&self, module: &ModuleName, version: &Version) -> Option<&VersionValue> {
+        let target = Target::best_for(self.targets(module, version).into_keys(), Target::native())?;
+        self.versions.get(&(module.clone(), version.clone(), target))
+    }
+
+    /// The artifacts of a version, by target.
+    #[must_use]
+    pub fn targets(&self, module: &ModuleName, version: &Version) -> BTreeMap<Target, hot_artifact::Sha256> {
+        let of = self.versions.iter().filter(|((name, of, _), _)| name == module && of == version);
+        of.map(|((_, _, target), value)| (*target, value.record.digest)).collect()
+    }
+}
+
+fn keys_text(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).into_owned()
+}
+
+fn set<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, V>, key: K, value: V, change: Change) -> Option<Change> {
+    if map.get(&key) == Some(&value) {
+        return None;
+    }
+    map.insert(key, value);
+    Some(change)
+}
+
+fn once<K: Ord, V: PartialEq>(
+    map: &mut BTreeMap<K, V>,
+    key: K,
+    value: V,
+    name: &str,
+    change: Change,
+) -> Option<Change> {
+    match map.get(&key) {
+        None => {
+            map.insert(key, value);
+            Some(change)
+        }
+        Some(there) if *there == value => None,
+        Some(_) => Some(Change::Wrong(format!(
+            "{name} is written once, and somebody has changed it; what was first counts"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys() -> Keys {
+        Keys::new("hot")
+    }
+
+    fn put(state: &mut State, key: &Key, value: &str) -> Option<Change> {
+        let key = keys().of(key).into_bytes();
+        state.put(&keys(), &Found { key, value: value.into(), created: 7, modified: 9, lease: 0 })
+    }
+
+    fn gone(state: &mut State, key: &Key) -> Option<Change> {
+        state.gone(&keys(), keys().of(key).as_bytes())
+    }
+
+    fn node(name: &str) -> Node {
+        Node(name.to_owned())
+    }
+
+    const NODE: &str =
+        r#"{"target":"x86_64-gnu","grpc":"unix:/a","http":"127.0.0.1:80","hotd":"0.1.0","since":1}"#;
+
+    #[test]
+    fn nodes_come_and_go_and_are_kept_out() {
+        let mut state = State::default();
+        let (a, b) = (node("a"), node("b"));
+        for name in [&a, &b] {
+            assert_eq!(put(&mut state, &Key::Node(name.clone()), NODE), Some(Change::Node(name.clone())));
+        }
+        assert_eq!(put(&mut state, &Key::Node(a.clone()), NODE), None, "that is known");
+        assert!(!state.is_up(&a));
+        assert_eq!(put(&mut state, &Key::Alive(a.clone()), r#"{"since":1}"#), Some(Change::Node(a.clone())));
+        assert!(state.is_up(&a));
+        let again = put(&mut state, &Key::Alive(a.clone()), r#"{"since":2}"#);
+        assert_eq!(again, Some(Change::Node(a.clone())), "its hotd began anew");
+        put(&mut state, &Key::Cordon(b.clone()), r#"{"by":"ann","at":1}"#);
+        assert_eq!(state.usable(), [a.clone()].into());
+        assert_eq!(gone(&mut state, &Key::Cordon(b.clone())), Some(Change::Node(b.clone())));
+        assert_eq!(gone(&mut state, &Key::Alive(a.clone())), Some(Change::Node(a.clone())));
+        assert_eq!(gone(&mut state, &Key::Alive(a.clone())), None);
+        assert_eq!(state.usable(), [a, b].into());
+    }
+
+    #[test]
+    fn a_leaders_epoch_is_when_its_key_came_to_be() {
+        let mut state = State::default();
+        assert_eq!(put(&mut state, &Key::Leader, r#"{"node":"a"}"#), Some(Change::Leader));
+        assert_eq!(state.leader, Some((node("a"), 7)));
+        assert_eq!(gone(&mut state, &Key::Leader), Some(Change::Leader));
+        assert_eq!(state.leader, None);
+    }
+
+    #[test]
+    fn what_does_not_parse_is_left_out_and_said_until_it_is_mended() {
+        let mut state = State::default();
+        let key = Key::Module("greeter".parse().unwrap());
+        put(&mut state, &key, r#"{"served":[1]}"#);
+        let before = state.modules.clone();
+        let change = put(&mut state, &key, r#"{"served":"all"}"#);
+        assert!(
+            matches!(&change, Some(Change::Wrong(text)) if text.contains("fleet/modules/greeter")),
+            "{change:?}"
+        );
+        assert_eq!(state.modules, before, "what was known counts");
+        assert_eq!(state.wrong.len(), 1);
+        put(&mut state, &key, r#"{"served":[1,2]}"#);
+        assert!(state.wrong.is_empty());
+        for number in 0..1000 {
+            put(&mut state, &Key::Node(node(&format!("n{number}"))), "{");
+        }
+        assert_eq!(state.wrong.len(), MAX_WRONG);
+        let foreign =
+            Found { key: b"hot/v1/else".to_vec(), value: vec![], created: 1, modified: 1, lease: 0 };
+        assert_eq!(state.put(&keys(), &foreign), None);
+    }
+
+    #[test]
+    fn a_release_is_never_changed() {
+        let mut state = State::default();
+        let module: ModuleName = "greeter".parse().unwrap();
+        let key = Key::Release(module.clone(), 1);
+        let value = |config: &str| {
+            let digest = hot_artifact::Sha256::of(config.as_bytes());
+            format!(r#"{{"version":"1.0.0","digests":{{}},"config":"{digest}","at":1,"by":"ann"}}"#)
+        };
+        assert_eq!(put(&mut state, &key, &value("good")), Some(Change::Release(module, 1)));
+        assert_eq!(put(&mut state, &key, &value("good")), None);
+        let before = state.releases.clone();
+        assert!(matches!(put(&mut state, &key, &value("bad")), Some(Change::Wrong(_))));
+        assert_eq!(gone(&mut state, &key), None);
+        assert_eq!(state.releases, before);
+    }
+}

@@ -1,0 +1,156 @@
+//! `[cluster]`: the fleet that a node is in.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::read::Section;
+use super::values::{absolute_path, duration, is_host_name};
+
+/// The shortest lease: etcd has none shorter by default.
+const MIN_LEASE: Duration = Duration::from_secs(2);
+const MAX_LEASE: Duration = Duration::from_secs(300);
+/// Labels of a node, and bytes of each name and value.
+const MAX_LABELS: usize = 32;
+const MAX_LABEL: usize = 63;
+
+/// `[cluster]`: where the fleet's etcd is, and what the fleet is to know of this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// URLs of etcd's members.
+    pub etcd: Vec<String>,
+    /// What the names of all keys of this fleet begin with.
+    pub prefix: String,
+    /// Who signs the certificates of etcd; only with `https`.
+    pub authority: Option<PathBuf>,
+    /// What etcd is shown, and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// The user that etcd knows this node as, and the file of the password.
+    pub user: Option<(String, PathBuf)>,
+    /// How long the fleet takes this node for there without a word.
+    pub lease: Duration,
+    /// Where other nodes call this one. None: its control socket, which is enough for nodes of one machine.
+    pub call: Option<String>,
+    /// What rollouts may choose nodes by.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The table, if it is there.
+pub(super) fn cluster(top: &Section<'_>) -> Option<Cluster> {
+    const KEYS: [&str; 10] = [
+        "etcd",
+        "prefix",
+        "authority",
+        "certificate",
+        "key",
+        "user",
+        "password_file",
+        "lease",
+        "call",
+        "labels",
+    ];
+    if !top.has("cluster") {
+        return None;
+    }
+    let section = top.section("cluster", "cluster", &KEYS);
+    let expected = "URLs like [\"https://10.0.0.1:2379\"]";
+    let etcd =
+        section.required("etcd", expected, section.values("etcd", expected, etcd_url)).unwrap_or_default();
+    if etcd.is_empty() && section.has("etcd") {
+        section.mistake("etcd", &format!("names no member, expected at least one of {expected}"));
+    }
+    let authority = section.value("authority", absolute_path);
+    let secure = etcd.iter().filter(|url| url.starts_with("https:")).count();
+    if secure != 0 && secure != etcd.len() {
+        section.mistake(
+            "etcd",
+            "some members are called with https and others with http; expected one of the two",
+        );
+    }
+    if secure > 0 && !section.has("authority") {
+        section.mistake(
+            "authority",
+            "is missing, expected the file of the certificates, PEM, that sign those of etcd",
+        );
+    }
+    let lease = section.value("lease", duration).unwrap_or(Duration::from_secs(10));
+    if !(MIN_LEASE..=MAX_LEASE).contains(&lease) || lease.subsec_nanos() != 0 {
+        section.mistake("lease", "expected whole seconds from 2s to 5m");
+    }
+    Some(Cluster {
+        prefix: section.value("prefix", prefix).unwrap_or_else(|| "hot".to_owned()),
+        authority,
+        identity: both(&section, "certificate", "key", section.value("certificate", absolute_path)),
+        user: both(&section, "user", "password_file", section.value("user", text)),
+        lease,
+        call: section.value("call", call_url),
+        labels: labels(&section),
+        etcd,
+    })
+}
+
+/// Two keys of which the second is a file: both or none of them.
+fn both<T>(section: &Section<'_>, first: &str, second: &str, value: Option<T>) -> Option<(T, PathBuf)> {
+    let file = section.value(second, absolute_path);
+    for (there, missing) in [(first, second), (second, first)] {
+        if section.has(there) && !section.has(missing) {
+            section.mistake(missing, &format!("is missing, expected it beside `{there}`"));
+        }
+    }
+    value.zip(file)
+}
+
+fn labels(cluster: &Section<'_>) -> BTreeMap<String, String> {
+    let section = cluster.section("labels", "cluster.labels", &[]);
+    let mut labels = BTreeMap::new();
+    for (name, _) in section.entries() {
+        if !is_label(name) {
+            section.mistake(name, "expected a name of a-z, 0-9, `-`, `_` and `.`, at most 63 bytes");
+        }
+        if let Some(value) = section.value(name, text) {
+            labels.insert(name.to_owned(), value);
+        }
+    }
+    if labels.len() > MAX_LABELS {
+        cluster.mistake("labels", &format!("has {} labels, expected at most {MAX_LABELS}", labels.len()));
+    }
+    labels
+}
+
+fn is_label(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
+    (1..=MAX_LABEL).contains(&name.len()) && name.bytes().all(plain)
+}
+
+fn text(value: &DeValue<'_>) -> Result<String, String> {
+    let text = value
+        .as_str()
+        .filter(|text| (1..=MAX_LABEL).contains(&text.len()) && !text.contains(char::is_control));
+    text.map(str::to_owned).ok_or_else(|| format!("a text of at most {MAX_LABEL} bytes"))
+}
+
+fn prefix(value: &DeValue<'_>) -> Result<String, String> {
+    let good = |part: &str| is_host_name(part);
+    let text = value.as_str().filter(|text| text.split('/').all(good));
+    text.map(str::to_owned)
+        .ok_or_else(|| "names like \"hot\" or \"prod/hot\", with `/` between them".to_owned())
+}
+
+fn etcd_url(value: &DeValue<'_>) -> Result<String, String> {
+    let expected = || "a URL like \"https://10.0.0.1:2379\"".to_owned();
+    url(value, &["http://", "https://"]).ok_or_else(expected)
+}
+
+fn call_url(value: &DeValue<'_>) -> Result<String, String> {
+    let expected = || "a URL like \"https://10.0.0.1:7443\"".to_owned();
+    url(value, &["https://"]).ok_or_else(expected)
+}
+
+fn url(value: &DeValue<'_>, schemes: &[&str]) -> Option<String> {
+    let text = value.as_str()?;
+    let host = schemes.iter().find_map(|scheme| text.strip_prefix(scheme))?;
+    let uri: http::Uri = text.parse().ok()?;
+    (uri.port_u16().is_some() && !host.contains(['/', '?', '@'])).then(|| text.to_owned())
+}

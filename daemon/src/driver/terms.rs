@@ -1,0 +1,72 @@
+//! The driver of a fleet's node: it drives while the node leads, and says who does otherwise.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::actor::Actor;
+use super::{Ask, Refusal};
+use crate::cluster::Fleet;
+use crate::cluster::etcd::Term;
+use crate::cluster::fleet::Standing;
+
+/// Events that may wait for the driver's task.
+const WAITING_EVENTS: usize = 1024;
+/// Between two tries to take over.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Drives in each term of this node until `stopped`.
+pub(super) async fn run(
+    fleet: Fleet,
+    mut actor: Actor,
+    mut asks: mpsc::Receiver<Ask>,
+    stopped: CancellationToken,
+) {
+    let mut standing = fleet.standing();
+    loop {
+        let term = tokio::select! {
+            () = stopped.cancelled() => return,
+            term = elected(&fleet, &mut standing, &mut asks) => term,
+        };
+        let Some(term) = term else { return };
+        if let Err(error) = actor.take_over().await {
+            tracing::warn!(error = %crate::describe(&error), "what the last leader left can't be read yet");
+            tokio::time::sleep(RETRY).await;
+            continue;
+        }
+        let (sender, mut events) = mpsc::channel(WAITING_EVENTS);
+        tokio::select! {
+            () = actor.run(&mut asks, &mut events, &stopped) => return,
+            () = fleet.feed(sender) => {}
+            () = over(&mut standing, &term) => {}
+        }
+        actor.step_down();
+    }
+}
+
+/// The term in which this node leads. Who asks it for anything meanwhile hears who leads.
+async fn elected(
+    fleet: &Fleet,
+    standing: &mut watch::Receiver<Standing>,
+    asks: &mut mpsc::Receiver<Ask>,
+) -> Option<Term> {
+    loop {
+        if let Some(term) = standing.borrow_and_update().term.clone() {
+            return Some(term);
+        }
+        tokio::select! {
+            changed = standing.changed() => changed.ok()?,
+            ask = asks.recv() => {
+                let leader = fleet.state().leader.as_ref().map(|(node, _)| node.clone());
+                ask?.refuse(Refusal::NotLeader { leader });
+            }
+        }
+    }
+}
+
+/// Returns when this is not the term any more.
+async fn over(standing: &mut watch::Receiver<Standing>, term: &Term) {
+    // Where nobody says any more what is so, it is over as well.
+    drop(standing.wait_for(|standing| standing.term.as_ref() != Some(term)).await);
+}

@@ -1,0 +1,119 @@
+//! What the other nodes of the fleet say of themselves, asked for and put together: each node knows its own instances and
+//! troubles best.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use hot_proto::v1;
+use hot_proto::v1::module_service_client::ModuleServiceClient;
+use hot_proto::v1::node_service_client::NodeServiceClient;
+use tonic::Request;
+use tonic::transport::{Channel, Endpoint};
+
+use super::Api;
+use super::auth::OWN;
+
+/// How long another node may take to answer. Who takes longer is shown as one that can't be reached.
+const WITHIN: Duration = Duration::from_secs(1);
+
+/// The stable word of a node that does not answer.
+const UNREACHABLE: &str = "node.unreachable";
+
+impl Api {
+    /// What each of the other nodes says of all its modules.
+    async fn modules_elsewhere(&self) -> Vec<v1::ListModulesResponse> {
+        let asked = self.others().into_iter().map(|(_, url)| async move {
+            let request = self.asking(v1::ListModulesRequest {});
+            let mut client = ModuleServiceClient::new(connect(url).await?);
+            Some(client.list(request).await.ok()?.into_inner())
+        });
+        join_all(asked.map(in_time)).await.into_iter().flatten().collect()
+    }
+
+    /// Every other node, by what it says of itself or, where it does not answer, by what the fleet knows of it.
+    pub(super) async fn nodes_elsewhere(&self) -> Vec<v1::Node> {
+        let asked = self.others().into_iter().map(|(name, url)| async move {
+            let answer = in_time(async {
+                let request = self.asking(v1::GetNodeRequest::default());
+                let mut client = NodeServiceClient::new(connect(url).await?);
+                client.get(request).await.ok()?.into_inner().node
+            });
+            answer.await.unwrap_or_else(|| self.silent(&name))
+        });
+        join_all(asked).await
+    }
+
+    /// What this node says of modules, with what the others say of their instances.
+    pub(super) async fn with_elsewhere(
+        &self,
+        mut modules: Vec<v1::Module>,
+    ) -> (Vec<v1::Module>, Vec<v1::NodeProblem>) {
+        let mut problems = self.problems();
+        for answer in self.modules_elsewhere().await {
+            problems.extend(answer.problems);
+            for other in answer.modules {
+                if let Some(module) = modules.iter_mut().find(|module| module.name == other.name) {
+                    module.nodes.extend(other.nodes);
+                }
+            }
+        }
+        for module in &mut modules {
+            module.nodes.sort_by(|one, other| one.node.cmp(&other.node));
+        }
+        (modules, problems)
+    }
+
+    fn others(&self) -> Vec<(String, String)> {
+        let Some(fleet) = &self.fleet else { return Vec::new() };
+        let (state, here) = (fleet.state(), fleet.node().clone());
+        let others = state.nodes.iter().filter(|(node, _)| **node != here);
+        others.map(|(node, value)| (node.to_string(), value.grpc.clone())).collect()
+    }
+
+    /// A call that the other node answers by itself.
+    fn asking<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Ok(here) = self.about.node.parse() {
+            request.metadata_mut().insert(OWN, here);
+        }
+        request
+    }
+
+    fn silent(&self, name: &str) -> v1::Node {
+        let state = self.fleet.as_ref().map(crate::cluster::Fleet::state).unwrap_or_default();
+        let node = hot_rollout::Node(name.to_owned());
+        let known = state.nodes.get(&node);
+        let text = if state.is_up(&node) {
+            "it is in the fleet, but does not answer this node within a second"
+        } else {
+            "its lease in etcd is over: the fleet takes it for gone until it is back"
+        };
+        let problem = v1::NodeProblem {
+            node: name.to_owned(),
+            code: UNREACHABLE.to_owned(),
+            text: text.to_owned(),
+            since: None,
+        };
+        v1::Node {
+            name: name.to_owned(),
+            version: known.map(|of| of.hotd.clone()).unwrap_or_default(),
+            http: known.map(|of| of.http.clone()).unwrap_or_default(),
+            target: known.map(|of| of.target.to_string()).unwrap_or_default(),
+            problems: vec![problem],
+            ..v1::Node::default()
+        }
+    }
+}
+
+/// Whether a call is for what this node has to say of itself alone.
+pub(super) fn is_own<T>(request: &Request<T>) -> bool {
+    request.metadata().contains_key(OWN)
+}
+
+async fn connect(url: String) -> Option<Channel> {
+    Endpoint::from_shared(url).ok()?.connect().await.ok()
+}
+
+async fn in_time<T>(answer: impl Future<Output = Option<T>>) -> Option<T> {
+    tokio::time::timeout(WITHIN, answer).await.ok().flatten()
+}

@@ -1,0 +1,141 @@
+//! Several nodes that share an etcd, on one machine: each a service with a folder of its own.
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+use crate::node::WAIT;
+use crate::{Etcd, Key, Output, Service, get, text};
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A fleet that runs. All of it ends when it is dropped.
+#[derive(Debug)]
+pub struct Fleet {
+    /// What its nodes share.
+    pub etcd: Etcd,
+    nodes: Vec<Service>,
+    folder: tempfile::TempDir,
+    key: Key,
+}
+
+/// The part of `hotctl nodes -o json` that is looked at here.
+#[derive(Debug, Deserialize)]
+struct Nodes {
+    nodes: Vec<NodeLine>,
+}
+
+#[derive(Debug, Deserialize)]
+struct NodeLine {
+    name: String,
+    leads: bool,
+}
+
+impl Fleet {
+    /// So many nodes, `n1` and on, which take modules that [`Fleet::push`] signs. One of them leads when this returns.
+    ///
+    /// # Errors
+    /// When one does not serve, or none leads.
+    pub fn start(count: usize) -> Result<Self> {
+        let folder = tempfile::tempdir().context("a folder for the fleet")?;
+        let key = Key::generate(folder.path().join("ada"))?;
+        let (etcd, signers) = (Etcd::start()?, key.signer("ada@example.com")?);
+        let config = format!("[cluster]\netcd = {:?}\nlease = \"{}s\"\n", etcd.endpoints(), LEASE.as_secs());
+        let nodes = (1..=count).map(|n| Service::start_named(&format!("n{n}"), &signers, &config));
+        let fleet = Self { nodes: nodes.collect::<Result<_>>()?, etcd, folder, key };
+        fleet.wait_joined(count)?;
+        Ok(fleet)
+    }
+
+    /// Its nodes.
+    pub fn nodes(&self) -> &[Service] {
+        &self.nodes
+    }
+
+    /// One of them, to be stopped and started.
+    pub fn node(&mut self, index: usize) -> &mut Service {
+        &mut self.nodes[index]
+    }
+
+    /// Pushes a file by way of a node.
+    ///
+    /// # Errors
+    /// When `hotctl` can't be started or hangs.
+    pub fn push(&self, node: usize, file: &PathBuf, more: &[&str]) -> Result<Output> {
+        let key = self.key_file();
+        let command = [&["push", text(file)?, "--key", text(&key)?], more].concat();
+        self.nodes[node].hotctl(&command)
+    }
+
+    /// The file of the key that its nodes trust.
+    pub fn key_file(&self) -> PathBuf {
+        self.folder.path().join("ada")
+    }
+
+    /// The signer's line for that.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn signer(&self) -> Result<String> {
+        self.key.signer("ada@example.com")
+    }
+
+    /// The index of the node that leads, as `node` says.
+    ///
+    /// # Errors
+    /// When none does within [`WAIT`].
+    pub fn leader(&self, node: usize) -> Result<usize> {
+        let mut found = None;
+        self.wait("a leader", || {
+            let nodes = self.said(node)?;
+            let leader = nodes.into_iter().find(|node| node.leads).map(|node| node.name);
+            found = leader.and_then(|name| self.nodes.iter().position(|node| node.name() == name));
+            Ok(found.is_some())
+        })?;
+        found.context("a leader")
+    }
+
+    /// What a node serves at `/probe`.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn serves(&self, node: usize) -> Result<String> {
+        let reply = get(self.nodes[node].http(), "/probe")?;
+        Ok(String::from_utf8_lossy(reply.body()).into_owned())
+    }
+
+    /// Waits until something holds.
+    ///
+    /// # Errors
+    /// When it does not within [`WAIT`], with what was waited for.
+    pub fn wait(&self, what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+        let end = Instant::now() + WAIT;
+        loop {
+            let last = holds();
+            if matches!(last, Ok(true)) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < end, "waited for {what}: {last:?}");
+            thread::sleep(LOOK);
+        }
+    }
+
+    fn wait_joined(&self, count: usize) -> Result<()> {
+        self.wait("all nodes to be in the fleet, and one to lead", || {
+            let nodes = self.said(0)?;
+            Ok(nodes.len() == count && nodes.iter().any(|node| node.leads))
+        })
+    }
+
+    fn said(&self, node: usize) -> Result<Vec<NodeLine>> {
+        let nodes: Nodes = self.nodes[node].hotctl(&["nodes", "-o", "json"])?.expect(0)?.json()?;
+        Ok(nodes.nodes)
+    }
+}
+
+/// How long a node is taken for there without a word.
+pub const LEASE: Duration = Duration::from_secs(3);

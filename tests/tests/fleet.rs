@@ -1,0 +1,239 @@
+//! Nodes that share an etcd: one push for all of them, and what becomes of it when something of the fleet dies.
+
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use hot_tests::{Fleet, Key, LEASE, Load, LoadOptions, Module, Service, sha256};
+use rustix::process::Signal;
+use serde_json::json;
+
+const QUICK: [&str; 4] = ["--steps", "50%,100%", "--bake", "1s"];
+
+fn good(version: &str) -> Result<std::path::PathBuf> {
+    Module::new("good").version(version).build()
+}
+
+/// Every node serves this version.
+fn all_serve(fleet: &Fleet, version: &str) -> Result<()> {
+    let expected = format!("probe {version}");
+    for node in 0..fleet.nodes().len() {
+        fleet.wait(&format!("{version} on node {node}"), || Ok(fleet.serves(node)?.trim() == expected))?;
+    }
+    Ok(())
+}
+
+/// A hundred requests a second on each node.
+fn load_all(fleet: &Fleet) -> Result<Vec<Load>> {
+    let load = |node: &Service| Load::start(LoadOptions::closed(node.http(), "/probe", 4).at(100));
+    fleet.nodes().iter().map(load).collect()
+}
+
+/// The rollout is done, as a node says.
+fn ends(fleet: &Fleet, node: usize) -> Result<()> {
+    fleet.wait("the rollout to be done", || {
+        let module = fleet.nodes()[node].module("probe")?;
+        ensure!(module.phase == "done", "{module:?}");
+        Ok(true)
+    })
+}
+
+#[test]
+fn a_push_by_way_of_any_node_reaches_all() -> Result<()> {
+    let fleet = Fleet::start(3)?;
+    fleet.push(0, &good("1.0.0")?, &QUICK)?.expect(0)?;
+    all_serve(&fleet, "1.0.0")?;
+    fleet.push(1, &good("1.1.0")?, &QUICK)?.expect(0)?;
+    all_serve(&fleet, "1.1.0")?;
+    for node in fleet.nodes() {
+        let module = node.module("probe")?;
+        let names: Vec<&str> = module.nodes.iter().map(|node| node.node.as_str()).collect();
+        assert_eq!(names, ["n1", "n2", "n3"], "{} says", node.name());
+        assert_eq!(module.phase, "done", "{} says", node.name());
+    }
+    fleet.nodes()[2].hotctl(&["rollback", "probe"])?.expect(0)?;
+    all_serve(&fleet, "1.0.0")
+}
+
+#[test]
+fn a_bad_version_is_taken_back_and_costs_nobody_a_request() -> Result<()> {
+    let fleet = Fleet::start(3)?;
+    fleet.push(0, &good("1.0.0")?, &QUICK)?.expect(0)?;
+    all_serve(&fleet, "1.0.0")?;
+    let loads = load_all(&fleet)?;
+    let bad = Module::new("segfaults").number("NTH", 5).version("1.1.0").build()?;
+    fleet.push(2, &bad, &["--canary", "10%", "--bake", "5s"])?.expect(3)?;
+    for load in loads {
+        let counts = load.stop()?;
+        assert_eq!(counts.failed(), 0, "{counts}");
+    }
+    all_serve(&fleet, "1.0.0")?;
+    let again = fleet.push(1, &bad, &QUICK)?.expect(4)?;
+    assert!(again.stderr.contains("quarantined"), "{}", again.stderr);
+    Ok(())
+}
+
+#[test]
+fn the_leader_dies_in_the_middle_and_another_one_goes_on() -> Result<()> {
+    let mut fleet = Fleet::start(3)?;
+    fleet.push(0, &good("1.0.0")?, &QUICK)?.expect(0)?;
+    let leader = fleet.leader(0)?;
+    let other = (leader + 1) % 3;
+    let loads = load_all(&fleet)?;
+    fleet.push(other, &good("1.1.0")?, &["--steps", "50%,100%", "--bake", "6s", "--detach"])?.expect(0)?;
+    fleet.nodes()[other].wait_module("probe", |module| module.phase == "baking")?;
+    let killed = fleet.node(leader).kill()?;
+    fleet.wait("another leader", || Ok(fleet.leader(other)? != leader))?;
+    assert!(killed.elapsed() < 3 * LEASE, "{:?}", killed.elapsed());
+    fleet.node(leader).boot()?;
+    all_serve(&fleet, "1.1.0")?;
+    ends(&fleet, other)?;
+    for (node, load) in loads.into_iter().enumerate() {
+        let counts = load.stop()?;
+        // What the killed one had in flight is lost with it.
+        assert!(node == leader || counts.failed() == 0, "node {node}: {counts}");
+    }
+    Ok(())
+}
+
+#[test]
+fn traffic_goes_on_without_etcd_and_a_node_that_restarts_serves() -> Result<()> {
+    let mut fleet = Fleet::start(2)?;
+    fleet.push(0, &good("1.0.0")?, &QUICK)?.expect(0)?;
+    all_serve(&fleet, "1.0.0")?;
+    fleet.etcd.kill(0)?;
+    let load = Load::start(LoadOptions::closed(fleet.nodes()[0].http(), "/probe", 4).at(100))?;
+    fleet.node(1).terminate()?;
+    fleet.node(1).boot()?;
+    all_serve(&fleet, "1.0.0")?;
+    let refused = fleet.push(0, &good("1.1.0")?, &QUICK)?;
+    assert_ne!(refused.code, 0, "{refused:?}");
+    let counts = load.stop()?;
+    assert_eq!(counts.failed(), 0, "{counts}");
+    fleet.etcd.restart(0)?;
+    fleet.wait("a push to be taken", || Ok(fleet.push(1, &good("1.1.0")?, &QUICK)?.code == 0))?;
+    all_serve(&fleet, "1.1.0")
+}
+
+#[test]
+fn a_node_that_joins_serves_what_is_stable() -> Result<()> {
+    let mut fleet = Fleet::start(2)?;
+    fleet.node(1).terminate()?;
+    fleet.wait("n2 to be taken for gone", || {
+        let nodes = fleet.nodes()[0].hotctl(&["nodes", "-o", "json"])?.expect(0)?.stdout;
+        Ok(nodes.contains("node.unreachable"))
+    })?;
+    let pushed = fleet.push(0, &good("1.0.0")?, &QUICK)?;
+    assert_eq!(pushed.code, 5, "{pushed:?}");
+    fleet.node(1).boot()?;
+    all_serve(&fleet, "1.0.0")?;
+    ends(&fleet, 0)
+}
+
+#[test]
+fn a_leader_that_was_stopped_past_its_lease_writes_nothing_when_it_goes_on() -> Result<()> {
+    let fleet = Fleet::start(3)?;
+    fleet.push(0, &good("1.0.0")?, &QUICK)?.expect(0)?;
+    let leader = fleet.leader(0)?;
+    let other = (leader + 1) % 3;
+    let loads = load_all(&fleet)?;
+    fleet.push(other, &good("1.1.0")?, &["--steps", "50%,100%", "--bake", "4s", "--detach"])?.expect(0)?;
+    fleet.nodes()[other].wait_module("probe", |module| module.phase == "baking")?;
+    let process = fleet.nodes()[leader].daemon()?;
+    process.signal(Signal::STOP)?;
+    let stopped = Instant::now();
+    fleet.wait("another leader", || Ok(fleet.leader(other)? != leader))?;
+    assert!(stopped.elapsed() < 3 * LEASE, "{:?}", stopped.elapsed());
+    let epoch = fleet.etcd.created("hot/v1/fleet/leader")?.expect("a leader");
+    process.signal(Signal::CONT)?;
+    ends(&fleet, other)?;
+    assert_eq!(fleet.etcd.created("hot/v1/fleet/leader")?, Some(epoch), "the new leader leads on");
+    let given = fleet.etcd.values("hot/v1/assignments/")?;
+    let by_others = given.iter().filter(|value| !value.contains(&format!("\"epoch\":{epoch},")));
+    assert_eq!(by_others.count(), 0, "all that counts was written by the new leader: {given:?}");
+    for (node, load) in loads.into_iter().enumerate() {
+        let counts = load.stop()?;
+        assert!(node == leader || counts.failed() == 0, "node {node}: {counts}");
+    }
+    all_serve(&fleet, "1.1.0")
+}
+
+#[test]
+fn a_node_takes_a_bad_candidate_back_with_the_leader_and_etcd_gone() -> Result<()> {
+    let mut fleet = Fleet::start(3)?;
+    fleet.push(0, &good("1.0.0")?, &QUICK)?.expect(0)?;
+    let leader = fleet.leader(0)?;
+    let others: Vec<usize> = (0..3).filter(|node| *node != leader).collect();
+    let loads = load_all(&fleet)?;
+    let bad = Module::new("segfaults").number("NTH", 400).version("1.1.0").build()?;
+    fleet.push(others[0], &bad, &["--steps", "50%,100%", "--bake", "60s", "--detach"])?.expect(0)?;
+    fleet.nodes()[others[0]].wait_module("probe", |module| module.phase == "baking")?;
+    fleet.node(leader).kill()?;
+    fleet.etcd.kill(0)?;
+    for &node in &others {
+        fleet.wait("the candidate to be gone", || {
+            let module = fleet.nodes()[node].module("probe")?;
+            let here = module.nodes.iter().find(|of| of.node == fleet.nodes()[node].name());
+            let runs = here.is_some_and(|of| of.instances.iter().any(|run| run.release == 2 && run.runs()));
+            Ok(!runs && fleet.serves(node)?.trim() == "probe 1.0.0")
+        })?;
+    }
+    for (node, load) in loads.into_iter().enumerate() {
+        let counts = load.stop()?;
+        assert!(node == leader || counts.failed() == 0, "node {node}: {counts}");
+    }
+    Ok(())
+}
+
+/// Who can write to etcd can have the nodes run no other code, and can't end them.
+#[test]
+fn what_others_write_to_etcd_makes_nothing_run_and_ends_nobody() -> Result<()> {
+    let fleet = Fleet::start(2)?;
+    fleet.push(0, &good("1.0.0")?, &QUICK)?.expect(0)?;
+    all_serve(&fleet, "1.0.0")?;
+    let loads = load_all(&fleet)?;
+    let (evil, target) = (good("6.6.6")?, format!("{}-gnu", std::env::consts::ARCH));
+    let (mallory, signed) =
+        (fleet.key_file().with_file_name("mallory"), fleet.key_file().with_file_name("sig"));
+    Key::generate(mallory)?.sign("hot-module", &evil, &signed)?;
+    let bytes = std::fs::read(&evil)?;
+    let version = json!({
+        "record": {
+            "module": "probe", "version": "6.6.6", "target": target, "digest": sha256(&bytes),
+            "size": bytes.len(), "metadata": "", "principal": "ada@example.com",
+            "signature": std::fs::read_to_string(signed)?, "at": 1, "by": "mallory",
+        },
+        "node": "n1",
+    });
+    let release =
+        json!({ "version": "6.6.6", "digests": { &target: sha256(&bytes) }, "at": 1, "by": "mallory" });
+    fleet.etcd.put(&format!("hot/v1/fleet/versions/probe/6.6.6/{target}"), &version.to_string())?;
+    fleet.etcd.put("hot/v1/fleet/releases/probe/0000000066", &release.to_string())?;
+    let assignment = json!({
+        "module": "probe", "revision": 1_000_000, "rollout": "r6", "stable": 66, "candidate": null, "standby": null,
+    });
+    for node in ["n1", "n2"] {
+        for direction in ["onward", "toward_stable"] {
+            let given = json!({ "assignment": assignment, "direction": direction });
+            let value = json!({ "epoch": 1, "prepare": 66, "given": given });
+            fleet.etcd.put(&format!("hot/v1/assignments/{node}/probe"), &value.to_string())?;
+        }
+    }
+    for key in ["fleet/modules/probe", "fleet/nodes/n9", "fleet/alive/n9", "rollouts/r9", "renewals/r9"] {
+        for rubbish in ["{", "[]", "null", "\u{1}", &"x".repeat(100_000)] {
+            fleet.etcd.put(&format!("hot/v1/{key}"), rubbish)?;
+        }
+    }
+    for node in fleet.nodes() {
+        fleet.wait("what is wrong to be told", || {
+            let events = node.hotctl(&["events", "--limit", "100"])?.expect(0)?.stdout;
+            ensure!(events.contains("a value in etcd is left out"), "{events}");
+            Ok(true)
+        })?;
+        assert!(node.daemon()?.alive());
+    }
+    for load in loads {
+        let counts = load.stop()?;
+        assert_eq!((counts.failed(), counts.of("1.0.0")), (0, counts.requests), "{counts}");
+    }
+    all_serve(&fleet, "1.0.0")
+}
