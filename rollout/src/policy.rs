@@ -50,6 +50,9 @@ pub struct PolicySpec {
     pub error_cap: Share,
     /// Put the share on every node instead of on few.
     pub spread: bool,
+    /// The label of nodes whose values are failure domains, e.g. `zone`: a step's nodes are as evenly over them as can be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spread_over: Option<String>,
 }
 
 impl Default for PolicySpec {
@@ -73,6 +76,7 @@ impl Default for PolicySpec {
             expiry: Millis::seconds(60),
             error_cap: Share::percent(50),
             spread: false,
+            spread_over: None,
         }
     }
 }
@@ -146,6 +150,17 @@ pub enum PolicyMistake {
         /// What was found.
         found: Millis,
     },
+    /// A name that no label has.
+    #[error(
+        "{field}: `{found}` is no label of a node; expected 1 to {MAX_LABEL} letters, digits, `-`, `_`, `.` and `/`, e.g. \
+         `zone`"
+    )]
+    NoLabel {
+        /// The field's name.
+        field: &'static str,
+        /// What was found.
+        found: String,
+    },
     /// The expiry leaves no time to renew it.
     #[error("expiry: {0}; expected at least {MIN_EXPIRY}, which leaves time for three renewals")]
     ExpiryTooShort(Millis),
@@ -163,7 +178,10 @@ impl PolicyMistake {
             | Self::NotWhole(_)
             | Self::BakesBeyondDeadline { .. } => "steps",
             Self::RatioBelowOne(_) => "p99_ratio",
-            Self::Zero { field } | Self::BeyondDeadline { field, .. } | Self::TooLong { field, .. } => field,
+            Self::Zero { field }
+            | Self::BeyondDeadline { field, .. }
+            | Self::TooLong { field, .. }
+            | Self::NoLabel { field, .. } => field,
             Self::ExpiryTooShort(_) => "expiry",
         }
     }
@@ -198,6 +216,9 @@ pub const MIN_EXPIRY: Millis = Millis(3000);
 /// A month: longer than anybody watches a push, and far from any overflow.
 pub const MAX_SPAN: Millis = Millis(31 * 24 * 3_600_000);
 
+/// A label's name is short: it is in every snapshot.
+pub const MAX_LABEL: usize = 63;
+
 /// A checked policy. The default is that of [`PolicySpec`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "PolicySpec", into = "PolicySpec")]
@@ -216,6 +237,7 @@ impl Policy {
         let mut mistakes = Vec::new();
         check_steps(&spec, &mut mistakes);
         check_limits(&spec, &mut mistakes);
+        check_waves(&spec, &mut mistakes);
         check_spans(&spec, fit, &mut mistakes);
         if mistakes.is_empty() { Ok(Self(spec)) } else { Err(PolicyError { mistakes }) }
     }
@@ -273,8 +295,20 @@ impl Policy {
             spec.p99_floor,
             spec.min_requests,
             spec.deadline,
-            if spec.spread { "; on every node" } else { "" },
+            self.waves(),
         )
+    }
+
+    /// How it goes over the nodes where that is not as usual, each after a semicolon.
+    fn waves(&self) -> String {
+        let mut text = String::new();
+        if self.0.spread {
+            text.push_str("; on every node");
+        }
+        if let Some(label) = &self.0.spread_over {
+            text.push_str(&format!("; spread over {label}"));
+        }
+        text
     }
 }
 
@@ -330,6 +364,15 @@ fn check_limits(spec: &PolicySpec, mistakes: &mut Vec<PolicyMistake>) {
     ] {
         if value == 0 {
             mistakes.push(PolicyMistake::Zero { field });
+        }
+    }
+}
+
+fn check_waves(spec: &PolicySpec, mistakes: &mut Vec<PolicyMistake>) {
+    if let Some(found) = &spec.spread_over {
+        let part = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
+        if found.is_empty() || found.len() > MAX_LABEL || !found.bytes().all(part) {
+            mistakes.push(PolicyMistake::NoLabel { field: "spread_over", found: found.clone() });
         }
     }
 }
@@ -427,6 +470,18 @@ mod tests {
     }
 
     #[test]
+    fn carriers_are_spread_over_what_can_be_a_label() {
+        let spread_over =
+            |label: &str| PolicySpec { spread_over: Some(label.to_owned()), ..PolicySpec::default() };
+        for label in ["zone", "topology.kubernetes.io/zone", "rack_1", &"x".repeat(63)] {
+            assert!(Policy::new(spread_over(label)).is_ok(), "{label}");
+        }
+        for label in ["", "zone=a", "a zone", "zöne", &"x".repeat(64)] {
+            assert_eq!(fields(spread_over(label)), ["spread_over"], "{label}");
+        }
+    }
+
+    #[test]
     fn a_wrong_policy_does_not_deserialise() {
         let written = serde_json::to_string(&steps(&[50, 10, 100])).unwrap();
         let error = serde_json::from_str::<Policy>(&written).unwrap_err().to_string();
@@ -448,5 +503,8 @@ mod tests {
         {
             assert!(summary.contains(part), "{part} in {summary}");
         }
+        let spec = PolicySpec { spread_over: Some("zone".to_owned()), ..PolicySpec::default() };
+        let summary = Policy::new(spec).unwrap().summary();
+        assert!(summary.ends_with("back after 1h; spread over zone"), "{summary}");
     }
 }

@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hot_rollout::{
-    Action, Assignment, Cause, Command, Event, Figures, InstanceState, Kind, Latency, Millis, Module, Move,
-    Node, NoteKind, Phase, Policy, PolicySpec, ReleaseNumber, Revision, Rollout, Sample, Share, Spec, Step,
-    Time, Weight,
+    Action, Assignment, Cause, Command, Event, Figures, InstanceState, Kind, Labels, Latency, Millis, Module,
+    Move, Node, NoteKind, Phase, Policy, PolicySpec, ReleaseNumber, Revision, Rollout, Sample, Share, Spec,
+    Step, Time, Weight,
 };
 use proptest::prelude::*;
 
@@ -44,15 +44,20 @@ fn node(index: usize) -> Node {
     Node(format!("n{}", index % (NODES + 1)))
 }
 
+/// Of three zones, and none.
+fn zone(index: usize) -> Labels {
+    let zone = Some(index % 4).filter(|zone| *zone > 0);
+    zone.map(|zone| ("zone".to_owned(), zone.to_string())).into_iter().collect()
+}
+
 fn module(index: usize) -> Module {
     ["auth", "greeter", "other"][index % 3].into()
 }
 
 /// `first` of the two modules have no stable release.
-fn spec(first: usize, spread: bool, shares: &[u16]) -> Spec {
+fn spec(first: usize, waves: PolicySpec, shares: &[u16]) -> Spec {
     let step = |share: &u16| Step { share: Share::new(*share).unwrap(), bake: Millis::seconds(30) };
-    let policy =
-        Policy::new(PolicySpec { steps: shares.iter().map(step).collect(), spread, ..PolicySpec::default() });
+    let policy = Policy::new(PolicySpec { steps: shares.iter().map(step).collect(), ..waves });
     let releases =
         |stable: Option<u64>| Move { stable: stable.map(ReleaseNumber), candidate: ReleaseNumber(OLD + 1) };
     Spec {
@@ -64,6 +69,7 @@ fn spec(first: usize, spread: bool, shares: &[u16]) -> Spec {
         ]
         .into(),
         nodes: (0..NODES).map(node).collect(),
+        labels: (0..NODES).map(|index| (node(index), zone(index))).collect(),
         policy: policy.unwrap(),
         revision: Revision(100),
     }
@@ -307,7 +313,9 @@ fn event() -> impl Strategy<Value = Event> {
         },
     );
     prop_oneof![
-        3 => (0..=NODES).prop_map(|at| Event::NodeUp { node: node(at) }),
+        3 => (0..=NODES, 0..9_usize).prop_map(|(at, of)| {
+            Event::NodeUp { node: node(at), labels: zone(of) }
+        }),
         2 => (0..=NODES).prop_map(|at| Event::NodeDown { node: node(at) }),
         1 => (0..=NODES).prop_map(|at| Event::NodeLeft { node: node(at) }),
         2 => place().prop_map(|(node, module)| Event::Prepared { node, module }),
@@ -357,7 +365,16 @@ fn specs() -> impl Strategy<Value = Spec> {
         Just(vec![1, 3333, 6000, 9999, 10_000]),
         Just(vec![2500, 10_000]),
     ];
-    (0..=2_usize, any::<bool>(), shares).prop_map(|(first, spread, shares)| spec(first, spread, &shares))
+    (0..=2_usize, waves(), shares).prop_map(|(first, waves, shares)| spec(first, waves, &shares))
+}
+
+/// How a step goes over its nodes.
+fn waves() -> impl Strategy<Value = PolicySpec> {
+    (any::<bool>(), any::<bool>()).prop_map(|(spread, over)| PolicySpec {
+        spread,
+        spread_over: over.then(|| "zone".to_owned()),
+        ..PolicySpec::default()
+    })
 }
 
 fn played(spec: Spec, kind: Kind, happenings: &[Happening]) -> World {
@@ -386,7 +403,7 @@ proptest! {
 
     #[test]
     fn nothing_that_happens_breaks_a_rollback(happenings in happenings()) {
-        let world = played(spec(0, false, &[10_000]), Kind::Rollback, &happenings);
+        let world = played(spec(0, PolicySpec::default(), &[10_000]), Kind::Rollback, &happenings);
         if let Phase::Failed { .. } = world.rollout.phase() {
             world.back_on_stable();
         }

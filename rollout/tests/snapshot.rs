@@ -23,6 +23,7 @@ fn baking() -> Rollout {
             Move { stable: Some(ReleaseNumber(1)), candidate: ReleaseNumber(2) },
         )]),
         nodes: [node.clone()].into(),
+        labels: BTreeMap::new(),
         policy: Policy::default(),
         revision: Revision(40),
     };

@@ -404,6 +404,7 @@ fn policy(top: &Section<'_>) -> Policy {
         expiry: span("expiry", default.expiry),
         error_cap: share("error_cap", default.error_cap),
         spread: section.value("spread", flag).unwrap_or(default.spread),
+        ..default
     };
     Policy::new(spec).unwrap_or_else(|error| {
         for mistake in error.mistakes {

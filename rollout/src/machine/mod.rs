@@ -40,7 +40,8 @@ pub use status::{ModuleStatus, NodeStatus, Status};
 pub use waiting::{HoldEnd, Waiting};
 
 use crate::figures::Figures;
-use crate::ident::{Module, Node, ReleaseNumber, Revision, RolloutId};
+use crate::ident::{Labels, Module, Node, ReleaseNumber, Revision, RolloutId};
+use crate::placement;
 use crate::policy::{Policy, Step};
 use crate::reason::Reason;
 use crate::units::{Millis, Share, Time, Weight};
@@ -59,6 +60,10 @@ pub struct Spec {
     pub moves: BTreeMap<Module, Move>,
     /// Every node of the fleet. All count as up until [`Event::NodeDown`] says otherwise.
     pub nodes: BTreeSet<Node>,
+    /// What they are labelled with. The rollout keeps of it what [`crate::PolicySpec::spread_over`] asks for, each node's
+    /// failure domain, and nothing of it is in [`Rollout::spec`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<Node, Labels>,
     /// By which rules.
     pub policy: Policy,
     /// The highest revision in any assignment of these modules so far; the rollout numbers its own from there on.
@@ -154,8 +159,11 @@ impl Rollout {
         (rollout, ordered(out))
     }
 
-    fn new(spec: Spec, kind: Kind, phase: Phase, now: Time) -> Self {
+    fn new(mut spec: Spec, kind: Kind, phase: Phase, now: Time) -> Self {
+        let labels = std::mem::take(&mut spec.labels);
+        let domains = placement::domains(&spec.nodes, &labels, spec.policy.spec().spread_over.as_deref());
         let fresh = NodeFacts::new(&spec.moves);
+        let known = |(node, domain)| (node, NodeFacts { domain, ..fresh.clone() });
         let first_releases = spec.moves.values().all(|releases| releases.stable.is_none());
         let plan = if first_releases {
             vec![Step { share: Share::WHOLE, bake: Millis(0) }]
@@ -172,7 +180,7 @@ impl Rollout {
             now,
             renewed: now,
             revision: spec.revision,
-            nodes: spec.nodes.iter().map(|node| (node.clone(), fresh.clone())).collect(),
+            nodes: domains.into_iter().map(known).collect(),
             weights: BTreeMap::new(),
             targets: BTreeSet::new(),
             baselines: BTreeMap::new(),

@@ -2,14 +2,15 @@
 //! that says "back" does so at once.
 
 use super::{Action, Command, Direction, Event, InstanceState, Kind, NodeFacts, NoteKind, Phase, Rollout};
-use crate::ident::{Module, Node, ReleaseNumber, Revision};
+use crate::ident::{Labels, Module, Node, ReleaseNumber, Revision};
+use crate::placement;
 use crate::reason::{Cause, Reason};
 use crate::units::Weight;
 
 impl Rollout {
     pub(super) fn record(&mut self, event: Event, out: &mut Vec<Action>) {
         match event {
-            Event::NodeUp { node } => self.node_up(node, out),
+            Event::NodeUp { node, labels } => self.node_up(node, &labels, out),
             Event::NodeDown { node } => self.node_down(node, out),
             Event::NodeLeft { node } => self.node_left(node, out),
             Event::Prepared { node, module } => {
@@ -46,11 +47,12 @@ impl Rollout {
 
     /// Says again what the node is to do, even if it never seemed gone: its daemon may have restarted between two
     /// looks.
-    fn node_up(&mut self, node: Node, out: &mut Vec<Action>) {
+    fn node_up(&mut self, node: Node, labels: &Labels, out: &mut Vec<Action>) {
         let now = self.now;
+        let domain = placement::domain(labels, self.spec.policy.spec().spread_over.as_deref());
         let known = self.nodes.get(&node).map(|facts| facts.up);
         let facts = self.nodes.entry(node.clone()).or_insert_with(|| NodeFacts::new(&self.spec.moves));
-        facts.up = true;
+        (facts.up, facts.domain) = (true, domain);
         for facts in facts.modules.values_mut().filter(|facts| facts.weight.is_some() && !facts.ready) {
             facts.awaited.get_or_insert(now);
         }

@@ -46,18 +46,14 @@ impl Rollout {
     /// changed, without a ready node.
     pub(super) fn place_step(&mut self, step: usize, out: &mut Vec<Action>) -> bool {
         let Some(share) = self.plan.get(step).map(|step| step.share) else { return false };
-        let ready = self
-            .nodes
-            .iter()
-            .filter(|(_, facts)| facts.up && facts.prepared())
-            .map(|(node, _)| node.clone())
-            .collect();
+        let ready = self.nodes.iter().filter(|(_, facts)| facts.up && facts.prepared());
+        let ready = ready.map(|(node, facts)| (node.clone(), facts.domain.clone())).collect();
         let before = self.weights.keys().cloned().collect();
         let weights = placement::place(share, &ready, &before, self.spec.policy.spec().spread);
         if weights.is_empty() {
             return false;
         }
-        (self.weights, self.targets) = (weights, ready);
+        (self.weights, self.targets) = (weights, ready.into_keys().collect());
         self.phase = Phase::Starting { step };
         self.next_revision();
         for (node, module) in self.pairs() {
