@@ -3,6 +3,7 @@
 //! A [`PolicySpec`] is what people write; a [`Policy`] is one that was checked, and nothing checks it again.
 
 use std::fmt;
+use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +54,9 @@ pub struct PolicySpec {
     /// The label of nodes whose values are failure domains, e.g. `zone`: a step's nodes are as evenly over them as can be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spread_over: Option<String>,
+    /// At most so many nodes start the candidate at once within a step; `None`: all that carry it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_parallel: Option<NonZeroU32>,
 }
 
 impl Default for PolicySpec {
@@ -77,6 +81,7 @@ impl Default for PolicySpec {
             error_cap: Share::percent(50),
             spread: false,
             spread_over: None,
+            max_parallel: None,
         }
     }
 }
@@ -308,6 +313,11 @@ impl Policy {
         if let Some(label) = &self.0.spread_over {
             text.push_str(&format!("; spread over {label}"));
         }
+        match self.0.max_parallel.map(NonZeroU32::get) {
+            None => {}
+            Some(1) => text.push_str("; 1 node starts at a time"),
+            Some(most) => text.push_str(&format!("; at most {most} nodes start at once")),
+        }
         text
     }
 }
@@ -503,8 +513,15 @@ mod tests {
         {
             assert!(summary.contains(part), "{part} in {summary}");
         }
-        let spec = PolicySpec { spread_over: Some("zone".to_owned()), ..PolicySpec::default() };
+        let spec = PolicySpec {
+            spread_over: Some("zone".to_owned()),
+            max_parallel: NonZeroU32::new(2),
+            ..PolicySpec::default()
+        };
         let summary = Policy::new(spec).unwrap().summary();
-        assert!(summary.ends_with("back after 1h; spread over zone"), "{summary}");
+        assert!(
+            summary.ends_with("back after 1h; spread over zone; at most 2 nodes start at once"),
+            "{summary}"
+        );
     }
 }

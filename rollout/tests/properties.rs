@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 
 use hot_rollout::{
     Action, Assignment, Cause, Command, Event, Figures, InstanceState, Kind, Labels, Latency, Millis, Module,
@@ -226,7 +227,25 @@ impl World {
         let serves = assignment.stable.is_some()
             || assignment.candidate.as_ref().is_some_and(|candidate| candidate.weight > Weight::ZERO);
         assert_eq!(sum, if serves { 10_000 } else { 0 }, "{assignment:?}");
+        self.check_starts(node, assignment);
         self.told.insert(key, assignment.clone());
+    }
+
+    /// Nobody is told to start while as many start as may.
+    fn check_starts(&self, node: &Node, assignment: &Assignment) {
+        let Some(most) = self.rollout.spec().policy.spec().max_parallel else { return };
+        let held = self.told.get(&(node.clone(), assignment.module.clone()));
+        if assignment.candidate.is_none() || held.is_some_and(|held| held.candidate.is_some()) {
+            return;
+        }
+        let status = self.rollout.status();
+        let modules = status.modules.iter();
+        let starting: BTreeSet<&Node> = modules
+            .flat_map(|module| &module.nodes)
+            .filter(|node| node.up && !node.ready && node.weight == Some(Weight::ZERO))
+            .map(|node| &node.node)
+            .collect();
+        assert!(starting.len() <= most.get() as usize, "{starting:?} when {node} is told {assignment:?}");
     }
 
     fn check(&self) {
@@ -370,9 +389,10 @@ fn specs() -> impl Strategy<Value = Spec> {
 
 /// How a step goes over its nodes.
 fn waves() -> impl Strategy<Value = PolicySpec> {
-    (any::<bool>(), any::<bool>()).prop_map(|(spread, over)| PolicySpec {
+    (any::<bool>(), any::<bool>(), 0..4_u32).prop_map(|(spread, over, parallel)| PolicySpec {
         spread,
         spread_over: over.then(|| "zone".to_owned()),
+        max_parallel: NonZeroU32::new(parallel),
         ..PolicySpec::default()
     })
 }

@@ -68,6 +68,11 @@ impl NodeFacts {
         }
     }
 
+    /// It was told to start a candidate, without traffic yet, that is not ready.
+    pub(super) fn starts(&self) -> bool {
+        self.modules.values().any(|facts| facts.weight == Some(Weight::ZERO) && !facts.ready)
+    }
+
     /// It has the artifacts of all modules.
     pub(super) fn prepared(&self) -> bool {
         self.modules.values().all(|facts| facts.prepared)

@@ -12,6 +12,7 @@
 //! | `settle`, `ending` | from what is known to the next phase, and to the end |
 //! | `judgement` | what the figures of a step say |
 //! | `waves` | the assignments that a decision gives out |
+//! | `starts` | how many nodes start at once |
 //! | `alarms`, `why` | what is due, and what is waited for |
 
 mod action;
@@ -24,6 +25,7 @@ mod phase;
 mod queries;
 mod record;
 mod settle;
+mod starts;
 mod status;
 mod waiting;
 mod waves;
@@ -128,7 +130,7 @@ pub struct Rollout {
 /// before it says "not ready in time" itself.
 const REPORT_GRACE: Millis = Millis::seconds(5);
 /// How far [`Rollout::resume`] jumps ahead of the revisions in its snapshot. What is done toward stable before it is
-/// persisted can be lost with the process; one call of `handle` gives out three revisions at the most.
+/// persisted can be lost with the process; one call of `handle` gives out five revisions at the most.
 const LEAP: u64 = 16;
 
 impl Rollout {

@@ -78,7 +78,11 @@ impl Rollout {
     }
 
     fn node_down(&mut self, node: Node, out: &mut Vec<Action>) {
-        let Some(facts) = self.nodes.get_mut(&node).filter(|facts| facts.up) else { return };
+        if !self.nodes.get(&node).is_some_and(|facts| facts.up) {
+            return;
+        }
+        self.queue_again(&node, out);
+        let Some(facts) = self.nodes.get_mut(&node) else { return };
         facts.up = false;
         for facts in facts.modules.values_mut() {
             facts.ready = false;

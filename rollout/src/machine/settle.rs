@@ -70,6 +70,10 @@ impl Rollout {
             }
             Phase::Starting { step } => {
                 let step = *step;
+                if self.paused.is_none() && !self.next_to_start().is_empty() {
+                    self.next_revision();
+                    self.start_next(out);
+                }
                 let ready = self.carriers_up() && self.lagging(|_, facts| !facts.ready).is_empty();
                 if !ready || self.paused.is_some() {
                     return false;

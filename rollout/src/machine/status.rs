@@ -129,7 +129,7 @@ impl Rollout {
 
     /// The part of the fleet's traffic that the module's candidate was given last.
     fn share(&self, module: &Module) -> Share {
-        let first = self.spec.moves.get(module).is_some_and(|releases| releases.stable.is_none());
+        let first = self.is_first(module);
         let served = match &self.phase {
             Phase::Baking { step, .. } => Some(*step),
             Phase::Starting { step } => step.checked_sub(1),

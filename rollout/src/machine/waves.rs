@@ -33,8 +33,7 @@ impl Rollout {
 
     /// The weight that the step gives to the module's candidate on the node: a module without stable has all.
     fn due_weight(&self, module: &Module, node: &Node) -> Option<Weight> {
-        let first = self.spec.moves.get(module)?.stable.is_none();
-        if first {
+        if self.is_first(module) {
             self.targets.contains(node).then_some(Weight::WHOLE)
         } else {
             self.weights.get(node).copied()
@@ -42,7 +41,7 @@ impl Rollout {
     }
 
     /// Places the step on the nodes that are ready now and starts instances where there are none yet, without
-    /// traffic. Who carried the step before and is not ready any more goes back to stable. `false`, and nothing is
+    /// traffic and no more at once than the policy has it. Who carried the step before and is not ready any more goes back to stable. `false`, and nothing is
     /// changed, without a ready node.
     pub(super) fn place_step(&mut self, step: usize, out: &mut Vec<Action>) -> bool {
         let Some(share) = self.plan.get(step).map(|step| step.share) else { return false };
@@ -57,19 +56,19 @@ impl Rollout {
         self.phase = Phase::Starting { step };
         self.next_revision();
         for (node, module) in self.pairs() {
-            let held = self.facts(&node, &module).and_then(|facts| facts.weight);
-            match (held, self.carries(&module, &node)) {
-                (None, true) => self.give(&node, &module, Some(Weight::ZERO), Direction::Onward, out),
-                (Some(_), false) => self.give(&node, &module, None, Direction::TowardStable, out),
-                (None, false) | (Some(_), true) => {}
+            let holds = self.facts(&node, &module).is_some_and(|facts| facts.weight.is_some());
+            if holds && !self.carries(&module, &node) {
+                self.give(&node, &module, None, Direction::TowardStable, out);
             }
         }
+        self.start_next(out);
         true
     }
 
     /// Gives every node of the step its weight. What is counted from here on is this step's, even on a node whose
     /// weight is the same as before.
     pub(super) fn weigh(&mut self, step: usize, out: &mut Vec<Action>) {
+        self.leave_out_untold();
         self.phase = Phase::Baking { step, since: None };
         self.slow.clear();
         self.next_revision();
@@ -89,8 +88,7 @@ impl Rollout {
         self.weights.remove(node);
         self.targets.remove(node);
         self.next_revision();
-        let modules: Vec<Module> = self.spec.moves.keys().cloned().collect();
-        for module in modules {
+        for module in self.modules() {
             if self.facts(node, &module).is_some_and(|facts| facts.weight.is_some()) {
                 self.give(node, &module, None, Direction::TowardStable, out);
             }
@@ -152,8 +150,7 @@ impl Rollout {
     /// Says to one node what it was last told.
     pub(super) fn give_again(&mut self, node: &Node, out: &mut Vec<Action>) {
         let direction = self.direction_now();
-        let modules: Vec<Module> = self.spec.moves.keys().cloned().collect();
-        for module in modules {
+        for module in self.modules() {
             if self.moved() && self.facts(node, &module).is_some_and(|facts| facts.given.is_none()) {
                 // It joined while the others were being told.
                 self.give(node, &module, None, direction, out);
@@ -209,7 +206,7 @@ impl Rollout {
         if self.promoted { Some(releases.candidate) } else { releases.stable }
     }
 
-    fn next_revision(&mut self) {
+    pub(super) fn next_revision(&mut self) {
         self.revision = self.revision.after(1);
     }
 
@@ -221,7 +218,7 @@ impl Rollout {
     }
 
     /// Gives one node its assignment, with the present revision.
-    fn give(
+    pub(super) fn give(
         &mut self,
         node: &Node,
         module: &Module,

@@ -30,7 +30,10 @@ impl Rollout {
             Phase::Starting { .. } | Phase::Baking { .. } if !self.carriers_up() => {
                 Some(Waiting::Nodes { nodes: self.weights.keys().cloned().collect() })
             }
-            Phase::Starting { .. } => Some(Waiting::Start { nodes: self.lagging(|_, facts| !facts.ready) }),
+            Phase::Starting { .. } => Some(Waiting::Start {
+                nodes: self.lagging(|_, facts| facts.weight.is_some() && !facts.ready),
+                more: self.queue().len(),
+            }),
             Phase::Baking { since: None, .. } => {
                 Some(Waiting::Apply { nodes: self.lagging(|_, facts| !facts.in_line()) })
             }
@@ -60,7 +63,7 @@ impl Rollout {
         if self.now < over {
             Some(Waiting::Bake { share: step.share, left: over.since(self.now) })
         } else if !unready.is_empty() {
-            Some(Waiting::Start { nodes: unready })
+            Some(Waiting::Start { nodes: unready, more: 0 })
         } else {
             match self.step_result() {
                 Err(missing) => Some(Waiting::Verdict { end: self.hold_end(&missing, over), missing }),
