@@ -57,6 +57,9 @@ pub struct PolicySpec {
     /// At most so many nodes start the candidate at once within a step; `None`: all that carry it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_parallel: Option<NonZeroU32>,
+    /// Nodes that may fail in one rollout, each going back alone, before all go back.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub max_failing: u32,
 }
 
 impl Default for PolicySpec {
@@ -82,8 +85,13 @@ impl Default for PolicySpec {
             spread: false,
             spread_over: None,
             max_parallel: None,
+            max_failing: 0,
         }
     }
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// One thing that is wrong with a [`PolicySpec`].
@@ -318,6 +326,11 @@ impl Policy {
             Some(1) => text.push_str("; 1 node starts at a time"),
             Some(most) => text.push_str(&format!("; at most {most} nodes start at once")),
         }
+        match self.0.max_failing {
+            0 => {}
+            1 => text.push_str("; back if more than 1 node fails"),
+            most => text.push_str(&format!("; back if more than {most} nodes fail")),
+        }
         text
     }
 }
@@ -516,11 +529,14 @@ mod tests {
         let spec = PolicySpec {
             spread_over: Some("zone".to_owned()),
             max_parallel: NonZeroU32::new(2),
+            max_failing: 1,
             ..PolicySpec::default()
         };
         let summary = Policy::new(spec).unwrap().summary();
         assert!(
-            summary.ends_with("back after 1h; spread over zone; at most 2 nodes start at once"),
+            summary.ends_with(
+                "back after 1h; spread over zone; at most 2 nodes start at once; back if more than 1 node fails"
+            ),
             "{summary}"
         );
     }

@@ -9,8 +9,8 @@ use std::num::NonZeroU32;
 
 use hot_rollout::{
     Action, Assignment, Cause, Command, Event, Figures, InstanceState, Kind, Labels, Latency, Millis, Module,
-    Move, Node, NoteKind, Phase, Policy, PolicySpec, ReleaseNumber, Revision, Rollout, Sample, Share, Spec,
-    Step, Time, Weight,
+    Move, Node, NoteKind, Phase, Policy, PolicySpec, Reason, ReleaseNumber, Revision, Rollout, Sample, Share,
+    Spec, Step, Time, Waiting, Weight,
 };
 use proptest::prelude::*;
 
@@ -37,6 +37,8 @@ struct World {
     told: BTreeMap<(Node, Module), Assignment>,
     /// The step of the last note that said which one starts.
     started: Option<usize>,
+    /// How often one was placed anew.
+    anew: usize,
     stable: BTreeMap<Module, Option<ReleaseNumber>>,
     counting: u64,
 }
@@ -82,7 +84,8 @@ impl World {
         let stable = spec.moves.iter().map(|(module, releases)| (module.clone(), releases.stable)).collect();
         let (rollout, actions) = begin(spec, Time(1000));
         let now = Time(1000);
-        let mut world = Self { rollout, now, told: BTreeMap::new(), started: None, stable, counting: 0 };
+        let mut world =
+            Self { rollout, now, told: BTreeMap::new(), started: None, anew: 0, stable, counting: 0 };
         world.act(&actions);
         world
     }
@@ -197,18 +200,22 @@ impl World {
                 }
                 Action::Note(note) => {
                     if let NoteKind::Starting { step } = note.kind {
-                        assert_eq!(
-                            step,
-                            self.started.map_or(0, |before| before + 1),
-                            "steps are never skipped"
+                        let anew = Some(step) == self.started && note.text.contains(" anew: ");
+                        let next = step == self.started.map_or(0, |before| before + 1);
+                        assert!(
+                            anew || next,
+                            "steps are never skipped: {} after {:?}",
+                            note.text,
+                            self.started
                         );
                         self.started = Some(step);
+                        self.anew += usize::from(anew);
                     }
                 }
-                Action::Prepare { .. }
-                | Action::Renew { .. }
-                | Action::Quarantine { .. }
-                | Action::Finished(_) => {}
+                Action::Quarantine { reason, .. } => {
+                    assert_eq!(self.rollout.phase().reason(), Some(reason), "it is why all go back");
+                }
+                Action::Prepare { .. } | Action::Renew { .. } | Action::Finished(_) => {}
             }
         }
         self.check();
@@ -259,6 +266,14 @@ impl World {
             .filter(|(_, assignment)| assignment.candidate.is_some())
             .map(|((node, _), assignment)| (node, assignment))
             .collect();
+        let failed = self.rollout.status().failed;
+        assert!(
+            candidates.iter().all(|(node, _)| !failed.contains_key(node)),
+            "{failed:?} with {candidates:?}"
+        );
+        let may = self.rollout.spec().policy.spec().max_failing as usize;
+        let under_way = phase.step().is_some() || matches!(phase, Phase::Preparing | Phase::Promoting { .. });
+        assert!(!under_way || failed.len() <= may, "{failed:?} in {phase:?}");
         let Some(step) = phase.step() else {
             assert!(candidates.is_empty(), "{phase:?} with {candidates:?}");
             return;
@@ -389,11 +404,15 @@ fn specs() -> impl Strategy<Value = Spec> {
 
 /// How a step goes over its nodes.
 fn waves() -> impl Strategy<Value = PolicySpec> {
-    (any::<bool>(), any::<bool>(), 0..4_u32).prop_map(|(spread, over, parallel)| PolicySpec {
-        spread,
-        spread_over: over.then(|| "zone".to_owned()),
-        max_parallel: NonZeroU32::new(parallel),
-        ..PolicySpec::default()
+    let failing = prop_oneof![2 => Just(0), 2 => Just(1), 1 => Just(2), 1 => Just(9)];
+    (any::<bool>(), any::<bool>(), 0..4_u32, failing).prop_map(|(spread, over, parallel, failing)| {
+        PolicySpec {
+            spread,
+            spread_over: over.then(|| "zone".to_owned()),
+            max_parallel: NonZeroU32::new(parallel),
+            max_failing: failing,
+            ..PolicySpec::default()
+        }
     })
 }
 
@@ -422,8 +441,8 @@ proptest! {
     }
 
     #[test]
-    fn nothing_that_happens_breaks_a_rollback(happenings in happenings()) {
-        let world = played(spec(0, PolicySpec::default(), &[10_000]), Kind::Rollback, &happenings);
+    fn nothing_that_happens_breaks_a_rollback(waves in waves(), happenings in happenings()) {
+        let world = played(spec(0, waves, &[10_000]), Kind::Rollback, &happenings);
         if let Phase::Failed { .. } = world.rollout.phase() {
             world.back_on_stable();
         }
@@ -477,15 +496,32 @@ fn random_rollouts_reach_every_phase() {
         let happenings = happenings().new_tree(&mut runner).unwrap().current();
         let mut world = World::new(spec, Kind::Push);
         for happening in &happenings {
+            let anew = world.anew;
             world.happen(happening);
-            reached.insert(world.rollout.phase_name().as_str());
+            let status = world.rollout.status();
+            reached.insert(status.phase.as_str());
+            if status.step.is_some() && !status.failed.is_empty() {
+                reached.insert("a node failed alone");
+            }
+            if matches!(status.waiting_on, Some(Waiting::Start { more: 1.., .. })) {
+                reached.insert("nodes wait for their turn");
+            }
+            if world.anew > anew {
+                reached.insert("a step is placed anew");
+            }
+            if matches!(status.reason, Some(Reason::TooManyFailed { .. })) {
+                reached.insert("too many failed");
+            }
         }
     }
     let all = [
+        "a node failed alone",
+        "a step is placed anew",
         "baking",
         "done",
         "failed",
         "incomplete",
+        "nodes wait for their turn",
         "paused",
         "preparing",
         "promoting",
@@ -493,6 +529,7 @@ fn random_rollouts_reach_every_phase() {
         "rolling_back",
         "starting",
         "superseded",
+        "too many failed",
     ];
     let missing: Vec<&str> = all.into_iter().filter(|phase| !reached.contains(phase)).collect();
     assert!(missing.is_empty(), "never reached: {missing:?}");

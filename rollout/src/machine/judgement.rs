@@ -114,6 +114,7 @@ fn is_slow(reason: &Reason) -> bool {
         Reason::Fast { .. }
         | Reason::ErrorRate { .. }
         | Reason::PrepareFailed { .. }
+        | Reason::TooManyFailed { .. }
         | Reason::Deadline { .. }
         | Reason::Aborted { .. }
         | Reason::Superseded { .. }

@@ -13,6 +13,7 @@
 //! | `judgement` | what the figures of a step say |
 //! | `waves` | the assignments that a decision gives out |
 //! | `starts` | how many nodes start at once |
+//! | `failures` | nodes that fail alone, and when all go back |
 //! | `alarms`, `why` | what is due, and what is waited for |
 
 mod action;
@@ -20,6 +21,7 @@ mod alarms;
 mod ending;
 mod event;
 mod facts;
+mod failures;
 mod judgement;
 mod phase;
 mod queries;
@@ -120,6 +122,9 @@ pub struct Rollout {
     /// Candidates that the last sample called slow.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     slow: BTreeMap<Module, Slow>,
+    /// Nodes that failed and why, those among them that left the fleet since: what fails does not fail less by that.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    failed: BTreeMap<Node, Reason>,
     /// The candidates have been named stable.
     promoted: bool,
     /// What the last note about holding said, so that it is said once.
@@ -187,6 +192,7 @@ impl Rollout {
             targets: BTreeSet::new(),
             baselines: BTreeMap::new(),
             slow: BTreeMap::new(),
+            failed: BTreeMap::new(),
             promoted: false,
             held: None,
             spec,

@@ -10,7 +10,7 @@ use crate::units::Weight;
 impl Rollout {
     /// Asks the node to get what it lacks.
     pub(super) fn prepare(&self, node: &Node, out: &mut Vec<Action>) {
-        let Some(facts) = self.nodes.get(node) else { return };
+        let Some(facts) = self.nodes.get(node).filter(|_| !self.failed.contains_key(node)) else { return };
         let modules: Vec<(Module, ReleaseNumber)> = facts
             .modules
             .iter()
@@ -45,7 +45,10 @@ impl Rollout {
     /// changed, without a ready node.
     pub(super) fn place_step(&mut self, step: usize, out: &mut Vec<Action>) -> bool {
         let Some(share) = self.plan.get(step).map(|step| step.share) else { return false };
-        let ready = self.nodes.iter().filter(|(_, facts)| facts.up && facts.prepared());
+        let ready = self
+            .nodes
+            .iter()
+            .filter(|(node, facts)| facts.up && facts.prepared() && !self.failed.contains_key(*node));
         let ready = ready.map(|(node, facts)| (node.clone(), facts.domain.clone())).collect();
         let before = self.weights.keys().cloned().collect();
         let weights = placement::place(share, &ready, &before, self.spec.policy.spec().spread);
@@ -83,14 +86,16 @@ impl Rollout {
         }
     }
 
-    /// Takes one node out of the step.
-    pub(super) fn drop_carrier(&mut self, node: &Node, out: &mut Vec<Action>) {
-        self.weights.remove(node);
-        self.targets.remove(node);
+    /// Takes nodes out of the step.
+    pub(super) fn drop_carriers(&mut self, nodes: &[Node], out: &mut Vec<Action>) {
         self.next_revision();
-        for module in self.modules() {
-            if self.facts(node, &module).is_some_and(|facts| facts.weight.is_some()) {
-                self.give(node, &module, None, Direction::TowardStable, out);
+        for node in nodes {
+            self.weights.remove(node);
+            self.targets.remove(node);
+            for module in self.modules() {
+                if self.facts(node, &module).is_some_and(|facts| facts.weight.is_some()) {
+                    self.give(node, &module, None, Direction::TowardStable, out);
+                }
             }
         }
     }

@@ -1,7 +1,6 @@
 //! Why nothing moves.
 
-use super::{HoldEnd, NodeFacts, Phase, Rollout, Waiting};
-use crate::ident::Node;
+use super::{HoldEnd, Phase, Rollout, Waiting};
 use crate::units::Time;
 use crate::verdict::Missing;
 
@@ -13,20 +12,8 @@ impl Rollout {
             return Some(Waiting::Person { by: by.clone() });
         }
         match &self.phase {
-            Phase::Preparing => {
-                let waits = |facts: &NodeFacts| facts.up && !facts.prepared();
-                let nodes: Vec<Node> = self
-                    .nodes
-                    .iter()
-                    .filter(|(_, facts)| waits(facts))
-                    .map(|(node, _)| node.clone())
-                    .collect();
-                Some(if nodes.is_empty() {
-                    Waiting::Nodes { nodes: self.nodes.keys().cloned().collect() }
-                } else {
-                    Waiting::Prepare { nodes }
-                })
-            }
+            Phase::Preparing => Some(self.nobody_to_carry()),
+            Phase::Starting { .. } | Phase::Baking { .. } if self.deserted() => Some(self.nobody_to_carry()),
             Phase::Starting { .. } | Phase::Baking { .. } if !self.carriers_up() => {
                 Some(Waiting::Nodes { nodes: self.weights.keys().cloned().collect() })
             }
@@ -43,6 +30,17 @@ impl Rollout {
             }
             Phase::RollingBack { .. } => Some(Waiting::Back { nodes: self.not_in_line(|_| true) }),
             Phase::Done | Phase::RolledBack { .. } | Phase::Failed { .. } | Phase::Superseded { .. } => None,
+        }
+    }
+
+    /// No node can carry a candidate: of those that have not failed none is prepared, or none can be reached.
+    fn nobody_to_carry(&self) -> Waiting {
+        let mut nodes = self.sound(|up| up);
+        nodes.retain(|node| self.nodes.get(node).is_some_and(|facts| !facts.prepared()));
+        if nodes.is_empty() {
+            Waiting::Nodes { nodes: self.sound(|_| true) }
+        } else {
+            Waiting::Prepare { nodes }
         }
     }
 

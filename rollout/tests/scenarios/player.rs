@@ -213,6 +213,7 @@ fn spec(words: &[&str]) -> Spec {
             "patience" => policy.patience = span(value),
             "spread" => policy.spread = *value == "yes",
             "spread-over" => policy.spread_over = Some((*value).to_owned()),
+            "failing" => policy.max_failing = value.parse().unwrap(),
             "parallel" => policy.max_parallel = value.parse().ok(),
             "nodes" | "modules" | "steps" => {}
             other => panic!("unknown key {other}"),
