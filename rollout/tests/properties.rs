@@ -39,6 +39,8 @@ struct World {
     started: Option<usize>,
     /// How often one was placed anew.
     anew: usize,
+    /// Who was told to start a candidate, and neither was ready since nor had it taken away.
+    starting: BTreeSet<(Node, Module)>,
     stable: BTreeMap<Module, Option<ReleaseNumber>>,
     counting: u64,
 }
@@ -84,8 +86,16 @@ impl World {
         let stable = spec.moves.iter().map(|(module, releases)| (module.clone(), releases.stable)).collect();
         let (rollout, actions) = begin(spec, Time(1000));
         let now = Time(1000);
-        let mut world =
-            Self { rollout, now, told: BTreeMap::new(), started: None, anew: 0, stable, counting: 0 };
+        let mut world = Self {
+            rollout,
+            now,
+            told: BTreeMap::new(),
+            started: None,
+            anew: 0,
+            starting: BTreeSet::new(),
+            stable,
+            counting: 0,
+        };
         world.act(&actions);
         world
     }
@@ -167,6 +177,11 @@ impl World {
 
     /// Feeds an event and checks that saying it twice changes nothing.
     fn feed(&mut self, event: Event) {
+        if let Event::Instance { node, module, release, state: InstanceState::Ready } = &event
+            && *release == ReleaseNumber(OLD + 1)
+        {
+            self.starting.remove(&(node.clone(), module.clone()));
+        }
         let actions = self.rollout.handle(event.clone(), self.now);
         self.act(&actions);
         let promotes = matches!(event, Event::Command(Command::Promote { .. }));
@@ -234,28 +249,29 @@ impl World {
         let serves = assignment.stable.is_some()
             || assignment.candidate.as_ref().is_some_and(|candidate| candidate.weight > Weight::ZERO);
         assert_eq!(sum, if serves { 10_000 } else { 0 }, "{assignment:?}");
-        self.check_starts(node, assignment);
+        let held = self.told.get(&key).is_some_and(|held| held.candidate.is_some());
+        match assignment.candidate {
+            Some(_) if held => {}
+            Some(_) => drop(self.starting.insert(key.clone())),
+            None => drop(self.starting.remove(&key)),
+        }
         self.told.insert(key, assignment.clone());
     }
 
-    /// Nobody is told to start while as many start as may.
-    fn check_starts(&self, node: &Node, assignment: &Assignment) {
+    /// Of the nodes that can be reached no more start than may.
+    fn check_starts(&self) {
         let Some(most) = self.rollout.spec().policy.spec().max_parallel else { return };
-        let held = self.told.get(&(node.clone(), assignment.module.clone()));
-        if assignment.candidate.is_none() || held.is_some_and(|held| held.candidate.is_some()) {
-            return;
-        }
         let status = self.rollout.status();
         let modules = status.modules.iter();
-        let starting: BTreeSet<&Node> = modules
-            .flat_map(|module| &module.nodes)
-            .filter(|node| node.up && !node.ready && node.weight == Some(Weight::ZERO))
-            .map(|node| &node.node)
-            .collect();
-        assert!(starting.len() <= most.get() as usize, "{starting:?} when {node} is told {assignment:?}");
+        let up: BTreeSet<&Node> =
+            modules.flat_map(|module| &module.nodes).filter(|node| node.up).map(|node| &node.node).collect();
+        let starting: BTreeSet<&Node> =
+            self.starting.iter().map(|(node, _)| node).filter(|node| up.contains(node)).collect();
+        assert!(starting.len() <= most.get() as usize, "{starting:?} start at once, at most {most} may");
     }
 
     fn check(&self) {
+        self.check_starts();
         let phase = self.rollout.phase();
         assert!(self.rollout.next_timeout().is_none_or(|due| due > self.now));
         let moved_by = self.rollout.next_timeout().is_some() || self.rollout.waiting_on().is_some();
@@ -392,6 +408,33 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
     prop::collection::vec(happening, 0..60)
 }
 
+/// What happens to the nodes of a wave, and nothing that would end it.
+fn wave_happenings() -> impl Strategy<Value = Vec<Happening>> {
+    let place = || (0..=NODES, 0..2_usize).prop_map(|(at, of)| (node(at), module(of)));
+    let instance = |state: InstanceState| {
+        place().prop_map(move |(node, module)| {
+            let (release, state) = (ReleaseNumber(OLD + 1), state.clone());
+            Event::Instance { node, module, release, state }
+        })
+    };
+    let event = prop_oneof![
+        10 => instance(InstanceState::Ready),
+        1 => instance(InstanceState::Ended),
+        1 => instance(InstanceState::Failed(Cause::Exited { code: 1, text: String::new() })),
+        3 => (0..=NODES).prop_map(|at| Event::NodeDown { node: node(at) }),
+        4 => (0..=NODES, 0..9_usize).prop_map(|(at, of)| Event::NodeUp { node: node(at), labels: zone(of) }),
+        1 => (0..=NODES).prop_map(|at| Event::NodeLeft { node: node(at) }),
+    ];
+    let happening = prop_oneof![
+        20 => event.prop_map(Happening::Event),
+        1 => Just(Happening::Obey),
+        1 => Just(Happening::Good),
+        1 => (0..40_000_u64).prop_map(Happening::Pass),
+        1 => Just(Happening::Restart),
+    ];
+    prop::collection::vec(happening, 0..80)
+}
+
 fn specs() -> impl Strategy<Value = Spec> {
     let shares = prop_oneof![
         Just(vec![1000, 5000, 10_000]),
@@ -437,6 +480,15 @@ proptest! {
                 prop_assert!(all.clone().all(|module| world.stable[module] == Some(ReleaseNumber(OLD + 1))));
             }
             _ => {}
+        }
+    }
+
+    #[test]
+    fn a_wave_keeps_its_bounds(spec in specs(), happenings in wave_happenings()) {
+        let mut world = World::new(spec, Kind::Push);
+        world.happen(&Happening::Obey);
+        for happening in &happenings {
+            world.happen(happening);
         }
     }
 
