@@ -2,12 +2,15 @@
 //!
 //! A [`PolicySpec`] is what people write; a [`Policy`] is one that was checked, and nothing checks it again.
 
-use std::fmt;
+mod mistake;
+
 use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
 use crate::units::{Millis, Ratio, Share};
+
+pub use self::mistake::{PolicyError, PolicyMistake};
 
 /// A share with its bake time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,134 +96,6 @@ impl Default for PolicySpec {
 fn is_zero(count: &u32) -> bool {
     *count == 0
 }
-
-/// One thing that is wrong with a [`PolicySpec`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PolicyMistake {
-    /// There is no step.
-    #[error("steps: there are none; expected at least one, the last at 100%")]
-    NoSteps,
-    /// There are more steps than anybody means.
-    #[error("steps: {0} of them; expected at most {MAX_STEPS}")]
-    TooManySteps(usize),
-    /// A step without a share.
-    #[error("steps: step {0} has a share of 0%; expected more")]
-    ZeroShare(usize),
-    /// Shares do not rise.
-    #[error("steps: step {step} has {share}, not more than the {before} before it; shares must rise")]
-    NotRising {
-        /// Which step, from 1.
-        step: usize,
-        /// Its share.
-        share: Share,
-        /// The share before it.
-        before: Share,
-    },
-    /// The last step is not the whole.
-    #[error("steps: the last is {0}; it must be 100%")]
-    NotWhole(Share),
-    /// The ratio would refuse an equal candidate.
-    #[error("p99_ratio: {0}; expected at least 1.0 times")]
-    RatioBelowOne(Ratio),
-    /// A count that must not be zero is.
-    #[error("{field}: is 0; expected at least 1")]
-    Zero {
-        /// The field's name.
-        field: &'static str,
-    },
-    /// The bakes are as long as the rollout's deadline or longer, so the deadline would always come first: they begin later.
-    #[error(
-        "steps: their bakes come to {found} ({steps} steps), and what is not promoted within the deadline of {deadline} goes \
-         back; expected less than {deadline} in all: bake for less time, take fewer steps, or raise `deadline` under [policy] \
-         in the node's config"
-    )]
-    BakesBeyondDeadline {
-        /// How many steps there are.
-        steps: usize,
-        /// Their bakes together.
-        found: Millis,
-        /// The rollout's deadline.
-        deadline: Millis,
-    },
-    /// A span is longer than the rollout's deadline, so the deadline would always come first.
-    #[error(
-        "{field}: {found} is longer than the deadline of {deadline}, after which a rollout goes back; lower it, or raise \
-         `deadline`"
-    )]
-    BeyondDeadline {
-        /// The field's name.
-        field: &'static str,
-        /// What was found.
-        found: Millis,
-        /// The rollout's deadline.
-        deadline: Millis,
-    },
-    /// A span is too long to be meant.
-    #[error("{field}: {found}; expected at most {MAX_SPAN} (31 days)")]
-    TooLong {
-        /// The field's name.
-        field: &'static str,
-        /// What was found.
-        found: Millis,
-    },
-    /// A name that no label has.
-    #[error(
-        "{field}: `{found}` is no label of a node; expected 1 to {MAX_LABEL} letters, digits, `-`, `_`, `.` and `/`, e.g. \
-         `zone`"
-    )]
-    NoLabel {
-        /// The field's name.
-        field: &'static str,
-        /// What was found.
-        found: String,
-    },
-    /// The expiry leaves no time to renew it.
-    #[error("expiry: {0}; expected at least {MIN_EXPIRY}, which leaves time for three renewals")]
-    ExpiryTooShort(Millis),
-}
-
-impl PolicyMistake {
-    /// The field that is wrong, as it is written.
-    #[must_use]
-    pub fn field(&self) -> &'static str {
-        match self {
-            Self::NoSteps
-            | Self::TooManySteps(_)
-            | Self::ZeroShare(_)
-            | Self::NotRising { .. }
-            | Self::NotWhole(_)
-            | Self::BakesBeyondDeadline { .. } => "steps",
-            Self::RatioBelowOne(_) => "p99_ratio",
-            Self::Zero { field }
-            | Self::BeyondDeadline { field, .. }
-            | Self::TooLong { field, .. }
-            | Self::NoLabel { field, .. } => field,
-            Self::ExpiryTooShort(_) => "expiry",
-        }
-    }
-}
-
-/// All that is wrong with a [`PolicySpec`], so that it can be mended in one go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PolicyError {
-    /// At least one.
-    pub mistakes: Vec<PolicyMistake>,
-}
-
-impl fmt::Display for PolicyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the rollout policy cannot be used: ")?;
-        for (index, mistake) in self.mistakes.iter().enumerate() {
-            if index > 0 {
-                f.write_str("; ")?;
-            }
-            mistake.fmt(f)?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for PolicyError {}
 
 /// More steps than this are a mistake, not a plan.
 pub const MAX_STEPS: usize = 100;
@@ -429,115 +304,4 @@ fn check_spans(spec: &PolicySpec, fit: impl Fn(Millis, Millis) -> bool, mistakes
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn steps(percents: &[u8]) -> PolicySpec {
-        let steps = percents
-            .iter()
-            .map(|&percent| Step { share: Share::percent(percent), bake: Millis::seconds(1) })
-            .collect();
-        PolicySpec { steps, ..PolicySpec::default() }
-    }
-
-    fn fields(spec: PolicySpec) -> Vec<&'static str> {
-        Policy::new(spec).unwrap_err().mistakes.iter().map(PolicyMistake::field).collect()
-    }
-
-    #[test]
-    fn the_default_passes_its_own_checks() {
-        assert_eq!(Policy::new(PolicySpec::default()), Ok(Policy::default()));
-    }
-
-    #[test]
-    fn shares_must_rise_to_the_whole() {
-        assert!(Policy::new(steps(&[100])).is_ok());
-        for percents in [&[][..], &[0, 100], &[10], &[50, 50, 100], &[50, 10, 100], &[100, 100]] {
-            assert!(!fields(steps(percents)).is_empty(), "{percents:?}");
-        }
-    }
-
-    #[test]
-    fn all_mistakes_are_told_at_once() {
-        let spec = PolicySpec {
-            min_requests: 0,
-            p99_ratio: Ratio(9_999),
-            expiry: Millis(2_999),
-            ..steps(&[50, 10, 99])
-        };
-        assert_eq!(fields(spec), ["steps", "steps", "p99_ratio", "min_requests", "expiry"]);
-    }
-
-    #[test]
-    fn bakes_must_fit_into_the_deadline() {
-        let spec = PolicySpec { deadline: Millis::seconds(89), ..PolicySpec::default() };
-        assert_eq!(fields(spec), ["steps"]);
-        let said = Policy::default().with_bake(Millis::minutes(120)).unwrap_err().to_string();
-        let says = "steps: their bakes come to 6h (3 steps), and what is not promoted within the deadline of 1h goes back; \
-                    expected less than 1h in all";
-        assert!(said.contains(says), "{said}");
-        let said = Policy::default().with_bake(Millis::minutes(20)).unwrap_err().to_string();
-        assert!(
-            said.contains("their bakes come to 1h (3 steps)") && said.contains("less than 1h in all"),
-            "{said}"
-        );
-        assert!(Policy::default().with_bake(Millis(20 * 60_000 - 1)).is_ok());
-    }
-
-    #[test]
-    fn bakes_that_come_to_the_deadline_are_still_read() {
-        let mut spec = PolicySpec::default();
-        spec.steps.iter_mut().for_each(|step| step.bake = Millis::minutes(20));
-        let written = serde_json::to_string(&spec).unwrap();
-        assert_eq!(serde_json::from_str::<Policy>(&written).unwrap().spec(), &spec);
-    }
-
-    #[test]
-    fn carriers_are_spread_over_what_can_be_a_label() {
-        let spread_over =
-            |label: &str| PolicySpec { spread_over: Some(label.to_owned()), ..PolicySpec::default() };
-        for label in ["zone", "topology.kubernetes.io/zone", "rack_1", &"x".repeat(63)] {
-            assert!(Policy::new(spread_over(label)).is_ok(), "{label}");
-        }
-        for label in ["", "zone=a", "a zone", "zöne", &"x".repeat(64)] {
-            assert_eq!(fields(spread_over(label)), ["spread_over"], "{label}");
-        }
-    }
-
-    #[test]
-    fn a_wrong_policy_does_not_deserialise() {
-        let written = serde_json::to_string(&steps(&[50, 10, 100])).unwrap();
-        let error = serde_json::from_str::<Policy>(&written).unwrap_err().to_string();
-        assert!(error.contains("step 2 has 10%, not more than the 50% before it"), "{error}");
-    }
-
-    #[test]
-    fn shares_can_be_replaced_and_keep_their_bakes() {
-        let policy = Policy::default().with_shares(&[Share::percent(20), Share::WHOLE]).unwrap();
-        let shares: Vec<_> = policy.spec().steps.iter().map(|step| (step.share, step.bake)).collect();
-        assert_eq!(shares, [(Share::percent(20), Millis::seconds(30)), (Share::WHOLE, Millis::seconds(30))]);
-    }
-
-    #[test]
-    fn the_summary_names_every_step_and_limit() {
-        let summary = Policy::default().summary();
-        for part in
-            ["10% for 30s, 50% for 30s, 100% for 30s", "1% above", "2.0 times", "50ms", "20 requests", "1h"]
-        {
-            assert!(summary.contains(part), "{part} in {summary}");
-        }
-        let spec = PolicySpec {
-            spread_over: Some("zone".to_owned()),
-            max_parallel: NonZeroU32::new(2),
-            max_failing: 1,
-            ..PolicySpec::default()
-        };
-        let summary = Policy::new(spec).unwrap().summary();
-        assert!(
-            summary.ends_with(
-                "back after 1h; spread over zone; at most 2 nodes start at once; back if more than 1 node fails"
-            ),
-            "{summary}"
-        );
-    }
-}
+mod tests;
