@@ -22,15 +22,20 @@ impl Rollout {
         }
     }
 
-    /// Those that may be told to start now.
+    /// Those that may be told to start now. One that starts already, another module, takes no place of its own.
     pub(super) fn next_to_start(&self) -> Vec<Node> {
-        let mut queue = self.queue();
-        if let Some(most) = self.spec.policy.spec().max_parallel {
-            let most = usize::try_from(most.get()).unwrap_or(usize::MAX);
-            let starting = self.nodes.iter().filter(|(node, facts)| facts.up && self.starts(node)).count();
-            queue.truncate(most.saturating_sub(starting));
+        let queue = self.queue();
+        let Some(most) = self.spec.policy.spec().max_parallel else { return queue };
+        let most = usize::try_from(most.get()).unwrap_or(usize::MAX);
+        let starting = self.nodes.values().filter(|facts| facts.up && facts.starts()).count();
+        if starting > most {
+            // After a resume those that were ready count until they say so again, and who comes back does.
+            return Vec::new();
         }
-        queue
+        let (mut next, others): (Vec<Node>, Vec<Node>) =
+            queue.into_iter().partition(|node| self.starts(node));
+        next.extend(others.into_iter().take(most - starting));
+        next
     }
 
     /// The step's nodes that can be reached and were not told to start yet.
