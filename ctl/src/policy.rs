@@ -21,6 +21,22 @@ pub(crate) struct PolicyArgs {
     /// How long each step is watched, e.g. 30s [default: the node's policy]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = words::parse_span)]
     bake: Option<Duration>,
+
+    /// Put the share on every node instead of on few
+    #[arg(long)]
+    spread: bool,
+
+    /// Have each step's nodes evenly over the values of this label, e.g. zone [default: the node's policy]
+    #[arg(long, value_name = "LABEL")]
+    spread_over: Option<String>,
+
+    /// Let at most so many nodes start it at once within a step; 0 for no bound [default: the node's policy]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    max_parallel: Option<u32>,
+
+    /// Let so many nodes fail alone before all go back [default: the node's policy]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    max_failing: Option<u32>,
 }
 
 /// Shares in basis points, rising, the last one all. A type of its own because clap takes a `Vec` for many values.
@@ -52,16 +68,23 @@ impl PolicyArgs {
             // `--canary 100%` is one step, not two alike.
             shares.dedup();
         }
-        if shares.is_empty() && self.bake.is_none() {
-            return None;
-        }
         let steps = shares.into_iter().map(|share| Step { share, bake: None }).collect();
         // Longer than a contract duration can say is as good as for ever; the node says what is too long.
         let bake = self.bake.map(|bake| {
             let for_ever = prost_types::Duration { seconds: i64::MAX, nanos: 0 };
             prost_types::Duration::try_from(bake).unwrap_or(for_ever)
         });
-        Some(PolicyOverrides { steps, bake, ..PolicyOverrides::default() })
+        let overrides = PolicyOverrides {
+            steps,
+            bake,
+            // What is not typed is as the node has it: there is no way to type `false`.
+            spread: self.spread.then_some(true),
+            spread_over: self.spread_over.clone(),
+            max_parallel: self.max_parallel,
+            max_failing: self.max_failing,
+            ..PolicyOverrides::default()
+        };
+        (overrides != PolicyOverrides::default()).then_some(overrides)
     }
 }
 
@@ -84,7 +107,7 @@ mod tests {
     fn what_was_not_said_is_the_nodes_policy() {
         let overrides = |steps: Option<&str>, canary, bake| {
             let steps = steps.map(|steps| parse_steps(steps).expect("steps"));
-            PolicyArgs { canary, steps, bake }.overrides()
+            PolicyArgs { canary, steps, bake, ..PolicyArgs::default() }.overrides()
         };
         assert_eq!(overrides(None, None, None), None);
         let shares = |policy: Option<PolicyOverrides>| {
@@ -96,5 +119,20 @@ mod tests {
         let bake = overrides(None, None, Some(Duration::from_millis(1500))).expect("overrides");
         assert!(bake.steps.is_empty(), "only the bake time is overridden");
         assert_eq!(bake.bake, Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 }));
+        let waves = PolicyArgs {
+            spread: true,
+            spread_over: Some("zone".to_owned()),
+            max_parallel: Some(2),
+            max_failing: Some(0),
+            ..PolicyArgs::default()
+        };
+        let expected = PolicyOverrides {
+            spread: Some(true),
+            spread_over: Some("zone".to_owned()),
+            max_parallel: Some(2),
+            max_failing: Some(0),
+            ..PolicyOverrides::default()
+        };
+        assert_eq!(waves.overrides(), Some(expected), "a 0 that was typed is said");
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use hot_proto::v1::{Figures, Outcome, Phase, ReleaseRef, Rollout, RolloutModule};
+use hot_proto::v1::{FailedNode, Figures, Outcome, Phase, ReleaseRef, Rollout, RolloutModule};
 
 use crate::output::{Tone, paint};
 use crate::words;
@@ -40,6 +40,10 @@ pub(crate) fn change(before: Option<&Rollout>, now: &Rollout) -> Option<String> 
         line.push_str("; ");
         line.push_str(&words::clean(&now.waiting_on));
     }
+    let known = |failed: &FailedNode| before.is_some_and(|before| before.failed.contains(failed));
+    for failed in alone(&now.failed, &now.reason).filter(|failed| !known(failed)) {
+        line.push_str(&words::clean(&format!("; failed alone: {}", failed.reason)));
+    }
     let told = before.map(unserved).is_some_and(|before| !before.is_empty());
     if !told {
         line.push_str(&unserved(now));
@@ -49,7 +53,7 @@ pub(crate) fn change(before: Option<&Rollout>, now: &Rollout) -> Option<String> 
 
 /// What makes one change differ from the last. Numbers in sentences count down and are left out with their units, as 1m5s
 /// has other ones than 59s; and so is what is tried to have stable serve again.
-fn key(rollout: &Rollout) -> (i32, i32, u32, u32, i32, String, String, Vec<bool>) {
+fn key(rollout: &Rollout) -> (i32, i32, u32, u32, i32, String, String, Vec<bool>, usize) {
     let is_number = |word: &&str| word.starts_with(|first: char| first.is_ascii_digit());
     let still = |text: &str| text.split(' ').filter(|word| !is_number(word)).collect::<Vec<_>>().join(" ");
     (
@@ -61,6 +65,7 @@ fn key(rollout: &Rollout) -> (i32, i32, u32, u32, i32, String, String, Vec<bool>
         still(&rollout.reason),
         still(&rollout.waiting_on),
         rollout.modules.iter().map(|module| module.unserved.is_empty()).collect(),
+        rollout.failed.len(),
     )
 }
 
@@ -100,10 +105,17 @@ pub(crate) fn block(rollout: &Rollout, width: usize, colour: bool) -> Vec<String
     if !rollout.waiting_on.is_empty() {
         lines.push((format!("  {}", words::clean(&rollout.waiting_on)), Tone::Warn));
     }
+    let failed = alone(&rollout.failed, &rollout.reason);
+    lines.extend(failed.map(|failed| (words::clean(&format!("  failed: {}", failed.reason)), Tone::Bad)));
     for module in rollout.modules.iter().filter(|module| !module.unserved.is_empty()) {
         lines.push((words::clean(&format!("  {}: {}", module.module, module.unserved)), Tone::Bad));
     }
     lines.into_iter().map(|(line, tone)| paint(&cut(&line, width), tone, colour)).collect()
+}
+
+/// The nodes that failed while the others went on: not the one that is the reason for all.
+pub(crate) fn alone<'a>(failed: &'a [FailedNode], reason: &str) -> impl Iterator<Item = &'a FailedNode> {
+    failed.iter().filter(move |failed| !reason.contains(&failed.reason))
 }
 
 /// `text` in at most `width` columns less one (a full line would wrap on some terminals).
@@ -175,7 +187,14 @@ pub(crate) fn ending(rollout: &Rollout) -> (String, Tone) {
         }
         Outcome::Superseded => (format!("{title} was superseded by a later rollout{why}"), Tone::Warn),
         Outcome::Incomplete => {
-            (format!("{title} is incomplete{why}; `hotctl nodes` shows which nodes answer"), Tone::Bad)
+            let failed: Vec<String> = alone(&rollout.failed, &rollout.reason)
+                .map(|failed| words::clean(&format!("; failed alone: {}", failed.reason)))
+                .collect();
+            let failed = failed.concat();
+            (
+                format!("{title} is incomplete{why}{failed}; `hotctl nodes` shows which nodes answer"),
+                Tone::Bad,
+            )
         }
         Outcome::Unspecified => (format!("{title} has not ended{why}"), Tone::Warn),
     }
@@ -207,6 +226,12 @@ pub(crate) mod examples {
 
     fn release(release: u64, version: &str, digit: &str) -> ReleaseRef {
         ReleaseRef { release, version: version.to_owned(), digest: digit.repeat(64) }
+    }
+
+    /// A node that crashed with 1.1.0.
+    pub(crate) fn failed(node: &str) -> FailedNode {
+        let reason = format!("greeter release 2 on {node}: crashed with SIGSEGV, 0 crashes are allowed");
+        FailedNode { node: node.to_owned(), code: "crashed".to_owned(), reason }
     }
 
     /// `greeter` 1.1.0 at 10%, 12.5 s before the end of a 30 s bake.
@@ -378,11 +403,36 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_failed_alone_is_told_once_and_at_the_end() {
+        let before = examples::baking();
+        let mut rollout = before.clone();
+        rollout.failed = vec![examples::failed("n3")];
+        let why = &examples::failed("n3").reason;
+        let line = change(Some(&before), &rollout).expect("a change");
+        assert_eq!(line, format!("greeter 1.1.0: baking at 10%, step 1 of 3, for 30s; failed alone: {why}"));
+        assert_eq!(block(&rollout, 100, false).last(), Some(&format!("  failed: {why}")));
+        let mut later = rollout.clone();
+        later.failed.push(examples::failed("n5"));
+        later.set_phase(Phase::RollingBack);
+        later.reason =
+            format!("2 of 9 nodes failed (n3, n5), at most 1 may: {}", examples::failed("n5").reason);
+        let line = change(Some(&rollout), &later).expect("a change");
+        assert_eq!(line, format!("greeter 1.1.0: rolling back: {}", later.reason));
+        rollout.set_outcome(Outcome::Incomplete);
+        let ending = ending(&rollout).0;
+        assert!(
+            ending.starts_with(&format!("greeter 1.1.0 is incomplete; failed alone: {why}; ")),
+            "{ending}"
+        );
+    }
+
+    #[test]
     fn foreign_text_is_cleaned() {
         let mut rollout = examples::baking();
         rollout.reason = "\x1b[2J".to_owned();
         rollout.waiting_on = "\x1b[2J".to_owned();
         rollout.modules[0].module = "\x1b[2J".to_owned();
+        rollout.failed = vec![FailedNode { reason: "\x1b[2Jx".to_owned(), ..FailedNode::default() }];
         let all = [
             change(None, &rollout).expect("a change"),
             block(&rollout, 100, false).concat(),

@@ -156,6 +156,7 @@ fn by<'a>(kind: &'a NoteKind, started_by: Option<&'a str>) -> Option<&'a str> {
         | NoteKind::Holding
         | NoteKind::Promoting
         | NoteKind::Node { .. }
+        | NoteKind::NodeFailed { .. }
         | NoteKind::Finished => None,
     }
 }
@@ -172,6 +173,7 @@ fn kind(kind: &NoteKind) -> &'static str {
         NoteKind::Command(_) => "rollout.command",
         NoteKind::Ignored(_) => "rollout.ignored",
         NoteKind::Node { .. } => "rollout.node",
+        NoteKind::NodeFailed { .. } => "rollout.node_failed",
         NoteKind::Finished => "rollout.finished",
     }
 }

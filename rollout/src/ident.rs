@@ -1,5 +1,6 @@
 //! The names of things. All of them are checked where they enter the daemon; here they are only told apart.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,9 @@ name! {
     /// Names one rollout, for ever.
     RolloutId
 }
+
+/// What a node is labelled with, e.g. `zone` with `a`.
+pub type Labels = BTreeMap<String, String>;
 
 /// A release of a module: a version with its config, numbered per module from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -36,7 +36,7 @@ pub mod verdict;
 pub use assignment::{Assignment, Candidate, FastLimits, Role, Standby};
 pub use figures::{Figures, Latency};
 pub use guard::{Signals, TakeBack};
-pub use ident::{Module, Node, ReleaseNumber, Revision, RolloutId};
+pub use ident::{Labels, Module, Node, ReleaseNumber, Revision, RolloutId};
 pub use machine::{
     Action, Command, Direction, Event, HoldEnd, InstanceState, Kind, ModuleStatus, Move, NodeStatus, Note,
     NoteKind, Outcome, Phase, PhaseName, Rollout, Sample, Spec, Status, Waiting,

@@ -7,22 +7,47 @@
 //! **Rounding.** In basis points the step's total is `s·N`, an integer. It is split over the k nodes as evenly as
 //! integers allow: the first `(s·N) mod k` nodes carry one basis point more. The sum is exact and no node exceeds
 //! `ceil(s·N/k)`, which is at most half up to a share of 50%.
+//!
+//! **Failure domains.** Where nodes have a domain each, as a zone, a step's nodes are as evenly over the domains as can be
+//! with the last step's among them: the numbers in any two domains differ by one at most, except where a domain has no
+//! more nodes, or had more of the last step's. Which nodes carry changes, not how many or how much.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::ident::Node;
+use crate::ident::{Labels, Node};
 use crate::units::{Share, WHOLE, Weight};
+
+/// What fails together, as a zone: the value of the label by which carriers are spread. `None`: the node has no such
+/// label; all of those are one domain.
+pub type Domain = Option<String>;
+
+/// Each of `nodes` with its domain: what `labels` say of it under the label `by`. Without one, all are in one domain.
+#[must_use]
+pub fn domains(
+    nodes: &BTreeSet<Node>,
+    labels: &BTreeMap<Node, Labels>,
+    by: Option<&str>,
+) -> BTreeMap<Node, Domain> {
+    let none = Labels::new();
+    nodes.iter().map(|node| (node.clone(), domain(labels.get(node).unwrap_or(&none), by))).collect()
+}
+
+/// The domain of a node with these labels.
+pub(crate) fn domain(labels: &Labels, by: Option<&str>) -> Domain {
+    labels.get(by?).cloned()
+}
 
 /// The weight of the candidate on each node that carries it.
 ///
-/// `ready` are the nodes that can carry a candidate now, `before` those that carried the last step: they are taken
-/// first, even where fewer would do by now, and the others follow in the order of their names, so that it can be told
-/// beforehand who is next. `spread` puts the share on every node. The result is empty only if `ready` is or the share
-/// is zero.
+/// `ready` are the nodes that can carry a candidate now, each with its failure domain, `before` those that carried the
+/// last step: they are taken first, even where fewer would do by now. The others follow from the domains in turn: the
+/// next is from the domain that has the fewest so far, in the order of the domains' names and in it of the nodes', so that
+/// it can be told beforehand who is next. Nodes without a domain come after those of the others. `spread` puts the share on
+/// every node. The result is empty only if `ready` is or the share is zero.
 #[must_use]
 pub fn place(
     share: Share,
-    ready: &BTreeSet<Node>,
+    ready: &BTreeMap<Node, Domain>,
     before: &BTreeSet<Node>,
     spread: bool,
 ) -> BTreeMap<Node, Weight> {
@@ -31,19 +56,45 @@ pub fn place(
         return BTreeMap::new();
     }
     let total = u64::from(share.basis_points()) * count;
-    let carried: Vec<&Node> = ready.intersection(before).collect();
+    let carried: Vec<&Node> = ready.keys().filter(|node| before.contains(*node)).collect();
     let wanted = if spread { count } else { (2 * total).div_ceil(u64::from(WHOLE)).min(count) };
     let carriers = wanted.max(carried.len() as u64);
     let (each, more) = (total / carriers, total % carriers);
     carried
         .into_iter()
-        .chain(ready.difference(before))
+        .chain(in_turn(ready, before))
         .zip(0..carriers)
         .map(|(node, index)| {
             let basis_points = each + u64::from(index < more);
             (node.clone(), whole_at_most(basis_points))
         })
         .collect()
+}
+
+/// The nodes that did not carry before, each from the domain that has the fewest until then.
+fn in_turn<'a>(ready: &'a BTreeMap<Node, Domain>, before: &BTreeSet<Node>) -> impl Iterator<Item = &'a Node> {
+    let mut have: BTreeMap<(bool, &str), usize> = BTreeMap::new();
+    let mut others: BTreeMap<(bool, &str), VecDeque<&Node>> = BTreeMap::new();
+    for (node, domain) in ready {
+        // Who is in none comes last.
+        let domain = (domain.is_none(), domain.as_deref().unwrap_or_default());
+        if before.contains(node) {
+            *have.entry(domain).or_default() += 1;
+        } else {
+            others.entry(domain).or_default().push_back(node);
+        }
+    }
+    let mut turns: BTreeSet<(usize, (bool, &str))> =
+        others.keys().map(|domain| (have.get(domain).copied().unwrap_or(0), *domain)).collect();
+    std::iter::from_fn(move || {
+        loop {
+            let (count, domain) = turns.pop_first()?;
+            if let Some(node) = others.get_mut(&domain).and_then(VecDeque::pop_front) {
+                turns.insert((count + 1, domain));
+                return Some(node);
+            }
+        }
+    })
 }
 
 /// A mean of shares is never above the whole, so nothing is cut off here.
@@ -57,8 +108,25 @@ mod tests {
 
     use super::*;
 
-    fn nodes(count: usize) -> BTreeSet<Node> {
-        (0..count).map(|index| Node(format!("n{index:03}"))).collect()
+    fn nodes(count: usize) -> BTreeMap<Node, Domain> {
+        (0..count).map(|index| (Node(format!("n{index:03}")), None)).collect()
+    }
+
+    /// `a:3 b:1 -:2`: so many nodes in each domain, `-` for those in none.
+    fn zones(text: &str) -> BTreeMap<Node, Domain> {
+        let zones = text.split(' ').map(|zone| zone.split_once(':').unwrap());
+        zones
+            .flat_map(|(zone, count)| {
+                let domain = (zone != "-").then(|| zone.to_owned());
+                (0..count.parse().unwrap())
+                    .map(move |index: usize| (Node(format!("{zone}{index}")), domain.clone()))
+            })
+            .collect()
+    }
+
+    fn carriers(share: u8, ready: &BTreeMap<Node, Domain>, before: &[&str]) -> Vec<String> {
+        let before = before.iter().copied().map(Node::from).collect();
+        place(Share::percent(share), ready, &before, false).into_keys().map(|node| node.0).collect()
     }
 
     fn placed(percent: u8, count: usize) -> Vec<u16> {
@@ -95,18 +163,71 @@ mod tests {
         assert!(weights.values().all(|weight| *weight == Weight::percent(10)));
     }
 
+    #[test]
+    fn domains_carry_in_turn() {
+        let ready = zones("a:4 b:4 c:4");
+        assert_eq!(carriers(10, &ready, &[]), ["a0", "b0", "c0"]);
+        assert_eq!(carriers(20, &ready, &["a0", "b0", "c0"]), ["a0", "a1", "b0", "b1", "c0"]);
+        assert_eq!(carriers(20, &ready, &["c1", "c2", "c3"]), ["a0", "b0", "c1", "c2", "c3"]);
+        assert_eq!(carriers(25, &zones("a:1 b:7 c:4"), &[]), ["a0", "b0", "b1", "b2", "c0", "c1"]);
+    }
+
+    #[test]
+    fn nodes_without_the_label_are_one_domain_and_the_last() {
+        assert_eq!(carriers(12, &zones("-:8 a:1 b:1"), &[]), ["-0", "a0", "b0"]);
+        assert_eq!(carriers(10, &zones("-:8 a:1 b:1"), &[]), ["a0", "b0"]);
+    }
+
+    #[test]
+    fn a_domain_is_what_the_label_says() {
+        let (a, b) = (Node::from("a"), Node::from("b"));
+        let labels = BTreeMap::from([(a.clone(), Labels::from([("zone".to_owned(), "1".to_owned())]))]);
+        let of = |by| domains(&BTreeSet::from([a.clone(), b.clone()]), &labels, by);
+        assert_eq!(of(Some("zone")), [(a.clone(), Some("1".to_owned())), (b.clone(), None)].into());
+        assert_eq!(of(Some("rack")), [(a.clone(), None), (b.clone(), None)].into());
+        assert_eq!(of(None), of(Some("rack")));
+    }
+
     proptest! {
+        #[test]
+        fn domains_have_the_same_number_where_they_have_room(
+            of in prop::collection::vec(prop::option::weighted(0.9, 0_u8..5), 1..60),
+            basis_points in 1_u16..=WHOLE,
+        ) {
+            let name = |index| Node(format!("n{index:03}"));
+            let named = of.iter().enumerate();
+            let ready: BTreeMap<Node, Domain> =
+                named.map(|(index, zone)| (name(index), zone.map(|zone| zone.to_string()))).collect();
+            let weights = place(Share::new(basis_points).unwrap(), &ready, &BTreeSet::new(), false);
+            let plain = place(Share::new(basis_points).unwrap(), &nodes(of.len()), &BTreeSet::new(), false);
+            prop_assert_eq!(weights.len(), plain.len(), "as many as without domains");
+            let mut count: BTreeMap<&Domain, (usize, usize)> = BTreeMap::new();
+            for (node, domain) in &ready {
+                let (carry, all) = count.entry(domain).or_default();
+                *carry += usize::from(weights.contains_key(node));
+                *all += 1;
+            }
+            let most = count.values().map(|(carry, _)| *carry).max().unwrap();
+            for (carry, all) in count.values() {
+                prop_assert!(*carry == *all || most - carry <= 1, "{:?}", count);
+            }
+        }
+
         #[test]
         fn the_sum_is_exact_the_half_is_kept_and_the_last_step_is_included(
             count in 1_usize..120,
             mask in any::<u128>(),
             basis_points in 1_u16..=WHOLE,
             spread in any::<bool>(),
+            zones in 1_usize..6,
         ) {
             let share = Share::new(basis_points).unwrap();
-            let ready = nodes(count);
+            let mut ready = nodes(count);
+            for (index, domain) in ready.values_mut().enumerate() {
+                *domain = Some(index % zones).filter(|zone| *zone > 0).map(|zone| zone.to_string());
+            }
             let before: BTreeSet<Node> = ready
-                .iter()
+                .keys()
                 .enumerate()
                 .filter(|(index, _)| mask >> index & 1 == 1)
                 .map(|(_, node)| node.clone())

@@ -5,11 +5,12 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 
 use hot_rollout::{
-    Action, Assignment, Cause, Command, Event, Figures, InstanceState, Kind, Latency, Millis, Module, Move,
-    Node, NoteKind, Phase, Policy, PolicySpec, ReleaseNumber, Revision, Rollout, Sample, Share, Spec, Step,
-    Time, Weight,
+    Action, Assignment, Cause, Command, Event, Figures, InstanceState, Kind, Labels, Latency, Millis, Module,
+    Move, Node, NoteKind, Phase, Policy, PolicySpec, Reason, ReleaseNumber, Revision, Rollout, Sample, Share,
+    Spec, Step, Time, Waiting, Weight,
 };
 use proptest::prelude::*;
 
@@ -36,6 +37,10 @@ struct World {
     told: BTreeMap<(Node, Module), Assignment>,
     /// The step of the last note that said which one starts.
     started: Option<usize>,
+    /// How often one was placed anew.
+    anew: usize,
+    /// Who was told to start a candidate, and neither was ready since nor had it taken away.
+    starting: BTreeSet<(Node, Module)>,
     stable: BTreeMap<Module, Option<ReleaseNumber>>,
     counting: u64,
 }
@@ -44,15 +49,20 @@ fn node(index: usize) -> Node {
     Node(format!("n{}", index % (NODES + 1)))
 }
 
+/// Of three zones, and none.
+fn zone(index: usize) -> Labels {
+    let zone = Some(index % 4).filter(|zone| *zone > 0);
+    zone.map(|zone| ("zone".to_owned(), zone.to_string())).into_iter().collect()
+}
+
 fn module(index: usize) -> Module {
     ["auth", "greeter", "other"][index % 3].into()
 }
 
 /// `first` of the two modules have no stable release.
-fn spec(first: usize, spread: bool, shares: &[u16]) -> Spec {
+fn spec(first: usize, waves: PolicySpec, shares: &[u16]) -> Spec {
     let step = |share: &u16| Step { share: Share::new(*share).unwrap(), bake: Millis::seconds(30) };
-    let policy =
-        Policy::new(PolicySpec { steps: shares.iter().map(step).collect(), spread, ..PolicySpec::default() });
+    let policy = Policy::new(PolicySpec { steps: shares.iter().map(step).collect(), ..waves });
     let releases =
         |stable: Option<u64>| Move { stable: stable.map(ReleaseNumber), candidate: ReleaseNumber(OLD + 1) };
     Spec {
@@ -64,6 +74,7 @@ fn spec(first: usize, spread: bool, shares: &[u16]) -> Spec {
         ]
         .into(),
         nodes: (0..NODES).map(node).collect(),
+        labels: (0..NODES).map(|index| (node(index), zone(index))).collect(),
         policy: policy.unwrap(),
         revision: Revision(100),
     }
@@ -75,7 +86,16 @@ impl World {
         let stable = spec.moves.iter().map(|(module, releases)| (module.clone(), releases.stable)).collect();
         let (rollout, actions) = begin(spec, Time(1000));
         let now = Time(1000);
-        let mut world = Self { rollout, now, told: BTreeMap::new(), started: None, stable, counting: 0 };
+        let mut world = Self {
+            rollout,
+            now,
+            told: BTreeMap::new(),
+            started: None,
+            anew: 0,
+            starting: BTreeSet::new(),
+            stable,
+            counting: 0,
+        };
         world.act(&actions);
         world
     }
@@ -157,6 +177,11 @@ impl World {
 
     /// Feeds an event and checks that saying it twice changes nothing.
     fn feed(&mut self, event: Event) {
+        if let Event::Instance { node, module, release, state: InstanceState::Ready } = &event
+            && *release == ReleaseNumber(OLD + 1)
+        {
+            self.starting.remove(&(node.clone(), module.clone()));
+        }
         let actions = self.rollout.handle(event.clone(), self.now);
         self.act(&actions);
         let promotes = matches!(event, Event::Command(Command::Promote { .. }));
@@ -190,18 +215,22 @@ impl World {
                 }
                 Action::Note(note) => {
                     if let NoteKind::Starting { step } = note.kind {
-                        assert_eq!(
-                            step,
-                            self.started.map_or(0, |before| before + 1),
-                            "steps are never skipped"
+                        let anew = Some(step) == self.started && note.text.contains(" anew: ");
+                        let next = step == self.started.map_or(0, |before| before + 1);
+                        assert!(
+                            anew || next,
+                            "steps are never skipped: {} after {:?}",
+                            note.text,
+                            self.started
                         );
                         self.started = Some(step);
+                        self.anew += usize::from(anew);
                     }
                 }
-                Action::Prepare { .. }
-                | Action::Renew { .. }
-                | Action::Quarantine { .. }
-                | Action::Finished(_) => {}
+                Action::Quarantine { reason, .. } => {
+                    assert_eq!(self.rollout.phase().reason(), Some(reason), "it is why all go back");
+                }
+                Action::Prepare { .. } | Action::Renew { .. } | Action::Finished(_) => {}
             }
         }
         self.check();
@@ -220,10 +249,29 @@ impl World {
         let serves = assignment.stable.is_some()
             || assignment.candidate.as_ref().is_some_and(|candidate| candidate.weight > Weight::ZERO);
         assert_eq!(sum, if serves { 10_000 } else { 0 }, "{assignment:?}");
+        let held = self.told.get(&key).is_some_and(|held| held.candidate.is_some());
+        match assignment.candidate {
+            Some(_) if held => {}
+            Some(_) => drop(self.starting.insert(key.clone())),
+            None => drop(self.starting.remove(&key)),
+        }
         self.told.insert(key, assignment.clone());
     }
 
+    /// Of the nodes that can be reached no more start than may.
+    fn check_starts(&self) {
+        let Some(most) = self.rollout.spec().policy.spec().max_parallel else { return };
+        let status = self.rollout.status();
+        let modules = status.modules.iter();
+        let up: BTreeSet<&Node> =
+            modules.flat_map(|module| &module.nodes).filter(|node| node.up).map(|node| &node.node).collect();
+        let starting: BTreeSet<&Node> =
+            self.starting.iter().map(|(node, _)| node).filter(|node| up.contains(node)).collect();
+        assert!(starting.len() <= most.get() as usize, "{starting:?} start at once, at most {most} may");
+    }
+
     fn check(&self) {
+        self.check_starts();
         let phase = self.rollout.phase();
         assert!(self.rollout.next_timeout().is_none_or(|due| due > self.now));
         let moved_by = self.rollout.next_timeout().is_some() || self.rollout.waiting_on().is_some();
@@ -234,6 +282,14 @@ impl World {
             .filter(|(_, assignment)| assignment.candidate.is_some())
             .map(|((node, _), assignment)| (node, assignment))
             .collect();
+        let failed = self.rollout.status().failed;
+        assert!(
+            candidates.iter().all(|(node, _)| !failed.contains_key(node)),
+            "{failed:?} with {candidates:?}"
+        );
+        let may = self.rollout.spec().policy.spec().max_failing as usize;
+        let under_way = phase.step().is_some() || matches!(phase, Phase::Preparing | Phase::Promoting { .. });
+        assert!(!under_way || failed.len() <= may, "{failed:?} in {phase:?}");
         let Some(step) = phase.step() else {
             assert!(candidates.is_empty(), "{phase:?} with {candidates:?}");
             return;
@@ -307,7 +363,9 @@ fn event() -> impl Strategy<Value = Event> {
         },
     );
     prop_oneof![
-        3 => (0..=NODES).prop_map(|at| Event::NodeUp { node: node(at) }),
+        3 => (0..=NODES, 0..9_usize).prop_map(|(at, of)| {
+            Event::NodeUp { node: node(at), labels: zone(of) }
+        }),
         2 => (0..=NODES).prop_map(|at| Event::NodeDown { node: node(at) }),
         1 => (0..=NODES).prop_map(|at| Event::NodeLeft { node: node(at) }),
         2 => place().prop_map(|(node, module)| Event::Prepared { node, module }),
@@ -350,6 +408,33 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
     prop::collection::vec(happening, 0..60)
 }
 
+/// What happens to the nodes of a wave, and nothing that would end it.
+fn wave_happenings() -> impl Strategy<Value = Vec<Happening>> {
+    let place = || (0..=NODES, 0..2_usize).prop_map(|(at, of)| (node(at), module(of)));
+    let instance = |state: InstanceState| {
+        place().prop_map(move |(node, module)| {
+            let (release, state) = (ReleaseNumber(OLD + 1), state.clone());
+            Event::Instance { node, module, release, state }
+        })
+    };
+    let event = prop_oneof![
+        10 => instance(InstanceState::Ready),
+        1 => instance(InstanceState::Ended),
+        1 => instance(InstanceState::Failed(Cause::Exited { code: 1, text: String::new() })),
+        3 => (0..=NODES).prop_map(|at| Event::NodeDown { node: node(at) }),
+        4 => (0..=NODES, 0..9_usize).prop_map(|(at, of)| Event::NodeUp { node: node(at), labels: zone(of) }),
+        1 => (0..=NODES).prop_map(|at| Event::NodeLeft { node: node(at) }),
+    ];
+    let happening = prop_oneof![
+        20 => event.prop_map(Happening::Event),
+        1 => Just(Happening::Obey),
+        1 => Just(Happening::Good),
+        1 => (0..40_000_u64).prop_map(Happening::Pass),
+        1 => Just(Happening::Restart),
+    ];
+    prop::collection::vec(happening, 0..80)
+}
+
 fn specs() -> impl Strategy<Value = Spec> {
     let shares = prop_oneof![
         Just(vec![1000, 5000, 10_000]),
@@ -357,7 +442,21 @@ fn specs() -> impl Strategy<Value = Spec> {
         Just(vec![1, 3333, 6000, 9999, 10_000]),
         Just(vec![2500, 10_000]),
     ];
-    (0..=2_usize, any::<bool>(), shares).prop_map(|(first, spread, shares)| spec(first, spread, &shares))
+    (0..=2_usize, waves(), shares).prop_map(|(first, waves, shares)| spec(first, waves, &shares))
+}
+
+/// How a step goes over its nodes.
+fn waves() -> impl Strategy<Value = PolicySpec> {
+    let failing = prop_oneof![2 => Just(0), 2 => Just(1), 1 => Just(2), 1 => Just(9)];
+    (any::<bool>(), any::<bool>(), 0..4_u32, failing).prop_map(|(spread, over, parallel, failing)| {
+        PolicySpec {
+            spread,
+            spread_over: over.then(|| "zone".to_owned()),
+            max_parallel: NonZeroU32::new(parallel),
+            max_failing: failing,
+            ..PolicySpec::default()
+        }
+    })
 }
 
 fn played(spec: Spec, kind: Kind, happenings: &[Happening]) -> World {
@@ -385,8 +484,17 @@ proptest! {
     }
 
     #[test]
-    fn nothing_that_happens_breaks_a_rollback(happenings in happenings()) {
-        let world = played(spec(0, false, &[10_000]), Kind::Rollback, &happenings);
+    fn a_wave_keeps_its_bounds(spec in specs(), happenings in wave_happenings()) {
+        let mut world = World::new(spec, Kind::Push);
+        world.happen(&Happening::Obey);
+        for happening in &happenings {
+            world.happen(happening);
+        }
+    }
+
+    #[test]
+    fn nothing_that_happens_breaks_a_rollback(waves in waves(), happenings in happenings()) {
+        let world = played(spec(0, waves, &[10_000]), Kind::Rollback, &happenings);
         if let Phase::Failed { .. } = world.rollout.phase() {
             world.back_on_stable();
         }
@@ -440,15 +548,32 @@ fn random_rollouts_reach_every_phase() {
         let happenings = happenings().new_tree(&mut runner).unwrap().current();
         let mut world = World::new(spec, Kind::Push);
         for happening in &happenings {
+            let anew = world.anew;
             world.happen(happening);
-            reached.insert(world.rollout.phase_name().as_str());
+            let status = world.rollout.status();
+            reached.insert(status.phase.as_str());
+            if status.step.is_some() && !status.failed.is_empty() {
+                reached.insert("a node failed alone");
+            }
+            if matches!(status.waiting_on, Some(Waiting::Start { more: 1.., .. })) {
+                reached.insert("nodes wait for their turn");
+            }
+            if world.anew > anew {
+                reached.insert("a step is placed anew");
+            }
+            if matches!(status.reason, Some(Reason::TooManyFailed { .. })) {
+                reached.insert("too many failed");
+            }
         }
     }
     let all = [
+        "a node failed alone",
+        "a step is placed anew",
         "baking",
         "done",
         "failed",
         "incomplete",
+        "nodes wait for their turn",
         "paused",
         "preparing",
         "promoting",
@@ -456,6 +581,7 @@ fn random_rollouts_reach_every_phase() {
         "rolling_back",
         "starting",
         "superseded",
+        "too many failed",
     ];
     let missing: Vec<&str> = all.into_iter().filter(|phase| !reached.contains(phase)).collect();
     assert!(missing.is_empty(), "never reached: {missing:?}");

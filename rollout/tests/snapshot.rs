@@ -3,10 +3,12 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use hot_rollout::{
-    Action, Assignment, Cause, DecodeError, Event, FORMAT, Figures, InstanceState, Latency, Module, Move,
-    Node, Outcome, PhaseName, Policy, ReleaseNumber, Revision, Rollout, RolloutId, Sample, Spec, Time,
+    Action, Assignment, Cause, DecodeError, Event, FORMAT, Figures, InstanceState, Labels, Latency, Module,
+    Move, Node, Outcome, PhaseName, Policy, PolicySpec, ReleaseNumber, Revision, Rollout, RolloutId, Sample,
+    Spec, Time,
 };
 
 /// A rollout in the middle of its first step, as format 1 has it. Never change this file: a change of the format gets
@@ -23,6 +25,7 @@ fn baking() -> Rollout {
             Move { stable: Some(ReleaseNumber(1)), candidate: ReleaseNumber(2) },
         )]),
         nodes: [node.clone()].into(),
+        labels: BTreeMap::new(),
         policy: Policy::default(),
         revision: Revision(40),
     };
@@ -63,6 +66,54 @@ fn the_format_is_frozen() {
     let written = String::from_utf8(rollout.encode().unwrap()).unwrap();
     assert_eq!(written, String::from_utf8_lossy(FORMAT_1).trim_end(), "a changed format needs a new number");
     assert_eq!(Rollout::decode(FORMAT_1).unwrap(), rollout);
+}
+
+/// The members that only a policy with waves writes. They came to format 1 later: a version that does not know them passes
+/// them over, and where they are missing there is nothing of the kind.
+const FORMAT_1_WAVES: &[u8] = include_bytes!("snapshot-format-1-waves.json");
+
+fn wave() -> Rollout {
+    let module = Module::from("greeter");
+    let nodes = [("a", "x"), ("b", "y"), ("c", "x")].map(|(node, zone)| (Node::from(node), zone));
+    let labels = |zone: &str| Labels::from([("zone".to_owned(), zone.to_owned())]);
+    let policy = PolicySpec {
+        spread_over: Some("zone".to_owned()),
+        max_parallel: NonZeroU32::new(1),
+        max_failing: 1,
+        ..PolicySpec::default()
+    };
+    let spec = Spec {
+        id: "ro-2".into(),
+        by: "ada".to_owned(),
+        moves: [(module.clone(), Move { stable: Some(ReleaseNumber(1)), candidate: ReleaseNumber(2) })]
+            .into(),
+        nodes: nodes.iter().map(|(node, _)| node.clone()).collect(),
+        labels: nodes.iter().map(|(node, zone)| (node.clone(), labels(zone))).collect(),
+        policy: Policy::new(policy).expect("a policy"),
+        revision: Revision(40),
+    };
+    let (mut rollout, _) = Rollout::start(spec, Time(1_700_000_000_000));
+    for (node, _) in &nodes {
+        let prepared = Event::Prepared { node: node.clone(), module: module.clone() };
+        let _actions = rollout.handle(prepared, Time(1_700_000_000_100));
+    }
+    let state = InstanceState::Failed(Cause::Crashed { signal: 11, text: String::new() });
+    let crashed = Event::Instance { node: Node::from("a"), module, release: ReleaseNumber(2), state };
+    let _actions = rollout.handle(crashed, Time(1_700_000_000_200));
+    rollout
+}
+
+#[test]
+fn what_came_to_the_format_is_frozen_as_well() {
+    let rollout = wave();
+    let written = String::from_utf8(rollout.encode().unwrap()).unwrap();
+    assert_eq!(written, String::from_utf8_lossy(FORMAT_1_WAVES).trim_end());
+    assert_eq!(Rollout::decode(FORMAT_1_WAVES).unwrap(), rollout);
+    let plain = String::from_utf8(baking().encode().unwrap()).unwrap();
+    for member in ["domain", "spread_over", "max_parallel", "max_failing", "failed"] {
+        let member = format!("\"{member}\":");
+        assert!(written.contains(&member) && !plain.contains(&member), "{member}");
+    }
 }
 
 #[test]

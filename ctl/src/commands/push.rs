@@ -35,6 +35,7 @@ const START_PAUSE: Duration = Duration::from_secs(1);
 #[command(after_help = "Examples:\n  hotctl push greeter-1.1.0.so\n  \
                         hotctl push greeter-1.1.0.so --canary 10% --bake 30s\n  \
                         hotctl push greeter-1.1.0.so --steps 1%,10%,50%,100% --message 'new greeting'\n  \
+                        hotctl push greeter-1.1.0.so --spread-over zone --max-parallel 10 --max-failing 2\n  \
                         hotctl push greeter-1.1.0.so --retry --message 'its database was down'\n  \
                         hotctl push greeter-1.1.0.so --key ~/.ssh/id_ed25519 --detach")]
 pub(crate) struct Args {

@@ -3,6 +3,7 @@
 use hot_proto::v1;
 use serde::Serialize;
 
+use super::rollout::FailedNodeJson;
 use super::{ProblemJson, ReleaseJson, SwapJson, rounded, time};
 use crate::words;
 
@@ -34,6 +35,7 @@ struct ModuleJson {
     share: u32,
     reason: String,
     waiting_on: String,
+    failed: Vec<FailedNodeJson>,
     rollout: String,
     routes: Vec<String>,
     nodes: Vec<ModuleNodeJson>,
@@ -90,6 +92,7 @@ impl From<v1::Module> for ModuleJson {
             share: module.share,
             reason: module.reason,
             waiting_on: module.waiting_on,
+            failed: module.failed.into_iter().map(FailedNodeJson::from).collect(),
             rollout: module.rollout,
             routes: module.routes,
             nodes: module

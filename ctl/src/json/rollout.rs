@@ -32,6 +32,7 @@ pub(crate) struct RolloutJson {
     principal: String,
     message: String,
     nodes: Vec<String>,
+    failed: Vec<FailedNodeJson>,
     rollback: bool,
 }
 
@@ -54,6 +55,14 @@ struct StepJson {
     bake_s: Option<f64>,
 }
 
+/// A node that failed in a rollout.
+#[derive(Debug, Serialize)]
+pub(super) struct FailedNodeJson {
+    node: String,
+    code: String,
+    reason: String,
+}
+
 #[derive(Debug, Serialize)]
 struct FiguresJson {
     requests: u64,
@@ -70,6 +79,12 @@ impl From<v1::Figures> for FiguresJson {
             p50_ms: rounded(figures.p50_ms),
             p99_ms: rounded(figures.p99_ms),
         }
+    }
+}
+
+impl From<v1::FailedNode> for FailedNodeJson {
+    fn from(failed: v1::FailedNode) -> Self {
+        Self { node: failed.node, code: failed.code, reason: failed.reason }
     }
 }
 
@@ -112,6 +127,7 @@ impl From<v1::Rollout> for RolloutJson {
             principal: rollout.principal,
             message: rollout.message,
             nodes: rollout.nodes,
+            failed: rollout.failed.into_iter().map(FailedNodeJson::from).collect(),
             rollback: rollout.rollback,
         }
     }
@@ -201,6 +217,18 @@ mod tests {
         let json =
             serde_json::to_string_pretty(&RollbackJson::of_rollback("greeter", answer)).expect("serialises");
         assert_eq!(json, include_str!("../../tests/shapes/rollback.json").trim_end());
+    }
+
+    #[test]
+    fn nodes_that_failed_are_named() {
+        let mut rollout = examples::baking();
+        rollout.failed = vec![examples::failed("n3")];
+        let json = serde_json::to_value(RolloutJson::from(rollout)).expect("serialises");
+        let reason = "greeter release 2 on n3: crashed with SIGSEGV, 0 crashes are allowed";
+        assert_eq!(
+            json["failed"],
+            serde_json::json!([{ "node": "n3", "code": "crashed", "reason": reason }])
+        );
     }
 
     #[test]

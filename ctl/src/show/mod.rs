@@ -12,7 +12,7 @@ use hot_proto::v1::{
 };
 
 use crate::output::{Layout, Tone, paint};
-use crate::progress::named;
+use crate::progress::{alone, named};
 use crate::table::{Cell, Table, folded, paragraph};
 use crate::words;
 
@@ -56,6 +56,9 @@ pub(crate) fn module(module: &Module, now: SystemTime, layout: Layout) -> Vec<St
     field("standby", &module.standby.as_ref().map(release).unwrap_or_default());
     field("reason", &module.reason);
     field("waiting on", &module.waiting_on);
+    for failed in alone(&module.failed, &module.reason) {
+        field("failed", &failed.reason);
+    }
     field("rollout", &module.rollout);
     field("routes", &module.routes.join(" "));
     let instances = instances(module, now);

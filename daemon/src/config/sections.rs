@@ -1,6 +1,7 @@
 //! The keys of each table, their bounds and what holds without them.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
@@ -361,7 +362,7 @@ fn patience(value: &DeValue<'_>) -> Result<Duration, String> {
 }
 
 fn policy(top: &Section<'_>) -> Policy {
-    const KEYS: [&str; 16] = [
+    const KEYS: [&str; 19] = [
         "steps",
         "bake",
         "error_rate",
@@ -377,6 +378,9 @@ fn policy(top: &Section<'_>) -> Policy {
         "expiry",
         "error_cap",
         "spread",
+        "spread_over",
+        "max_parallel",
+        "max_failing",
         "on_crash_loop",
     ];
     let section = top.section("policy", "policy", &KEYS);
@@ -406,6 +410,9 @@ fn policy(top: &Section<'_>) -> Policy {
         expiry: span("expiry", default.expiry),
         error_cap: share("error_cap", default.error_cap),
         spread: section.value("spread", flag).unwrap_or(default.spread),
+        spread_over: section.value("spread_over", label).filter(|label| !label.is_empty()),
+        max_parallel: section.value("max_parallel", count(0..=1_000_000)).and_then(NonZeroU32::new),
+        max_failing: section.value("max_failing", count(0..=1_000_000)).unwrap_or(default.max_failing),
     };
     Policy::new(spec).unwrap_or_else(|error| {
         for mistake in error.mistakes {
@@ -416,6 +423,14 @@ fn policy(top: &Section<'_>) -> Policy {
         }
         Policy::default()
     })
+}
+
+/// What of it can be a label, the policy says.
+fn label(value: &DeValue<'_>) -> Result<String, String> {
+    value
+        .as_str()
+        .map(str::to_owned)
+        .ok_or_else(|| "a label of nodes like \"zone\", or \"\" for none".to_owned())
 }
 
 fn on_crash_loop(top: &Section<'_>) -> OnCrashLoop {

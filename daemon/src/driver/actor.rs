@@ -382,6 +382,7 @@ mod tests {
             by: "ann".to_owned(),
             moves: [(Module("greeter".to_owned()), releases)].into(),
             nodes: [Node("n1".to_owned())].into(),
+            labels: BTreeMap::new(),
             policy: Policy::default(),
             revision: Revision(0),
         };

@@ -292,6 +292,7 @@ impl Actor {
             by: by.to_owned(),
             moves,
             nodes: self.parts.cluster.nodes(),
+            labels: BTreeMap::new(),
             policy,
             revision: given.unwrap_or(Revision(0)),
         }

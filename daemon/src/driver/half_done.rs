@@ -114,6 +114,7 @@ mod tests {
             by: "ann".to_owned(),
             moves: [(case.module.clone(), Move { stable: Some(R2), candidate: R1 })].into(),
             nodes: BTreeSet::from([Node::from("n1")]),
+            labels: BTreeMap::new(),
             policy: Policy::default(),
             revision: Revision(8),
         };

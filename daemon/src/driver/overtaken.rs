@@ -83,6 +83,7 @@ mod tests {
                 by: "ann".to_owned(),
                 moves: modules.iter().map(|module| (Module::from(*module), releases)).collect(),
                 nodes: BTreeSet::from([Node::from("n1")]),
+                labels: BTreeMap::new(),
                 policy: Policy::default(),
                 revision: Revision(7),
             };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hot_artifact::{ModuleName, Sha256, Target, Version};
 use hot_rollout::machine::Spec;
-use hot_rollout::placement::place;
+use hot_rollout::placement::{domains, place};
 use hot_rollout::{Module, Move, Node, Policy, ReleaseNumber, Revision, Rollout, RolloutId, Step, Weight};
 
 use super::check::{Tried, above_floor, conflicts, may_run};
@@ -131,13 +131,15 @@ fn steps(
         by: String::new(),
         moves: BTreeMap::from([(module.clone(), moves)]),
         nodes: nodes.clone(),
+        labels: BTreeMap::new(),
         policy: policy.clone(),
         revision: Revision(0),
     };
+    let ready = domains(nodes, &spec.labels, policy.spec().spread_over.as_deref());
     let (machine, _actions) = Rollout::start(spec, now());
     let mut before = BTreeSet::new();
     let placed = |step: &Step| {
-        let weights = place(step.share, nodes, &before, policy.spec().spread);
+        let weights = place(step.share, &ready, &before, policy.spec().spread);
         before = weights.keys().cloned().collect();
         (*step, weights)
     };

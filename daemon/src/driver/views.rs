@@ -185,6 +185,7 @@ mod tests {
             by: "ann".to_owned(),
             moves: BTreeMap::from([(Module(module.to_owned()), releases)]),
             nodes: BTreeSet::from([Node("n1".to_owned())]),
+            labels: BTreeMap::new(),
             policy: Policy::new(PolicySpec::default()).unwrap(),
             revision: Revision(0),
         };

@@ -135,7 +135,20 @@ pub(super) fn rollout(ledger: &Ledger, view: &View) -> v1::Rollout {
         message: view.meta.message.clone(),
         nodes: view.spec.nodes.iter().map(ToString::to_string).collect(),
         rollback: view.status.kind == Kind::Rollback,
+        failed: failed(&view.status),
     }
+}
+
+/// The nodes that failed in a rollout.
+pub(super) fn failed(status: &Status) -> Vec<v1::FailedNode> {
+    let failed = status.failed.iter();
+    failed
+        .map(|(node, reason)| v1::FailedNode {
+            node: node.to_string(),
+            code: reason.code().to_owned(),
+            reason: reason.to_string(),
+        })
+        .collect()
 }
 
 /// The machine counts steps from 1, and has none when all are behind it.

@@ -262,6 +262,7 @@ impl Modules {
             rollout: rollout.map(|view| view.status.id.to_string()).unwrap_or_default(),
             routes: runnable.map(|runnable| runnable.routes).unwrap_or_default(),
             nodes: vec![v1::ModuleNode { node: self.0.about.node.clone(), instances }],
+            failed: rollout.map_or_else(Vec::new, |view| convert::failed(&view.status)),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The policy of one rollout: the node's, with what the caller wants otherwise.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use hot_proto::v1;
@@ -28,6 +29,13 @@ pub(super) fn overridden(base: &Policy, wanted: v1::PolicyOverrides) -> Result<P
     spec.min_requests = wanted.min_requests.unwrap_or(spec.min_requests);
     spec.health_threshold = wanted.health_threshold.unwrap_or(spec.health_threshold);
     spec.spread = wanted.spread.unwrap_or(spec.spread);
+    if let Some(label) = wanted.spread_over {
+        spec.spread_over = Some(label).filter(|label| !label.is_empty());
+    }
+    if let Some(most) = wanted.max_parallel {
+        spec.max_parallel = NonZeroU32::new(most);
+    }
+    spec.max_failing = wanted.max_failing.unwrap_or(spec.max_failing);
     for (field, wanted, into) in [
         ("start_deadline", wanted.start_deadline, &mut spec.start_deadline),
         ("health_interval", wanted.health_interval, &mut spec.health_interval),
@@ -91,14 +99,40 @@ mod tests {
     }
 
     #[test]
+    fn waves_are_taken_over_and_lifted() {
+        let wanted = v1::PolicyOverrides {
+            spread_over: Some("zone".to_owned()),
+            max_parallel: Some(2),
+            max_failing: Some(1),
+            ..v1::PolicyOverrides::default()
+        };
+        let waves = overridden(&base(), wanted).unwrap();
+        let spec = waves.spec();
+        assert_eq!(
+            (spec.spread_over.as_deref(), spec.max_parallel, spec.max_failing),
+            (Some("zone"), NonZeroU32::new(2), 1)
+        );
+        assert_eq!(overridden(&waves, v1::PolicyOverrides::default()).unwrap(), waves);
+        let none = v1::PolicyOverrides {
+            spread_over: Some(String::new()),
+            max_parallel: Some(0),
+            max_failing: Some(0),
+            ..v1::PolicyOverrides::default()
+        };
+        assert_eq!(overridden(&waves, none).unwrap(), base());
+    }
+
+    #[test]
     fn a_policy_that_makes_no_sense_names_what_is_wrong() {
         let falling = vec![v1::Step { share: 5000, bake: None }, v1::Step { share: 1000, bake: None }];
         let over = vec![v1::Step { share: 12_000, bake: None }];
+        let no_label = Some("a zone".to_owned());
         let negative = Some(prost_types::Duration { seconds: -1, nanos: 0 });
         for wanted in [
             v1::PolicyOverrides { steps: falling, ..v1::PolicyOverrides::default() },
             v1::PolicyOverrides { steps: over, ..v1::PolicyOverrides::default() },
             v1::PolicyOverrides { deadline: negative, ..v1::PolicyOverrides::default() },
+            v1::PolicyOverrides { spread_over: no_label, ..v1::PolicyOverrides::default() },
         ] {
             let status = overridden(&base(), wanted).unwrap_err();
             assert_eq!(status.code(), Code::InvalidArgument);

@@ -149,6 +149,13 @@ pub enum NoteKind {
         /// Which.
         node: Node,
     },
+    /// A node failed, and the others go on.
+    NodeFailed {
+        /// Which.
+        node: Node,
+        /// Why.
+        reason: Reason,
+    },
     /// It ended.
     Finished,
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::figures::Figures;
-use crate::ident::{Module, Node, ReleaseNumber, Revision, RolloutId};
+use crate::ident::{Labels, Module, Node, ReleaseNumber, Revision, RolloutId};
 use crate::reason::Cause;
 use crate::units::Time;
 
@@ -20,6 +20,9 @@ pub enum Event {
     NodeUp {
         /// Which.
         node: Node,
+        /// What it is labelled with now.
+        #[serde(default, skip_serializing_if = "Labels::is_empty")]
+        labels: Labels,
     },
     /// The node cannot be reached.
     NodeDown {

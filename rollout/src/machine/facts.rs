@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Move, Sample};
 use crate::figures::{Figures, Latency};
 use crate::ident::{Module, Revision};
+use crate::placement::Domain;
 use crate::units::{Time, Weight};
 
 /// What is known of one node.
@@ -14,6 +15,9 @@ use crate::units::{Time, Weight};
 pub(super) struct NodeFacts {
     /// It can be reached.
     pub(super) up: bool,
+    /// Its failure domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) domain: Domain,
     pub(super) modules: BTreeMap<Module, Facts>,
 }
 
@@ -57,7 +61,16 @@ struct Pair {
 impl NodeFacts {
     /// A node that is up and of which nothing is known.
     pub(super) fn new(moves: &BTreeMap<Module, Move>) -> Self {
-        Self { up: true, modules: moves.keys().map(|module| (module.clone(), Facts::default())).collect() }
+        Self {
+            up: true,
+            domain: None,
+            modules: moves.keys().map(|module| (module.clone(), Facts::default())).collect(),
+        }
+    }
+
+    /// It was told to start a candidate, without traffic yet, that is not ready.
+    pub(super) fn starts(&self) -> bool {
+        self.modules.values().any(|facts| facts.weight == Some(Weight::ZERO) && !facts.ready)
     }
 
     /// It has the artifacts of all modules.

@@ -98,8 +98,7 @@ impl Rollout {
 
     /// Before the weights change: stable's figures are kept for the step in which it has none.
     pub(super) fn keep_baselines(&mut self) {
-        let modules: Vec<Module> = self.spec.moves.keys().cloned().collect();
-        for module in modules {
+        for module in self.modules() {
             let evidence = self.evidence(&module);
             if evidence.beside && evidence.stable.requests > 0 {
                 self.baselines.insert(module, evidence.stable);
@@ -115,6 +114,7 @@ fn is_slow(reason: &Reason) -> bool {
         Reason::Fast { .. }
         | Reason::ErrorRate { .. }
         | Reason::PrepareFailed { .. }
+        | Reason::TooManyFailed { .. }
         | Reason::Deadline { .. }
         | Reason::Aborted { .. }
         | Reason::Superseded { .. }

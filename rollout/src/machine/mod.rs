@@ -12,6 +12,8 @@
 //! | `settle`, `ending` | from what is known to the next phase, and to the end |
 //! | `judgement` | what the figures of a step say |
 //! | `waves` | the assignments that a decision gives out |
+//! | `starts` | how many nodes start at once |
+//! | `failures` | nodes that fail alone, and when all go back |
 //! | `alarms`, `why` | what is due, and what is waited for |
 
 mod action;
@@ -19,11 +21,13 @@ mod alarms;
 mod ending;
 mod event;
 mod facts;
+mod failures;
 mod judgement;
 mod phase;
 mod queries;
 mod record;
 mod settle;
+mod starts;
 mod status;
 mod waiting;
 mod waves;
@@ -40,7 +44,8 @@ pub use status::{ModuleStatus, NodeStatus, Status};
 pub use waiting::{HoldEnd, Waiting};
 
 use crate::figures::Figures;
-use crate::ident::{Module, Node, ReleaseNumber, Revision, RolloutId};
+use crate::ident::{Labels, Module, Node, ReleaseNumber, Revision, RolloutId};
+use crate::placement;
 use crate::policy::{Policy, Step};
 use crate::reason::Reason;
 use crate::units::{Millis, Share, Time, Weight};
@@ -59,6 +64,10 @@ pub struct Spec {
     pub moves: BTreeMap<Module, Move>,
     /// Every node of the fleet. All count as up until [`Event::NodeDown`] says otherwise.
     pub nodes: BTreeSet<Node>,
+    /// What they are labelled with. The rollout keeps of it what [`crate::PolicySpec::spread_over`] asks for, each node's
+    /// failure domain, and nothing of it is in [`Rollout::spec`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<Node, Labels>,
     /// By which rules.
     pub policy: Policy,
     /// The highest revision in any assignment of these modules so far; the rollout numbers its own from there on.
@@ -113,6 +122,9 @@ pub struct Rollout {
     /// Candidates that the last sample called slow.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     slow: BTreeMap<Module, Slow>,
+    /// Nodes that failed and why, those among them that left the fleet since: what fails does not fail less by that.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    failed: BTreeMap<Node, Reason>,
     /// The candidates have been named stable.
     promoted: bool,
     /// What the last note about holding said, so that it is said once.
@@ -123,7 +135,7 @@ pub struct Rollout {
 /// before it says "not ready in time" itself.
 const REPORT_GRACE: Millis = Millis::seconds(5);
 /// How far [`Rollout::resume`] jumps ahead of the revisions in its snapshot. What is done toward stable before it is
-/// persisted can be lost with the process; one call of `handle` gives out three revisions at the most.
+/// persisted can be lost with the process; one call of `handle` gives out five revisions at the most.
 const LEAP: u64 = 16;
 
 impl Rollout {
@@ -154,8 +166,11 @@ impl Rollout {
         (rollout, ordered(out))
     }
 
-    fn new(spec: Spec, kind: Kind, phase: Phase, now: Time) -> Self {
+    fn new(mut spec: Spec, kind: Kind, phase: Phase, now: Time) -> Self {
+        let labels = std::mem::take(&mut spec.labels);
+        let domains = placement::domains(&spec.nodes, &labels, spec.policy.spec().spread_over.as_deref());
         let fresh = NodeFacts::new(&spec.moves);
+        let known = |(node, domain)| (node, NodeFacts { domain, ..fresh.clone() });
         let first_releases = spec.moves.values().all(|releases| releases.stable.is_none());
         let plan = if first_releases {
             vec![Step { share: Share::WHOLE, bake: Millis(0) }]
@@ -172,11 +187,12 @@ impl Rollout {
             now,
             renewed: now,
             revision: spec.revision,
-            nodes: spec.nodes.iter().map(|node| (node.clone(), fresh.clone())).collect(),
+            nodes: domains.into_iter().map(known).collect(),
             weights: BTreeMap::new(),
             targets: BTreeSet::new(),
             baselines: BTreeMap::new(),
             slow: BTreeMap::new(),
+            failed: BTreeMap::new(),
             promoted: false,
             held: None,
             spec,

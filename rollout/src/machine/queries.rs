@@ -5,6 +5,15 @@ use super::facts::Facts;
 use crate::ident::{Module, Node};
 
 impl Rollout {
+    pub(super) fn modules(&self) -> Vec<Module> {
+        self.spec.moves.keys().cloned().collect()
+    }
+
+    /// The module has no stable release.
+    pub(super) fn is_first(&self, module: &Module) -> bool {
+        self.spec.moves.get(module).is_some_and(|releases| releases.stable.is_none())
+    }
+
     pub(super) fn facts(&self, node: &Node, module: &Module) -> Option<&Facts> {
         self.nodes.get(node)?.modules.get(module)
     }

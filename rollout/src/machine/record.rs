@@ -2,14 +2,15 @@
 //! that says "back" does so at once.
 
 use super::{Action, Command, Direction, Event, InstanceState, Kind, NodeFacts, NoteKind, Phase, Rollout};
-use crate::ident::{Module, Node, ReleaseNumber, Revision};
+use crate::ident::{Labels, Module, Node, ReleaseNumber, Revision};
+use crate::placement;
 use crate::reason::{Cause, Reason};
 use crate::units::Weight;
 
 impl Rollout {
     pub(super) fn record(&mut self, event: Event, out: &mut Vec<Action>) {
         match event {
-            Event::NodeUp { node } => self.node_up(node, out),
+            Event::NodeUp { node, labels } => self.node_up(node, &labels, out),
             Event::NodeDown { node } => self.node_down(node, out),
             Event::NodeLeft { node } => self.node_left(node, out),
             Event::Prepared { node, module } => {
@@ -46,20 +47,25 @@ impl Rollout {
 
     /// Says again what the node is to do, even if it never seemed gone: its daemon may have restarted between two
     /// looks.
-    fn node_up(&mut self, node: Node, out: &mut Vec<Action>) {
+    fn node_up(&mut self, node: Node, labels: &Labels, out: &mut Vec<Action>) {
         let now = self.now;
+        let domain = placement::domain(labels, self.spec.policy.spec().spread_over.as_deref());
         let known = self.nodes.get(&node).map(|facts| facts.up);
         let facts = self.nodes.entry(node.clone()).or_insert_with(|| NodeFacts::new(&self.spec.moves));
-        facts.up = true;
+        (facts.up, facts.domain) = (true, domain);
         for facts in facts.modules.values_mut().filter(|facts| facts.weight.is_some() && !facts.ready) {
             facts.awaited.get_or_insert(now);
         }
         match known {
-            None => self.note(
-                out,
-                NoteKind::Node { node: node.clone() },
-                format!("{node} joined; it serves stable until the next step"),
-            ),
+            None => {
+                let until = if self.failed.contains_key(&node) {
+                    "it serves stable, since it failed before"
+                } else {
+                    "it serves stable until the next step"
+                };
+                let kind = NoteKind::Node { node: node.clone() };
+                self.note(out, kind, format!("{node} joined; {until}"));
+            }
             Some(false) => {
                 self.note(out, NoteKind::Node { node: node.clone() }, format!("{node} is back"));
             }
@@ -76,7 +82,11 @@ impl Rollout {
     }
 
     fn node_down(&mut self, node: Node, out: &mut Vec<Action>) {
-        let Some(facts) = self.nodes.get_mut(&node).filter(|facts| facts.up) else { return };
+        if !self.nodes.get(&node).is_some_and(|facts| facts.up) {
+            return;
+        }
+        self.queue_again(&node, out);
+        let Some(facts) = self.nodes.get_mut(&node) else { return };
         facts.up = false;
         for facts in facts.modules.values_mut() {
             facts.ready = false;
@@ -89,7 +99,7 @@ impl Rollout {
     /// Its last word is to go back to stable, in case it can still hear.
     fn node_left(&mut self, node: Node, out: &mut Vec<Action>) {
         if self.nodes.contains_key(&node) {
-            self.drop_carrier(&node, out);
+            self.drop_carriers(std::slice::from_ref(&node), out);
             self.nodes.remove(&node);
             let text = format!("{node} left the fleet");
             self.note(out, NoteKind::Node { node }, text);
@@ -113,14 +123,17 @@ impl Rollout {
         }
     }
 
-    /// Only while everybody prepares does one refusal stop all: a node that joins later and cannot take the candidate
-    /// gets no share of it.
+    /// Only while everybody prepares does a refusal count: a node that joins later and cannot take the candidate gets no
+    /// share of it.
     fn prepare_failed(&mut self, node: Node, module: Module, text: String, out: &mut Vec<Action>) {
         if self.facts(&node, &module).is_none_or(|facts| facts.prepared) {
             return;
         }
         match &self.phase {
-            Phase::Preparing => self.go_back(Reason::PrepareFailed { node, module, text }, out),
+            Phase::Preparing => {
+                let reason = Reason::PrepareFailed { node: node.clone(), module, text };
+                self.nodes_failed([(node, reason)].into(), out);
+            }
             Phase::Starting { .. } | Phase::Baking { .. } => {
                 let note = format!("{module} cannot run on {node}, which gets no share: {text}");
                 self.note(out, NoteKind::Node { node }, note);
@@ -165,7 +178,7 @@ impl Rollout {
             InstanceState::Failed(cause) => {
                 let was_ready = std::mem::replace(&mut facts.ready, false);
                 if self.failure_counts(&node, &module, was_ready) {
-                    self.go_back(Reason::Fast { node, module, release, cause }, out);
+                    self.failed_fast(node, module, release, cause, out);
                 } else {
                     let text = format!(
                         "{module} release {release} on {node}: {cause}; it does not send the others back"
@@ -176,14 +189,34 @@ impl Rollout {
         }
     }
 
-    /// Whether the failure of an instance of the release that we move to, on a node that was given it, sends all back.
+    /// A fast signal that counts. A rollback that serves nowhere has nobody who could go on.
+    fn failed_fast(
+        &mut self,
+        node: Node,
+        module: Module,
+        release: ReleaseNumber,
+        cause: Cause,
+        out: &mut Vec<Action>,
+    ) {
+        let alone = cause.fails_node() && self.phase != Phase::Incomplete;
+        let reason = Reason::Fast { node: node.clone(), module, release, cause };
+        if alone {
+            self.nodes_failed([(node, reason)].into(), out);
+        } else {
+            self.go_back(reason, out);
+        }
+    }
+
+    /// Whether the failure of an instance of the release that we move to, on a node that was given it, counts: sends all
+    /// back, where the policy does not let the node fail alone.
     fn failure_counts(&self, node: &Node, module: &Module, was_ready: bool) -> bool {
+        let known = self.failed.contains_key(node);
         match &self.phase {
             Phase::Starting { .. } | Phase::Baking { .. } => true,
             // Who joined late never carried it: that it cannot take it now is that node's trouble, not the fleet's.
-            Phase::Promoting { .. } => self.carries(module, node),
+            Phase::Promoting { .. } => !known && self.carries(module, node),
             // The preceding stable must at least start; once it does, it is stable and kept alive as such.
-            Phase::RollingBack { .. } => !was_ready && !self.returning(),
+            Phase::RollingBack { .. } => !known && !was_ready && !self.returning(),
             // As long as it serves nowhere: later it is only one node that cannot follow.
             Phase::Incomplete => {
                 self.kind == Kind::Rollback && self.not_in_line(|_| true).len() == self.nodes.len()
@@ -219,7 +252,7 @@ impl Rollout {
         }
         if expired && self.phase.step().is_some() && self.carried_without(Some(&node)) {
             // That it was cut off says nothing about the candidate, and others carry on.
-            self.drop_carrier(&node, out);
+            self.drop_carriers(std::slice::from_ref(&node), out);
             let text =
                 format!("{node} was cut off and went back to stable by itself; it is left out of this step");
             self.note(out, NoteKind::Node { node }, text);
@@ -236,7 +269,7 @@ impl Rollout {
             | Phase::Superseded { .. } => false,
         };
         if counts {
-            self.go_back(Reason::Fast { node, module, release, cause }, out);
+            self.failed_fast(node, module, release, cause, out);
         }
     }
 

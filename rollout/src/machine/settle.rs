@@ -1,5 +1,7 @@
 //! From what is known to the next phase.
 
+use std::collections::BTreeMap;
+
 use super::{Action, Direction, Kind, NodeFacts, NoteKind, Phase, REPORT_GRACE, Rollout};
 use crate::ident::{List, Node};
 use crate::reason::{Cause, Reason};
@@ -10,6 +12,7 @@ impl Rollout {
     /// Moves on as far as what is known allows.
     pub(super) fn settle(&mut self, out: &mut Vec<Action>) {
         loop {
+            self.nodes_failed(self.late_starts(), out);
             if let Some(reason) = self.reason_to_go_back() {
                 self.go_back(reason, out);
             }
@@ -29,7 +32,7 @@ impl Rollout {
         if !trying {
             return None;
         }
-        self.late_start().or_else(|| self.worse_candidate()).or_else(|| {
+        self.worse_candidate().or_else(|| {
             (self.now >= self.deadline()).then(|| Reason::Deadline {
                 limit: self.spec.policy.spec().deadline,
                 waiting_on: self.waiting_on().map(|waiting| waiting.what()).unwrap_or_default(),
@@ -37,19 +40,28 @@ impl Rollout {
         })
     }
 
-    fn late_start(&self) -> Option<Reason> {
-        self.phase.step()?;
+    /// The nodes that were not ready in time, each for the first of its modules.
+    fn late_starts(&self) -> BTreeMap<Node, Reason> {
+        let mut late = BTreeMap::new();
+        if self.phase.step().is_none() {
+            return late;
+        }
         let limit = self.spec.policy.spec().start_deadline;
-        self.each_fact().find_map(|(node, module, facts)| {
-            let due = facts.awaited?.plus(limit).plus(REPORT_GRACE);
-            let release = self.spec.moves.get(module)?.candidate;
-            (self.now >= due).then(|| Reason::Fast {
+        for (node, module, facts) in self.each_fact() {
+            let due = facts.awaited.map(|awaited| awaited.plus(limit).plus(REPORT_GRACE));
+            let Some(releases) =
+                self.spec.moves.get(module).filter(|_| due.is_some_and(|due| self.now >= due))
+            else {
+                continue;
+            };
+            late.entry(node.clone()).or_insert_with(|| Reason::Fast {
                 node: node.clone(),
                 module: module.clone(),
-                release,
+                release: releases.candidate,
                 cause: Cause::StartTimeout { limit },
-            })
-        })
+            });
+        }
+        late
     }
 
     fn worse_candidate(&self) -> Option<Reason> {
@@ -64,12 +76,21 @@ impl Rollout {
     fn advance(&mut self, out: &mut Vec<Action>) -> bool {
         match &self.phase {
             Phase::Preparing => {
-                let mut up = self.nodes.values().filter(|facts| facts.up).peekable();
-                let all = up.peek().is_some() && up.all(NodeFacts::prepared);
+                let up = self.sound(|up| up);
+                let prepared = |node| self.nodes.get(node).is_some_and(NodeFacts::prepared);
+                let all = !up.is_empty() && up.iter().all(prepared);
                 all && self.paused.is_none() && self.begin_step(0, out)
+            }
+            Phase::Starting { step } | Phase::Baking { step, .. } if self.deserted() => {
+                let step = *step;
+                self.paused.is_none() && self.begin_step(step, out)
             }
             Phase::Starting { step } => {
                 let step = *step;
+                if self.paused.is_none() && !self.next_to_start().is_empty() {
+                    self.next_revision();
+                    self.start_next(out);
+                }
                 let ready = self.carriers_up() && self.lagging(|_, facts| !facts.ready).is_empty();
                 if !ready || self.paused.is_some() {
                     return false;
@@ -114,13 +135,14 @@ impl Rollout {
     }
 
     fn begin_step(&mut self, step: usize, out: &mut Vec<Action>) -> bool {
+        let anew = if self.phase.step() == Some(step) { " anew" } else { "" };
         if !self.place_step(step, out) {
             return false;
         }
         self.held = None;
         let share = self.plan.get(step).map_or_else(Default::default, |step| step.share);
         let nodes: Vec<Node> = self.weights.keys().cloned().collect();
-        let text = format!("step {} of {}: {share} on {}", step + 1, self.plan.len(), List(&nodes));
+        let text = format!("step {} of {}{anew}: {share} on {}", step + 1, self.plan.len(), List(&nodes));
         self.note(out, NoteKind::Starting { step }, text);
         true
     }

@@ -1,5 +1,7 @@
 //! What people and programs see of a rollout.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Kind, Phase, PhaseName, Rollout, Waiting};
@@ -27,6 +29,8 @@ pub struct Status {
     pub reason: Option<Reason>,
     /// Why nothing moves.
     pub waiting_on: Option<Waiting>,
+    /// Nodes that failed and why: up to so many as the policy has it go back alone.
+    pub failed: BTreeMap<Node, Reason>,
     /// When it began.
     pub started: Time,
     /// When it goes back if it is not promoted.
@@ -54,7 +58,7 @@ pub struct ModuleStatus {
     pub candidate_figures: Figures,
     /// Stable's beside it, or of the last step in which it had some.
     pub stable_figures: Figures,
-    /// Each node that was told anything.
+    /// Each node that was told anything, or failed.
     pub nodes: Vec<NodeStatus>,
 }
 
@@ -71,6 +75,8 @@ pub struct NodeStatus {
     pub ready: bool,
     /// It applied what it was last told.
     pub applied: bool,
+    /// Why it failed, and goes without the candidate.
+    pub failed: Option<Reason>,
     /// The candidate's requests there in this step.
     pub figures: Figures,
 }
@@ -88,6 +94,7 @@ impl Rollout {
             steps: self.plan.len(),
             reason: self.phase.reason().cloned(),
             waiting_on: self.waiting_on(),
+            failed: self.failed.clone(),
             started: self.started,
             deadline: self.deadline(),
             modules: self.spec.moves.keys().map(|module| self.module_status(module)).collect(),
@@ -114,13 +121,16 @@ impl Rollout {
             stable_figures: evidence.stable,
             nodes: self
                 .each_fact()
-                .filter(|(_, of, facts)| *of == module && facts.given.is_some())
+                .filter(|(node, of, facts)| {
+                    *of == module && (facts.given.is_some() || self.failed.contains_key(*node))
+                })
                 .map(|(node, _, facts)| NodeStatus {
                     node: node.clone(),
                     up: self.nodes.get(node).is_some_and(|facts| facts.up),
                     weight: facts.weight,
                     ready: facts.ready,
                     applied: facts.in_line(),
+                    failed: self.failed.get(node).cloned(),
                     figures: Figures::sum(facts.counted.candidate()),
                 })
                 .collect(),
@@ -129,7 +139,7 @@ impl Rollout {
 
     /// The part of the fleet's traffic that the module's candidate was given last.
     fn share(&self, module: &Module) -> Share {
-        let first = self.spec.moves.get(module).is_some_and(|releases| releases.stable.is_none());
+        let first = self.is_first(module);
         let served = match &self.phase {
             Phase::Baking { step, .. } => Some(*step),
             Phase::Starting { step } => step.checked_sub(1),

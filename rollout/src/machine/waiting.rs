@@ -21,6 +21,9 @@ pub enum Waiting {
     Start {
         /// Where they have not.
         nodes: Vec<Node>,
+        /// How many nodes more are told to start when these are ready.
+        #[serde(default)]
+        more: usize,
     },
     /// Nodes must apply their weights.
     Apply {
@@ -119,8 +122,13 @@ impl fmt::Display for Waiting {
             Self::Prepare { nodes } => {
                 write!(f, "waiting for {} to get and verify the artifact", List(nodes))
             }
-            Self::Start { nodes } => {
-                write!(f, "waiting for the new release to start and pass its checks on {}", List(nodes))
+            Self::Start { nodes, more } => {
+                write!(f, "waiting for the new release to start and pass its checks on {}", List(nodes))?;
+                match more {
+                    0 => Ok(()),
+                    1 => f.write_str("; 1 more node follows"),
+                    more => write!(f, "; {more} more nodes follow"),
+                }
             }
             Self::Apply { nodes } => {
                 write!(f, "waiting for {} to apply the weights of this step", List(nodes))

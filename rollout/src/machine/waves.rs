@@ -10,7 +10,7 @@ use crate::units::Weight;
 impl Rollout {
     /// Asks the node to get what it lacks.
     pub(super) fn prepare(&self, node: &Node, out: &mut Vec<Action>) {
-        let Some(facts) = self.nodes.get(node) else { return };
+        let Some(facts) = self.nodes.get(node).filter(|_| !self.failed.contains_key(node)) else { return };
         let modules: Vec<(Module, ReleaseNumber)> = facts
             .modules
             .iter()
@@ -33,8 +33,7 @@ impl Rollout {
 
     /// The weight that the step gives to the module's candidate on the node: a module without stable has all.
     fn due_weight(&self, module: &Module, node: &Node) -> Option<Weight> {
-        let first = self.spec.moves.get(module)?.stable.is_none();
-        if first {
+        if self.is_first(module) {
             self.targets.contains(node).then_some(Weight::WHOLE)
         } else {
             self.weights.get(node).copied()
@@ -42,38 +41,37 @@ impl Rollout {
     }
 
     /// Places the step on the nodes that are ready now and starts instances where there are none yet, without
-    /// traffic. Who carried the step before and is not ready any more goes back to stable. `false`, and nothing is
+    /// traffic and no more at once than the policy has it. Who carried the step before and is not ready any more goes back to stable. `false`, and nothing is
     /// changed, without a ready node.
     pub(super) fn place_step(&mut self, step: usize, out: &mut Vec<Action>) -> bool {
         let Some(share) = self.plan.get(step).map(|step| step.share) else { return false };
         let ready = self
             .nodes
             .iter()
-            .filter(|(_, facts)| facts.up && facts.prepared())
-            .map(|(node, _)| node.clone())
-            .collect();
+            .filter(|(node, facts)| facts.up && facts.prepared() && !self.failed.contains_key(*node));
+        let ready = ready.map(|(node, facts)| (node.clone(), facts.domain.clone())).collect();
         let before = self.weights.keys().cloned().collect();
         let weights = placement::place(share, &ready, &before, self.spec.policy.spec().spread);
         if weights.is_empty() {
             return false;
         }
-        (self.weights, self.targets) = (weights, ready);
+        (self.weights, self.targets) = (weights, ready.into_keys().collect());
         self.phase = Phase::Starting { step };
         self.next_revision();
         for (node, module) in self.pairs() {
-            let held = self.facts(&node, &module).and_then(|facts| facts.weight);
-            match (held, self.carries(&module, &node)) {
-                (None, true) => self.give(&node, &module, Some(Weight::ZERO), Direction::Onward, out),
-                (Some(_), false) => self.give(&node, &module, None, Direction::TowardStable, out),
-                (None, false) | (Some(_), true) => {}
+            let holds = self.facts(&node, &module).is_some_and(|facts| facts.weight.is_some());
+            if holds && !self.carries(&module, &node) {
+                self.give(&node, &module, None, Direction::TowardStable, out);
             }
         }
+        self.start_next(out);
         true
     }
 
     /// Gives every node of the step its weight. What is counted from here on is this step's, even on a node whose
     /// weight is the same as before.
     pub(super) fn weigh(&mut self, step: usize, out: &mut Vec<Action>) {
+        self.leave_out_untold();
         self.phase = Phase::Baking { step, since: None };
         self.slow.clear();
         self.next_revision();
@@ -88,15 +86,16 @@ impl Rollout {
         }
     }
 
-    /// Takes one node out of the step.
-    pub(super) fn drop_carrier(&mut self, node: &Node, out: &mut Vec<Action>) {
-        self.weights.remove(node);
-        self.targets.remove(node);
+    /// Takes nodes out of the step.
+    pub(super) fn drop_carriers(&mut self, nodes: &[Node], out: &mut Vec<Action>) {
         self.next_revision();
-        let modules: Vec<Module> = self.spec.moves.keys().cloned().collect();
-        for module in modules {
-            if self.facts(node, &module).is_some_and(|facts| facts.weight.is_some()) {
-                self.give(node, &module, None, Direction::TowardStable, out);
+        for node in nodes {
+            self.weights.remove(node);
+            self.targets.remove(node);
+            for module in self.modules() {
+                if self.facts(node, &module).is_some_and(|facts| facts.weight.is_some()) {
+                    self.give(node, &module, None, Direction::TowardStable, out);
+                }
             }
         }
     }
@@ -156,8 +155,7 @@ impl Rollout {
     /// Says to one node what it was last told.
     pub(super) fn give_again(&mut self, node: &Node, out: &mut Vec<Action>) {
         let direction = self.direction_now();
-        let modules: Vec<Module> = self.spec.moves.keys().cloned().collect();
-        for module in modules {
+        for module in self.modules() {
             if self.moved() && self.facts(node, &module).is_some_and(|facts| facts.given.is_none()) {
                 // It joined while the others were being told.
                 self.give(node, &module, None, direction, out);
@@ -213,7 +211,7 @@ impl Rollout {
         if self.promoted { Some(releases.candidate) } else { releases.stable }
     }
 
-    fn next_revision(&mut self) {
+    pub(super) fn next_revision(&mut self) {
         self.revision = self.revision.after(1);
     }
 
@@ -225,7 +223,7 @@ impl Rollout {
     }
 
     /// Gives one node its assignment, with the present revision.
-    fn give(
+    pub(super) fn give(
         &mut self,
         node: &Node,
         module: &Module,

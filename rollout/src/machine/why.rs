@@ -1,7 +1,6 @@
 //! Why nothing moves.
 
-use super::{HoldEnd, NodeFacts, Phase, Rollout, Waiting};
-use crate::ident::Node;
+use super::{HoldEnd, Phase, Rollout, Waiting};
 use crate::units::Time;
 use crate::verdict::Missing;
 
@@ -13,24 +12,15 @@ impl Rollout {
             return Some(Waiting::Person { by: by.clone() });
         }
         match &self.phase {
-            Phase::Preparing => {
-                let waits = |facts: &NodeFacts| facts.up && !facts.prepared();
-                let nodes: Vec<Node> = self
-                    .nodes
-                    .iter()
-                    .filter(|(_, facts)| waits(facts))
-                    .map(|(node, _)| node.clone())
-                    .collect();
-                Some(if nodes.is_empty() {
-                    Waiting::Nodes { nodes: self.nodes.keys().cloned().collect() }
-                } else {
-                    Waiting::Prepare { nodes }
-                })
-            }
+            Phase::Preparing => Some(self.nobody_to_carry()),
+            Phase::Starting { .. } | Phase::Baking { .. } if self.deserted() => Some(self.nobody_to_carry()),
             Phase::Starting { .. } | Phase::Baking { .. } if !self.carriers_up() => {
                 Some(Waiting::Nodes { nodes: self.weights.keys().cloned().collect() })
             }
-            Phase::Starting { .. } => Some(Waiting::Start { nodes: self.lagging(|_, facts| !facts.ready) }),
+            Phase::Starting { .. } => Some(Waiting::Start {
+                nodes: self.lagging(|_, facts| facts.weight.is_some() && !facts.ready),
+                more: self.queue().len(),
+            }),
             Phase::Baking { since: None, .. } => {
                 Some(Waiting::Apply { nodes: self.lagging(|_, facts| !facts.in_line()) })
             }
@@ -40,6 +30,17 @@ impl Rollout {
             }
             Phase::RollingBack { .. } => Some(Waiting::Back { nodes: self.not_in_line(|_| true) }),
             Phase::Done | Phase::RolledBack { .. } | Phase::Failed { .. } | Phase::Superseded { .. } => None,
+        }
+    }
+
+    /// No node can carry a candidate: of those that have not failed none is prepared, or none can be reached.
+    fn nobody_to_carry(&self) -> Waiting {
+        let mut nodes = self.sound(|up| up);
+        nodes.retain(|node| self.nodes.get(node).is_some_and(|facts| !facts.prepared()));
+        if nodes.is_empty() {
+            Waiting::Nodes { nodes: self.sound(|_| true) }
+        } else {
+            Waiting::Prepare { nodes }
         }
     }
 
@@ -60,7 +61,7 @@ impl Rollout {
         if self.now < over {
             Some(Waiting::Bake { share: step.share, left: over.since(self.now) })
         } else if !unready.is_empty() {
-            Some(Waiting::Start { nodes: unready })
+            Some(Waiting::Start { nodes: unready, more: 0 })
         } else {
             match self.step_result() {
                 Err(missing) => Some(Waiting::Verdict { end: self.hold_end(&missing, over), missing }),

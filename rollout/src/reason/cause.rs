@@ -142,6 +142,28 @@ impl Cause {
         }
     }
 
+    /// Whether the node failed by it: a policy lets some nodes do so alone. Not by a person's word, nor by being cut off.
+    #[must_use]
+    pub fn fails_node(&self) -> bool {
+        match self {
+            Self::LoadFailed { .. }
+            | Self::StartTimeout { .. }
+            | Self::Crashed { .. }
+            | Self::Exited { .. }
+            | Self::Hung { .. }
+            | Self::FailingHealth { .. }
+            | Self::OverMemory { .. }
+            | Self::OverProcesses { .. }
+            | Self::Denied { .. }
+            | Self::Forged { .. }
+            | Self::Refused { .. }
+            | Self::Errors { .. }
+            | Self::Unanswered { .. }
+            | Self::Foreign(_) => true,
+            Self::Expired { .. } | Self::ByHand { .. } => false,
+        }
+    }
+
     /// Whether it speaks against the release itself, so that its digest is quarantined.
     #[must_use]
     pub fn blames_release(&self) -> bool {

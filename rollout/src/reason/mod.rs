@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use self::words::{Percent, Tail, Waited};
-use crate::ident::{Module, Node, ReleaseNumber, RolloutId};
+use crate::ident::{List, Module, Node, ReleaseNumber, RolloutId};
 use crate::units::{Millis, Ratio, Share};
 
 pub use self::cause::Cause;
@@ -93,6 +93,17 @@ pub enum Reason {
         /// What the node said.
         text: String,
     },
+    /// More nodes failed than the policy lets fail alone.
+    TooManyFailed {
+        /// All that did.
+        nodes: Vec<Node>,
+        /// How many nodes the rollout is for.
+        of: u64,
+        /// How many may.
+        limit: u32,
+        /// Why the one that was too many did.
+        last: Box<Self>,
+    },
     /// It took too long.
     Deadline {
         /// The deadline.
@@ -130,6 +141,7 @@ impl Reason {
             Self::Slow { .. } => "slow",
             Self::Unanswered { .. } => "hung",
             Self::PrepareFailed { .. } => "prepare_failed",
+            Self::TooManyFailed { .. } => "too_many_failed",
             Self::Deadline { .. } => "deadline",
             Self::Aborted { .. } => "aborted",
             Self::Superseded { .. } => "superseded",
@@ -138,7 +150,8 @@ impl Reason {
         }
     }
 
-    /// The release whose digest this reason puts into quarantine.
+    /// The release whose digest this reason puts into quarantine. Of nodes that failed it is what the one that was too
+    /// many says: the others were let fail.
     #[must_use]
     pub fn blamed(&self) -> Option<(&Module, ReleaseNumber)> {
         match self {
@@ -146,6 +159,7 @@ impl Reason {
             Self::ErrorRate { module, release, .. }
             | Self::Slow { module, release, .. }
             | Self::Unanswered { module, release, .. } => Some((module, *release)),
+            Self::TooManyFailed { last, .. } => last.blamed(),
             Self::PrepareFailed { .. }
             | Self::Deadline { .. }
             | Self::Aborted { .. }
@@ -184,6 +198,7 @@ impl Reason {
             ),
             Self::Fast { .. }
             | Self::PrepareFailed { .. }
+            | Self::TooManyFailed { .. }
             | Self::Deadline { .. }
             | Self::Aborted { .. }
             | Self::Superseded { .. }
@@ -202,6 +217,7 @@ impl Reason {
             | Self::Slow { .. }
             | Self::Unanswered { .. }
             | Self::PrepareFailed { .. }
+            | Self::TooManyFailed { .. }
             | Self::Deadline { .. }
             | Self::Foreign(_) => false,
         }
@@ -221,6 +237,13 @@ impl fmt::Display for Reason {
             }
             Self::PrepareFailed { node, module, text } => {
                 write!(f, "{module} cannot run on {node}{}; no code of it has run", Tail(text))
+            }
+            Self::TooManyFailed { nodes, of, last, .. } if nodes.len() as u64 >= *of => {
+                write!(f, "all {of} nodes failed: {last}")
+            }
+            Self::TooManyFailed { nodes, of, limit, last } => {
+                let (count, nodes) = (nodes.len(), List(nodes));
+                write!(f, "{count} of {of} nodes failed ({nodes}), at most {limit} may: {last}")
             }
             Self::Deadline { limit, waiting_on } => {
                 write!(f, "not promoted within {limit}{}", Waited(waiting_on))

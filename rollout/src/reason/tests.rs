@@ -34,6 +34,30 @@ fn sentences_carry_the_number_and_the_limit() {
 }
 
 #[test]
+fn of_nodes_that_failed_the_one_too_many_counts() {
+    let last = |cause| {
+        let (node, module) = (Node::from("n3"), Module::from("greeter"));
+        Box::new(Reason::Fast { node, module, release: ReleaseNumber(2), cause })
+    };
+    let nodes = vec![Node::from("n1"), Node::from("n3")];
+    let crashed = last(Cause::Crashed { signal: 11, text: String::new() });
+    let reason = Reason::TooManyFailed { nodes: nodes.clone(), of: 10, limit: 1, last: crashed.clone() };
+    assert_eq!(
+        reason.to_string(),
+        "2 of 10 nodes failed (n1, n3), at most 1 may: greeter release 2 on n3: crashed with SIGSEGV, 0 crashes are \
+         allowed"
+    );
+    assert_eq!(reason.blamed(), Some((&Module::from("greeter"), ReleaseNumber(2))));
+    let written = serde_json::to_string(&reason).unwrap();
+    assert_eq!(serde_json::from_str::<Reason>(&written).unwrap(), reason);
+    let refused = last(Cause::Refused { text: String::new() });
+    let refused = Reason::TooManyFailed { nodes: nodes.clone(), of: 10, limit: 1, last: refused };
+    assert_eq!(refused.blamed(), None, "n1 was let fail");
+    let all = Reason::TooManyFailed { nodes, of: 2, limit: 5, last: crashed };
+    assert!(all.to_string().starts_with("all 2 nodes failed: greeter release 2 on n3: crashed"), "{all}");
+}
+
+#[test]
 fn what_a_newer_version_knows_is_read_and_written_again_whole() {
     for (written, said) in [
         (r#"{"stuck":{"text":"in a loop","for":7}}"#, "stuck: in a loop"),

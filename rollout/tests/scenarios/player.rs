@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use hot_rollout::{
-    Action, Cause, Command, Event, Figures, InstanceState, Latency, Millis, Module, Move, Node, Policy,
-    PolicySpec, ReleaseNumber, Revision, Rollout, Sample, Share, Spec, Step, Time,
+    Action, Cause, Command, Event, Figures, InstanceState, Labels, Latency, Millis, Module, Move, Node,
+    Policy, PolicySpec, ReleaseNumber, Revision, Rollout, Sample, Share, Spec, Step, Time,
 };
 
 use crate::show;
@@ -93,7 +93,10 @@ impl Player {
         let by = || words.first().map_or_else(String::new, |word| (*word).to_owned());
         let node = || Node::from(words[0]);
         match verb {
-            "up" => vec![Event::NodeUp { node: node() }],
+            "up" => {
+                let (node, labels) = labelled(words[0]);
+                vec![Event::NodeUp { node, labels }]
+            }
             "down" => vec![Event::NodeDown { node: node() }],
             "left" => vec![Event::NodeLeft { node: node() }],
             "pause" => vec![Event::Command(Command::Pause { by: by() })],
@@ -209,29 +212,42 @@ fn spec(words: &[&str]) -> Spec {
             "deadline" => policy.deadline = span(value),
             "patience" => policy.patience = span(value),
             "spread" => policy.spread = *value == "yes",
+            "spread-over" => policy.spread_over = Some((*value).to_owned()),
+            "failing" => policy.max_failing = value.parse().unwrap(),
+            "parallel" => policy.max_parallel = value.parse().ok(),
             "nodes" | "modules" | "steps" => {}
             other => panic!("unknown key {other}"),
         }
     }
+    let nodes = nodes(given["nodes"]);
     Spec {
         id: "ro-1".into(),
         by: "ada".to_owned(),
         moves: given["modules"].split(',').map(releases).collect(),
-        nodes: nodes(given["nodes"]),
+        nodes: nodes.keys().cloned().collect(),
+        labels: nodes,
         policy: Policy::new(policy).unwrap(),
         revision: Revision(0),
     }
 }
 
-/// `a,b,c`, or `n001..n100`.
-fn nodes(text: &str) -> std::collections::BTreeSet<Node> {
+/// `a,b,c`, `a@zone,b@zone`, or `n001..n100`.
+fn nodes(text: &str) -> BTreeMap<Node, Labels> {
     match text.split_once("..") {
-        None => text.split(',').map(Node::from).collect(),
+        None => text.split(',').map(labelled).collect(),
         Some((first, last)) => {
             let number = |name: &str| name.trim_start_matches('n').parse::<u32>().unwrap();
-            (number(first)..=number(last)).map(|index| Node(format!("n{index:03}"))).collect()
+            (number(first)..=number(last))
+                .map(|index| (Node(format!("n{index:03}")), Labels::new()))
+                .collect()
         }
     }
+}
+
+/// `a`, or `a@zone`.
+fn labelled(text: &str) -> (Node, Labels) {
+    let (node, zone) = text.split_once('@').map_or((text, None), |(node, zone)| (node, Some(zone)));
+    (node.into(), zone.map(|zone| ("zone".to_owned(), zone.to_owned())).into_iter().collect())
 }
 
 /// `greeter:1->2`, or `greeter:->1` for a first release.

@@ -108,6 +108,9 @@ pub(crate) fn standing(rollout: &Rollout, passed: Millis) -> String {
 /// What `hotctl status` has to go by.
 pub(crate) fn status(status: &Status) -> String {
     let mut text = String::new();
+    for (node, reason) in &status.failed {
+        writeln!(text, "failed {node}: {reason}").unwrap();
+    }
     for module in &status.modules {
         let release = |release: Option<hot_rollout::ReleaseNumber>| {
             release.map_or_else(|| "none".to_owned(), |release| release.to_string())
@@ -126,11 +129,12 @@ pub(crate) fn status(status: &Status) -> String {
             let weight = node.weight.map_or_else(|| "no candidate".to_owned(), |weight| weight.to_string());
             writeln!(
                 text,
-                "  {}: {weight}{}{}{}, {} requests, {} errors",
+                "  {}: {weight}{}{}{}{}, {} requests, {} errors",
                 node.node,
                 if node.up { "" } else { ", down" },
                 if node.ready { ", ready" } else { "" },
                 if node.applied { ", applied" } else { "" },
+                if node.failed.is_some() { ", failed" } else { "" },
                 node.figures.requests,
                 node.figures.errors
             )

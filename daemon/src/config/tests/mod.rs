@@ -97,6 +97,9 @@ deadline = "2h"
 expiry = "30s"
 error_cap = "20%"
 spread = true
+spread_over = "zone"
+max_parallel = 2
+max_failing = 1
 
 [spawn]
 socket = "/run/y.sock"
@@ -187,6 +190,8 @@ fn every_key_is_read() {
     assert_eq!((policy.patience.0, policy.start_deadline.0, policy.health_interval.0), (60_000, 5000, 2000));
     assert_eq!((policy.health_threshold, policy.standby.0, policy.deadline.0), (4, 600_000, 7_200_000));
     assert_eq!((policy.expiry.0, policy.spread), (30_000, true));
+    assert_eq!((policy.spread_over.as_deref(), policy.max_failing), (Some("zone"), 1));
+    assert_eq!(policy.max_parallel.map(|most| most.get()), Some(2));
 }
 
 #[test]
@@ -286,6 +291,10 @@ fn each_kind_of_wrong_value_is_one_mistake() {
         "[policy]\nerror_rate = \"101%\"",
         "[policy]\nerror_rate = 0.01",
         "[policy]\nspread = \"yes\"",
+        "[policy]\nspread_over = \"a zone\"",
+        "[policy]\nspread_over = true",
+        "[policy]\nmax_parallel = -1",
+        "[policy]\nmax_failing = \"10%\"",
         "[log]\nlevel = \"\"",
     ] {
         let text = format!("{SMALL}{line}\n");

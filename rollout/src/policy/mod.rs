@@ -2,11 +2,15 @@
 //!
 //! A [`PolicySpec`] is what people write; a [`Policy`] is one that was checked, and nothing checks it again.
 
-use std::fmt;
+mod mistake;
+
+use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
 use crate::units::{Millis, Ratio, Share};
+
+pub use self::mistake::{PolicyError, PolicyMistake};
 
 /// A share with its bake time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +54,15 @@ pub struct PolicySpec {
     pub error_cap: Share,
     /// Put the share on every node instead of on few.
     pub spread: bool,
+    /// The label of nodes whose values are failure domains, e.g. `zone`: a step's nodes are as evenly over them as can be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spread_over: Option<String>,
+    /// At most so many nodes start the candidate at once within a step; `None`: all that carry it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_parallel: Option<NonZeroU32>,
+    /// Nodes that may fail in one rollout, each going back alone, before all go back.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub max_failing: u32,
 }
 
 impl Default for PolicySpec {
@@ -73,123 +86,16 @@ impl Default for PolicySpec {
             expiry: Millis::seconds(60),
             error_cap: Share::percent(50),
             spread: false,
+            spread_over: None,
+            max_parallel: None,
+            max_failing: 0,
         }
     }
 }
 
-/// One thing that is wrong with a [`PolicySpec`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PolicyMistake {
-    /// There is no step.
-    #[error("steps: there are none; expected at least one, the last at 100%")]
-    NoSteps,
-    /// There are more steps than anybody means.
-    #[error("steps: {0} of them; expected at most {MAX_STEPS}")]
-    TooManySteps(usize),
-    /// A step without a share.
-    #[error("steps: step {0} has a share of 0%; expected more")]
-    ZeroShare(usize),
-    /// Shares do not rise.
-    #[error("steps: step {step} has {share}, not more than the {before} before it; shares must rise")]
-    NotRising {
-        /// Which step, from 1.
-        step: usize,
-        /// Its share.
-        share: Share,
-        /// The share before it.
-        before: Share,
-    },
-    /// The last step is not the whole.
-    #[error("steps: the last is {0}; it must be 100%")]
-    NotWhole(Share),
-    /// The ratio would refuse an equal candidate.
-    #[error("p99_ratio: {0}; expected at least 1.0 times")]
-    RatioBelowOne(Ratio),
-    /// A count that must not be zero is.
-    #[error("{field}: is 0; expected at least 1")]
-    Zero {
-        /// The field's name.
-        field: &'static str,
-    },
-    /// The bakes are as long as the rollout's deadline or longer, so the deadline would always come first: they begin later.
-    #[error(
-        "steps: their bakes come to {found} ({steps} steps), and what is not promoted within the deadline of {deadline} goes \
-         back; expected less than {deadline} in all: bake for less time, take fewer steps, or raise `deadline` under [policy] \
-         in the node's config"
-    )]
-    BakesBeyondDeadline {
-        /// How many steps there are.
-        steps: usize,
-        /// Their bakes together.
-        found: Millis,
-        /// The rollout's deadline.
-        deadline: Millis,
-    },
-    /// A span is longer than the rollout's deadline, so the deadline would always come first.
-    #[error(
-        "{field}: {found} is longer than the deadline of {deadline}, after which a rollout goes back; lower it, or raise \
-         `deadline`"
-    )]
-    BeyondDeadline {
-        /// The field's name.
-        field: &'static str,
-        /// What was found.
-        found: Millis,
-        /// The rollout's deadline.
-        deadline: Millis,
-    },
-    /// A span is too long to be meant.
-    #[error("{field}: {found}; expected at most {MAX_SPAN} (31 days)")]
-    TooLong {
-        /// The field's name.
-        field: &'static str,
-        /// What was found.
-        found: Millis,
-    },
-    /// The expiry leaves no time to renew it.
-    #[error("expiry: {0}; expected at least {MIN_EXPIRY}, which leaves time for three renewals")]
-    ExpiryTooShort(Millis),
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
-
-impl PolicyMistake {
-    /// The field that is wrong, as it is written.
-    #[must_use]
-    pub fn field(&self) -> &'static str {
-        match self {
-            Self::NoSteps
-            | Self::TooManySteps(_)
-            | Self::ZeroShare(_)
-            | Self::NotRising { .. }
-            | Self::NotWhole(_)
-            | Self::BakesBeyondDeadline { .. } => "steps",
-            Self::RatioBelowOne(_) => "p99_ratio",
-            Self::Zero { field } | Self::BeyondDeadline { field, .. } | Self::TooLong { field, .. } => field,
-            Self::ExpiryTooShort(_) => "expiry",
-        }
-    }
-}
-
-/// All that is wrong with a [`PolicySpec`], so that it can be mended in one go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PolicyError {
-    /// At least one.
-    pub mistakes: Vec<PolicyMistake>,
-}
-
-impl fmt::Display for PolicyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the rollout policy cannot be used: ")?;
-        for (index, mistake) in self.mistakes.iter().enumerate() {
-            if index > 0 {
-                f.write_str("; ")?;
-            }
-            mistake.fmt(f)?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for PolicyError {}
 
 /// More steps than this are a mistake, not a plan.
 pub const MAX_STEPS: usize = 100;
@@ -197,6 +103,9 @@ pub const MAX_STEPS: usize = 100;
 pub const MIN_EXPIRY: Millis = Millis(3000);
 /// A month: longer than anybody watches a push, and far from any overflow.
 pub const MAX_SPAN: Millis = Millis(31 * 24 * 3_600_000);
+
+/// A label's name is short: it is in every snapshot.
+pub const MAX_LABEL: usize = 63;
 
 /// A checked policy. The default is that of [`PolicySpec`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -216,6 +125,7 @@ impl Policy {
         let mut mistakes = Vec::new();
         check_steps(&spec, &mut mistakes);
         check_limits(&spec, &mut mistakes);
+        check_waves(&spec, &mut mistakes);
         check_spans(&spec, fit, &mut mistakes);
         if mistakes.is_empty() { Ok(Self(spec)) } else { Err(PolicyError { mistakes }) }
     }
@@ -273,8 +183,30 @@ impl Policy {
             spec.p99_floor,
             spec.min_requests,
             spec.deadline,
-            if spec.spread { "; on every node" } else { "" },
+            self.waves(),
         )
+    }
+
+    /// How it goes over the nodes where that is not as usual, each after a semicolon.
+    fn waves(&self) -> String {
+        let mut text = String::new();
+        if self.0.spread {
+            text.push_str("; on every node");
+        }
+        if let Some(label) = &self.0.spread_over {
+            text.push_str(&format!("; spread over {label}"));
+        }
+        match self.0.max_parallel.map(NonZeroU32::get) {
+            None => {}
+            Some(1) => text.push_str("; 1 node starts at a time"),
+            Some(most) => text.push_str(&format!("; at most {most} nodes start at once")),
+        }
+        match self.0.max_failing {
+            0 => {}
+            1 => text.push_str("; back if more than 1 node fails"),
+            most => text.push_str(&format!("; back if more than {most} nodes fail")),
+        }
+        text
     }
 }
 
@@ -334,6 +266,15 @@ fn check_limits(spec: &PolicySpec, mistakes: &mut Vec<PolicyMistake>) {
     }
 }
 
+fn check_waves(spec: &PolicySpec, mistakes: &mut Vec<PolicyMistake>) {
+    if let Some(found) = &spec.spread_over {
+        let part = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
+        if found.is_empty() || found.len() > MAX_LABEL || !found.bytes().all(part) {
+            mistakes.push(PolicyMistake::NoLabel { field: "spread_over", found: found.clone() });
+        }
+    }
+}
+
 fn check_spans(spec: &PolicySpec, fit: impl Fn(Millis, Millis) -> bool, mistakes: &mut Vec<PolicyMistake>) {
     for (field, found) in [
         ("deadline", spec.deadline),
@@ -363,90 +304,4 @@ fn check_spans(spec: &PolicySpec, fit: impl Fn(Millis, Millis) -> bool, mistakes
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn steps(percents: &[u8]) -> PolicySpec {
-        let steps = percents
-            .iter()
-            .map(|&percent| Step { share: Share::percent(percent), bake: Millis::seconds(1) })
-            .collect();
-        PolicySpec { steps, ..PolicySpec::default() }
-    }
-
-    fn fields(spec: PolicySpec) -> Vec<&'static str> {
-        Policy::new(spec).unwrap_err().mistakes.iter().map(PolicyMistake::field).collect()
-    }
-
-    #[test]
-    fn the_default_passes_its_own_checks() {
-        assert_eq!(Policy::new(PolicySpec::default()), Ok(Policy::default()));
-    }
-
-    #[test]
-    fn shares_must_rise_to_the_whole() {
-        assert!(Policy::new(steps(&[100])).is_ok());
-        for percents in [&[][..], &[0, 100], &[10], &[50, 50, 100], &[50, 10, 100], &[100, 100]] {
-            assert!(!fields(steps(percents)).is_empty(), "{percents:?}");
-        }
-    }
-
-    #[test]
-    fn all_mistakes_are_told_at_once() {
-        let spec = PolicySpec {
-            min_requests: 0,
-            p99_ratio: Ratio(9_999),
-            expiry: Millis(2_999),
-            ..steps(&[50, 10, 99])
-        };
-        assert_eq!(fields(spec), ["steps", "steps", "p99_ratio", "min_requests", "expiry"]);
-    }
-
-    #[test]
-    fn bakes_must_fit_into_the_deadline() {
-        let spec = PolicySpec { deadline: Millis::seconds(89), ..PolicySpec::default() };
-        assert_eq!(fields(spec), ["steps"]);
-        let said = Policy::default().with_bake(Millis::minutes(120)).unwrap_err().to_string();
-        let says = "steps: their bakes come to 6h (3 steps), and what is not promoted within the deadline of 1h goes back; \
-                    expected less than 1h in all";
-        assert!(said.contains(says), "{said}");
-        let said = Policy::default().with_bake(Millis::minutes(20)).unwrap_err().to_string();
-        assert!(
-            said.contains("their bakes come to 1h (3 steps)") && said.contains("less than 1h in all"),
-            "{said}"
-        );
-        assert!(Policy::default().with_bake(Millis(20 * 60_000 - 1)).is_ok());
-    }
-
-    #[test]
-    fn bakes_that_come_to_the_deadline_are_still_read() {
-        let mut spec = PolicySpec::default();
-        spec.steps.iter_mut().for_each(|step| step.bake = Millis::minutes(20));
-        let written = serde_json::to_string(&spec).unwrap();
-        assert_eq!(serde_json::from_str::<Policy>(&written).unwrap().spec(), &spec);
-    }
-
-    #[test]
-    fn a_wrong_policy_does_not_deserialise() {
-        let written = serde_json::to_string(&steps(&[50, 10, 100])).unwrap();
-        let error = serde_json::from_str::<Policy>(&written).unwrap_err().to_string();
-        assert!(error.contains("step 2 has 10%, not more than the 50% before it"), "{error}");
-    }
-
-    #[test]
-    fn shares_can_be_replaced_and_keep_their_bakes() {
-        let policy = Policy::default().with_shares(&[Share::percent(20), Share::WHOLE]).unwrap();
-        let shares: Vec<_> = policy.spec().steps.iter().map(|step| (step.share, step.bake)).collect();
-        assert_eq!(shares, [(Share::percent(20), Millis::seconds(30)), (Share::WHOLE, Millis::seconds(30))]);
-    }
-
-    #[test]
-    fn the_summary_names_every_step_and_limit() {
-        let summary = Policy::default().summary();
-        for part in
-            ["10% for 30s, 50% for 30s, 100% for 30s", "1% above", "2.0 times", "50ms", "20 requests", "1h"]
-        {
-            assert!(summary.contains(part), "{part} in {summary}");
-        }
-    }
-}
+mod tests;
