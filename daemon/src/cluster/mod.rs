@@ -7,10 +7,10 @@ pub mod etcd;
 pub mod fleet;
 mod local;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hot_artifact::{ModuleName, Sha256, Version};
-use hot_rollout::{Assignment, Direction, Module, Node, ReleaseNumber, Revision, RolloutId};
+use hot_rollout::{Assignment, Direction, Labels, Module, Node, ReleaseNumber, Revision, RolloutId};
 use serde_json::Value;
 
 pub use self::fleet::{Fleet, FleetError};
@@ -50,6 +50,18 @@ impl Cluster {
         match self {
             Self::Local(local) => local.nodes(),
             Self::Fleet(fleet) => fleet.state().usable(),
+        }
+    }
+
+    /// Their labels.
+    #[must_use]
+    pub fn labels(&self) -> BTreeMap<Node, Labels> {
+        match self {
+            Self::Local(_) => BTreeMap::new(),
+            Self::Fleet(fleet) => {
+                let state = fleet.state();
+                state.usable().into_iter().map(|node| (node.clone(), state.labels(&node))).collect()
+            }
         }
     }
 

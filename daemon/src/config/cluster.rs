@@ -107,7 +107,10 @@ fn labels(cluster: &Section<'_>) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::new();
     for (name, _) in section.entries() {
         if !is_label(name) {
-            section.mistake(name, "expected a name of a-z, 0-9, `-`, `_` and `.`, at most 63 bytes");
+            section.mistake(
+                name,
+                "is no name of a label, expected 1 to 63 letters, digits, `-`, `_`, `.` and `/`",
+            );
         }
         if let Some(value) = section.value(name, text) {
             labels.insert(name.to_owned(), value);
@@ -120,7 +123,7 @@ fn labels(cluster: &Section<'_>) -> BTreeMap<String, String> {
 }
 
 fn is_label(name: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
     (1..=MAX_LABEL).contains(&name.len()) && name.bytes().all(plain)
 }
 

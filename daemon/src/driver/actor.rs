@@ -218,7 +218,7 @@ impl Actor {
     /// An agent's report concerns every rollout of its module, and at most one of them runs.
     async fn report(&mut self, event: Event) {
         let module = module_of(&event).cloned();
-        let came = if let Event::NodeUp { node } = &event { Some(node.clone()) } else { None };
+        let came = if let Event::NodeUp { node, .. } = &event { Some(node.clone()) } else { None };
         self.all(|record| {
             let concerned =
                 module.as_ref().is_none_or(|module| record.machine.spec().moves.contains_key(module));

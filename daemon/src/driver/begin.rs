@@ -292,7 +292,7 @@ impl Actor {
             by: by.to_owned(),
             moves,
             nodes: self.parts.cluster.nodes(),
-            labels: BTreeMap::new(),
+            labels: self.parts.cluster.labels(),
             policy,
             revision: given.unwrap_or(Revision(0)),
         }

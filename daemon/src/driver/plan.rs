@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use hot_artifact::{ModuleName, Sha256, Target, Version};
 use hot_rollout::machine::Spec;
 use hot_rollout::placement::{domains, place};
-use hot_rollout::{Module, Move, Node, Policy, ReleaseNumber, Revision, Rollout, RolloutId, Step, Weight};
+use hot_rollout::{
+    Labels, Module, Move, Node, Policy, ReleaseNumber, Revision, Rollout, RolloutId, Step, Weight,
+};
 
 use super::check::{Tried, above_floor, conflicts, may_run};
 use super::{Driver, Refusal, Views};
@@ -53,7 +55,7 @@ impl Driver {
     /// be tried again.
     pub(crate) fn plan(&self, thoughts: &[Thought], policy: Option<&Policy>, retry: bool) -> Plan {
         let views = self.views.borrow().clone();
-        let nodes = self.parts.cluster.nodes();
+        let fleet = (self.parts.cluster.nodes(), self.parts.cluster.labels());
         let mut plan = Plan::default();
         plan.refusals.extend(self.parts.agent.absence().map(Refusal::NoSpawn));
         for thought in thoughts {
@@ -72,7 +74,7 @@ impl Driver {
             let supersedes = views.latest(&name).filter(|view| !view.status.phase.is_final());
             let supersedes = supersedes.map(|view| view.status.id.clone());
             let planned = planned(&record, thought, digest, supersedes);
-            let steps = policy.map_or_else(Vec::new, |policy| steps(&name, &planned, &nodes, policy));
+            let steps = policy.map_or_else(Vec::new, |policy| steps(&name, &planned, &fleet, policy));
             plan.modules.push(Planned { steps, ..planned });
         }
         let wanted: Vec<(ModuleName, Vec<String>)> = thoughts
@@ -122,7 +124,7 @@ fn planned(
 fn steps(
     module: &Module,
     planned: &Planned,
-    nodes: &BTreeSet<Node>,
+    (nodes, labels): &(BTreeSet<Node>, BTreeMap<Node, Labels>),
     policy: &Policy,
 ) -> Vec<(Step, BTreeMap<Node, Weight>)> {
     let moves = Move { stable: planned.stable, candidate: planned.release };
@@ -131,11 +133,11 @@ fn steps(
         by: String::new(),
         moves: BTreeMap::from([(module.clone(), moves)]),
         nodes: nodes.clone(),
-        labels: BTreeMap::new(),
+        labels: labels.clone(),
         policy: policy.clone(),
         revision: Revision(0),
     };
-    let ready = domains(nodes, &spec.labels, policy.spec().spread_over.as_deref());
+    let ready = domains(nodes, labels, policy.spec().spread_over.as_deref());
     let (machine, _actions) = Rollout::start(spec, now());
     let mut before = BTreeSet::new();
     let placed = |step: &Step| {
@@ -218,7 +220,7 @@ mod tests {
         let nodes: BTreeSet<Node> = (1..=5).map(|n| Node(format!("n{n}"))).collect();
         let module = Module("greeter".to_owned());
         let shown = |planned: &Planned| -> Vec<(u16, usize)> {
-            let steps = steps(&module, planned, &nodes, &policy);
+            let steps = steps(&module, planned, &(nodes.clone(), BTreeMap::new()), &policy);
             steps.iter().map(|(step, weights)| (step.share.basis_points(), weights.len())).collect()
         };
         assert_eq!(shown(&plan(&record(), &thought("3.0.0", 3), None)), [(1000, 1), (5000, 5), (10_000, 5)]);

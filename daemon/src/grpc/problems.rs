@@ -6,6 +6,7 @@ use prost_types::Timestamp;
 
 use super::{Api, convert};
 use crate::agent::{CrashLoop, Lacking, RunState, Slot, Unwritten, attack_of};
+use crate::cluster::Fleet;
 use crate::store::InDoubt;
 use crate::supervisor::{doing_without, quoted};
 use crate::tls::TlsFiles;
@@ -22,6 +23,12 @@ const IN_DOUBT: &str = "store.in_doubt";
 
 /// The stable word of a node that can't hold instances as its config requires.
 const SANDBOX_MISSING: &str = "sandbox.missing";
+
+/// The stable word of a node that etcd does not answer.
+const FLEET_SILENT: &str = "fleet.silent";
+
+/// The stable word of values in etcd that are none of ours.
+const FLEET_WRONG: &str = "fleet.wrong";
 
 const MEND_DISK: &str = "Free some space on the disk of hotd's data folder, or mend it";
 
@@ -45,6 +52,7 @@ impl Api {
         let mut problems: Vec<v1::NodeProblem> = absence.into_iter().chain(frozen).collect();
         problems.extend(self.unwritten());
         problems.extend(self.in_doubt());
+        problems.extend(self.fleet.iter().flat_map(|fleet| self.of_fleet(fleet)));
         problems.extend(self.agent.lacking().map(|lacking| self.sandbox_missing(&lacking)));
         let troubles = self.tls.iter().flat_map(TlsFiles::troubles);
         problems.extend(troubles.map(|trouble| self.problem(trouble.code, trouble.text, trouble.since)));
@@ -61,6 +69,26 @@ impl Api {
         }
         let first = "waiting for hot-spawn, which is lost, and every host with it";
         if otherwise.is_empty() { first.to_owned() } else { format!("{first}; {otherwise}") }
+    }
+
+    /// What keeps this node from its fleet.
+    fn of_fleet(&self, fleet: &Fleet) -> Vec<v1::NodeProblem> {
+        let silent = fleet.standing().borrow().stale.clone().map(|(since, why)| {
+            let text = format!(
+                "this node does not hear its fleet, and goes on with what it was told last: {why}. A candidate ends with its \
+                 expiry. See that etcd runs and can be reached from here"
+            );
+            self.problem(FLEET_SILENT, text, Some(since))
+        });
+        let state = fleet.state();
+        let wrong = state.wrong.values().next().map(|first| {
+            let text = format!(
+                "{} values in etcd are not what their keys say, and are left out, e.g.: {first}. See who writes there",
+                state.wrong.len()
+            );
+            self.problem(FLEET_WRONG, text, None::<Timestamp>)
+        });
+        silent.into_iter().chain(wrong).collect()
     }
 
     /// What is in effect and could not be written down.

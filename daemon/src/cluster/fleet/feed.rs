@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hot_rollout::{Event, Module, Node};
+use hot_rollout::{Event, Labels, Module, Node};
 use tokio::sync::mpsc;
 
 use super::reports::Inbox;
@@ -11,10 +11,10 @@ use super::{Fleet, State};
 use crate::cluster::etcd::{Folder, Key, News, Watch};
 
 /// What was told of a node last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Told {
-    /// It is there, by its hotd that began then.
-    Up(u64),
+    /// It is there, by its hotd that began then, with these labels.
+    Up(u64, Labels),
     /// It is not.
     Down,
 }
@@ -50,13 +50,16 @@ impl Fleet {
         let mut events = Vec::new();
         let usable = state.usable();
         for node in &usable {
-            let is = state.alive.get(node).map_or(Told::Down, |alive| Told::Up(alive.since));
-            if told.insert(node.clone(), is) == Some(is) {
+            let is = match state.alive.get(node) {
+                Some(alive) => Told::Up(alive.since, state.labels(node)),
+                None => Told::Down,
+            };
+            if told.insert(node.clone(), is.clone()).as_ref() == Some(&is) {
                 continue;
             }
             match is {
-                Told::Up(_) => {
-                    events.push(Event::NodeUp { node: node.clone() });
+                Told::Up(_, labels) => {
+                    events.push(Event::NodeUp { node: node.clone(), labels });
                     events.extend(inbox.again(node, |module| self.asked(node, module)));
                 }
                 Told::Down => events.push(Event::NodeDown { node: node.clone() }),

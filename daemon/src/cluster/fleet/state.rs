@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hot_artifact::{ModuleName, Target, Version};
-use hot_rollout::Node;
+use hot_rollout::{Labels, Node};
 
 use super::values::{
     AliveValue, CordonValue, Malformed, ModuleValue, NodeValue, ReleaseValue, VersionValue, parse,
@@ -143,6 +143,12 @@ impl State {
     #[must_use]
     pub fn is_up(&self, node: &Node) -> bool {
         self.alive.contains_key(node)
+    }
+
+    /// The labels of a node.
+    #[must_use]
+    pub fn labels(&self, node: &Node) -> Labels {
+        self.nodes.get(node).map(|value| value.labels.clone()).unwrap_or_default()
     }
 
     /// What this node would run of a version.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use hot_artifact::{Sha256, Target, Version};
-use hot_rollout::{Assignment, Direction, Event, Module, Node, ReleaseNumber, Revision};
+use hot_rollout::{Assignment, Direction, Event, Labels, Module, Node, ReleaseNumber, Revision};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -19,7 +19,7 @@ pub struct NodeValue {
     pub target: Target,
     /// What its operator says of it, e.g. `zone = "a"`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// Where other nodes call it: a URL.
     pub grpc: String,
     /// Where users call it.
