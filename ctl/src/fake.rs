@@ -84,6 +84,12 @@ impl Service {
 
 #[tonic::async_trait]
 impl ArtifactService for Service {
+    type FetchStream = tokio_stream::Empty<Result<FetchResponse, Status>>;
+
+    async fn fetch(&self, _: Request<FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
+        Err(Status::unimplemented("only nodes fetch"))
+    }
+
     async fn begin(&self, _: Request<BeginRequest>) -> Result<Response<BeginResponse>, Status> {
         let script = self.script();
         let offset = script.stored.len() as u64;

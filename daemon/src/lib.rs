@@ -18,6 +18,7 @@ pub mod ledger;
 mod listeners;
 mod near;
 pub mod node;
+mod place;
 #[cfg(test)]
 mod small_disk;
 mod stamp;

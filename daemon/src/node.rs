@@ -12,12 +12,10 @@ use std::time::{Duration, Instant, SystemTime};
 use hot_rollout::Node as NodeName;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, ModuleBounds, Parts as AgentParts};
-use crate::cluster::fleet::values::NodeValue;
-use crate::cluster::fleet::{Fetcher, Member, MemberParts};
-use crate::cluster::{Cluster, Fleet, Local, etcd};
 use crate::config::{self, Config, Mode, Spawn};
 use crate::dev::{DevError, DevFolder, Record};
 use crate::driver::{Driver, OnCrashLoop, Parts as DriverParts};
@@ -28,6 +26,7 @@ use crate::isolation::Asked;
 use crate::journal::{Entry, Journal};
 use crate::ledger::Ledger;
 use crate::listeners::{self, GRPC, Listeners};
+use crate::place::Place;
 use crate::store::{Collected, Options, Protected, Recovered, Store};
 use crate::supervisor::{Adopted, Presence, SpawnAddress, Supervisor, quoted};
 use crate::tls::TlsFiles;
@@ -55,10 +54,8 @@ pub struct Node {
     agent: Agent,
     /// Ends the control plane and the clocks.
     stopped: CancellationToken,
-    serving: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
-    driving: tokio::task::JoinHandle<()>,
-    /// In its fleet, if it is in one.
-    membership: Option<tokio::task::JoinHandle<()>>,
+    serving: JoinHandle<Result<(), tonic::transport::Error>>,
+    driving: JoinHandle<()>,
     record: Option<Record>,
 }
 
@@ -74,10 +71,8 @@ impl Node {
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         // Before anything is made: a port in use must change nothing.
         listeners::find_ports_free(&config)?;
-        let folder = match config.mode {
-            Mode::Dev => Some(DevFolder::prepare(&config.data_dir)?),
-            Mode::Service => None,
-        };
+        let is_dev = config.mode == Mode::Dev;
+        let folder = is_dev.then(|| DevFolder::prepare(&config.data_dir)).transpose()?;
         let (own, data_dir) = (config.trust.clone(), config.data_dir.clone());
         let trust = crate::blocking(move || TrustFiles::open(own, &data_dir)).await?;
         let tls = config.http.tls.clone();
@@ -116,29 +111,19 @@ impl Node {
 
         let stopped = CancellationToken::new();
         let about = about(&config, &http);
-        let fleet = config.cluster.as_ref().map(|cluster| fleet(cluster, &config, &name, (&ledger, &trust)));
-        let cluster = match &fleet {
-            Some(fleet) => Cluster::Fleet(fleet.clone()),
-            None => Cluster::Local(Local::new(name.clone(), agent.clone(), ledger.clone())),
-        };
+        let place = Place::of(&config, &agent, &ledger, &trust);
         let parts = DriverParts {
             node: name,
             ledger: ledger.clone(),
-            cluster,
+            cluster: place.cluster(),
             policy: config.policy.clone(),
             agent: agent.clone(),
             trust: trust.clone(),
             journal: journal.clone(),
         };
-        let (alone, membership) = match (&fleet, &config.cluster) {
-            (Some(fleet), Some(cluster)) => {
-                let member = member(fleet.clone(), cluster, &config, &about, (&agent, &journal));
-                let (_none, nothing) = tokio::sync::mpsc::channel(1);
-                (nothing, Some(tokio::spawn(Member::run(member, reports, stopped.clone()))))
-            }
-            _ => (reports, None),
-        };
-        let (driver, driving) = Driver::start(parts, alone, stopped.clone()).await;
+        let (reports, taking_part) = place.take_part(&config, &about, (&agent, &journal), reports, &stopped);
+        let (driver, driving) = Driver::start(parts, reports, stopped.clone()).await;
+        let driving = both(driving, taking_part);
         untold.tell(&journal, &driver).await;
         set_clocks_going(&agent, &driver, config.on_crash_loop, &stopped);
         keep_house(&ledger, &journal, &supervisor, &stopped);
@@ -146,7 +131,7 @@ impl Node {
 
         let api = Api {
             about,
-            fleet,
+            fleet: place.fleet(),
             ledger,
             trust,
             tls,
@@ -159,29 +144,13 @@ impl Node {
             stopped: stopped.clone(),
         };
         let token = folder.as_ref().map(|folder| folder.token().to_owned());
-        let tcp = tcp.zip(token).map(|(listener, token)| {
-            Ok::<_, std::io::Error>((tokio::net::TcpListener::from_std(listener)?, token))
-        });
-        let doors = Doors { socket, path: config.grpc.socket.clone(), tcp: tcp.transpose()? };
+        let doors = Doors { socket, path: config.grpc.socket.clone(), tcp: with_token(tcp, token)? };
         let serving = tokio::spawn(crate::grpc::serve(api, doors));
         let record = match (&folder, grpc) {
             (Some(folder), Some(grpc)) => Some(record(folder, http.first(), grpc)?),
             _ => None,
         };
-        Ok(Self {
-            config,
-            http,
-            grpc,
-            store,
-            supervisor,
-            gateway,
-            agent,
-            stopped,
-            serving,
-            driving,
-            membership,
-            record,
-        })
+        Ok(Self { config, http, grpc, store, supervisor, gateway, agent, stopped, serving, driving, record })
     }
 
     /// Tells whoever started the node where it serves: one line on standard output.
@@ -217,9 +186,6 @@ impl Node {
             self.serving.await??;
         }
         self.driving.await?;
-        if let Some(membership) = self.membership {
-            membership.await?;
-        }
         let drained = self.gateway.drain(Instant::now() + self.config.http.drain_deadline).await;
         if drained != Drained::default() {
             let Drained { cut_off, crossed } = drained;
@@ -257,6 +223,26 @@ impl Served {
         let tls = || self.tls.first().map(|address| format!("https://{address}"));
         plain.or_else(tls).unwrap_or_default()
     }
+}
+
+/// A dev node's port, with what each of its callers must show.
+fn with_token(
+    listener: Option<TcpListener>,
+    token: Option<String>,
+) -> std::io::Result<Option<(tokio::net::TcpListener, String)>> {
+    let door = listener.zip(token);
+    door.map(|(listener, token)| Ok((tokio::net::TcpListener::from_std(listener)?, token))).transpose()
+}
+
+/// Ends when both have. What panics in one of them goes on here.
+fn both(one: JoinHandle<()>, other: Option<JoinHandle<()>>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        for task in [Some(one), other].into_iter().flatten() {
+            if let Err(error) = task.await {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
+    })
 }
 
 /// The listeners with what is spoken at them.
@@ -338,47 +324,6 @@ fn bounds(config: &Config) -> ModuleBounds {
         health_threshold: policy.health_threshold,
         drain: config.http.drain_deadline,
     }
-}
-
-/// The node's place in its fleet.
-fn fleet(
-    cluster: &config::Cluster,
-    config: &Config,
-    node: &NodeName,
-    (ledger, trust): (&Ledger, &TrustFiles),
-) -> Fleet {
-    let settings = etcd::Settings {
-        endpoints: cluster.etcd.clone(),
-        tls: cluster
-            .authority
-            .clone()
-            .map(|authority| etcd::Files { authority, identity: cluster.identity.clone() }),
-        user: cluster.user.clone(),
-    };
-    let (connection, keys) = (etcd::Connection::new(settings), etcd::Keys::new(&cluster.prefix));
-    let fetcher = Fetcher::new(ledger.clone(), trust.clone(), config.store.max_artifact);
-    Fleet::new(node.clone(), connection, keys, ledger.clone(), fetcher)
-}
-
-/// What takes part in the fleet.
-fn member(
-    fleet: Fleet,
-    cluster: &config::Cluster,
-    config: &Config,
-    about: &About,
-    (agent, journal): (&Agent, &Journal),
-) -> MemberParts {
-    let since = about.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let own = || format!("unix:{}", config.grpc.socket.display());
-    let said = NodeValue {
-        target: hot_artifact::Target::native(),
-        labels: cluster.labels.clone(),
-        grpc: cluster.call.clone().unwrap_or_else(own),
-        http: about.http.clone(),
-        hotd: env!("CARGO_PKG_VERSION").to_owned(),
-        since: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
-    };
-    MemberParts { fleet, about: said, agent: agent.clone(), journal: journal.clone(), lease: cluster.lease }
 }
 
 /// What the node says of itself.
@@ -530,8 +475,7 @@ mod tests {
     #[test]
     fn the_largest_artifact_finds_room_among_the_uploads() {
         let folder = tempfile::tempdir().unwrap();
-        let store =
-            |max_artifact| store_options(&crate::config::Store { max_artifact, ..Default::default() });
+        let store = |max_artifact| store_options(&config::Store { max_artifact, ..Default::default() });
         assert_eq!(store(4096).max_spool, Options::default().max_spool);
         let (largest, options) = (4 << 30, store(4 << 30));
         let (store, _) = Store::open(folder.path(), options).unwrap();

@@ -1,6 +1,6 @@
 //! Several nodes that share an etcd, on one machine: each a service with a folder of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -65,7 +65,7 @@ impl Fleet {
     ///
     /// # Errors
     /// When `hotctl` can't be started or hangs.
-    pub fn push(&self, node: usize, file: &PathBuf, more: &[&str]) -> Result<Output> {
+    pub fn push(&self, node: usize, file: &Path, more: &[&str]) -> Result<Output> {
         let key = self.key_file();
         let command = [&["push", text(file)?, "--key", text(&key)?], more].concat();
         self.nodes[node].hotctl(&command)

@@ -85,7 +85,9 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         // A test may be on a runtime of its own, which must not wait for this one.
-        self.runtime.take().map(Runtime::shutdown_background);
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

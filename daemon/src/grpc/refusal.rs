@@ -23,6 +23,7 @@ pub(super) fn driver_refused(refusal: Refusal) -> Status {
             return not_found("version", sentence, "Push its file; `hotctl versions` lists what is stored.");
         }
         Refusal::Frozen(frozen) => return trust_frozen(frozen),
+        Refusal::NotLeader { .. } => return not_leader(sentence),
         Refusal::NoSpawn(_) => (Code::FailedPrecondition, problems::SPAWN_LOST, "", problems::SPAWN_ADVICE),
         Refusal::NoRollout(_) | Refusal::NothingRuns(_) => {
             (Code::FailedPrecondition, "no_rollout", "rollout", "`hotctl history` shows what was.")
@@ -91,16 +92,23 @@ pub(super) fn driver_refused(refusal: Refusal) -> Status {
             "",
             "It is tried again; a restart of hotd before that could undo it.",
         ),
-        Refusal::NotLeader { .. } => (
-            Code::Unavailable,
-            "not_leader",
-            "",
-            "Try again in some seconds; `hotctl nodes` says who leads, and whether etcd can be heard.",
-        ),
         Refusal::ShuttingDown => (Code::Unavailable, "shutting_down", "", "Try again when it is back."),
     };
     let (expected, advice) = (String::new(), advice.to_owned());
     refused(Refused { grpc, code, field, found: sentence, expected, advice })
+}
+
+/// Only the leader of a fleet can do it.
+fn not_leader(found: String) -> Status {
+    refused(Refused {
+        grpc: Code::Unavailable,
+        code: "not_leader",
+        field: "",
+        found,
+        expected: String::new(),
+        advice: "Try again in some seconds; `hotctl nodes` says who leads, and whether etcd can be heard."
+            .to_owned(),
+    })
 }
 
 /// Nothing is let in now.

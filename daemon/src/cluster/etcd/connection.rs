@@ -223,7 +223,8 @@ impl Connection {
         call: impl AsyncFnOnce(&Client) -> Result<T, etcd_client::Error>,
     ) -> Result<T, EtcdError> {
         let (made, client) = self.client().await?;
-        match tokio::time::timeout(CALL, call(&client)).await {
+        // The library's futures are large, and would be in all that wait for them.
+        match tokio::time::timeout(CALL, Box::pin(call(&client))).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
                 let error = self.error(error);
@@ -258,7 +259,8 @@ impl Connection {
         }
         let options = self.0.settings.options().await?;
         let connected =
-            tokio::time::timeout(CALL, Client::connect(&self.0.settings.endpoints, Some(options))).await;
+            tokio::time::timeout(CALL, Box::pin(Client::connect(&self.0.settings.endpoints, Some(options))))
+                .await;
         let client = match connected {
             Ok(connected) => connected.map_err(|error| self.error(error))?,
             Err(_elapsed) => return Err(self.late()),

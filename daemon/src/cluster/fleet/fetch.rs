@@ -74,10 +74,22 @@ pub enum FetchError {
     Frozen(Arc<Frozen>),
     /// It is refused by this node.
     #[error("the artifact is refused")]
-    Refused(#[from] VerifyError),
+    Refused(#[source] Box<VerifyError>),
     /// It can't be kept.
     #[error(transparent)]
-    Commit(#[from] CommitError),
+    Commit(Box<CommitError>),
+}
+
+impl From<VerifyError> for FetchError {
+    fn from(error: VerifyError) -> Self {
+        Self::Refused(Box::new(error))
+    }
+}
+
+impl From<CommitError> for FetchError {
+    fn from(error: CommitError) -> Self {
+        Self::Commit(Box::new(error))
+    }
 }
 
 /// What became of one try with one node.
@@ -203,7 +215,7 @@ impl Fetcher {
             }
             why.clear();
             for (node, url) in fleet.holders(version).await? {
-                match self.from_peer(&url, digest, size).await {
+                match self.ask_peer(&url, digest, size).await {
                     Ok(spooled) => return Ok(spooled),
                     Err(PeerError::Upload(error)) => return Err(error.into()),
                     Err(error) => why.push(format!("{node}: {}", crate::describe(&error))),
@@ -216,7 +228,7 @@ impl Fetcher {
         Err(FetchError::NoPeer { digest, why: why.join("; ") })
     }
 
-    async fn from_peer(&self, url: &str, digest: Sha256, size: u64) -> Result<Spooled, PeerError> {
+    async fn ask_peer(&self, url: &str, digest: Sha256, size: u64) -> Result<Spooled, PeerError> {
         let endpoint = Endpoint::from_shared(url.to_owned())?.connect_timeout(PATIENCE);
         let mut client = ArtifactServiceClient::new(endpoint.connect().await?)
             .max_decoding_message_size(2 * hot_proto::MAX_CHUNK);

@@ -251,7 +251,7 @@ mod tests {
     fn a_release_is_what_the_node_can_run() {
         let (gnu, musl) = (Sha256::of(b"gnu"), Sha256::of(b"musl"));
         let value = ReleaseValue {
-            version: Version::new(1, 2, 0),
+            version: "1.2.0".parse().unwrap(),
             digests: [("x86_64-gnu".parse().unwrap(), gnu), ("x86_64-musl".parse().unwrap(), musl)].into(),
             config: None,
             at: 1,

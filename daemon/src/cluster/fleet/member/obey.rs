@@ -173,7 +173,9 @@ impl Worker {
         let fleet = &self.parts.fleet;
         let known = fleet.fetch_release(&self.module, release.0).await;
         known.map_err(|error| crate::describe(&error))?;
-        fleet.fetcher().fetch(fleet, &self.module, release.0).await.map_err(|error| crate::describe(&error))
+        // It holds much while it transfers, and so would all that wait for it.
+        let fetched = Box::pin(fleet.fetcher().fetch(fleet, &self.module, release.0)).await;
+        fetched.map_err(|error| crate::describe(&error))
     }
 
     /// Gets ready for a release. What stands in the way, if anything does.

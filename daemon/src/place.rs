@@ -1,0 +1,97 @@
+//! A node's place: alone, or in the fleet that its config names. Decides nothing: it puts together what takes part.
+
+use std::time::SystemTime;
+
+use hot_rollout::{Event, Node};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::agent::Agent;
+use crate::cluster::fleet::values::NodeValue;
+use crate::cluster::fleet::{Fetcher, Member, MemberParts};
+use crate::cluster::{Cluster, Fleet, Local, etcd};
+use crate::config::{self, Config};
+use crate::grpc::About;
+use crate::journal::Journal;
+use crate::ledger::Ledger;
+use crate::trust::TrustFiles;
+
+/// Where a node belongs.
+#[derive(Debug)]
+pub(crate) enum Place {
+    Alone(Local),
+    In(Fleet, config::Cluster),
+}
+
+impl Place {
+    /// As the config says.
+    pub(crate) fn of(config: &Config, agent: &Agent, ledger: &Ledger, trust: &TrustFiles) -> Self {
+        let node = Node(config.node.clone());
+        let Some(cluster) = &config.cluster else {
+            return Self::Alone(Local::new(node, agent.clone(), ledger.clone()));
+        };
+        let identity = cluster.identity.clone();
+        let files = |authority| etcd::Files { authority, identity };
+        let settings = etcd::Settings {
+            endpoints: cluster.etcd.clone(),
+            tls: cluster.authority.clone().map(files),
+            user: cluster.user.clone(),
+        };
+        let (connection, keys) = (etcd::Connection::new(settings), etcd::Keys::new(&cluster.prefix));
+        let fetcher = Fetcher::new(ledger.clone(), trust.clone(), config.store.max_artifact);
+        Self::In(Fleet::new(node, connection, keys, ledger.clone(), fetcher), cluster.clone())
+    }
+
+    /// Where the driver's word goes.
+    pub(crate) fn cluster(&self) -> Cluster {
+        match self {
+            Self::Alone(local) => Cluster::Local(local.clone()),
+            Self::In(fleet, _) => Cluster::Fleet(fleet.clone()),
+        }
+    }
+
+    /// The fleet, if it is in one.
+    pub(crate) fn fleet(&self) -> Option<Fleet> {
+        match self {
+            Self::Alone(_) => None,
+            Self::In(fleet, _) => Some(fleet.clone()),
+        }
+    }
+
+    /// Begins to take part until `stopped`. What the agent reports goes to the fleet then, and to the driver of a node that
+    /// is alone.
+    pub(crate) fn take_part(
+        &self,
+        config: &Config,
+        about: &About,
+        (agent, journal): (&Agent, &Journal),
+        reports: mpsc::Receiver<Event>,
+        stopped: &CancellationToken,
+    ) -> (mpsc::Receiver<Event>, Option<JoinHandle<()>>) {
+        let Self::In(fleet, cluster) = self else { return (reports, None) };
+        let parts = MemberParts {
+            fleet: fleet.clone(),
+            about: said(config, cluster, about),
+            agent: agent.clone(),
+            journal: journal.clone(),
+            lease: cluster.lease,
+        };
+        let (_nobody, nothing) = mpsc::channel(1);
+        (nothing, Some(tokio::spawn(Member::run(parts, reports, stopped.clone()))))
+    }
+}
+
+/// What the node says of itself to its fleet.
+fn said(config: &Config, cluster: &config::Cluster, about: &About) -> NodeValue {
+    let since = about.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let own = || format!("unix:{}", config.grpc.socket.display());
+    NodeValue {
+        target: hot_artifact::Target::native(),
+        labels: cluster.labels.clone(),
+        grpc: cluster.call.clone().unwrap_or_else(own),
+        http: about.http.clone(),
+        hotd: env!("CARGO_PKG_VERSION").to_owned(),
+        since: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+    }
+}
