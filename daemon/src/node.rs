@@ -6,6 +6,7 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, ModuleBounds, Parts as AgentParts};
 use crate::cluster::Local;
-use crate::config::{Config, Mode, Spawn};
+use crate::config::{self, Config, Mode, Spawn};
 use crate::dev::{DevError, DevFolder, Record};
 use crate::driver::{Driver, OnCrashLoop, Parts as DriverParts};
 use crate::gateway::{Door, Drained, Gateway};
@@ -25,10 +26,10 @@ use crate::grpc::{About, Api};
 use crate::isolation::Asked;
 use crate::journal::{Entry, Journal};
 use crate::ledger::Ledger;
-use crate::listeners::{self, GRPC, Listeners};
+use crate::listeners::{self, GRPC, GRPC_TLS, Listeners};
 use crate::store::{Collected, Options, Protected, Recovered, Store};
 use crate::supervisor::{Adopted, Presence, SpawnAddress, Supervisor, quoted};
-use crate::tls::TlsFiles;
+use crate::tls::{TlsFiles, UnservedError};
 use crate::trust::TrustFiles;
 use crate::untold::Untold;
 
@@ -46,7 +47,8 @@ const HOSTS_END: Duration = Duration::from_secs(10);
 pub struct Node {
     config: Config,
     http: Served,
-    grpc: Option<SocketAddr>,
+    /// Where gRPC is served besides its socket.
+    grpc: Vec<SocketAddr>,
     store: Store,
     supervisor: Supervisor,
     gateway: Gateway,
@@ -56,6 +58,15 @@ pub struct Node {
     serving: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
     driving: tokio::task::JoinHandle<()>,
     record: Option<Record>,
+}
+
+/// Where gRPC is served besides its socket.
+#[derive(Debug)]
+struct Control {
+    /// To callers with the token.
+    tcp: Option<TcpListener>,
+    /// To those with a certificate.
+    with_tls: Vec<TcpListener>,
 }
 
 /// Where modules are served.
@@ -76,16 +87,15 @@ impl Node {
         };
         let (own, data_dir) = (config.trust.clone(), config.data_dir.clone());
         let trust = crate::blocking(move || TrustFiles::open(own, &data_dir)).await?;
-        let tls = config.http.tls.clone();
-        let tls = crate::blocking(move || tls.map(TlsFiles::open).transpose()).await?;
+        let [tls, mutual] = open_tls(&config).await?;
         let (options, data_dir) = (store_options(&config.store), config.data_dir.clone());
         let (store, recovered) = crate::blocking(move || Store::open(&data_dir, options)).await?;
         tell(&recovered);
         let files = trust.clone();
         crate::blocking(move || files.keep()).await;
         let socket = control_socket(&config)?;
-        let tcp = config.grpc.listen.map(|address| listen::tcp(address, GRPC)).transpose()?;
-        let grpc = tcp.as_ref().map(TcpListener::local_addr).transpose()?;
+        let control = Control::bind(&config)?;
+        let grpc = control.addresses()?;
 
         let (asked, supervisor, adopted) = supervise(&config).await?;
         let listeners = listeners::open(&config, &supervisor).await?;
@@ -124,14 +134,15 @@ impl Node {
         untold.tell(&journal, &driver).await;
         set_clocks_going(&agent, &driver, config.on_crash_loop, &stopped);
         keep_house(&ledger, &journal, &supervisor, &stopped);
-        watch_files(&trust, tls.as_ref(), &journal, &stopped);
+        let files: Vec<TlsFiles> = tls.into_iter().chain(mutual.clone()).collect();
+        watch_files(&trust, &files, &journal, &stopped);
 
         let about = about(&config, &http);
         let api = Api {
             about,
             ledger,
             trust,
-            tls,
+            tls: files,
             max_artifact: config.store.max_artifact,
             upload_patience: config.store.upload_patience,
             policy: config.policy.clone(),
@@ -141,13 +152,10 @@ impl Node {
             stopped: stopped.clone(),
         };
         let token = folder.as_ref().map(|folder| folder.token().to_owned());
-        let tcp = tcp.zip(token).map(|(listener, token)| {
-            Ok::<_, std::io::Error>((tokio::net::TcpListener::from_std(listener)?, token))
-        });
-        let doors = Doors { socket, path: config.grpc.socket.clone(), tcp: tcp.transpose()? };
+        let doors = control.doors(socket, config.grpc.socket.clone(), token, mutual)?;
         let serving = tokio::spawn(crate::grpc::serve(api, doors));
-        let record = match (&folder, grpc) {
-            (Some(folder), Some(grpc)) => Some(record(folder, http.first(), grpc)?),
+        let record = match (&folder, grpc.first()) {
+            (Some(folder), Some(grpc)) => Some(record(folder, http.first(), *grpc)?),
             _ => None,
         };
         Ok(Self { config, http, grpc, store, supervisor, gateway, agent, stopped, serving, driving, record })
@@ -159,13 +167,13 @@ impl Node {
             addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
         };
         write!(out, "ready")?;
-        for (name, addresses) in [("http", &self.http.plain), ("https", &self.http.tls)] {
+        let served = [("http", &self.http.plain), ("https", &self.http.tls), ("grpc", &self.grpc)];
+        for (name, addresses) in served {
             if !addresses.is_empty() {
                 write!(out, " {name}={}", list(addresses))?;
             }
         }
-        let grpc = self.grpc.map(|grpc| format!(" grpc={grpc}")).unwrap_or_default();
-        writeln!(out, "{grpc} socket={}", self.config.grpc.socket.display())?;
+        writeln!(out, " socket={}", self.config.grpc.socket.display())?;
         out.flush()
     }
 
@@ -210,6 +218,32 @@ impl Node {
     }
 }
 
+impl Control {
+    fn bind(config: &Config) -> Result<Self, ListenError> {
+        let tcp = config.grpc.listen.map(|address| listen::tcp(address, GRPC)).transpose()?;
+        let with_tls = config.grpc.tls.iter().flat_map(|tls| &tls.listen);
+        let with_tls = with_tls.map(|at| listen::tcp(*at, GRPC_TLS)).collect::<Result<_, _>>()?;
+        Ok(Self { tcp, with_tls })
+    }
+
+    fn addresses(&self) -> std::io::Result<Vec<SocketAddr>> {
+        self.tcp.iter().chain(&self.with_tls).map(TcpListener::local_addr).collect()
+    }
+
+    fn doors(
+        self,
+        socket: tokio::net::UnixListener,
+        path: PathBuf,
+        token: Option<String>,
+        files: Option<TlsFiles>,
+    ) -> std::io::Result<Doors> {
+        let tcp = self.tcp.map(tokio::net::TcpListener::from_std).transpose()?.zip(token);
+        let with_tls = self.with_tls.into_iter().map(tokio::net::TcpListener::from_std);
+        let mutual = Some(with_tls.collect::<Result<_, _>>()?).zip(files);
+        Ok(Doors { socket, path, tcp, mutual })
+    }
+}
+
 impl Served {
     fn at(listeners: &Listeners) -> std::io::Result<Self> {
         let all = |listeners: &[TcpListener]| listeners.iter().map(TcpListener::local_addr).collect();
@@ -225,6 +259,13 @@ impl Served {
     }
 }
 
+/// The files of TLS: of the gateway, and of callers with a certificate.
+async fn open_tls(config: &Config) -> Result<[Option<TlsFiles>; 2], UnservedError> {
+    let (http, grpc) = (config.http.tls.clone(), config.grpc.tls.clone());
+    let open = |tls: Option<config::Tls>| tls.map(TlsFiles::open).transpose();
+    crate::blocking(move || Ok([open(http)?, open(grpc)?])).await
+}
+
 /// The listeners with what is spoken at them.
 fn doors(listeners: Listeners, tls: Option<&TlsFiles>) -> Vec<Door> {
     let Listeners { plain, tls: secure } = listeners;
@@ -235,8 +276,8 @@ fn doors(listeners: Listeners, tls: Option<&TlsFiles>) -> Vec<Door> {
 
 /// Bounds of the store, as far as the config has them. Whatever an artifact may be, several of the largest can be on their
 /// way at once.
-fn store_options(config: &crate::config::Store) -> Options {
-    let crate::config::Store { keep, max_artifact, .. } = *config;
+fn store_options(config: &config::Store) -> Options {
+    let config::Store { keep, max_artifact, .. } = *config;
     let default = Options::default();
     let max_spool = default.max_spool.max(max_artifact.saturating_mul(LARGEST_AT_ONCE));
     Options { keep, max_artifact, max_spool, ..default }
@@ -346,9 +387,9 @@ fn tell(recovered: &Recovered) {
 }
 
 /// Reads anew what the operator changes, until the node stops.
-fn watch_files(trust: &TrustFiles, tls: Option<&TlsFiles>, journal: &Journal, stopped: &CancellationToken) {
+fn watch_files(trust: &TrustFiles, tls: &[TlsFiles], journal: &Journal, stopped: &CancellationToken) {
     tokio::spawn(trust.clone().watch(journal.clone(), stopped.clone()));
-    if let Some(tls) = tls {
+    for tls in tls {
         tokio::spawn(tls.clone().watch(journal.clone(), stopped.clone()));
     }
 }
@@ -457,8 +498,7 @@ mod tests {
     #[test]
     fn the_largest_artifact_finds_room_among_the_uploads() {
         let folder = tempfile::tempdir().unwrap();
-        let store =
-            |max_artifact| store_options(&crate::config::Store { max_artifact, ..Default::default() });
+        let store = |max_artifact| store_options(&config::Store { max_artifact, ..Default::default() });
         assert_eq!(store(4096).max_spool, Options::default().max_spool);
         let (largest, options) = (4 << 30, store(4 << 30));
         let (store, _) = Store::open(folder.path(), options).unwrap();
