@@ -18,6 +18,7 @@ mod json;
 mod node;
 mod offer;
 mod output;
+mod pki;
 mod plan;
 mod policy;
 mod progress;

@@ -65,6 +65,7 @@ pub(crate) enum Command {
     Sign(commands::sign::Args),
     Verify(commands::verify::Args),
     Trust(commands::trust::Args),
+    Pki(commands::pki::Args),
     Remove(commands::remove::Args),
     Completions(commands::completions::Args),
 }

@@ -11,6 +11,7 @@ pub(crate) mod metrics;
 pub(crate) mod new;
 pub(crate) mod nodes;
 pub(crate) mod pause;
+pub(crate) mod pki;
 pub(crate) mod plan;
 pub(crate) mod promote;
 pub(crate) mod push;
@@ -106,6 +107,7 @@ pub(crate) async fn run(command: Command, context: &mut Context<'_>) -> Result<E
         Command::Sign(args) => sign::run(args, context).await,
         Command::Verify(args) => verify::run(&args, context),
         Command::Trust(args) => trust::run(&args, context),
+        Command::Pki(args) => pki::run(&args, context),
         Command::Remove(args) => remove::run(args, context).await,
         Command::Completions(args) => completions::run(&args, context),
     }
