@@ -37,10 +37,18 @@ fn certificate(text: &str) -> Result<PathBuf, String> {
 }
 
 pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
+    let key = args.file.with_extension("key");
+    if !key.is_file() {
+        let sentence = format!(
+            "there is no {}, expected the certificate's key beside it: whoever uses another one would not find the new one; name \
+             the two files alike, in the node's config as well",
+            key.display()
+        );
+        return Err(Failure::failed("file.not_read", sentence));
+    }
     let (subject, before) = Subject::read(&args.file)?;
     let authority = Authority::open(&args.dir)?;
     let issued = authority.issue(&subject, args.days.map_or(before, span))?;
-    let key = args.file.with_extension("key");
     write_over([(&args.file, &issued.certificate), (&key, &issued.key)])?;
     let next = "a hotd that runs with them reads both anew within seconds, and hotctl at its next call";
     tell(context, &subject, &issued, [&args.file, &key, authority.certificate()], next)
