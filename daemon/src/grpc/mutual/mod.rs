@@ -12,8 +12,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::{CertificateError, OtherError};
 use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -36,6 +38,8 @@ pub(crate) const MAX_CONNECTIONS: usize = 1024;
 const MAX_HANDSHAKES: usize = 256;
 /// An honest one takes two round trips.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+/// How long somebody who is not let in may take to hear it.
+const PARTING: Duration = Duration::from_secs(1);
 /// Between two looks at who would still be let in, besides those at each change of the files: a certificate may expire.
 const JUDGE_EVERY: Duration = Duration::from_secs(30);
 /// After so long without a byte the system asks whether the caller is still there.
@@ -61,6 +65,18 @@ enum UnadmittedError {
     /// There are too many.
     #[error("{MAX_CONNECTIONS} callers are connected already")]
     Full,
+}
+
+impl UnadmittedError {
+    fn of_handshake(error: io::Error) -> Self {
+        let of_tls = error.get_ref().and_then(|error| error.downcast_ref());
+        if let Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(other)))) = of_tls
+            && let Some(unnamed) = other.downcast_ref::<NameError>()
+        {
+            return Self::Unnamed(*unnamed);
+        }
+        Self::Handshake(error)
+    }
 }
 
 /// Lets callers in at the listeners, by what the files hold then; none where those are of no such TLS. Ends when nobody takes
@@ -136,9 +152,14 @@ impl Door {
 
     async fn shake_hands(&self, stream: TcpStream) -> Result<Connection, UnadmittedError> {
         let address = prepare(&stream).map_err(UnadmittedError::Handshake)?;
-        let handshake = TlsAcceptor::from(self.files.server()).accept(stream);
-        let stream = tokio::time::timeout(HANDSHAKE_WITHIN, handshake).await?;
-        let stream = stream.map_err(UnadmittedError::Handshake)?;
+        let handshake = TlsAcceptor::from(self.files.server()).accept(stream).into_fallible();
+        let stream = match tokio::time::timeout(HANDSHAKE_WITHIN, handshake).await? {
+            Ok(stream) => stream,
+            Err((error, stream)) => {
+                part(stream).await;
+                return Err(UnadmittedError::of_handshake(error));
+            }
+        };
         let chain: Vec<_> = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
         let name = common_name(chain.first().map_or(&[], |first| first))?;
         // Of those alone who have shown a certificate: whoever has none takes nobody's place.
@@ -166,6 +187,18 @@ fn prepare(stream: &TcpStream) -> io::Result<SocketAddr> {
     stream.set_nodelay(true)?;
     SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
     stream.peer_addr()
+}
+
+/// Lets somebody who is not let in hear why: what is still unread when a connection is closed would have the system take
+/// back what was said.
+async fn part(mut stream: TcpStream) {
+    let heard = async {
+        stream.shutdown().await?;
+        while stream.read(&mut [0; 1024]).await? > 0 {}
+        Ok::<_, io::Error>(())
+    };
+    // Whoever does not listen has heard enough.
+    drop(tokio::time::timeout(PARTING, heard).await);
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 use std::pin::Pin;
 
 use rustls::ClientConfig;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::server::Connected as _;
@@ -76,6 +75,17 @@ async fn who_is_let_in_has_a_name() {
     ann.write_all(b"x").await.unwrap();
     ann.flush().await.unwrap();
     assert_eq!(connection.read_u8().await.unwrap(), b'x');
+}
+
+#[test]
+fn the_log_says_what_a_certificate_lacks() {
+    let absent = CertificateError::Other(OtherError(Arc::new(NameError::Absent)));
+    let of_tls = rustls::Error::InvalidCertificate(absent);
+    let error = UnadmittedError::of_handshake(io::Error::new(io::ErrorKind::InvalidData, of_tls));
+    assert!(crate::describe(&error).starts_with("the certificate's subject has no common name"), "{error}");
+    let unknown = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+    let error = UnadmittedError::of_handshake(io::Error::new(io::ErrorKind::InvalidData, unknown));
+    assert!(crate::describe(&error).contains("UnknownIssuer"), "{error}");
 }
 
 fn roots(authority: &Authority) -> rustls::RootCertStore {
