@@ -10,6 +10,7 @@ use hot_proto::v1::rollout_service_server::{RolloutService, RolloutServiceServer
 use hot_proto::v1::upload_request::Part;
 use hot_proto::v1::*;
 use tokio::net::UnixListener;
+use tokio::sync::Notify;
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -35,6 +36,8 @@ pub(crate) struct Script {
     pub watches: VecDeque<Vec<Result<Rollout, Status>>>,
     /// How many watches there were.
     pub watched: usize,
+    /// It ends with its first watch.
+    pub goes_away: bool,
 }
 
 /// A running fake node. Ends with the test's runtime.
@@ -48,18 +51,26 @@ impl FakeNode {
     pub(crate) fn start(script: Script) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let script = Arc::new(Mutex::new(script));
-        let service = Service(Arc::clone(&script));
+        let gone = Arc::new(Notify::new());
+        let service = Service(Arc::clone(&script), Arc::clone(&gone));
         let listener = UnixListener::bind(folder.path().join("node.sock")).expect("binds");
         let server = tonic::transport::Server::builder()
             .add_service(ArtifactServiceServer::new(service.clone()))
             .add_service(RolloutServiceServer::new(service));
-        tokio::spawn(server.serve_with_incoming(UnixListenerStream::new(listener)));
+        let incoming = UnixListenerStream::new(listener);
+        tokio::spawn(server.serve_with_incoming_shutdown(incoming, async move { gone.notified().await }));
         Self { folder, script }
     }
 
     pub(crate) async fn client(&self) -> Client {
-        let address = Address::Unix(self.socket());
-        let found = Found { address, how: "the test says so".to_owned(), dev: None, instead: None };
+        self.client_or(&[]).await
+    }
+
+    /// One that asks these should this one be gone.
+    pub(crate) async fn client_or(&self, others: &[&Self]) -> Client {
+        let found = Found::at(Address::Unix(self.socket()), "the test says so");
+        let others = others.iter().map(|other| Address::Unix(other.socket())).collect();
+        let found = Found { others, ..found };
         let notice = Out::into_sink(Format::Text, std::io::sink()).notice();
         Client::connect(found, Token::default(), notice).await.expect("connects")
     }
@@ -74,7 +85,7 @@ impl FakeNode {
 }
 
 #[derive(Clone, Debug)]
-struct Service(Arc<Mutex<Script>>);
+struct Service(Arc<Mutex<Script>>, Arc<Notify>);
 
 impl Service {
     fn script(&self) -> MutexGuard<'_, Script> {
@@ -150,6 +161,9 @@ impl RolloutService for Service {
         let messages = {
             let mut script = self.script();
             script.watched += 1;
+            if script.goes_away {
+                self.1.notify_one();
+            }
             script.watches.pop_front().ok_or_else(|| Status::not_found("no such rollout"))?
         };
         let (sender, receiver) = tokio::sync::mpsc::channel(messages.len().max(1));

@@ -8,6 +8,7 @@
 mod args;
 mod bundle;
 mod commands;
+mod contexts;
 mod exit;
 mod exposition;
 mod failure;
@@ -18,6 +19,7 @@ mod json;
 mod node;
 mod offer;
 mod output;
+mod pki;
 mod plan;
 mod policy;
 mod progress;
@@ -26,6 +28,7 @@ mod signing;
 mod table;
 mod trust;
 mod upload;
+mod whole;
 mod words;
 
 use std::process::ExitCode;
@@ -71,7 +74,7 @@ fn run(cli: Cli, out: &mut Out) -> Result<Exit, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::failed("runtime", format!("can't start: {error}")))?;
-    let exit = runtime.block_on(commands::run(cli.command, &mut Context::new(cli.node, out)));
+    let exit = runtime.block_on(commands::run(cli.command, &mut Context::new(cli.place.wanted(), out)));
     // A thread that still reads a file ahead has nothing left to do.
     runtime.shutdown_background();
     exit

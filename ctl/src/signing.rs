@@ -243,7 +243,7 @@ fn dev_key(client: &Client) -> Option<PathBuf> {
     // A dev node that was named by its socket: its key is in the same folder.
     match &found.address {
         Address::Unix(socket) => Some(socket.with_file_name("dev-key")).filter(|key| key.exists()),
-        Address::Http(_) => None,
+        Address::Http(_) | Address::Https(_) => None,
     }
 }
 

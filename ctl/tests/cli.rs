@@ -12,8 +12,10 @@ fn hotctl(folder: &Path) -> Command {
     command
         .env_remove("HOTCTL_NODE")
         .env_remove("HOTCTL_TOKEN")
+        .env_remove("HOTCTL_CONTEXT")
         .env_remove("SSH_AUTH_SOCK")
         .env("XDG_RUNTIME_DIR", folder)
+        .env("XDG_CONFIG_HOME", folder)
         .stdin(Stdio::null());
     command
 }
@@ -151,4 +153,38 @@ fn a_reader_that_leaves_is_success() {
     let output = child.wait_with_output().expect("ends");
     let (code, _, err) = parts(&output);
     assert_eq!((code, err.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn contexts_are_listed_and_chosen_and_lead_to_a_node() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |arguments: &[&str]| parts(&hotctl(folder.path()).args(arguments).output().expect("runs"));
+    let (code, out, err) = run(&["contexts"]);
+    assert_eq!((code, out.as_str()), (Some(0), ""));
+    assert!(err.starts_with("there are no contexts in ") && err.contains("hot/hotctl.toml"), "{err}");
+
+    let file = folder.path().join("hot/hotctl.toml");
+    std::fs::create_dir(folder.path().join("hot")).expect("a folder");
+    let text = "# ours\n[contexts.one]\nnodes = [\"unix:/none/one.sock\", \"unix:/none/two.sock\"]\n[contexts.two]\n\
+                nodes = [\"unix:/none/three.sock\"]\n";
+    std::fs::write(&file, text).expect("writes");
+    assert_eq!(run(&["use", "one"]).0, Some(0));
+    assert_eq!(std::fs::read_to_string(&file).expect("reads"), format!("context = \"one\"\n{text}"));
+    let (code, out, _) = run(&["contexts"]);
+    assert_eq!(code, Some(0));
+    let first: Vec<_> = out.lines().map(|line| line.split("  ").next().unwrap_or_default()).collect();
+    assert_eq!(first, ["CONTEXT", "one *", "two"]);
+    let (code, _, err) = run(&["nodes"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("(context one): unix:/none/one.sock: No such file"), "{err}");
+    let (_, _, err) = run(&["nodes", "--context", "two"]);
+    assert!(err.contains("no node answers at unix:/none/three.sock (context two)"), "{err}");
+    let (_, _, err) = run(&["nodes", "--node", "unix:/none/four.sock"]);
+    assert!(err.contains("no node answers at unix:/none/four.sock"), "{err}");
+
+    std::fs::write(&file, "contxt = 1\n[contexts.one]\n").expect("writes");
+    let (code, _, err) = run(&["nodes"]);
+    assert_eq!((code, err.lines().count()), (Some(2), 2), "{err}");
+    let (code, _, err) = run(&["nodes", "--node", "unix:/none/four.sock"]);
+    assert_eq!(code, Some(1), "where a node is named nothing else is looked at: {err}");
 }

@@ -10,7 +10,12 @@ use std::process::{Command, Stdio};
 /// Runs it in `folder`: exit code, standard output, standard error.
 fn run(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hotctl"));
-    command.current_dir(folder).env("XDG_RUNTIME_DIR", folder).env_remove("HOTCTL_NODE").stdin(Stdio::null());
+    command
+        .current_dir(folder)
+        .env("XDG_RUNTIME_DIR", folder)
+        .env("XDG_CONFIG_HOME", folder)
+        .env_remove("HOTCTL_NODE")
+        .stdin(Stdio::null());
     let output = command.arg("new").args(arguments).output().expect("runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     (output.status.code(), text(output.stdout), text(output.stderr))

@@ -3,12 +3,13 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// What hotd needs besides one for each client: its store and listeners, some dozens; a control socket, a pipe, and two
-/// for the link of each gateway thread, of each instance; its callers.
+/// for the link of each gateway thread, of each instance; its callers on the socket.
 const BESIDES: u64 = 256;
 
 /// Takes as many as the system lets it have. The limit that a shell or a unit starts with, 1,024 as a rule, is for
 /// programs that wait with `select`, which knows no more; hotd does not.
-pub fn raise(max_connections: usize) {
+/// `callers` are those that it takes from elsewhere.
+pub fn raise(max_connections: usize, callers: usize) {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let may = match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         Ok(()) => maximum,
@@ -19,7 +20,7 @@ pub fn raise(max_connections: usize) {
     };
     // Without a limit there is nothing to say.
     let Some(may) = may else { return };
-    let wanted = wanted(max_connections);
+    let wanted = wanted(max_connections.saturating_add(callers));
     if may < wanted {
         tracing::warn!(
             "hotd may have {may} files open, and max_connections = {max_connections} with what it needs besides is {wanted}: beyond \

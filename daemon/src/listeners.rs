@@ -9,8 +9,11 @@ use crate::config::{Config, Mode};
 use crate::grpc::listen::{self, ListenError};
 use crate::supervisor::Supervisor;
 
-/// What says where gRPC is served besides its socket.
+/// What says where gRPC is served besides its socket, on a dev node.
 pub(crate) const GRPC: &str = "--grpc";
+
+/// The same of a service.
+pub(crate) const GRPC_TLS: &str = "[grpc.tls] listen";
 
 /// Where HTTP is served, as it is bound.
 #[derive(Debug)]
@@ -64,7 +67,16 @@ pub(crate) fn find_ports_free(config: &Config) -> Result<(), ListenError> {
     for (spoken, address) in wanted(config) {
         listen::tcp(address, spoken.setting(config.mode))?;
     }
-    config.grpc.listen.map_or(Ok(()), |address| listen::tcp(address, GRPC).map(drop))
+    for (setting, address) in control(config) {
+        listen::tcp(address, setting)?;
+    }
+    Ok(())
+}
+
+/// Where gRPC is asked for besides its socket, and what says so.
+fn control(config: &Config) -> impl Iterator<Item = (&'static str, SocketAddr)> {
+    let with_tls = config.grpc.tls.iter().flat_map(|tls| &tls.listen);
+    config.grpc.listen.map(|address| (GRPC, address)).into_iter().chain(with_tls.map(|at| (GRPC_TLS, *at)))
 }
 
 /// The listeners that hot-spawn kept from a hotd before this one, as far as they are still wanted, and new ones that

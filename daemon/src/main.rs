@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     if let Err(error) = hotd::telemetry::init(&config.log) {
         return complain(&anyhow::Error::new(error), USAGE);
     }
-    hotd::descriptors::raise(config.http.gateway.max_connections);
+    hotd::descriptors::raise(config.http.gateway.max_connections, config.grpc.max_callers());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let served = runtime.context("the executor can't be started").and_then(|runtime| {
         let served = runtime.block_on(serve(config));

@@ -6,6 +6,7 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -25,11 +26,11 @@ use crate::grpc::{About, Api};
 use crate::isolation::Asked;
 use crate::journal::{Entry, Journal};
 use crate::ledger::Ledger;
-use crate::listeners::{self, GRPC, Listeners};
+use crate::listeners::{self, GRPC, GRPC_TLS, Listeners};
 use crate::place::Place;
 use crate::store::{Collected, Options, Protected, Recovered, Store};
 use crate::supervisor::{Adopted, Presence, SpawnAddress, Supervisor, quoted};
-use crate::tls::TlsFiles;
+use crate::tls::{TlsFiles, UnservedError};
 use crate::trust::TrustFiles;
 use crate::untold::Untold;
 
@@ -47,7 +48,8 @@ const HOSTS_END: Duration = Duration::from_secs(10);
 pub struct Node {
     config: Config,
     http: Served,
-    grpc: Option<SocketAddr>,
+    /// Where gRPC is served besides its socket.
+    grpc: Vec<SocketAddr>,
     store: Store,
     supervisor: Supervisor,
     gateway: Gateway,
@@ -57,6 +59,15 @@ pub struct Node {
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
     driving: JoinHandle<()>,
     record: Option<Record>,
+}
+
+/// Where gRPC is served besides its socket.
+#[derive(Debug)]
+struct Control {
+    /// To callers with the token.
+    tcp: Option<TcpListener>,
+    /// To those with a certificate.
+    with_tls: Vec<TcpListener>,
 }
 
 /// Where modules are served.
@@ -75,16 +86,15 @@ impl Node {
         let folder = is_dev.then(|| DevFolder::prepare(&config.data_dir)).transpose()?;
         let (own, data_dir) = (config.trust.clone(), config.data_dir.clone());
         let trust = crate::blocking(move || TrustFiles::open(own, &data_dir)).await?;
-        let tls = config.http.tls.clone();
-        let tls = crate::blocking(move || tls.map(TlsFiles::open).transpose()).await?;
+        let [tls, mutual] = open_tls(&config).await?;
         let (options, data_dir) = (store_options(&config.store), config.data_dir.clone());
         let (store, recovered) = crate::blocking(move || Store::open(&data_dir, options)).await?;
         tell(&recovered);
         let files = trust.clone();
         crate::blocking(move || files.keep()).await;
         let socket = control_socket(&config)?;
-        let tcp = config.grpc.listen.map(|address| listen::tcp(address, GRPC)).transpose()?;
-        let grpc = tcp.as_ref().map(TcpListener::local_addr).transpose()?;
+        let control = Control::bind(&config)?;
+        let grpc = control.addresses()?;
 
         let (asked, supervisor, adopted) = supervise(&config).await?;
         let listeners = listeners::open(&config, &supervisor).await?;
@@ -111,7 +121,7 @@ impl Node {
 
         let stopped = CancellationToken::new();
         let about = about(&config, &http);
-        let place = Place::of(&config, &agent, &ledger, &trust);
+        let place = Place::of(&config, (&agent, &ledger), &trust, mutual.as_ref());
         let parts = DriverParts {
             node: name,
             ledger: ledger.clone(),
@@ -121,20 +131,22 @@ impl Node {
             trust: trust.clone(),
             journal: journal.clone(),
         };
-        let (reports, taking_part) = place.take_part(&config, &about, (&agent, &journal), reports, &stopped);
+        let (reports, taking_part) =
+            place.take_part(&config, (&about, &grpc), (&agent, &journal), reports, &stopped);
         let (driver, driving) = Driver::start(parts, reports, stopped.clone()).await;
         let driving = both(driving, taking_part);
         untold.tell(&journal, &driver).await;
         set_clocks_going(&agent, &driver, config.on_crash_loop, &stopped);
         keep_house(&ledger, &journal, &supervisor, &stopped);
-        watch_files(&trust, tls.as_ref(), &journal, &stopped);
+        let files: Vec<TlsFiles> = tls.into_iter().chain(mutual.clone()).collect();
+        watch_files(&trust, &files, &journal, &stopped);
 
         let api = Api {
             about,
             fleet: place.fleet(),
             ledger,
             trust,
-            tls,
+            tls: files,
             max_artifact: config.store.max_artifact,
             upload_patience: config.store.upload_patience,
             policy: config.policy.clone(),
@@ -144,10 +156,10 @@ impl Node {
             stopped: stopped.clone(),
         };
         let token = folder.as_ref().map(|folder| folder.token().to_owned());
-        let doors = Doors { socket, path: config.grpc.socket.clone(), tcp: with_token(tcp, token)? };
+        let doors = control.doors(socket, config.grpc.socket.clone(), token, mutual)?;
         let serving = tokio::spawn(crate::grpc::serve(api, doors));
-        let record = match (&folder, grpc) {
-            (Some(folder), Some(grpc)) => Some(record(folder, http.first(), grpc)?),
+        let record = match (&folder, grpc.first()) {
+            (Some(folder), Some(grpc)) => Some(record(folder, http.first(), *grpc)?),
             _ => None,
         };
         Ok(Self { config, http, grpc, store, supervisor, gateway, agent, stopped, serving, driving, record })
@@ -159,13 +171,13 @@ impl Node {
             addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
         };
         write!(out, "ready")?;
-        for (name, addresses) in [("http", &self.http.plain), ("https", &self.http.tls)] {
+        let served = [("http", &self.http.plain), ("https", &self.http.tls), ("grpc", &self.grpc)];
+        for (name, addresses) in served {
             if !addresses.is_empty() {
                 write!(out, " {name}={}", list(addresses))?;
             }
         }
-        let grpc = self.grpc.map(|grpc| format!(" grpc={grpc}")).unwrap_or_default();
-        writeln!(out, "{grpc} socket={}", self.config.grpc.socket.display())?;
+        writeln!(out, " socket={}", self.config.grpc.socket.display())?;
         out.flush()
     }
 
@@ -210,6 +222,32 @@ impl Node {
     }
 }
 
+impl Control {
+    fn bind(config: &Config) -> Result<Self, ListenError> {
+        let tcp = config.grpc.listen.map(|address| listen::tcp(address, GRPC)).transpose()?;
+        let with_tls = config.grpc.tls.iter().flat_map(|tls| &tls.listen);
+        let with_tls = with_tls.map(|at| listen::tcp(*at, GRPC_TLS)).collect::<Result<_, _>>()?;
+        Ok(Self { tcp, with_tls })
+    }
+
+    fn addresses(&self) -> std::io::Result<Vec<SocketAddr>> {
+        self.tcp.iter().chain(&self.with_tls).map(TcpListener::local_addr).collect()
+    }
+
+    fn doors(
+        self,
+        socket: tokio::net::UnixListener,
+        path: PathBuf,
+        token: Option<String>,
+        files: Option<TlsFiles>,
+    ) -> std::io::Result<Doors> {
+        let tcp = self.tcp.map(tokio::net::TcpListener::from_std).transpose()?.zip(token);
+        let with_tls = self.with_tls.into_iter().map(tokio::net::TcpListener::from_std);
+        let mutual = Some(with_tls.collect::<Result<_, _>>()?).zip(files);
+        Ok(Doors { socket, path, tcp, mutual })
+    }
+}
+
 impl Served {
     fn at(listeners: &Listeners) -> std::io::Result<Self> {
         let all = |listeners: &[TcpListener]| listeners.iter().map(TcpListener::local_addr).collect();
@@ -225,15 +263,6 @@ impl Served {
     }
 }
 
-/// A dev node's port, with what each of its callers must show.
-fn with_token(
-    listener: Option<TcpListener>,
-    token: Option<String>,
-) -> std::io::Result<Option<(tokio::net::TcpListener, String)>> {
-    let door = listener.zip(token);
-    door.map(|(listener, token)| Ok((tokio::net::TcpListener::from_std(listener)?, token))).transpose()
-}
-
 /// Ends when both have. What panics in one of them goes on here.
 fn both(one: JoinHandle<()>, other: Option<JoinHandle<()>>) -> JoinHandle<()> {
     tokio::spawn(async move {
@@ -243,6 +272,13 @@ fn both(one: JoinHandle<()>, other: Option<JoinHandle<()>>) -> JoinHandle<()> {
             }
         }
     })
+}
+
+/// The files of TLS: of the gateway, and of callers with a certificate.
+async fn open_tls(config: &Config) -> Result<[Option<TlsFiles>; 2], UnservedError> {
+    let (http, grpc) = (config.http.tls.clone(), config.grpc.tls.clone());
+    let open = |tls: Option<config::Tls>| tls.map(TlsFiles::open).transpose();
+    crate::blocking(move || Ok([open(http)?, open(grpc)?])).await
 }
 
 /// The listeners with what is spoken at them.
@@ -341,8 +377,8 @@ fn about(config: &Config, http: &Served) -> About {
 /// What this node lacks of the full service, a sentence each; what its instances are held without is not for here.
 fn missing(config: &Config) -> Vec<String> {
     let dev = "This is a dev node: it refuses no instance for what that is held without; push only modules that you trust.";
-    let fleet = "Fleets are not complete in this version: nodes of one machine only, no cordon, no rollback while etcd is gone, \
-                 and configs are not signed; docs/fleet.md has the list.";
+    let fleet = "Fleets are not complete in this version: there is no cordon, no rollback while etcd is gone, and configs are not \
+                 signed; docs/fleet.md has the list.";
     let dev = (config.mode == Mode::Dev).then_some(dev);
     dev.into_iter().chain(config.cluster.as_ref().map(|_| fleet)).map(str::to_owned).collect()
 }
@@ -364,9 +400,9 @@ fn tell(recovered: &Recovered) {
 }
 
 /// Reads anew what the operator changes, until the node stops.
-fn watch_files(trust: &TrustFiles, tls: Option<&TlsFiles>, journal: &Journal, stopped: &CancellationToken) {
+fn watch_files(trust: &TrustFiles, tls: &[TlsFiles], journal: &Journal, stopped: &CancellationToken) {
     tokio::spawn(trust.clone().watch(journal.clone(), stopped.clone()));
-    if let Some(tls) = tls {
+    for tls in tls {
         tokio::spawn(tls.clone().watch(journal.clone(), stopped.clone()));
     }
 }

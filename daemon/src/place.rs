@@ -1,5 +1,6 @@
 //! A node's place: alone, or in the fleet that its config names. Decides nothing: it puts together what takes part.
 
+use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use hot_rollout::{Event, Node};
@@ -9,12 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::Agent;
 use crate::cluster::fleet::values::NodeValue;
-use crate::cluster::fleet::{Fetcher, Member, MemberParts};
+use crate::cluster::fleet::{Fetcher, Member, MemberParts, Peers};
 use crate::cluster::{Cluster, Fleet, Local, etcd};
 use crate::config::{self, Config};
 use crate::grpc::About;
 use crate::journal::Journal;
 use crate::ledger::Ledger;
+use crate::tls::TlsFiles;
 use crate::trust::TrustFiles;
 
 /// Where a node belongs.
@@ -25,8 +27,13 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    /// As the config says.
-    pub(crate) fn of(config: &Config, agent: &Agent, ledger: &Ledger, trust: &TrustFiles) -> Self {
+    /// As the config says. `mutual` is what other nodes are shown.
+    pub(crate) fn of(
+        config: &Config,
+        (agent, ledger): (&Agent, &Ledger),
+        trust: &TrustFiles,
+        mutual: Option<&TlsFiles>,
+    ) -> Self {
         let node = Node(config.node.clone());
         let Some(cluster) = &config.cluster else {
             return Self::Alone(Local::new(node, agent.clone(), ledger.clone()));
@@ -39,7 +46,12 @@ impl Place {
             user: cluster.user.clone(),
         };
         let (connection, keys) = (etcd::Connection::new(settings), etcd::Keys::new(&cluster.prefix));
-        let fetcher = Fetcher::new(ledger.clone(), trust.clone(), config.store.max_artifact);
+        let fetcher = Fetcher::new(
+            ledger.clone(),
+            trust.clone(),
+            Peers::new(mutual.cloned()),
+            config.store.max_artifact,
+        );
         Self::In(Fleet::new(node, connection, keys, ledger.clone(), fetcher), cluster.clone())
     }
 
@@ -59,12 +71,12 @@ impl Place {
         }
     }
 
-    /// Begins to take part until `stopped`. What the agent reports goes to the fleet then, and to the driver of a node that
+    /// Begins to take part until `stopped`; other nodes call it where it `listens`. What the agent reports goes to the fleet then, and to the driver of a node that
     /// is alone.
     pub(crate) fn take_part(
         &self,
         config: &Config,
-        about: &About,
+        (about, listens): (&About, &[SocketAddr]),
         (agent, journal): (&Agent, &Journal),
         reports: mpsc::Receiver<Event>,
         stopped: &CancellationToken,
@@ -72,7 +84,7 @@ impl Place {
         let Self::In(fleet, cluster) = self else { return (reports, None) };
         let parts = MemberParts {
             fleet: fleet.clone(),
-            about: said(config, cluster, about),
+            about: said(config, cluster, about, listens),
             agent: agent.clone(),
             journal: journal.clone(),
             lease: cluster.lease,
@@ -83,9 +95,14 @@ impl Place {
 }
 
 /// What the node says of itself to its fleet.
-fn said(config: &Config, cluster: &config::Cluster, about: &About) -> NodeValue {
+fn said(config: &Config, cluster: &config::Cluster, about: &About, listens: &[SocketAddr]) -> NodeValue {
     let since = about.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let own = || format!("unix:{}", config.grpc.socket.display());
+    // Every address is none that others could call.
+    let by_tls = listens.iter().find(|address| !address.ip().is_unspecified());
+    let own = || match by_tls {
+        Some(address) => format!("https://{address}"),
+        None => format!("unix:{}", config.grpc.socket.display()),
+    };
     NodeValue {
         target: hot_artifact::Target::native(),
         labels: cluster.labels.clone(),

@@ -1,6 +1,7 @@
 //! Several nodes that share an etcd, on one machine: each a service with a folder of its own.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use crate::node::WAIT;
-use crate::{Etcd, Key, Output, Service, get, text};
+use crate::{Binaries, Etcd, Key, Output, Service, get, text};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
@@ -41,11 +42,45 @@ impl Fleet {
     /// # Errors
     /// When one does not serve, or none leads.
     pub fn start(count: usize) -> Result<Self> {
+        Self::start_with(count, |_, _| Ok(String::new()))
+    }
+
+    /// As [`Fleet::start`], and each node calls the others by TLS, with certificates of `hotctl pki`.
+    ///
+    /// # Errors
+    /// As [`Fleet::start`], and when a certificate can't be made.
+    pub fn start_with_tls(count: usize) -> Result<Self> {
+        Self::start_with(count, |name, folder| {
+            let program = Binaries::locate()?.hotctl();
+            let pki = |arguments: &[&str]| {
+                let mut command = Command::new(&program);
+                command.arg("pki").args(arguments).current_dir(folder);
+                crate::hotctl::run(command)?.expect(0)
+            };
+            if !folder.join("pki").exists() {
+                pki(&["init", "pki"])?;
+            }
+            pki(&["issue", name, "--dir", "pki", "--address", "127.0.0.1"])?;
+            let at = |file: String| folder.join(file);
+            Ok(format!(
+                "[grpc.tls]\nlisten = [\"127.0.0.1:0\"]\ncertificate = {:?}\nkey = {:?}\nauthority = {:?}\n",
+                at(format!("{name}.pem")),
+                at(format!("{name}.key")),
+                at("pki/ca.pem".to_owned()),
+            ))
+        })
+    }
+
+    fn start_with(count: usize, more: impl Fn(&str, &Path) -> Result<String>) -> Result<Self> {
         let folder = tempfile::tempdir().context("a folder for the fleet")?;
         let key = Key::generate(folder.path().join("ada"))?;
         let (etcd, signers) = (Etcd::start()?, key.signer("ada@example.com")?);
         let config = format!("[cluster]\netcd = {:?}\nlease = \"{}s\"\n", etcd.endpoints(), LEASE.as_secs());
-        let nodes = (1..=count).map(|n| Service::start_named(&format!("n{n}"), &signers, &config));
+        let nodes = (1..=count).map(|n| {
+            let name = format!("n{n}");
+            let config = format!("{config}{}", more(&name, folder.path())?);
+            Service::start_named(&name, &signers, &config)
+        });
         let fleet = Self { nodes: nodes.collect::<Result<_>>()?, etcd, folder, key };
         fleet.wait_joined(count)?;
         Ok(fleet)

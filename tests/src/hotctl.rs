@@ -104,8 +104,11 @@ impl Hotctl {
     /// The command, not started, with nothing of the caller's environment that could lead it to another node.
     pub fn command(&self, arguments: &[impl AsRef<OsStr>]) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(arguments).env("XDG_RUNTIME_DIR", &self.runtime_dir).env("NO_COLOR", "1");
-        for name in ["HOTCTL_NODE", "HOTCTL_TOKEN", "HOTCTL_KEY", "SSH_AUTH_SOCK"] {
+        command.args(arguments).env("NO_COLOR", "1");
+        for name in ["XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"] {
+            command.env(name, &self.runtime_dir);
+        }
+        for name in ["HOTCTL_NODE", "HOTCTL_CONTEXT", "HOTCTL_TOKEN", "HOTCTL_KEY", "SSH_AUTH_SOCK"] {
             command.env_remove(name);
         }
         command.envs(self.node.iter().map(|node| ("HOTCTL_NODE", node)));

@@ -27,6 +27,7 @@ pub struct Service {
     hotd: Option<Daemon>,
     http: SocketAddr,
     https: Option<SocketAddr>,
+    grpc: Option<SocketAddr>,
     /// Further lines of `[http]` in its config.
     http_lines: String,
     /// Its name.
@@ -100,8 +101,17 @@ impl Service {
         let spawn = start_spawn(&binaries, folder.path(), spawn)?;
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let (http_lines, name) = (http.to_owned(), name.to_owned());
-        let mut service =
-            Self { binaries, folder, spawn, hotd: None, http: any, https: None, http_lines, name };
+        let mut service = Self {
+            binaries,
+            folder,
+            spawn,
+            hotd: None,
+            http: any,
+            https: None,
+            grpc: None,
+            http_lines,
+            name,
+        };
         service.configure(config)?;
         service.boot()?;
         Ok(service)
@@ -152,9 +162,11 @@ impl Service {
         let http = ready.strip_prefix("http=").and_then(|rest| rest.split_once(" socket="));
         let (http, socket) = http.with_context(|| format!("hotd said `ready {ready}`"))?;
         anyhow::ensure!(Path::new(socket) == self.socket(), "hotd serves {socket}");
+        let (http, grpc) = http.split_once(" grpc=").map_or((http, None), |(http, grpc)| (http, Some(grpc)));
         let (http, https) = http.split_once(" https=").map_or((http, None), |(http, tls)| (http, Some(tls)));
         self.http = http.parse().context("an address")?;
         self.https = https.map(str::parse).transpose().context("an address of TLS")?;
+        self.grpc = grpc.map(str::parse).transpose().context("an address of gRPC")?;
         Ok(())
     }
 
@@ -246,6 +258,11 @@ impl Service {
     /// Where its gateway listens with TLS, if it does.
     pub fn https(&self) -> Option<SocketAddr> {
         self.https
+    }
+
+    /// Where it takes calls by TCP, if it does.
+    pub fn grpc(&self) -> Option<SocketAddr> {
+        self.grpc
     }
 
     /// Its config file.

@@ -127,7 +127,9 @@ fn sign_with_agent(case: &Case, keys: &[&Key], node: Option<&Path>) -> Result<St
 
 /// Leads it to no node and no agent.
 fn alone(case: &Case, command: &mut Command) {
-    command.env("XDG_RUNTIME_DIR", case.node.scratch().join("nowhere"));
+    for name in ["XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"] {
+        command.env(name, case.node.scratch().join("nowhere"));
+    }
     command.env_remove("HOTCTL_NODE").env_remove("SSH_AUTH_SOCK");
 }
 

@@ -55,6 +55,21 @@ fn a_push_by_way_of_any_node_reaches_all() -> Result<()> {
 }
 
 #[test]
+fn nodes_call_each_other_by_their_certificates() -> Result<()> {
+    let fleet = Fleet::start_with_tls(3)?;
+    let urls = fleet.etcd.values("hot/v1/fleet/nodes/")?;
+    assert!(urls.iter().all(|value| value.contains("\"grpc\":\"https://127.0.0.1:")), "{urls:?}");
+    for node in 0..3 {
+        let version = format!("1.{node}.0");
+        fleet.push(node, &good(&version)?, &QUICK)?.expect(0)?;
+        all_serve(&fleet, &version)?;
+    }
+    let module = fleet.nodes()[1].module("probe")?;
+    assert_eq!(module.nodes.len(), 3, "{module:?}");
+    Ok(())
+}
+
+#[test]
 fn a_bad_version_is_taken_back_and_costs_nobody_a_request() -> Result<()> {
     let fleet = Fleet::start(3)?;
     fleet.push(0, &good("1.0.0")?, &QUICK)?.expect(0)?;

@@ -1,12 +1,15 @@
 //! What can be typed. No logic: each command's arguments are with the command.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands;
+use crate::contexts::Files;
 use crate::failure::Failure;
+use crate::node::Wanted;
 use crate::output::Format;
 
 /// Hot deployment of native modules on plain machines.
@@ -15,17 +18,16 @@ use crate::output::Format;
     name = "hotctl",
     version,
     max_term_width = 110,
-    after_help = "A node is found by --node, HOTCTL_NODE, /run/hot/hotd.sock, or the dev node that `hotd --dev` records, \
-                  in this order.\n\n\
+    after_help = "A node is found by --node, HOTCTL_NODE, --context, HOTCTL_CONTEXT, the context that the file of contexts \
+                  names, /run/hot/hotd.sock, or the dev node that `hotd --dev` records, in this order.\n\n\
                   Exit codes: 0 promoted or done, 1 failed, 2 usage, 3 rolled back, aborted or superseded, 4 refused, \
                   5 not finished in time or incomplete, 10 plan would change something, 130 Ctrl-C before anything was \
                   started.\n\n\
                   Example:\n  hotctl push target/release/greeter-1.1.0.so --canary 10% --bake 30s"
 )]
 pub(crate) struct Cli {
-    /// The node to ask: http://HOST:PORT or unix:PATH
-    #[arg(long, global = true, env = "HOTCTL_NODE", value_name = "URL", value_parser = parse_node, help_heading = "Everywhere")]
-    pub node: Option<String>,
+    #[command(flatten)]
+    pub place: Place,
 
     /// How to print results
     #[arg(
@@ -41,6 +43,38 @@ pub(crate) struct Cli {
 
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Which node to ask, and by which files.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Everywhere")]
+pub(crate) struct Place {
+    /// The node to ask: https://HOST:PORT, http://HOST:PORT or unix:PATH
+    #[arg(long, global = true, env = "HOTCTL_NODE", value_name = "URL", value_parser = parse_node)]
+    node: Option<String>,
+
+    /// The context to use: `hotctl contexts` lists them
+    #[arg(long, global = true, env = "HOTCTL_CONTEXT", value_name = "NAME", value_parser = parse_context)]
+    context: Option<String>,
+
+    /// Take nodes that have a certificate of this authority (PEM)
+    #[arg(long, global = true, env = "HOTCTL_NODE_AUTHORITY", value_name = "FILE")]
+    node_authority: Option<PathBuf>,
+
+    /// Show nodes at https:// this certificate (PEM)
+    #[arg(long, global = true, env = "HOTCTL_CERTIFICATE", value_name = "FILE")]
+    certificate: Option<PathBuf>,
+
+    /// The certificate's private key (PEM)
+    #[arg(long, global = true, env = "HOTCTL_IDENTITY_KEY", value_name = "FILE")]
+    identity_key: Option<PathBuf>,
+}
+
+impl Place {
+    pub(crate) fn wanted(self) -> Wanted {
+        let Self { node, context, node_authority: authority, certificate, identity_key: key } = self;
+        Wanted { node, context, files: Files { authority, certificate, key } }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -65,7 +99,10 @@ pub(crate) enum Command {
     Sign(commands::sign::Args),
     Verify(commands::verify::Args),
     Trust(commands::trust::Args),
+    Pki(commands::pki::Args),
     Remove(commands::remove::Args),
+    Contexts(commands::contexts::Args),
+    Use(commands::choose::Args),
     Completions(commands::completions::Args),
 }
 
@@ -73,8 +110,18 @@ pub(crate) enum Command {
 /// whatever node is found instead would act on the wrong one.
 fn parse_node(text: &str) -> Result<String, String> {
     if text.is_empty() {
-        return Err("it is empty: expected http://HOST:PORT or unix:PATH; for the node that is found without one, leave \
+        return Err("it is empty: expected https://HOST:PORT, http://HOST:PORT or unix:PATH; for the node that is found without one, leave \
                     --node away and unset HOTCTL_NODE"
+            .to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// As [`parse_node`].
+fn parse_context(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("it is empty: expected the name of a context; for the one that is used without one, leave --context away \
+                    and unset HOTCTL_CONTEXT"
             .to_owned());
     }
     Ok(text.to_owned())

@@ -48,6 +48,14 @@ fn what_users_type() {
         "hotctl status greeter --watch",
         "hotctl --node unix:/run/hot/hotd.sock status",
         "hotctl status --node http://127.0.0.1:7001 -o json",
+        "hotctl contexts -o json",
+        "hotctl use prod",
+        "hotctl status --context prod",
+        "hotctl nodes --node https://10.0.0.1:7443 --node-authority ca.pem --certificate a.pem --identity-key a.key",
+        "hotctl pki init ca --name prod --days 10",
+        "hotctl pki issue web-1 --dir ca --address 10.0.0.1 --address web-1.example --out x -o json",
+        "hotctl pki issue ann@example.com --dir ca --days 90",
+        "hotctl pki renew web-1.pem --dir ca --days 7",
         "hotctl rollback greeter",
         "hotctl rollback greeter --to 3",
         "hotctl rollback greeter --to 1.0.0",
@@ -108,6 +116,12 @@ fn what_makes_no_sense() {
         ("hotctl stauts", ErrorKind::InvalidSubcommand),
         ("hotctl logs greeter -n 0", ErrorKind::ValueValidation),
         ("hotctl status --node=", ErrorKind::ValueValidation),
+        ("hotctl status --context=", ErrorKind::ValueValidation),
+        ("hotctl use", ErrorKind::MissingRequiredArgument),
+        ("hotctl pki issue a/b --dir ca", ErrorKind::ValueValidation),
+        ("hotctl pki issue web-1 --dir ca --address web-1:7443", ErrorKind::ValueValidation),
+        ("hotctl pki issue web-1", ErrorKind::MissingRequiredArgument),
+        ("hotctl pki renew web-1.key --dir ca", ErrorKind::ValueValidation),
     ] {
         assert_eq!(kind(line), expected, "{line}");
         assert_eq!(parse(line).expect_err(line).exit_code(), 2, "{line}");
@@ -146,7 +160,7 @@ fn a_mistake_is_one_sentence_for_programs() {
         ("hotctl push a.so --canary 10", "invalid value '10' for '--canary <SHARE>'"),
         (
             "hotctl --node= status",
-            "invalid value '' for '--node <URL>': it is empty: expected http://HOST:PORT or unix:PATH; ",
+            "invalid value '' for '--node <URL>': it is empty: expected https://HOST:PORT, http://HOST:PORT or unix:PATH; ",
         ),
     ] {
         let sentence = sentence(line);

@@ -2,7 +2,9 @@
 //! folder.
 
 pub(crate) mod abort;
+pub(crate) mod choose;
 pub(crate) mod completions;
+pub(crate) mod contexts;
 pub(crate) mod events;
 pub(crate) mod history;
 pub(crate) mod inspect;
@@ -11,6 +13,7 @@ pub(crate) mod metrics;
 pub(crate) mod new;
 pub(crate) mod nodes;
 pub(crate) mod pause;
+pub(crate) mod pki;
 pub(crate) mod plan;
 pub(crate) mod promote;
 pub(crate) mod push;
@@ -30,26 +33,30 @@ use std::path::Path;
 use crate::args::Command;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::node::{Client, Found, SEVERAL_NODES, Surroundings, Token, search};
+use crate::node::{Client, Found, SEVERAL_NODES, Surroundings, Token, Wanted, search};
 use crate::output::Out;
 use crate::trust::TrustFiles;
 
 /// What every command gets.
 #[derive(Debug)]
 pub(crate) struct Context<'a> {
-    /// `--node` or `HOTCTL_NODE`.
-    node: Option<String>,
+    /// Which node, and by which files.
+    wanted: Wanted,
     pub out: &'a mut Out,
 }
 
 impl<'a> Context<'a> {
-    pub(crate) const fn new(node: Option<String>, out: &'a mut Out) -> Self {
-        Self { node, out }
+    pub(crate) const fn new(wanted: Wanted, out: &'a mut Out) -> Self {
+        Self { wanted, out }
+    }
+
+    fn surroundings(&self) -> Surroundings {
+        Surroundings::of_process(self.wanted.clone())
     }
 
     /// Finds the node. Nothing is connected to.
     pub(crate) fn find(&self) -> Result<Found, Failure> {
-        search(&Surroundings::of_process(self.node.clone()))
+        search(&self.surroundings())
     }
 
     /// The files that signatures are judged by without asking a node: `signers` where they are named. `None`: there are
@@ -106,7 +113,10 @@ pub(crate) async fn run(command: Command, context: &mut Context<'_>) -> Result<E
         Command::Sign(args) => sign::run(args, context).await,
         Command::Verify(args) => verify::run(&args, context),
         Command::Trust(args) => trust::run(&args, context),
+        Command::Pki(args) => pki::run(&args, context),
         Command::Remove(args) => remove::run(args, context).await,
+        Command::Contexts(args) => contexts::run(&args, context),
+        Command::Use(args) => choose::run(&args, context),
         Command::Completions(args) => completions::run(&args, context),
     }
 }

@@ -14,7 +14,7 @@ use tonic::{Code, Status, Streaming};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::RolloutJson;
-use crate::node::Client;
+use crate::node::{Address, Client};
 use crate::output::{Out, OutputError, paint};
 use crate::{progress, show, words};
 
@@ -96,7 +96,8 @@ pub(crate) async fn follow(
 ) -> Result<Exit, Failure> {
     // A rollout is worth its exit code even when nobody reads the progress.
     out.outlive_reader();
-    let mut follower = Follower { client, out, shown: None, now: rollout, since: Instant::now() };
+    let asked = client.address().clone();
+    let mut follower = Follower { client, out, shown: None, now: rollout, since: Instant::now(), asked };
     follower.show()?;
     let left = {
         let mut deadline = pin!(async {
@@ -121,6 +122,8 @@ struct Follower<'a> {
     shown: Option<Rollout>,
     now: Rollout,
     since: Instant,
+    /// The node that it was asked of last.
+    asked: Address,
 }
 
 impl Follower<'_> {
@@ -132,7 +135,7 @@ impl Follower<'_> {
             let lost = match self.read(&mut heard).await {
                 Ok(()) => continue,
                 Err(ReadError::Output(error)) => return Err(error.into()),
-                Err(ReadError::Node(status)) if !is_lost(&status) => {
+                Err(ReadError::Node(status)) if !self.is_worth_another(&status) => {
                     return Err(Failure::of_command(&status));
                 }
                 Err(ReadError::Node(status)) => status,
@@ -158,6 +161,10 @@ impl Follower<'_> {
             self.client.answer(self.client.rollouts().watch(request)).await?;
         while let Some(message) = stream.message().await? {
             *heard = Instant::now();
+            if self.client.address() != &self.asked {
+                self.asked = self.client.address().clone();
+                self.out.hint(&format!("the node at {} tells of it from here on", self.asked));
+            }
             if let Some(rollout) = message.rollout {
                 self.now = rollout;
                 self.show()?;
@@ -167,6 +174,12 @@ impl Follower<'_> {
             return Err(ReadError::Node(Status::unavailable("the node ended the watch")));
         }
         Ok(())
+    }
+
+    /// Whether to ask again. A node that is asked in another one's place may not know of the rollout yet.
+    fn is_worth_another(&self, status: &Status) -> bool {
+        let is_elsewhere = self.client.address() != &self.asked;
+        is_lost(status) || (is_elsewhere && status.code() == Code::NotFound)
     }
 
     /// Prints what changed and redraws the block.
@@ -240,13 +253,22 @@ impl Follower<'_> {
         )
     }
 
+    /// Who was asked.
+    fn whom(&self) -> String {
+        if self.client.has_others() {
+            format!("any node of {}", self.client.found().how)
+        } else {
+            self.client.address().to_string()
+        }
+    }
+
     fn given_up(&self, status: &Status) -> Failure {
         Failure::new(
             Exit::Unfinished,
             "connection_lost",
             format!(
                 "{} has not answered for {} ({}); {}",
-                self.client.found().address,
+                self.whom(),
                 words::span(LOST_DEADLINE),
                 status.message(),
                 self.goes_on("how it ends is not known here")

@@ -139,3 +139,21 @@ async fn json_ends_with_the_outcome() {
     assert_eq!((last["outcome"].as_str(), last["exit_code"].as_u64()), (Some("aborted"), Some(3)));
     assert_eq!(last["rollout"]["modules"][0]["name"], "greeter");
 }
+
+#[tokio::test]
+async fn another_node_tells_on_when_its_own_is_gone() {
+    let watches = vec![vec![Ok(at(Phase::Baking))]];
+    let first = FakeNode::start(Script { watches: watches.into(), goes_away: true, ..Script::default() });
+    // It does not know of the rollout at once.
+    let watches =
+        vec![vec![Err(Status::not_found("no such rollout"))], vec![Ok(ended(Outcome::Done, Phase::Done))]];
+    let second = FakeNode::start(Script { watches: watches.into(), ..Script::default() });
+    let (memory, hints) = (Memory::default(), Memory::default());
+    let mut out = Out::into_sinks(Format::Text, memory.clone(), hints.clone());
+    let client = first.client_or(&[&second]).await;
+    let exit = follow(&client, &mut out, at(Phase::Preparing), None, std::future::pending()).await;
+    assert_eq!(exit.expect("follows").code(), 0);
+    assert_eq!((first.script().watched, second.script().watched), (1, 2));
+    let told = format!("the node at {} tells of it from here on", client.address());
+    assert!(hints.text().contains(&told), "{}", hints.text());
+}

@@ -15,26 +15,22 @@ pub(crate) enum Address {
     Unix(PathBuf),
     /// Plain HTTP/2, `http://HOST:PORT`.
     Http(Uri),
+    /// HTTP/2 over TLS in which both show a certificate, `https://HOST:PORT`.
+    Https(Uri),
 }
 
 /// Why a text is no address.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(crate) enum AddressError {
     /// It starts with none of the schemes.
-    #[error("{0:?} is no node address: expected http://HOST:PORT or unix:PATH{hint}", hint = meant(.0))]
+    #[error("{0:?} is no node address: expected https://HOST:PORT, http://HOST:PORT or unix:PATH{hint}", hint = meant(.0))]
     Scheme(String),
     /// `unix:` without an absolute path.
     #[error("{0:?} has no absolute path: expected unix:/PATH/TO/SOCKET")]
     Path(String),
     /// The URL has no host or port, or has more than them.
-    #[error("{0:?} is no node address: expected http://HOST:PORT and nothing after it")]
+    #[error("{0:?} is no node address: expected https://HOST:PORT or http://HOST:PORT, and nothing after it")]
     Url(String),
-    /// TLS needs a client certificate, which this version can't be given.
-    #[error(
-        "{0:?} asks for TLS, which this version of hotctl does not speak: use unix:PATH on the node itself, or \
-         http:// through a tunnel to its loopback address"
-    )]
-    Tls(String),
 }
 
 /// What is most likely meant by an address without its scheme.
@@ -56,7 +52,7 @@ impl Address {
     pub(crate) fn is_local(&self) -> bool {
         match self {
             Self::Unix(_) => true,
-            Self::Http(uri) => uri.host().is_some_and(|host| {
+            Self::Http(uri) | Self::Https(uri) => uri.host().is_some_and(|host| {
                 let host = host.trim_start_matches('[').trim_end_matches(']');
                 host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
             }),
@@ -67,7 +63,7 @@ impl Address {
     pub(crate) fn authority(&self) -> Option<&str> {
         match self {
             Self::Unix(_) => None,
-            Self::Http(uri) => uri.authority().map(|authority| authority.as_str()),
+            Self::Http(uri) | Self::Https(uri) => uri.authority().map(|authority| authority.as_str()),
         }
     }
 }
@@ -85,10 +81,8 @@ impl FromStr for Address {
                 Err(AddressError::Path(text.to_owned()))
             };
         }
-        if text.starts_with("https://") {
-            return Err(AddressError::Tls(text.to_owned()));
-        }
-        if !text.starts_with("http://") {
+        let is_tls = text.starts_with("https://");
+        if !is_tls && !text.starts_with("http://") {
             return Err(AddressError::Scheme(text.to_owned()));
         }
         let uri = Uri::from_str(text).map_err(|_invalid| AddressError::Url(text.to_owned()))?;
@@ -96,7 +90,11 @@ impl FromStr for Address {
             && uri.host().is_some_and(|host| !host.is_empty())
             && uri.path_and_query().is_none_or(|rest| rest.as_str() == "/")
             && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
-        if plain { Ok(Self::Http(uri)) } else { Err(AddressError::Url(text.to_owned())) }
+        match (plain, is_tls) {
+            (false, _) => Err(AddressError::Url(text.to_owned())),
+            (true, false) => Ok(Self::Http(uri)),
+            (true, true) => Ok(Self::Https(uri)),
+        }
     }
 }
 
@@ -104,9 +102,8 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Http(uri) => {
-                write!(f, "http://{}", uri.authority().map_or("", |authority| authority.as_str()))
-            }
+            Self::Http(_) => write!(f, "http://{}", self.authority().unwrap_or_default()),
+            Self::Https(_) => write!(f, "https://{}", self.authority().unwrap_or_default()),
         }
     }
 }
@@ -120,12 +117,13 @@ mod tests {
     }
 
     #[test]
-    fn the_three_forms() {
+    fn the_four_forms() {
         assert_eq!(parse("unix:/run/hot/hotd.sock"), Ok(Address::Unix("/run/hot/hotd.sock".into())));
         assert_eq!(parse("unix:///run/hot/hotd.sock"), Ok(Address::Unix("/run/hot/hotd.sock".into())));
         assert_eq!(parse("http://127.0.0.1:7001").expect("parses").to_string(), "http://127.0.0.1:7001");
         assert_eq!(parse("http://[::1]:7001/").expect("parses").to_string(), "http://[::1]:7001");
-        assert!(matches!(parse("https://node:7001"), Err(AddressError::Tls(_))));
+        assert_eq!(parse("https://node:7001/").expect("parses").to_string(), "https://node:7001");
+        assert!(matches!(parse("https://node:7001"), Ok(Address::Https(_))));
     }
 
     #[test]
@@ -137,7 +135,15 @@ mod tests {
             // The last one: `unix://` takes no host.
             assert!(matches!(parse(text), Err(AddressError::Path(_))), "{text}");
         }
-        for text in ["http://node", "http://:1", "http://a:1/path", "http://user@a:1", "http://a:1?q"] {
+        for text in [
+            "http://node",
+            "https://node",
+            "https://a:1/x",
+            "http://:1",
+            "http://a:1/path",
+            "http://user@a:1",
+            "http://a:1?q",
+        ] {
             assert!(matches!(parse(text), Err(AddressError::Url(_))), "{text}");
         }
     }

@@ -1,8 +1,10 @@
-//! The connection to a node: one HTTP/2 channel, with the token on every call.
+//! The connection to a node: one HTTP/2 channel, with the token on every call. It goes to another node by itself where there
+//! is one and the former can't be reached any more.
 
 use std::convert::Infallible;
 use std::error::Error;
 use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hot_proto::v1::GetNodeRequest;
@@ -12,6 +14,7 @@ use hot_proto::v1::module_service_client::ModuleServiceClient;
 use hot_proto::v1::node_service_client::NodeServiceClient;
 use hot_proto::v1::plan_service_client::PlanServiceClient;
 use hot_proto::v1::rollout_service_client::RolloutServiceClient;
+use hyper_util::rt::TokioIo;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -21,13 +24,12 @@ use tonic::{Request, Response, Status, Streaming};
 use super::address::Address;
 use super::deadline::Wait;
 use super::owner::Owner;
+use super::route::{ReachError, Route, Unreached};
 use super::search::Found;
+use crate::exit::Exit;
 use crate::failure::{Failure, innermost, no_grpc};
 use crate::output::{Notice, Out};
 use crate::words;
-
-/// A node on the other side of the world answers a SYN in well under this.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Whoever is no node says so at once.
 const GREETING: Duration = Duration::from_secs(3);
@@ -60,6 +62,10 @@ impl std::fmt::Debug for Token {
 impl Token {
     /// The token for `found`: `HOTCTL_TOKEN` (as `given`), else the recorded dev node's own.
     pub(crate) fn choose(given: Option<&str>, found: &Found) -> Result<Self, Failure> {
+        // Who calls is said by a certificate there, and nobody asks for a token.
+        if matches!(found.address, Address::Https(_)) {
+            return Ok(Self(None));
+        }
         let text = match given.map(str::trim).filter(|text| !text.is_empty()) {
             Some(text) if found.address.is_local() => text.to_owned(),
             Some(_) => {
@@ -100,21 +106,36 @@ impl Interceptor for Token {
 pub(crate) struct Client {
     channel: Authorised,
     found: Found,
+    route: Arc<Route>,
     notice: Notice,
 }
 
 impl Client {
-    /// Connects. Fails within [`CONNECT_DEADLINE`] when nobody is there.
+    /// Connects, to the first node that can be reached where there are several. Fails within seconds when nobody is there.
     /// A node that then says nothing for long is told of by `notice`.
     pub(crate) async fn connect(found: Found, token: Token, notice: Notice) -> Result<Self, Failure> {
-        let endpoint = endpoint(&found.address).map_err(|error| unreachable(&found, &error))?;
-        let channel = match tokio::time::timeout(CONNECT_DEADLINE, endpoint.connect()).await {
-            Ok(Ok(channel)) => channel,
-            Ok(Err(error)) => return Err(unreachable(&found, &error)),
-            Err(elapsed) => return Err(unreachable(&found, &elapsed)),
-        };
-        let client = Self { channel: InterceptedService::new(channel, token), found, notice };
-        if matches!(client.found.address, Address::Http(_)) {
+        let endpoint = endpoint(&found.address).map_err(|error| unanswered(&found, &innermost(&error)))?;
+        let route = Arc::new(Route::to(&found));
+        // Here each reason is known as such; later ones come by way of a status.
+        let first = Arc::new(Mutex::new(Some(
+            route.connect().await.map_err(|unreached| unreachable(&found, &unreached))?,
+        )));
+        let again = Arc::clone(&route);
+        let connector = tower::service_fn(move |_| {
+            let (route, first) = (Arc::clone(&again), Arc::clone(&first));
+            async move {
+                let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let stream = match first {
+                    Some(stream) => stream,
+                    None => route.connect().await?,
+                };
+                Ok::<_, Unreached>(TokioIo::new(stream))
+            }
+        });
+        let channel = endpoint.connect_with_connector(connector).await;
+        let channel = channel.map_err(|error| unanswered(&found, &innermost(&error)))?;
+        let client = Self { channel: InterceptedService::new(channel, token), found, route, notice };
+        if !matches!(client.address(), Address::Unix(_)) {
             client.must_speak_grpc().await?;
         }
         Ok(client)
@@ -123,6 +144,16 @@ impl Client {
     /// How the node was found.
     pub(crate) const fn found(&self) -> &Found {
         &self.found
+    }
+
+    /// The node that was reached last.
+    pub(crate) fn address(&self) -> &Address {
+        self.route.current()
+    }
+
+    /// Whether there are other nodes to ask.
+    pub(crate) fn has_others(&self) -> bool {
+        self.route.is_of_several()
     }
 
     pub(crate) fn artifacts(&self) -> ArtifactServiceClient<Authorised> {
@@ -193,7 +224,7 @@ impl Client {
             tokio::time::timeout(GREETING, self.answer(self.nodes().get(GetNodeRequest::default()))).await;
         // Whatever else is wrong the command itself will meet.
         let Some(cause) = answer.ok().and_then(Result::err).as_ref().and_then(no_grpc) else { return Ok(()) };
-        let Found { address, how, instead, .. } = &self.found;
+        let (Found { how, instead, .. }, address) = (&self.found, self.address());
         let instead = instead.as_deref().unwrap_or(
             "modules are served over HTTP at a port of their own; name the node's control socket with --node unix:PATH (a \
              service has unix:/run/hot/hotd.sock), or the `grpc` address that `hotd --dev` prints when it is ready",
@@ -207,7 +238,7 @@ impl Client {
     /// Says that a node is silent, once it has been so for [`SILENCE`]. Never ends.
     async fn tell_of_silence(&self) -> Infallible {
         tokio::time::sleep(SILENCE).await;
-        let (address, silence) = (&self.found.address, words::span(SILENCE));
+        let (address, silence) = (self.address(), words::span(SILENCE));
         self.notice.give(&format!(
             "waiting for the node at {address}, which has not answered for {silence}; Ctrl-C leaves"
         ));
@@ -237,31 +268,66 @@ pub(crate) async fn next<T>(stream: &mut Streaming<T>, out: &Out) -> Result<Opti
     }
 }
 
+/// What the connections are used by, wherever they go. The address is what the node is called by; the scheme has to be one
+/// without TLS, of which tonic then knows nothing.
 fn endpoint(address: &Address) -> Result<Endpoint, tonic::transport::Error> {
-    Endpoint::from_shared(address.to_string())?
-        .connect_timeout(CONNECT_DEADLINE)
+    Endpoint::from_shared(format!("http://{}", address.authority().unwrap_or("hotd")))?
         .http2_keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_DEADLINE)
         .user_agent(concat!("hotctl/", env!("CARGO_PKG_VERSION")))
 }
 
-fn unreachable(found: &Found, error: &(dyn Error + 'static)) -> Failure {
-    if let Address::Unix(path) = &found.address
-        && is_denied(error)
-        && let Some(owner) = Owner::of(path)
-    {
-        let sentence = format!("the node at {} ({}) may not be asked: {owner}", found.address, found.how);
-        return Failure::failed("unreachable", sentence);
-    }
-    Failure::failed(
-        "unreachable",
-        format!(
-            "no node answers at {} ({}): {}; check that hotd runs there, or name another node with --node",
-            found.address,
+/// Why no node was reached, and what to do.
+fn unreachable(found: &Found, unreached: &Unreached) -> Failure {
+    let [(address, error)] = &unreached.0[..] else {
+        let is_refused = |(_, error): &(Address, ReachError)| matches!(error, ReachError::Refused(_));
+        let exit = if unreached.0.iter().all(is_refused) { Exit::Refused } else { Exit::Failed };
+        let sentence = format!(
+            "no node answers ({}): {}; check that hotd runs there, or name another node with --node",
             found.how,
-            innermost(error)
+            unreached.tried()
+        );
+        return Failure::new(exit, "unreachable", sentence);
+    };
+    match (address, error) {
+        (Address::Unix(path), ReachError::Io(error)) if is_denied(error) => match Owner::of(path) {
+            Some(owner) => {
+                let sentence = format!("the node at {address} ({}) may not be asked: {owner}", found.how);
+                Failure::failed("unreachable", sentence)
+            }
+            None => unanswered(found, &innermost(error)),
+        },
+        (_, ReachError::Credentials(error)) => Failure::failed(
+            "credentials",
+            format!("{error}; name three files that belong together, as `hotctl pki` makes them"),
         ),
-    )
+        (_, ReachError::Refused(alert)) => Failure::refused(
+            "certificate_refused",
+            format!(
+                "the node at {address} ({}) does not take the certificate that it is shown: {alert}; expected one that its \
+                 authority has signed and that is good now: see its time (`hotctl pki renew` makes a new one), the node's \
+                 `authority`, and its log for the reason",
+                found.how
+            ),
+        ),
+        (_, ReachError::Untrusted(error)) => Failure::failed(
+            "node_untrusted",
+            format!(
+                "what answers at {address} ({}) is not taken for a node: {error}; expected a certificate that --node-authority has \
+                 signed for this name or address, at the port of the node's [grpc.tls]",
+                found.how
+            ),
+        ),
+        (_, error) => unanswered(found, &error.to_string()),
+    }
+}
+
+fn unanswered(found: &Found, why: &str) -> Failure {
+    let sentence = format!(
+        "no node answers at {} ({}): {why}; check that hotd runs there, or name another node with --node",
+        found.address, found.how
+    );
+    Failure::failed("unreachable", sentence)
 }
 
 /// The system said that this user may not.
@@ -282,8 +348,7 @@ mod tests {
     }
 
     fn found(address: &str) -> Found {
-        let (address, how) = (address.parse().expect("an address"), "the test says so".to_owned());
-        Found { address, how, dev: None, instead: None }
+        Found::at(address.parse().expect("an address"), "the test says so")
     }
 
     #[test]
@@ -292,6 +357,8 @@ mod tests {
         let failure = Token::choose(Some("secret"), &found("http://10.0.0.1:1")).expect_err("refused");
         assert!(!failure.sentence.contains("secret"));
         assert!(Token::choose(None, &found("http://10.0.0.1:1")).is_ok(), "no token, nothing to leak");
+        let by_certificate = Token::choose(Some("secret"), &found("https://10.0.0.1:1")).expect("not sent");
+        assert!(by_certificate.0.is_none());
         assert!(Token::choose(Some("a\nb"), &found("http://127.0.0.1:1")).is_err());
         let token = Token::choose(Some("secret"), &found("unix:/x")).expect("a token");
         assert!(!format!("{token:?}").contains("secret"));
@@ -328,6 +395,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn each_node_that_was_tried_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| format!("unix:{}", folder.path().join(name).display());
+        let others = vec![at("two.sock").parse().expect("an address")];
+        let found = Found { others, ..found(&at("one.sock")) };
+        let failure = Client::connect(found, Token::default(), notice()).await.expect_err("nobody there");
+        assert_eq!((failure.exit.code(), failure.code.as_str()), (1, "unreachable"));
+        let names = format!(
+            "{}: No such file or directory (os error 2); {}: No such",
+            at("one.sock"),
+            at("two.sock")
+        );
+        assert!(failure.sentence.contains(&names), "{}", failure.sentence);
+    }
+
+    #[tokio::test]
     async fn a_web_server_is_no_node() {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("binds");
@@ -350,13 +433,17 @@ mod tests {
     #[tokio::test]
     async fn a_socket_of_somebody_else_is_told_from_no_node() {
         let folder = tempfile::tempdir().expect("a folder");
-        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let denied = |address: &str| {
+            let found = found(address);
+            let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+            unreachable(&found, &Unreached(vec![(found.address.clone(), denied.into())]))
+        };
         let path = folder.path().join("hotd.sock");
-        let failure = unreachable(&found(&format!("unix:{}", path.display())), &denied);
+        let failure = denied(&format!("unix:{}", path.display()));
         let folder = format!("{} belongs to user ", folder.path().display());
         assert!(failure.sentence.contains(&folder), "what is there of the path: {}", failure.sentence);
         assert!(!failure.sentence.contains("check that hotd runs"), "{}", failure.sentence);
-        let failure = unreachable(&found("http://127.0.0.1:1"), &denied);
+        let failure = denied("http://127.0.0.1:1");
         assert!(failure.sentence.contains("check that hotd runs"), "no socket: {}", failure.sentence);
     }
 

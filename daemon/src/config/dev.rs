@@ -83,7 +83,7 @@ pub(super) fn config(dev: &Dev) -> Result<Config, DevError> {
         mode: Mode::Dev,
         node: host_name().unwrap_or_else(|| "dev".to_owned()),
         http: http(dev.http),
-        grpc: Grpc { socket: data_dir.join("hotd.sock"), listen: Some(dev.grpc) },
+        grpc: Grpc { socket: data_dir.join("hotd.sock"), listen: Some(dev.grpc), tls: None },
         cluster: None,
         trust: Trust {
             allowed_signers: data_dir.join("allowed_signers"),

@@ -7,6 +7,7 @@
 
 mod cluster;
 mod dev;
+mod listen;
 mod places;
 mod read;
 mod sandbox;
@@ -31,7 +32,7 @@ use crate::gateway::GatewayConfig;
 pub use cluster::Cluster;
 pub use dev::{Dev, DevError};
 pub use sandbox::{ModuleLimits, Network, OwnLimits, Sandbox};
-pub(crate) use tls::{Identity, Validity};
+pub(crate) use tls::{Authority, Identity, NameError, Validity, common_name};
 pub use tls::{Part, Tls, TlsError};
 pub(crate) use trust::Reading;
 pub use trust::{Trust, TrustError};
@@ -112,6 +113,16 @@ pub struct Grpc {
     pub socket: PathBuf,
     /// A loopback address; with [`Mode::Dev`] only, and each call needs the token.
     pub listen: Option<SocketAddr>,
+    /// Where callers are let in whose certificate an authority has signed, if anywhere.
+    pub tls: Option<Tls>,
+}
+
+impl Grpc {
+    /// Connections of callers that come from elsewhere.
+    #[must_use]
+    pub fn max_callers(&self) -> usize {
+        self.tls.as_ref().map_or(0, |_| crate::grpc::mutual::MAX_CONNECTIONS)
+    }
 }
 
 /// `[store]`: what is kept.
@@ -225,7 +236,7 @@ impl fmt::Display for Mistake {
 
 impl Config {
     /// Reads and validates the config file of a service, and that there is a certificate with its key where it wants
-    /// TLS. What only the files of trust have wrong is not for here: a node that knows them from before starts all the
+    /// TLS, and an authority where it wants one. What only the files of trust have wrong is not for here: a node that knows them from before starts all the
     /// same.
     ///
     /// # Errors
@@ -254,10 +265,16 @@ impl Config {
         let (config, mut idle) = with_trust(draft, path)?;
         idle.extend(warnings);
         idle.extend(notes);
-        let (certificate, key) = config.http.tls.map(|tls| (tls.certificate, tls.key)).unzip();
         let Trust { allowed_signers, revoked, .. } = config.trust;
-        let files = [Some(path.to_owned()), Some(allowed_signers), revoked, certificate, key];
-        Ok(Checked { idle, files: files.into_iter().flatten().collect() })
+        let mut files: Vec<PathBuf> =
+            [Some(path.to_owned()), Some(allowed_signers), revoked].into_iter().flatten().collect();
+        for file in [config.http.tls, config.grpc.tls].into_iter().flatten().flat_map(Tls::into_files) {
+            // One certificate may serve for both.
+            if !files.contains(&file) {
+                files.push(file);
+            }
+        }
+        Ok(Checked { idle, files })
     }
 
     /// Validates the text of the config file at `path`, which is only named in messages.
@@ -287,11 +304,15 @@ fn draft(path: &Path) -> Result<Draft, ConfigError> {
 impl Draft {
     /// Adds what is wrong with the files of TLS. What a person has to see to though they can be used is given.
     fn check_tls(&mut self, path: &Path) -> Vec<Mistake> {
-        let Some((tls, lines)) = self.config.http.tls.as_ref().zip(self.tls_lines) else { return Vec::new() };
-        tls.check(path, lines).unwrap_or_else(|wrong| {
-            self.mistakes.extend(wrong);
-            Vec::new()
-        })
+        let mut warnings = Vec::new();
+        for (tls, lines) in [&self.config.http.tls, &self.config.grpc.tls].into_iter().zip(self.tls_lines) {
+            let Some((tls, lines)) = tls.as_ref().zip(lines) else { continue };
+            match tls.check(path, lines) {
+                Ok(found) => warnings.extend(found),
+                Err(wrong) => self.mistakes.extend(wrong),
+            }
+        }
+        warnings
     }
 }
 

@@ -1,6 +1,5 @@
 //! The keys of each table, their bounds and what holds without them.
 
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
@@ -10,16 +9,17 @@ use hot_rollout::{Policy, PolicySpec, Step};
 use toml::de::{DeTable, DeValue};
 
 use super::cluster;
+use super::listen::{grpc, listen, tls};
 use super::places::PlaceLines;
 use super::read::{Reader, Section};
 use super::sandbox;
 use super::tls::TlsLines;
 use super::trust::{RuleLine, TrustLines};
 use super::values::{
-    absolute_path, address, count, duration, flag, is_host_name, millis, network, node_name, ratio, share,
-    size, socket_path, step,
+    absolute_path, count, duration, flag, is_host_name, millis, network, node_name, ratio, share, size,
+    socket_path, step,
 };
-use super::{Config, Grpc, Http, Log, LogFormat, Mistake, Mode, Spawn, Store, Tls, Trust};
+use super::{Config, Http, Log, LogFormat, Mistake, Mode, Spawn, Store, Trust};
 use crate::driver::OnCrashLoop;
 use crate::gateway::{GatewayConfig, Sources};
 
@@ -33,8 +33,8 @@ pub(super) struct Draft {
     pub place_lines: Option<PlaceLines>,
     /// Where it names the files of trust; none where what it says of one is no path.
     pub trust_lines: Option<TrustLines>,
-    /// Where it names the certificate and its key; none where it names not both, or what it says of one is no path.
-    pub tls_lines: Option<TlsLines>,
+    /// Where it names the files of TLS of each table; none where it names not all, or what it says of one is no path.
+    pub tls_lines: [Option<TlsLines>; 2],
 }
 
 pub(super) fn parse(text: &str, path: &Path) -> Draft {
@@ -51,14 +51,16 @@ pub(super) fn parse(text: &str, path: &Path) -> Draft {
     let syntax = reader.take_mistakes();
     let top = Section::top(&reader, document.get_ref(), &TABLES);
     let (trust, trust_lines) = trust(&top);
-    let (http, tls_lines) = http(&top);
+    let (http, http_lines) = http(&top);
+    let (grpc, grpc_lines) = grpc(&top, &http);
+    let tls_lines = [http_lines, grpc_lines];
     let (sandbox, network) = sandbox::sandbox(&top);
     let config = Config {
         mode: Mode::Service,
         node: top.value("node", node_name).unwrap_or_else(|| default_node(&top)),
         data_dir: top.value("data_dir", absolute_path).unwrap_or_else(|| "/var/lib/hotd".into()),
         http,
-        grpc: grpc(&top),
+        grpc,
         cluster: cluster::cluster(&top),
         trust,
         sandbox,
@@ -75,7 +77,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Draft {
         Draft { config, mistakes: reader.take_mistakes(), place_lines, trust_lines, tls_lines }
     } else {
         // What is missing or strange in the rest follows from that, as a rule, and so do further errors of the parser.
-        Draft { config, mistakes: syntax, place_lines: None, trust_lines: None, tls_lines: None }
+        Draft { config, mistakes: syntax, place_lines: None, trust_lines: None, tls_lines: [None, None] }
     }
 }
 
@@ -170,63 +172,6 @@ fn http(top: &Section<'_>) -> (Http, Option<TlsLines>) {
     (http, tls_lines)
 }
 
-/// Where HTTP is served with TLS, beside `plain`, and where that names its files.
-fn tls(http: &Section<'_>, plain: &[SocketAddr]) -> (Option<Tls>, Option<TlsLines>) {
-    if !http.has("tls") {
-        return (None, None);
-    }
-    let section = http.section("tls", "http.tls", &["listen", "certificate", "key"]);
-    let listen = listen(&section, "addresses like [\"0.0.0.0:8443\"]");
-    let taken = |address: &SocketAddr| plain.iter().find(|plain| meet(**plain, *address)).copied();
-    if let Some((address, plain)) = listen.iter().find_map(|address| Some((address, taken(address)?))) {
-        let both = if plain == *address { String::new() } else { format!(", as {plain}") };
-        let text = format!(
-            "{address} stands in [http] listen as well{both}, expected another port: what is spoken there is HTTP without TLS"
-        );
-        section.mistake("listen", &text);
-    }
-    let file = |key: &str, expected: &str| section.required(key, expected, section.value(key, absolute_path));
-    let certificate =
-        file("certificate", "a file of certificates in PEM like \"/etc/hotd/tls/fullchain.pem\"");
-    let key = file("key", "the file of its private key in PEM like \"/etc/hotd/tls/key.pem\"");
-    let lines = TlsLines { certificate: section.line("certificate"), key: section.line("key") };
-    let are_named = certificate.is_some() && key.is_some();
-    let tls = Tls { listen, certificate: certificate.unwrap_or_default(), key: key.unwrap_or_default() };
-    (Some(tls), are_named.then_some(lines))
-}
-
-/// Whether only one of two can be listened on: `0.0.0.0` is every address of IPv4, `[::]` every one of IPv6. Whether that is
-/// all of IPv4, too, is the system's choice (`net.ipv6.bindv6only`).
-fn meet(a: SocketAddr, b: SocketAddr) -> bool {
-    let is_any = a.ip().is_unspecified() || b.ip().is_unspecified();
-    a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || (is_any && a.is_ipv4() == b.is_ipv4()))
-}
-
-/// The addresses that a table has to name: at least one, and each once.
-fn listen(section: &Section<'_>, expected: &str) -> Vec<SocketAddr> {
-    let listen =
-        section.required("listen", expected, section.values("listen", expected, address)).unwrap_or_default();
-    let again = |(at, address): (usize, &SocketAddr)| {
-        let before = listen[..at].iter().find(|before| meet(**before, *address))?;
-        Some((*address, *before))
-    };
-    if let Some((address, before)) = listen.iter().enumerate().find_map(again) {
-        let text = if address == before {
-            format!("{address} stands there twice, expected each address once")
-        } else {
-            format!("{address} and {before} can't both be listened on, expected one of them or another port")
-        };
-        section.mistake("listen", &text);
-    }
-    if section.has("listen") && listen.is_empty() {
-        section.value("listen", |value| match value.as_array() {
-            Some(array) if array.is_empty() => Err(format!("at least one of {expected}")),
-            _ => Ok(()),
-        });
-    }
-    listen
-}
-
 /// Bounds of which one makes another one mean nothing. Only what the file says can: a default gives way.
 fn contradictions(section: &Section<'_>, http: &Http) {
     let Http { gateway, request_deadline, drain_deadline, .. } = http;
@@ -285,19 +230,6 @@ fn gateway(section: &Section<'_>, default: GatewayConfig) -> GatewayConfig {
         access_log: section.value("access_log", absolute_path),
         show_release: section.value("show_release", flag).unwrap_or(default.show_release),
     }
-}
-
-fn grpc(top: &Section<'_>) -> Grpc {
-    const LATER: &str = "TCP needs mutual TLS, which this version does not serve yet; remove it and use the Unix \
-                         socket, from elsewhere with `ssh -L /tmp/node.sock:/run/hot/hotd.sock HOST`";
-    let section = top.section("grpc", "grpc", &["socket", "listen", "tls"]);
-    for key in ["listen", "tls"] {
-        if section.has(key) {
-            section.mistake(key, LATER);
-        }
-    }
-    let socket = section.value("socket", socket_path).unwrap_or_else(|| "/run/hot/hotd.sock".into());
-    Grpc { socket, listen: None }
 }
 
 /// The second is where it names its files.

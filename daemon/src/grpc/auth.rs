@@ -1,7 +1,8 @@
-//! Who calls: the peer's user on the Unix socket, the dev node's token on its loopback port.
+//! Who calls: the peer's user on the Unix socket, the dev node's token on its loopback port, and by TCP whoever the
+//! certificate names that the caller has shown.
 //!
-//! Does not decide who may do what: roles come with the service. Until then whoever gets past the socket's mode or the
-//! token may do everything, and each call carries the caller's name for the history.
+//! Does not decide who may do what: whoever gets past the socket's mode, the token or the handshake may do everything, and
+//! each call carries the caller's name for the history.
 
 use std::fmt;
 
@@ -9,6 +10,7 @@ use tonic::service::Interceptor;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Status};
 
+use super::mutual::Shown;
 use super::status::{Refused, refused};
 
 /// A call that another node sent on has its name here; it is answered where it arrives.
@@ -42,6 +44,8 @@ pub(crate) enum Gate {
     Socket,
     /// A loopback port: any user of the machine can connect, so each call must carry the token.
     Token(String),
+    /// TCP with TLS: whoever is connected has shown a certificate of the authority.
+    Certificate,
 }
 
 impl fmt::Debug for Gate {
@@ -49,6 +53,7 @@ impl fmt::Debug for Gate {
         f.write_str(match self {
             Self::Socket => "Socket",
             Self::Token(_) => "Token(..)",
+            Self::Certificate => "Certificate",
         })
     }
 }
@@ -67,6 +72,13 @@ impl Interceptor for Gate {
                     return Err(no_token(shown.is_some()));
                 }
                 crate::dev::PRINCIPAL.to_owned()
+            }
+            Self::Certificate => {
+                let Some(Shown { address, name }) = request.extensions().get::<Shown>() else {
+                    return Err(Status::unauthenticated("the caller has shown no certificate"));
+                };
+                tracing::debug!(%address, %name, "a call");
+                name.to_string()
             }
         };
         // A node speaks for who called it. Whoever gets past the gate may do everything, and so gains nothing by this.
@@ -129,6 +141,16 @@ mod tests {
             assert_eq!(status.code(), tonic::Code::Unauthenticated, "{wrong:?}");
             assert!(!status.message().contains("s3cret"), "the token is not told");
         }
+    }
+
+    #[test]
+    fn a_certificate_names_the_caller() {
+        let status = Gate::Certificate.call(Request::new(())).unwrap_err();
+        assert_eq!(status.code(), tonic::Code::Unauthenticated);
+        let mut request = Request::new(());
+        let shown = Shown { address: ([127, 0, 0, 1], 1).into(), name: "ann@example.com".into() };
+        request.extensions_mut().insert(shown);
+        assert_eq!(Caller::of(&Gate::Certificate.call(request).unwrap()), "ann@example.com");
     }
 
     #[test]

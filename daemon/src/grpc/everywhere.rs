@@ -8,7 +8,7 @@ use hot_proto::v1;
 use hot_proto::v1::module_service_client::ModuleServiceClient;
 use hot_proto::v1::node_service_client::NodeServiceClient;
 use tonic::Request;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use super::Api;
 use super::auth::OWN;
@@ -24,7 +24,7 @@ impl Api {
     async fn modules_elsewhere(&self) -> Vec<v1::ListModulesResponse> {
         let asked = self.others().into_iter().map(|(_, url)| async move {
             let request = self.asking(v1::ListModulesRequest {});
-            let mut client = ModuleServiceClient::new(connect(url).await?);
+            let mut client = ModuleServiceClient::new(self.call(&url).await?);
             Some(client.list(request).await.ok()?.into_inner())
         });
         join_all(asked.map(in_time)).await.into_iter().flatten().collect()
@@ -35,7 +35,7 @@ impl Api {
         let asked = self.others().into_iter().map(|(name, url)| async move {
             let answer = in_time(async {
                 let request = self.asking(v1::GetNodeRequest::default());
-                let mut client = NodeServiceClient::new(connect(url).await?);
+                let mut client = NodeServiceClient::new(self.call(&url).await?);
                 client.get(request).await.ok()?.into_inner().node
             });
             answer.await.unwrap_or_else(|| self.silent(&name))
@@ -61,6 +61,10 @@ impl Api {
             module.nodes.sort_by(|one, other| one.node.cmp(&other.node));
         }
         (modules, problems)
+    }
+
+    async fn call(&self, url: &str) -> Option<Channel> {
+        self.fleet.as_ref()?.peers().channel(url).await.ok()
     }
 
     fn others(&self) -> Vec<(String, String)> {
@@ -108,10 +112,6 @@ impl Api {
 /// Whether a call is for what this node has to say of itself alone.
 pub(super) fn is_own<T>(request: &Request<T>) -> bool {
     request.metadata().contains_key(OWN)
-}
-
-async fn connect(url: String) -> Option<Channel> {
-    Endpoint::from_shared(url).ok()?.connect().await.ok()
 }
 
 async fn in_time<T>(answer: impl Future<Output = Option<T>>) -> Option<T> {

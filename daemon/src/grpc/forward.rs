@@ -6,20 +6,15 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tonic::body::Body;
-use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 use tower::{Layer, Service, ServiceExt as _};
 
 use super::auth::{CALLER, Caller, FORWARDED, OWN};
 use super::status::{Refused, refused};
 use crate::cluster::Fleet;
-
-/// How long the leader may take to let us in.
-const CONNECT: Duration = Duration::from_secs(2);
 
 /// What only the leader can do or knows, by the path of the call.
 const OF_THE_LEADER: [&str; 14] = [
@@ -76,13 +71,13 @@ where
         let leader = self.fleet.as_ref().and_then(|fleet| elsewhere(fleet, &request));
         match leader {
             None => Box::pin(self.inner.call(request)),
-            Some((node, url, here)) => Box::pin(async move { Ok(send(request, &node, url, &here).await) }),
+            Some((node, url, fleet)) => Box::pin(async move { Ok(send(request, &node, &url, &fleet).await) }),
         }
     }
 }
 
-/// The leader, where it is called, and this node's name, if this call is for another node.
-fn elsewhere(fleet: &Fleet, request: &Request<Body>) -> Option<(String, String, String)> {
+/// The leader and where it is called, if this call is for another node.
+fn elsewhere(fleet: &Arc<Fleet>, request: &Request<Body>) -> Option<(String, String, Arc<Fleet>)> {
     let of_the_leader = OF_THE_LEADER.contains(&request.uri().path());
     let is_for_us = [FORWARDED, OWN].iter().any(|name| request.headers().contains_key(*name));
     if !of_the_leader || is_for_us {
@@ -95,17 +90,17 @@ fn elsewhere(fleet: &Fleet, request: &Request<Body>) -> Option<(String, String, 
     }
     let (leader, _) = state.leader.as_ref().filter(|(leader, _)| leader != fleet.node())?;
     let url = state.nodes.get(leader)?.grpc.clone();
-    Some((leader.to_string(), url, fleet.node().to_string()))
+    Some((leader.to_string(), url, Arc::clone(fleet)))
 }
 
-async fn send(mut request: Request<Body>, node: &str, url: String, here: &str) -> Response<Body> {
+async fn send(mut request: Request<Body>, node: &str, url: &str, fleet: &Fleet) -> Response<Body> {
     let caller = request.extensions().get::<Caller>().cloned();
-    mark(request.headers_mut(), here, caller.as_ref());
-    let answer = async {
-        let channel = Endpoint::from_shared(url)?.connect_timeout(CONNECT).connect().await?;
-        channel.oneshot(request).await
+    mark(request.headers_mut(), fleet.node().as_str(), caller.as_ref());
+    let channel = match fleet.peers().channel(url).await {
+        Ok(channel) => channel,
+        Err(error) => return unreachable(node, &error).into_http(),
     };
-    match answer.await {
+    match channel.oneshot(request).await {
         Ok(response) => response,
         Err(error) => unreachable(node, &error).into_http(),
     }
@@ -124,7 +119,7 @@ pub(super) fn mark(headers: &mut HeaderMap, here: &str, caller: Option<&Caller>)
     }
 }
 
-fn unreachable(node: &str, error: &tonic::transport::Error) -> Status {
+fn unreachable(node: &str, error: &dyn std::error::Error) -> Status {
     refused(Refused {
         grpc: Code::Unavailable,
         code: "leader_unreachable",

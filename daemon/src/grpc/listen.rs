@@ -1,4 +1,4 @@
-//! The two doors of the control plane: a Unix socket and, on a dev node, a loopback port.
+//! The doors of the control plane: a Unix socket; on a dev node a loopback port; and TCP with TLS, where the config has it.
 //!
 //! Knows nothing of the services behind them.
 
@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::{Stream, StreamExt as _};
+
+use crate::tls::TlsFiles;
 
 /// The pause after a failed accept: without descriptors left it fails again at once, and would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
@@ -58,6 +60,8 @@ pub struct Doors {
     pub path: PathBuf,
     /// For callers with the token.
     pub tcp: Option<(TcpListener, String)>,
+    /// For callers with a certificate, and by which files they are judged.
+    pub mutual: Option<(Vec<TcpListener>, TlsFiles)>,
 }
 
 /// Opens the Unix socket at `path` with `mode`. A socket that nobody answers at is a leftover and is replaced; where

@@ -14,6 +14,7 @@ pub mod listen;
 mod logs;
 mod metrics;
 mod modules;
+pub(crate) mod mutual;
 mod nodes;
 mod plan;
 mod policy;
@@ -93,8 +94,8 @@ pub struct Api {
     pub ledger: Ledger,
     /// Whose signatures count.
     pub trust: TrustFiles,
-    /// What clients are shown of TLS, where they are.
-    pub tls: Option<TlsFiles>,
+    /// The files of TLS: of the gateway, and of callers with a certificate, as far as there are.
+    pub tls: Vec<TlsFiles>,
     /// Largest artifact, bytes.
     pub max_artifact: u64,
     /// How long the caller of an upload is waited for, for each chunk of the largest size.
@@ -123,27 +124,36 @@ pub async fn serve(api: Api, doors: Doors) -> Result<(), tonic::transport::Error
         stopped.clone().cancelled_owned(),
     );
     let tcp = doors.tcp.map(|(listener, token)| {
-        server(Gate::Token(token), fleet).add_routes(routes).serve_with_incoming_shutdown(
+        server(Gate::Token(token), fleet.clone()).add_routes(routes.clone()).serve_with_incoming_shutdown(
             patient(TcpListenerStream::new(listener)),
             stopped.clone().cancelled_owned(),
         )
     });
-    let both = async {
-        match tcp {
-            Some(tcp) => tokio::try_join!(socket, tcp).map(|_| ()),
-            None => socket.await,
-        }
-    };
+    let mutual = doors.mutual.map(|(listeners, files)| {
+        server(Gate::Certificate, fleet).add_routes(routes).serve_with_incoming_shutdown(
+            mutual::callers(listeners, &files),
+            stopped.clone().cancelled_owned(),
+        )
+    });
+    let all = async { tokio::try_join!(socket, if_there(tcp), if_there(mutual)).map(drop) };
     let late = async {
         stopped.cancelled().await;
         tokio::time::sleep(GOODBYE).await;
     };
     tokio::select! {
-        result = both => result,
+        result = all => result,
         () = late => {
             tracing::warn!("some callers were still there and are cut off");
             Ok(())
         }
+    }
+}
+
+/// Serves at a door that there may be.
+async fn if_there<E>(door: Option<impl Future<Output = Result<(), E>>>) -> Result<(), E> {
+    match door {
+        Some(door) => door.await,
+        None => Ok(()),
     }
 }
 

@@ -5,16 +5,17 @@ use std::time::{Duration, Instant};
 use crate::config;
 use crate::stamp::{Stamp, stamp};
 
-/// How long both files must stay as they are before they are read: one that is written in place is cut off for a moment, and
+/// How long all files must stay as they are before they are read: one that is written in place is cut off for a moment, and
 /// a new certificate is without its key until that one has been written, too.
 pub(super) const SETTLE: Duration = Duration::from_millis(500);
 
-/// Of the certificate, and of the key.
-pub(super) type Stamps = [Option<Stamp>; 2];
+/// Of the certificate, of the key, and of the authority.
+pub(super) type Stamps = [Option<Stamp>; 3];
 
 /// As the files are now.
 pub(super) fn stamps(config: &config::Tls) -> Stamps {
-    [stamp(&config.certificate), stamp(&config.key)]
+    let authority = config.authority.as_deref().and_then(stamp);
+    [stamp(&config.certificate), stamp(&config.key), authority]
 }
 
 /// How the files differ from what was read.
@@ -67,11 +68,12 @@ mod tests {
     /// The stamps of files with these bytes.
     fn found(texts: [&str; 2]) -> Stamps {
         let folder = tempfile::tempdir().unwrap();
-        texts.map(|text| {
+        let [certificate, key] = texts.map(|text| {
             let path = folder.path().join("file");
             fs::write(&path, text).unwrap();
             stamp(&path)
-        })
+        });
+        [certificate, key, None]
     }
 
     #[test]
@@ -99,7 +101,7 @@ mod tests {
     /// As with a folder that nobody may look into for a while.
     #[test]
     fn what_could_not_be_read_is_due_until_it_was() {
-        let (before, gone) = (found(["a", "b"]), [None, None]);
+        let (before, gone) = (found(["a", "b"]), [None, None, None]);
         let (mut changes, now) = (Changes::since(before), Instant::now());
         assert!(!changes.are_due(gone, now));
         assert!(changes.are_due(gone, now + SETTLE));

@@ -15,6 +15,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::offer::unreadable;
 use crate::trust::TrustFiles;
+use crate::whole::replace;
 
 /// Allow a key to sign modules
 ///
@@ -84,7 +85,7 @@ pub(super) fn run(args: &Args, files: &TrustFiles, context: &mut Context<'_>) ->
     // Before anything is written: a list of revoked keys that can't be read is said first.
     let (number, standing) = stands(&text, &new, files)?;
     if added {
-        edit::replace(file, &text)?;
+        replace(file, &text)?;
     }
     let (fingerprint, why_not) = (new.key.fingerprint(), standing::why_not(&standing, &new));
     if context.out.json() {

@@ -8,6 +8,7 @@ use super::edit::{self, What};
 use crate::commands::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::whole::replace;
 
 /// Allow a principal or a key no more
 ///
@@ -38,7 +39,7 @@ pub(super) fn run(args: &Args, file: &Path, context: &mut Context<'_>) -> Result
             format!("{} has no line of {who}; `hotctl trust list` shows who is there", file.display());
         return Err(Failure::failed("signers.not_found", sentence));
     }
-    edit::replace(file, &text)?;
+    replace(file, &text)?;
     if context.out.json() {
         context.out.object(&RemovedJson { file, removed: who, lines })?;
     } else {

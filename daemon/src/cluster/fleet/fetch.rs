@@ -11,8 +11,8 @@ use hot_artifact::{Checks, ModuleName, Sha256, Verified, VerifyError, Version};
 use hot_proto::v1::FetchRequest;
 use hot_proto::v1::artifact_service_client::ArtifactServiceClient;
 use hot_rollout::Node;
-use tonic::transport::Endpoint;
 
+use super::peers::{PeerError, Peers};
 use super::values::VersionValue;
 use super::{Fleet, FleetError, State};
 use crate::cluster::etcd::{Folder, Key};
@@ -37,6 +37,7 @@ pub struct Fetcher(Arc<Inner>);
 struct Inner {
     ledger: Ledger,
     trust: TrustFiles,
+    peers: Peers,
     max_artifact: u64,
     /// What the fleet was told that this node has.
     told: Mutex<BTreeSet<Sha256>>,
@@ -94,9 +95,9 @@ impl From<CommitError> for FetchError {
 
 /// What became of one try with one node.
 #[derive(Debug, thiserror::Error)]
-enum PeerError {
-    #[error("it can't be called")]
-    Transport(#[from] tonic::transport::Error),
+enum Failure {
+    #[error(transparent)]
+    Peer(#[from] PeerError),
     #[error("{}", .0.message())]
     Status(#[from] tonic::Status),
     #[error("it sent nothing for {} s", PATIENCE.as_secs())]
@@ -110,14 +111,19 @@ enum PeerError {
 impl Fetcher {
     /// Gets artifacts into this ledger's store.
     #[must_use]
-    pub fn new(ledger: Ledger, trust: TrustFiles, max_artifact: u64) -> Self {
+    pub fn new(ledger: Ledger, trust: TrustFiles, peers: Peers, max_artifact: u64) -> Self {
         Self(Arc::new(Inner {
             ledger,
             trust,
+            peers,
             max_artifact,
             told: Mutex::default(),
             fetching: tokio::sync::Mutex::default(),
         }))
+    }
+
+    pub(super) fn peers(&self) -> &Peers {
+        &self.0.peers
     }
 
     /// Every artifact that is here; the fleet is told of all of them.
@@ -217,7 +223,7 @@ impl Fetcher {
             for (node, url) in fleet.holders(version).await? {
                 match self.ask_peer(&url, digest, size).await {
                     Ok(spooled) => return Ok(spooled),
-                    Err(PeerError::Upload(error)) => return Err(error.into()),
+                    Err(Failure::Upload(error)) => return Err(error.into()),
                     Err(error) => why.push(format!("{node}: {}", crate::describe(&error))),
                 }
             }
@@ -228,22 +234,21 @@ impl Fetcher {
         Err(FetchError::NoPeer { digest, why: why.join("; ") })
     }
 
-    async fn ask_peer(&self, url: &str, digest: Sha256, size: u64) -> Result<Spooled, PeerError> {
-        let endpoint = Endpoint::from_shared(url.to_owned())?.connect_timeout(PATIENCE);
-        let mut client = ArtifactServiceClient::new(endpoint.connect().await?)
+    async fn ask_peer(&self, url: &str, digest: Sha256, size: u64) -> Result<Spooled, Failure> {
+        let mut client = ArtifactServiceClient::new(self.0.peers.channel(url).await?)
             .max_decoding_message_size(2 * hot_proto::MAX_CHUNK);
         let store = self.0.ledger.store().clone();
         let begun = crate::blocking(move || store.begin_upload(digest, size)).await?;
         let Begun::Upload(upload) = begun else {
-            return Err(PeerError::Short { there: size, total: size });
+            return Err(Failure::Short { there: size, total: size });
         };
         let request = FetchRequest { digest: digest.to_string(), offset: upload.offset() };
         let pieces = tokio::time::timeout(PATIENCE, client.fetch(request)).await;
-        let mut pieces = pieces.map_err(|_elapsed| PeerError::Slow)??.into_inner();
+        let mut pieces = pieces.map_err(|_elapsed| Failure::Slow)??.into_inner();
         let upload = Arc::new(upload);
         loop {
             let piece = tokio::time::timeout(PATIENCE, pieces.message()).await;
-            let Some(piece) = piece.map_err(|_elapsed| PeerError::Slow)?? else { break };
+            let Some(piece) = piece.map_err(|_elapsed| Failure::Slow)?? else { break };
             let (writer, at) = (Arc::clone(&upload), upload.offset());
             crate::blocking(move || writer.write(at, &piece.chunk)).await?;
         }
@@ -284,12 +289,12 @@ impl Fetcher {
     }
 }
 
-fn finish(upload: Arc<Upload>, total: u64) -> Result<Spooled, PeerError> {
+fn finish(upload: Arc<Upload>, total: u64) -> Result<Spooled, Failure> {
     let there = upload.offset();
     match Arc::try_unwrap(upload) {
         Ok(upload) if there == total => Ok(upload.finish()?),
         // What came stays for the next try.
-        Ok(_) | Err(_) => Err(PeerError::Short { there, total }),
+        Ok(_) | Err(_) => Err(Failure::Short { there, total }),
     }
 }
 

@@ -8,6 +8,7 @@
 //! | `replica` | what the fleet knows of modules, kept in this node's ledger |
 //! | `member` | this node in its fleet: its lease, elections, obeying, reporting |
 //! | `fetch` | artifacts, from the nodes that have them |
+//! | `peers` | how other nodes are called |
 //! | `feed` | what nodes say, told to the driver of the leader |
 //!
 //! Does not decide what a node runs, nor trusts what it reads: see `docs/decisions/0018`.
@@ -16,6 +17,7 @@ mod feed;
 mod fetch;
 mod leader;
 mod member;
+mod peers;
 mod replica;
 mod reports;
 mod state;
@@ -31,6 +33,7 @@ use tokio::sync::watch;
 pub use self::fetch::{FetchError, Fetcher};
 use self::leader::Written;
 pub use self::member::{Member, MemberParts};
+pub use self::peers::{PeerError, Peers};
 pub use self::state::{Change, State};
 use self::values::Malformed;
 use crate::cluster::etcd::{Connection, EtcdError, Folder, Found, Keys, Term, Write, WriteError};
@@ -134,6 +137,12 @@ impl Fleet {
     #[must_use]
     pub fn standing(&self) -> watch::Receiver<Standing> {
         self.0.standing.subscribe()
+    }
+
+    /// How the other nodes are called.
+    #[must_use]
+    pub fn peers(&self) -> &Peers {
+        self.0.fetcher.peers()
     }
 
     /// Has a version here, as far as the fleet has it for this node.

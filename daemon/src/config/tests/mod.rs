@@ -7,6 +7,7 @@ use super::*;
 use crate::gateway::Sources;
 
 mod files;
+mod grpc;
 mod http;
 mod places;
 mod sandbox;
@@ -48,6 +49,12 @@ key = "/etc/x/key.pem"
 
 [grpc]
 socket = "/run/x.sock"
+
+[grpc.tls]
+listen = ["10.0.0.1:7443"]
+certificate = "/etc/x/web-1.pem"
+key = "/etc/x/web-1.key"
+authority = "/etc/x/ca.pem"
 
 [trust]
 allowed_signers = "/etc/x/signers"
@@ -133,6 +140,7 @@ fn every_key_is_read() {
             listen: vec!["0.0.0.0:443".parse().unwrap()],
             certificate: "/etc/x/chain.pem".into(),
             key: "/etc/x/key.pem".into(),
+            authority: None,
         }),
         gateway: GatewayConfig {
             threads: 3,
@@ -158,7 +166,13 @@ fn every_key_is_read() {
         drain_deadline: Duration::from_secs(60),
     };
     assert_eq!(config.http, expected);
-    assert_eq!(config.grpc, Grpc { socket: "/run/x.sock".into(), listen: None });
+    let tls = Tls {
+        listen: vec!["10.0.0.1:7443".parse().unwrap()],
+        certificate: "/etc/x/web-1.pem".into(),
+        key: "/etc/x/web-1.key".into(),
+        authority: Some("/etc/x/ca.pem".into()),
+    };
+    assert_eq!(config.grpc, Grpc { socket: "/run/x.sock".into(), listen: None, tls: Some(tls) });
     assert_eq!(config.trust.allowed_signers, Path::new("/etc/x/signers"));
     assert_eq!(config.trust.libraries.as_deref(), Some(&["libc.so.6".to_owned()][..]));
     assert_eq!(config.trust.revoked.as_deref(), Some(Path::new("/etc/x/revoked")));
@@ -234,7 +248,7 @@ format = \"xml\"
         "hotd.toml:4: unknown key \"lisen\" in [http]; did you mean \"listen\"?",
         "hotd.toml:5: [http] max_body: found \"64 monkeys\", expected a size like \"64MiB\" or \"512KiB\"",
         "hotd.toml:6: [http] max_in_flight: found 0, expected a number from 1 to 10000000",
-        "hotd.toml:8: [grpc] listen: TCP needs mutual TLS, which this version does not serve yet; remove it and use the Unix socket, from elsewhere with `ssh -L /tmp/node.sock:/run/hot/hotd.sock HOST`",
+        "hotd.toml:8: [grpc] listen: is for [grpc.tls]: by TCP the node lets in only callers with a certificate; move it there, or remove it and use the Unix socket",
         "hotd.toml:10: [policy] steps[2]: found \"ten\", expected a share, and its bake time if it has one of its own, like \"10%\" or \"10% 5m\"",
         "hotd.toml:11: [policy] bake: found 5, expected a duration in whole numbers with ms, s, m, h or d, like \"500ms\", \"30s\" or \"1m30s\"",
         "hotd.toml:13: [store] keep: found true, expected a number from 1 to 1000",
@@ -275,7 +289,6 @@ fn each_kind_of_wrong_value_is_one_mistake() {
         "[grpc]\nsocket = \"hotd.sock\"",
         &format!("[grpc]\n{long}"),
         &format!("[spawn]\n{long}"),
-        "[grpc.tls]\ncert = \"x\"",
         "[trust]\nallowed_signers = 1",
         "[trust]\nlibraries = [\"/lib/libc.so.6\"]",
         "[trust.modules]\n\"Pay\" = [\"anna\"]",
@@ -347,6 +360,7 @@ fn the_page_tells_the_truth() {
     // They are off unless named.
     default.http.gateway.access_log.clone_from(&config.http.gateway.access_log);
     default.http.tls.clone_from(&config.http.tls);
+    default.grpc.tls.clone_from(&config.grpc.tls);
     assert_eq!(config.data_dir, default.data_dir);
     assert_eq!(config.http, default.http);
     assert_eq!(config.grpc, default.grpc);

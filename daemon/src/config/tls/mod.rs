@@ -1,5 +1,7 @@
-//! [`Tls`]: where the certificate for clients and its key are, and reading them.
+//! [`Tls`]: where the node's certificate and its key are, and who vouches for callers; and reading them.
 
+mod authority;
+mod fields;
 mod validity;
 
 use std::io;
@@ -19,6 +21,8 @@ use thiserror::Error;
 use super::Mistake;
 use super::trust::read_bytes_bounded;
 
+pub(crate) use authority::Authority;
+pub(crate) use fields::{NameError, common_name};
 pub(crate) use validity::Validity;
 
 /// Largest file that is read: a chain and a key have some KiB.
@@ -30,7 +34,7 @@ const LOCKED: [&[u8]; 2] = [b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"Proc-Typ
 /// The permission of everybody to read a file.
 const READ_BY_OTHERS: u32 = 0o004;
 
-/// `[http.tls]`: where HTTP is spoken by way of TLS.
+/// `[http.tls]`: where HTTP is spoken by way of TLS; and `[grpc.tls]`: where calls are taken from whoever has a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
     /// Addresses that it listens on, at least one.
@@ -39,6 +43,8 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// Its private key, in PEM.
     pub key: PathBuf,
+    /// Of `[grpc.tls]`: the certificates of those who sign callers', in PEM. None: callers are asked for no certificate.
+    pub authority: Option<PathBuf>,
 }
 
 /// Why there is no certificate to show.
@@ -47,7 +53,7 @@ pub enum TlsError {
     /// A file can't be read.
     #[error("can't read {}, expected a file that the user who runs hotd may read", path.display())]
     Read {
-        /// Which of the two.
+        /// Which of them.
         of: Part,
         /// The file.
         path: PathBuf,
@@ -57,7 +63,7 @@ pub enum TlsError {
     /// It can't be told where something begins and ends in a file.
     #[error("{} is cut off, or is no PEM; write it anew", path.display())]
     Pem {
-        /// Which of the two.
+        /// Which of them.
         of: Part,
         /// The file.
         path: PathBuf,
@@ -107,6 +113,36 @@ pub enum TlsError {
         /// What is wrong.
         source: rustls::Error,
     },
+    /// Nobody is there who could vouch for a caller.
+    #[error(
+        "{} has no certificate, expected PEM with a line -----BEGIN CERTIFICATE-----: those of the authorities that sign \
+         callers' certificates", path.display()
+    )]
+    NoAuthority {
+        /// The file.
+        path: PathBuf,
+    },
+    /// One of the authorities' is no certificate that rustls understands.
+    #[error("certificate {number} in {} is not understood, expected one of X.509, version 3", path.display())]
+    Authority {
+        /// The file.
+        path: PathBuf,
+        /// Which of its certificates, from 1.
+        number: usize,
+        /// What is wrong.
+        source: rustls::Error,
+    },
+    /// One of the authorities' may not sign others.
+    #[error(
+        "certificate {number} in {} is none of an authority, expected one that may sign others (CA:TRUE), like the ca.pem of \
+         `hotctl pki init`", path.display()
+    )]
+    NotAuthority {
+        /// The file.
+        path: PathBuf,
+        /// Which of its certificates, from 1.
+        number: usize,
+    },
     /// They are not of one another.
     #[error(
         "the key in {} is not that of the first certificate in {}, expected files that were made together, the certificate of \
@@ -120,20 +156,24 @@ pub enum TlsError {
     },
 }
 
-/// One of the two files.
+/// One of the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// The certificates.
     Certificate,
     /// The key.
     Key,
+    /// The certificates of those who vouch for callers.
+    Authority,
 }
 
-/// A certificate and its key.
+/// What the files hold: a certificate and its key, and who vouches for callers.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
     /// As rustls shows it.
     pub(crate) shown: Arc<CertifiedKey>,
+    /// Where one is asked for.
+    pub(crate) authority: Option<Authority>,
     /// From when until when it is good; none where that can't be read.
     pub(crate) validity: Option<Validity>,
     /// Whoever is on this machine may read the key.
@@ -145,6 +185,8 @@ pub(crate) struct Identity {
 pub(super) struct TlsLines {
     pub certificate: usize,
     pub key: usize,
+    /// Where there is none, of what is there instead.
+    pub authority: usize,
 }
 
 impl TlsError {
@@ -158,24 +200,41 @@ impl TlsError {
             Self::Read { of, .. } | Self::Pem { of, .. } => *of,
             Self::NoCertificate { .. } | Self::Certificate { .. } => Part::Certificate,
             Self::NoKey { .. } | Self::Locked { .. } | Self::Key { .. } | Self::Mismatch { .. } => Part::Key,
+            Self::NoAuthority { .. } | Self::Authority { .. } | Self::NotAuthority { .. } => Part::Authority,
         }
     }
 }
 
 impl Tls {
-    /// The certificate and its key, as the files are now.
+    /// What is in the files as they are now.
     pub(crate) fn read(&self) -> Result<Identity, Vec<TlsError>> {
-        match (self.read_certificate(), self.read_key()) {
-            (Ok(chain), Ok((key, key_is_open))) => {
-                self.identity(chain, key, key_is_open).map_err(|error| vec![error])
+        let authority = self.authority.as_deref().map(Authority::read).transpose();
+        match (self.read_certificate(), self.read_key(), authority) {
+            (Ok(chain), Ok((key, key_is_open)), Ok(authority)) => {
+                let identity = self.identity(chain, key, key_is_open).map_err(|error| vec![error])?;
+                Ok(Identity { authority, ..identity })
             }
-            (chain, key) => Err(chain.err().into_iter().chain(key.err()).collect()),
+            (chain, key, authority) => {
+                Err(chain.err().into_iter().chain(key.err()).chain(authority.err()).collect())
+            }
         }
     }
 
-    /// What a person has to see to though both can be used, a sentence each.
+    /// The files that are named.
+    pub(super) fn into_files(self) -> impl Iterator<Item = PathBuf> {
+        [self.certificate, self.key].into_iter().chain(self.authority)
+    }
+
+    /// The table that has the keys.
+    const fn table(&self) -> &'static str {
+        if self.authority.is_some() { "grpc.tls" } else { "http.tls" }
+    }
+
+    /// What a person has to see to though all can be used, a sentence each.
     pub(crate) fn warnings(&self, identity: &Identity, now: SystemTime) -> Vec<(Part, String)> {
         let expiry = self.expiry(identity.validity, now).map(|text| (Part::Certificate, text));
+        let ends = identity.authority.iter().flat_map(|authority| self.ends(authority, now));
+        let ends = ends.map(|text| (Part::Authority, text));
         let open = identity.key_is_open.then(|| {
             let text = format!(
                 "every user of this machine may read the private key in {0}, expected that of hotd alone; take that from the \
@@ -184,7 +243,7 @@ impl Tls {
             );
             (Part::Key, text)
         });
-        expiry.into_iter().chain(open).collect()
+        expiry.into_iter().chain(open).chain(ends).collect()
     }
 
     /// What is wrong with the time for which the certificate is good, if anything.
@@ -193,14 +252,25 @@ impl Tls {
         Some(format!("the certificate in {} {trouble}", self.certificate.display()))
     }
 
+    /// What is wrong with the times for which the authorities' certificates are good, a sentence each.
+    pub(crate) fn ends(&self, authority: &Authority, now: SystemTime) -> Vec<String> {
+        let file = self.authority.as_deref().unwrap_or_else(|| Path::new("")).display();
+        let troubles = authority.validities().filter_map(|(number, validity)| {
+            let trouble = validity.trouble_of_authority(now)?;
+            Some(format!("certificate {number} in {file} {trouble}"))
+        });
+        troubles.collect()
+    }
+
     /// What a person has to see to; where the files can't be used, why not instead.
     pub(super) fn check(&self, config: &Path, lines: TlsLines) -> Result<Vec<Mistake>, Vec<Mistake>> {
         let mistake = |part, text: &str| {
             let (key, line) = match part {
                 Part::Certificate => ("certificate", lines.certificate),
                 Part::Key => ("key", lines.key),
+                Part::Authority => ("authority", lines.authority),
             };
-            Mistake { file: config.to_owned(), line, text: format!("[http.tls] {key}: {text}") }
+            Mistake { file: config.to_owned(), line, text: format!("[{}] {key}: {text}", self.table()) }
         };
         match self.read() {
             Ok(identity) => {
@@ -214,10 +284,8 @@ impl Tls {
     }
 
     fn read_certificate(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-        let (of, path) = (Part::Certificate, &self.certificate);
-        let text = read(of, path)?;
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-        let chain = chain.map_err(|source| TlsError::Pem { of, path: path.clone(), source })?;
+        let path = &self.certificate;
+        let chain = certificates(Part::Certificate, path)?;
         let Some(first) = chain.first() else { return Err(TlsError::NoCertificate { path: path.clone() }) };
         match ParsedCertificate::try_from(first) {
             Ok(_) => Ok(chain),
@@ -260,8 +328,16 @@ impl Tls {
             let (certificate, key) = (self.certificate.clone(), self.key.clone());
             return Err(TlsError::Mismatch { certificate, key });
         }
-        Ok(Identity { shown: Arc::new(shown), validity: validity.and_then(Result::ok), key_is_open })
+        let validity = validity.and_then(Result::ok);
+        Ok(Identity { shown: Arc::new(shown), authority: None, validity, key_is_open })
     }
+}
+
+/// All certificates in a file.
+fn certificates(of: Part, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let text = read(of, path)?;
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    all.map_err(|source| TlsError::Pem { of, path: path.to_owned(), source })
 }
 
 fn read(of: Part, path: &Path) -> Result<Vec<u8>, TlsError> {

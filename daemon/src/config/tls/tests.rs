@@ -199,3 +199,40 @@ fn a_key_for_everybody_and_the_end_of_a_certificate_are_warned_of() {
     );
     assert!(warned[1].starts_with(&open), "{warned:#?}");
 }
+
+/// `[grpc.tls]` beside the rest, with these certificates of authorities. What a check says, without the name of the config.
+fn judged_by(authority: &str) -> Result<Vec<String>, Vec<String>> {
+    let node = node();
+    node.put("ca.pem", authority);
+    node.configure(&format!(
+        "[grpc.tls]\nlisten = [\"127.0.0.1:7443\"]\ncertificate = {:?}\nkey = {:?}\nauthority = {:?}\n",
+        node.at("chain.pem"),
+        node.at("key.pem"),
+        node.at("ca.pem"),
+    ));
+    let folder = format!("{}/", node.folder.path().display());
+    let bare = |texts: Vec<String>| texts.into_iter().map(|text| text.replace(&folder, "")).collect();
+    node.check().map(bare).map_err(bare)
+}
+
+#[test]
+fn an_authority_is_one_that_may_sign() {
+    use crate::tls::made::Authority;
+    let (one, two, [own, _]) = (Authority::new("one"), Authority::new("two"), made(4000));
+    assert_eq!(judged_by(&one.pem), Ok(vec![]));
+    assert_eq!(judged_by(&format!("{}{}", one.pem, two.pem)), Ok(vec![]));
+    for (authority, words) in [
+        ("", "ca.pem has no certificate, expected PEM with a line"),
+        (&one.pem[..90], "ca.pem is cut off, or is no PEM"),
+        (&*own, "certificate 1 in ca.pem is none of an authority, expected one that may sign others"),
+        (&format!("{}{own}", one.pem), "certificate 2 in ca.pem is none of an authority"),
+        (&in_pem("CERTIFICATE", b"no certificate"), "certificate 1 in ca.pem is not understood"),
+    ] {
+        let found = judged_by(authority).unwrap_err();
+        let begin = "16: [grpc.tls] authority: ";
+        assert!(
+            found.len() == 1 && found[0].starts_with(begin) && found[0].contains(words),
+            "{words}: {found:#?}"
+        );
+    }
+}

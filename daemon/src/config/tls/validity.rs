@@ -1,12 +1,12 @@
-//! From when until when a certificate is good, read out of its DER (RFC 5280, section 4.1).
-//!
-//! Nothing else of it is looked at: whether it can be used at all is found by rustls.
+//! From when until when a certificate is good, and what is to be said around both ends.
 
 use std::time::{Duration, SystemTime};
 
 use der::asn1::{GeneralizedTime, UtcTime};
-use der::{Decode as _, Reader, SliceReader, Tag};
+use der::{Decode as _, Reader, Tag};
 use jiff::Timestamp;
+
+use super::fields::Fields;
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -23,20 +23,12 @@ pub(crate) struct Validity {
 impl Validity {
     /// That of this certificate.
     pub(super) fn of(certificate: &[u8]) -> der::Result<Self> {
-        SliceReader::new(certificate)?.sequence(|certificate| {
-            let validity = certificate.sequence(|signed| {
-                let has_version = matches!(signed.peek_tag()?, Tag::ContextSpecific { .. });
-                // The version, if it is said; its number, how it is signed, and by whom.
-                for _ in 0..3 + usize::from(has_version) {
-                    signed.tlv_bytes()?;
-                }
-                let validity = signed.sequence(|both| Ok(Self { from: time(both)?, until: time(both)? }))?;
-                skip_rest(signed)?;
-                Ok(validity)
-            })?;
-            skip_rest(certificate)?;
-            Ok(validity)
-        })
+        Ok(Fields::of(certificate)?.validity)
+    }
+
+    /// Both ends, from the sequence that has them.
+    pub(super) fn read<'r>(both: &mut impl Reader<'r>) -> der::Result<Self> {
+        both.sequence(|both| Ok(Self { from: time(both)?, until: time(both)? }))
     }
 
     /// When it ends.
@@ -64,10 +56,28 @@ impl Validity {
             Ok(_) => None,
         }
     }
-}
 
-fn skip_rest<'r>(reader: &mut impl Reader<'r>) -> der::Result<()> {
-    reader.read_slice(reader.remaining_len()).map(drop)
+    /// The same of an authority's.
+    pub(super) fn trouble_of_authority(&self, now: SystemTime) -> Option<String> {
+        let (from, until) = (shown(self.from), shown(self.until));
+        if now < self.from {
+            return Some(format!(
+                "is good only from {from} on: an authority that is not good yet; mend this machine's clock, or put one there \
+                 that is good now"
+            ));
+        }
+        match self.until.duration_since(now) {
+            Err(ago) => Some(format!(
+                "has expired on {until}, {} ago; put a new one there, and let it sign the callers' certificates anew",
+                days(ago.duration())
+            )),
+            Ok(left) if left < SOON => Some(format!(
+                "expires on {until}, in {}; put a new one beside it before that, and let it sign the callers' certificates anew",
+                days(left)
+            )),
+            Ok(_) => None,
+        }
+    }
 }
 
 fn time<'r>(reader: &mut impl Reader<'r>) -> der::Result<SystemTime> {

@@ -98,7 +98,7 @@ impl Authority {
 
     pub(super) fn files(&self) -> Tls {
         let at = |name: &str| self.folder.path().join(name);
-        Tls { listen: Vec::new(), certificate: at("chain.pem"), key: at("key.pem") }
+        Tls { listen: Vec::new(), certificate: at("chain.pem"), key: at("key.pem"), authority: None }
     }
 
     /// Puts a new certificate and its key into the files. Gives the certificate.
