@@ -64,8 +64,8 @@ impl Fleet {
             let at = |file: String| folder.join(file);
             Ok(format!(
                 "[grpc.tls]\nlisten = [\"127.0.0.1:0\"]\ncertificate = {:?}\nkey = {:?}\nauthority = {:?}\n",
-                at(format!("{name}.pem")),
-                at(format!("{name}.key")),
+                at(format!("pki/{name}.pem")),
+                at(format!("pki/{name}.key")),
                 at("pki/ca.pem".to_owned()),
             ))
         })
