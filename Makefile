@@ -1,9 +1,10 @@
 # Each target is one line; scripts/ says how. Everything that is missing gets unpacked into target/tools.
-.PHONY: demo test lint bench bench-quick fuzz install examples audit differential steps test-debian12
+.PHONY: demo demo-fleet test lint bench bench-quick fuzz install examples audit differential steps test-debian12
 .NOTPARALLEL:
 PREFIX ?= /usr/local
 
 demo:     ; @scripts/demo
+demo-fleet: ; @scripts/demo-fleet
 test:     ; @scripts/test
 lint:     ; @scripts/lint
 bench:    ; @scripts/bench

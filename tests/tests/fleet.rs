@@ -66,6 +66,11 @@ fn nodes_call_each_other_by_their_certificates() -> Result<()> {
     }
     let module = fleet.nodes()[1].module("probe")?;
     assert_eq!(module.nodes.len(), 3, "{module:?}");
+    // Whoever was asked, it is the caller that the history names, and not the node that sent the call on.
+    let history = fleet.nodes()[1].hotctl(&["history", "probe", "-o", "json"])?.expect(0)?.stdout;
+    for node in ["n1", "n2", "n3"] {
+        assert!(!history.contains(&format!("\"by\":\"{node}\"")), "{history}");
+    }
     Ok(())
 }
 

@@ -234,23 +234,30 @@ impl Actor {
     /// Has nodes that came serve what is stable of the modules that no rollout moves now.
     async fn bring_up(&mut self) {
         for node in std::mem::take(&mut self.behind) {
-            if let Err(error) = self.bring_up_one(&node).await {
-                tracing::warn!(%node, error = %crate::describe(&error), "a node that came does not serve what is stable yet");
-                self.behind.insert(node);
+            match self.bring_up_one(&node).await {
+                Ok(true) => {}
+                Ok(false) => drop(self.behind.insert(node)),
+                Err(error) => {
+                    tracing::warn!(%node, error = %crate::describe(&error), "a node that came does not serve what is stable yet");
+                    self.behind.insert(node);
+                }
             }
         }
     }
 
-    async fn bring_up_one(&self, node: &Node) -> Result<(), ClusterError> {
+    /// False: of some module a rollout runs, and the node is looked at again when that has ended.
+    async fn bring_up_one(&self, node: &Node) -> Result<bool, ClusterError> {
+        let mut all = true;
         for (name, record) in self.parts.ledger.modules() {
             let module = Module(name.to_string());
             let moved = self.running.values().any(|it| it.machine.spec().moves.contains_key(&module));
+            all &= !moved;
             let Some(stable) = Ledger::stable(&record).filter(|_| !moved) else { continue };
             let latest = self.views.borrow().latest(&module).map(|view| view.status.id.clone());
             let rollout = latest.unwrap_or_else(|| RolloutId("r0".to_owned()));
             self.parts.cluster.catch_up(node, &module, stable, &rollout).await?;
         }
-        Ok(())
+        Ok(all)
     }
 
     async fn all(&mut self, event: impl Fn(&Record) -> Option<Event>) {

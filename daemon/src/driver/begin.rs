@@ -119,6 +119,16 @@ impl Actor {
         if request.is_empty() {
             return Ok(None);
         }
+        // In a fleet one that runs is not in this node's ledger.
+        let running = self.running.values().find(|record| record.meta.request == request);
+        if let Some(record) = running {
+            let same = record.meta.asked == asked;
+            return if same {
+                Ok(Some(record.id().clone()))
+            } else {
+                Err(Refusal::RequestReused(request.to_owned()))
+            };
+        }
         let (ledger, name) = (self.parts.ledger.clone(), request.to_owned());
         let found = crate::blocking(move || {
             let Some(id) = ledger.rollout_of_request(&name)? else { return Ok(None) };

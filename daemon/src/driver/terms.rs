@@ -30,7 +30,15 @@ pub(super) async fn run(
             term = elected(&fleet, &mut standing, &mut asks) => term,
         };
         let Some(term) = term else { return };
-        if let Err(error) = actor.take_over().await {
+        let taken_over = tokio::select! {
+            () = stopped.cancelled() => return,
+            () = over(&mut standing, &term) => {
+                actor.step_down();
+                continue;
+            }
+            taken_over = actor.take_over() => taken_over,
+        };
+        if let Err(error) = taken_over {
             tracing::warn!(error = %crate::describe(&error), "what the last leader left can't be read yet");
             tokio::time::sleep(RETRY).await;
             continue;

@@ -261,6 +261,11 @@ impl Artifacts {
         let (record, former) =
             crate::blocking(move || sign_again(ledger.store(), &verified, signature)).await?;
         self.tell_signed(&record, former.as_deref(), by).await;
+        if let Some(fleet) = &self.api.fleet {
+            // It may not have been told when these bytes came.
+            let shared = fleet.share_version((*record).clone()).await;
+            shared.map_err(|error| not_shared(&crate::describe(&error)))?;
+        }
         Ok(record)
     }
 

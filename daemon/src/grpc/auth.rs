@@ -17,7 +17,7 @@ use super::status::{Refused, refused};
 pub(super) const FORWARDED: &str = "hot-forwarded";
 /// A call for what this node has to say of itself alone.
 pub(super) const OWN: &str = "hot-own";
-/// Who called that node.
+/// Who called that node: believed of nodes alone.
 pub(super) const CALLER: &str = "hot-caller";
 
 /// The caller's name, for the history and the log.
@@ -36,6 +36,10 @@ impl fmt::Display for Caller {
         f.write_str(&self.0)
     }
 }
+
+/// Marks a call by the user that runs this hotd, as another hotd of this machine is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OwnUser;
 
 /// Lets calls in and names their callers.
 #[derive(Clone)]
@@ -63,6 +67,9 @@ impl Interceptor for Gate {
         let caller = match self {
             Self::Socket => {
                 let peer = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
+                if peer.is_some_and(|peer| peer.uid() == rustix::process::geteuid().as_raw()) {
+                    request.extensions_mut().insert(OwnUser);
+                }
                 peer.map_or_else(|| "unknown".to_owned(), |peer| user_name(peer.uid()))
             }
             Self::Token(token) => {
@@ -81,9 +88,6 @@ impl Interceptor for Gate {
                 name.to_string()
             }
         };
-        // A node speaks for who called it. Whoever gets past the gate may do everything, and so gains nothing by this.
-        let text = |name| request.metadata().get(name)?.to_str().ok().map(str::to_owned);
-        let caller = text(FORWARDED).and_then(|_node| text(CALLER)).unwrap_or(caller);
         request.extensions_mut().insert(Caller(caller));
         Ok(request)
     }

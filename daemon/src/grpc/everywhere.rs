@@ -22,7 +22,9 @@ const UNREACHABLE: &str = "node.unreachable";
 impl Api {
     /// What each of the other nodes says of all its modules.
     async fn modules_elsewhere(&self) -> Vec<v1::ListModulesResponse> {
-        let asked = self.others().into_iter().map(|(_, url)| async move {
+        let state = self.fleet.as_ref().map(crate::cluster::Fleet::state).unwrap_or_default();
+        let there = |(name, _): &(String, String)| state.is_up(&hot_rollout::Node(name.clone()));
+        let asked = self.others().into_iter().filter(there).map(|(_, url)| async move {
             let request = self.asking(v1::ListModulesRequest {});
             let mut client = ModuleServiceClient::new(self.call(&url).await?);
             Some(client.list(request).await.ok()?.into_inner())

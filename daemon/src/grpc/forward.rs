@@ -7,12 +7,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use hot_rollout::Node;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service, ServiceExt as _};
 
-use super::auth::{CALLER, Caller, FORWARDED, OWN};
+use super::auth::{CALLER, Caller, FORWARDED, OWN, OwnUser};
+use super::mutual::Shown;
 use super::status::{Refused, refused};
 use crate::cluster::Fleet;
 
@@ -67,13 +69,26 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        if let Some(caller) = self.fleet.as_ref().and_then(|fleet| spoken_for(fleet, &request)) {
+            request.extensions_mut().insert(caller);
+        }
         let leader = self.fleet.as_ref().and_then(|fleet| elsewhere(fleet, &request));
         match leader {
             None => Box::pin(self.inner.call(request)),
             Some((node, url, fleet)) => Box::pin(async move { Ok(send(request, &node, &url, &fleet).await) }),
         }
     }
+}
+
+/// For whom another node has sent this call on. Anybody can say so; it is believed of a node by its certificate, and of
+/// the user that runs this hotd.
+fn spoken_for(fleet: &Fleet, request: &Request<Body>) -> Option<Caller> {
+    let caller = request.headers().get(CALLER)?.to_str().ok()?;
+    let extensions = request.extensions();
+    let is_node = |shown: &Shown| fleet.state().nodes.contains_key(&Node(shown.name.to_string()));
+    let believed = extensions.get::<OwnUser>().is_some() || extensions.get::<Shown>().is_some_and(is_node);
+    (believed && request.headers().contains_key(FORWARDED)).then(|| Caller(caller.to_owned()))
 }
 
 /// The leader and where it is called, if this call is for another node.

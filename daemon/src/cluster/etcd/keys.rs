@@ -107,7 +107,9 @@ impl Keys {
             ["fleet", "alive", node] => Key::Alive(named(node)?),
             ["fleet", "cordons", node] => Key::Cordon(named(node)?),
             ["fleet", "modules", module] => Key::Module(module.parse().ok()?),
-            ["fleet", "releases", module, number] => Key::Release(module.parse().ok()?, number.parse().ok()?),
+            ["fleet", "releases", module, number] if number.len() == DIGITS => {
+                Key::Release(module.parse().ok()?, number.parse().ok()?)
+            }
             ["fleet", "versions", module, version, target] => {
                 Key::Version(module.parse().ok()?, version.parse().ok()?, target.parse().ok()?)
             }
@@ -235,6 +237,7 @@ mod tests {
             "hot/v1/fleet/releases/greeter/12",
             "hot/v1/fleet/releases/greeter/+000000012",
             "hot/v1/fleet/releases/greeter/99999999999999999999",
+            "hot/v1/fleet/releases/greeter/18446744073709551615",
             "hot/v1/fleet/versions/greeter/1.0/x86_64-gnu",
             "hot/v1/configs/e3b0",
         ] {

@@ -81,6 +81,20 @@ pub enum FetchError {
     Commit(Box<CommitError>),
 }
 
+impl FetchError {
+    /// Whether this node does not want it, which another try would not change.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Refused(_) | Self::Commit(_) | Self::Fleet(FleetError::Differs { .. }) => true,
+            Self::Unknown { .. }
+            | Self::Fleet(_)
+            | Self::NoPeer { .. }
+            | Self::Upload(_)
+            | Self::Frozen(_) => false,
+        }
+    }
+}
+
 impl From<VerifyError> for FetchError {
     fn from(error: VerifyError) -> Self {
         Self::Refused(Box::new(error))
@@ -133,6 +147,13 @@ impl Fetcher {
         all.into_iter().collect()
     }
 
+    /// What is known of them.
+    pub(super) fn records(&self) -> Vec<VersionRecord> {
+        let store = self.0.ledger.store();
+        let known = self.stored().into_iter().filter_map(|digest| store.artifact(&digest));
+        known.map(|record| (*record).clone()).collect()
+    }
+
     /// The artifacts that came since the fleet was told.
     pub(super) fn new_here(&self) -> Vec<Sha256> {
         let (all, mut told) = (self.stored(), self.told());
@@ -176,9 +197,10 @@ impl Fetcher {
         if self.0.ledger.store().sound_artifact(&digest).is_some() {
             return Ok(());
         }
-        let state = fleet.state();
-        let version = state.versions.values().find(|value| value.record.digest == digest);
-        self.bring(fleet, version.ok_or_else(unknown)?.clone()).await
+        let named =
+            |state: &State| state.versions.values().find(|value| value.record.digest == digest).cloned();
+        let version = fleet.heard(named).await.ok_or_else(unknown)?;
+        self.bring(fleet, version).await
     }
 
     /// Has a version here when it returns, if the fleet has it for this node. It may have been shared a moment ago, by
@@ -192,12 +214,7 @@ impl Fetcher {
         if self.0.ledger.module(module).is_some_and(|record| runs_here(&record, version).is_some()) {
             return Ok(());
         }
-        let value = {
-            let mut states = fleet.states();
-            let heard = |state: &Arc<State>| state.best(module, version).is_some();
-            let heard = tokio::time::timeout(HEARD_WITHIN, states.wait_for(heard)).await;
-            heard.ok().and_then(Result::ok).and_then(|state| state.best(module, version).cloned())
-        };
+        let value = fleet.heard(|state| state.best(module, version).cloned()).await;
         // Who asks for a version that is nowhere hears of that from the checks of a rollout.
         let Some(value) = value else { return Ok(()) };
         let _one_at_a_time = self.0.fetching.lock().await;
@@ -208,11 +225,6 @@ impl Fetcher {
     }
 
     async fn bring(&self, fleet: &Fleet, version: VersionValue) -> Result<(), FetchError> {
-        let spooled = self.transfer(fleet, &version).await?;
-        self.commit(spooled, version.record).await
-    }
-
-    async fn transfer(&self, fleet: &Fleet, version: &VersionValue) -> Result<Spooled, FetchError> {
         let VersionRecord { digest, size, .. } = version.record;
         let mut why = Vec::new();
         for round in 0..ROUNDS {
@@ -220,11 +232,22 @@ impl Fetcher {
                 tokio::time::sleep(PAUSE).await;
             }
             why.clear();
-            for (node, url) in fleet.holders(version).await? {
-                match self.ask_peer(&url, digest, size).await {
-                    Ok(spooled) => return Ok(spooled),
+            for (node, url) in fleet.holders(&version).await? {
+                let spooled = match self.ask_peer(&url, digest, size).await {
+                    Ok(spooled) => spooled,
                     Err(Failure::Upload(error)) => return Err(error.into()),
-                    Err(error) => why.push(format!("{node}: {}", crate::describe(&error))),
+                    Err(error) => {
+                        why.push(format!("{node}: {}", crate::describe(&error)));
+                        continue;
+                    }
+                };
+                match self.commit(spooled, version.record.clone()).await {
+                    // What came is thrown away, and the next one is asked from the start.
+                    Err(FetchError::Refused(error)) if matches!(*error, VerifyError::OtherDigest { .. }) => {
+                        tracing::warn!(%node, %digest, "a node has sent other bytes than it was asked for");
+                        why.push(format!("{node}: {error}"));
+                    }
+                    done => return done,
                 }
             }
         }
@@ -242,15 +265,16 @@ impl Fetcher {
         let Begun::Upload(upload) = begun else {
             return Err(Failure::Short { there: size, total: size });
         };
-        let request = FetchRequest { digest: digest.to_string(), offset: upload.offset() };
+        let offset = upload.offset();
+        let request = FetchRequest { digest: digest.to_string(), offset };
         let pieces = tokio::time::timeout(PATIENCE, client.fetch(request)).await;
         let mut pieces = pieces.map_err(|_elapsed| Failure::Slow)??.into_inner();
-        let upload = Arc::new(upload);
+        let (upload, mut at) = (Arc::new(upload), offset);
         loop {
             let piece = tokio::time::timeout(PATIENCE, pieces.message()).await;
             let Some(piece) = piece.map_err(|_elapsed| Failure::Slow)?? else { break };
-            let (writer, at) = (Arc::clone(&upload), upload.offset());
-            crate::blocking(move || writer.write(at, &piece.chunk)).await?;
+            let writer = Arc::clone(&upload);
+            at = crate::blocking(move || writer.write(at, &piece.chunk)).await?;
         }
         finish(upload, size)
     }
@@ -299,6 +323,14 @@ fn finish(upload: Arc<Upload>, total: u64) -> Result<Spooled, Failure> {
 }
 
 impl Fleet {
+    /// What another node has shared, maybe a moment ago: watches are not told all at once.
+    async fn heard<T>(&self, find: impl Fn(&State) -> Option<T>) -> Option<T> {
+        let mut states = self.states();
+        let heard = states.wait_for(|state| find(state).is_some());
+        let heard = tokio::time::timeout(HEARD_WITHIN, heard).await;
+        heard.ok()?.ok().and_then(|state| find(&state))
+    }
+
     /// Who is there and has an artifact, and where each is called: in an order of its own, so that not all ask the same.
     async fn holders(&self, version: &VersionValue) -> Result<Vec<(Node, String)>, FleetError> {
         let state = self.state();

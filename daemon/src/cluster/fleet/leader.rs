@@ -1,21 +1,25 @@
 //! What only the leader does: the driver's verbs, each a fenced write to etcd and then the same in this node's ledger.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
-use hot_artifact::{ModuleName, Sha256, Target, Version};
+use hot_artifact::{ModuleName, Sha256, Version};
 use hot_rollout::{Assignment, Direction, Module, Node, ReleaseNumber, Revision, RolloutId};
 use serde_json::Value;
 
 use super::values::{
     AssignmentValue, Given, ModuleValue, ReleaseValue, RenewalValue, RolloutValue, encode, parse,
 };
-use super::{Fleet, FleetError};
+use super::{Fleet, FleetError, State};
 use crate::cluster::etcd::{Folder, Key, MAX_OPERATIONS, Write, WriteError};
 use crate::ledger::Ledger;
 use crate::store::{ModuleRecord, NewRelease};
 
 /// Numbers that are tried for a release: another one is taken only where the answer to an earlier try was lost.
 const MAX_NUMBERS: u64 = 16;
+/// How long a new leader may take to hear that it is elected.
+const HEARD_WITHIN: Duration = Duration::from_secs(5);
 /// Ended rollouts that etcd keeps for nodes that were away, besides what each node has in its own history.
 const MAX_ENDED: usize = 100;
 
@@ -33,6 +37,7 @@ impl Fleet {
     /// # Errors
     /// etcd can't be read.
     pub async fn take_over(&self) -> Result<Vec<(RolloutId, Value)>, FleetError> {
+        self.catch_up_with_fleet().await?;
         let (mut written, mut running) = (Written::default(), Vec::new());
         let listed = self.list(&Folder::AllAssignments).await?;
         for found in listed {
@@ -55,6 +60,28 @@ impl Fleet {
         }
         *self.written() = written;
         Ok(running)
+    }
+
+    /// Has all that the last leader wrote of modules in this node's ledger: what this one writes begins with that.
+    async fn catch_up_with_fleet(&self) -> Result<(), FleetError> {
+        let epoch = self.epoch()?;
+        let mut states = self.states();
+        let ours = |state: &Arc<State>| state.leader.as_ref().is_some_and(|(_, seen)| *seen >= epoch);
+        // What was written before we were elected is told before that we were.
+        let heard = tokio::time::timeout(HEARD_WITHIN, states.wait_for(ours)).await.is_ok();
+        if !heard {
+            return Err(FleetError::Behind);
+        }
+        let state = self.state();
+        for ((module, number), value) in &state.releases {
+            if let Err(error) = self.adopt_release(module, *number, value, None).await {
+                tracing::warn!(%module, number, error = %crate::describe(&error), "a release is not on this node");
+            }
+        }
+        for (module, value) in &state.modules {
+            self.adopt_module(module, value.clone()).await?;
+        }
+        Ok(())
     }
 
     /// Has `node` get ready for these releases.
@@ -130,9 +157,9 @@ impl Fleet {
     /// Numbers a release: of this version, for all targets that it has.
     pub async fn number(&self, module: ModuleName, new: NewRelease) -> Result<ReleaseNumber, FleetError> {
         let NewRelease { version, digest, config, at, by, message } = new;
-        let mut digests = self.state().targets(&module, &version);
-        if digests.is_empty() {
-            digests.insert(Target::native(), digest);
+        let digests = self.state().targets(&module, &version);
+        if !digests.values().any(|shared| *shared == digest) {
+            return Err(FleetError::NotShared { module, version });
         }
         let value =
             ReleaseValue { version, digests, config: config.as_deref().map(Sha256::of), at, by, message };
@@ -219,7 +246,7 @@ impl Fleet {
             let mut written = self.written();
             written.ended.insert(id.clone());
             let over = written.ended.len().saturating_sub(MAX_ENDED).min(MAX_OPERATIONS / 2);
-            written.ended.iter().take(over).cloned().collect()
+            written.ended.iter().filter(|old| **old != id).take(over).cloned().collect()
         };
         writes.extend(old.iter().cloned().map(|id| Write::Delete(Key::Rollout(id))));
         self.lead(writes).await?;

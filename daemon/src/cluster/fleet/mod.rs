@@ -91,6 +91,28 @@ pub enum FleetError {
         /// The release.
         number: u64,
     },
+    /// The fleet does not know a version.
+    #[error("{module} {version} is on this node alone: its fleet could not be told of it; push it again")]
+    NotShared {
+        /// The module.
+        module: ModuleName,
+        /// The version.
+        version: hot_artifact::Version,
+    },
+    /// This node has another release of that number.
+    #[error(
+        "release {number} of {module} is another one on this node than in its fleet, as of a time when it was alone; remove the \
+         module from this node, or begin with an empty data folder"
+    )]
+    Differs {
+        /// The module.
+        module: ModuleName,
+        /// The number.
+        number: u64,
+    },
+    /// This node has not heard what it must know to lead.
+    #[error("this node does not hear etcd well enough to lead")]
+    Behind,
     /// So many numbers were taken that something else is wrong.
     #[error("no number for a release of {module} is free in etcd")]
     NoNumber {

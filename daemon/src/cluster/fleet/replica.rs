@@ -45,10 +45,15 @@ impl Fleet {
 
     /// Keeps a release that this node is told of before it has heard of it.
     pub(super) async fn fetch_release(&self, module: &ModuleName, number: u64) -> Result<(), FleetError> {
-        let known =
-            self.ledger().module(module).is_some_and(|record| record.releases().contains_key(&number));
-        if known {
-            return Ok(());
+        let record = self.ledger().module(module);
+        if let Some(here) = record.as_ref().and_then(|record| record.releases().get(&number)) {
+            let state = self.state();
+            let there = state.releases.get(&(module.clone(), number));
+            let there = there.and_then(|value| value.on(number, Target::native()));
+            return match there {
+                Some(there) if there != *here => Err(FleetError::Differs { module: module.clone(), number }),
+                Some(_) | None => Ok(()),
+            };
         }
         let key = self.keys().of(&Key::Release(module.clone(), number));
         let Some(found) = self.connection().get(&key).await? else { return Ok(()) };

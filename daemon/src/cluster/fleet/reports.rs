@@ -43,6 +43,11 @@ enum Kind {
 }
 
 impl Outbox {
+    /// Of a hotd that began at `since`: failures are numbered from there, above those of all before.
+    pub(super) fn new(since: u64) -> Self {
+        Self { modules: BTreeMap::new(), failures: since.saturating_mul(1000) }
+    }
+
     /// Takes in what the agent says.
     pub(super) fn note(&mut self, event: Event, now: Instant) {
         let (kind, release, module) = match &event {
@@ -123,10 +128,6 @@ impl Inbox {
         let mut events = said(node, module, &report, asked);
         let known = self.failures.entry(node.clone()).or_default();
         let newest = report.failed.iter().map(|(number, _)| *number).max();
-        // A hotd that began anew counts from the start.
-        if newest.is_some_and(|newest| newest < *known) {
-            *known = 0;
-        }
         let taken = *known;
         let failed = report.failed.iter().filter(|(number, _)| *number > taken);
         let failed: Vec<Event> =
@@ -254,9 +255,13 @@ mod tests {
         }
         let heard = through(&mut outbox, &mut inbox, None);
         assert_eq!(heard.len(), MAX_FAILED, "the bound: {heard:?}");
-        let mut anew = Outbox::default();
+        let mut anew = Outbox::new(1);
         anew.note(failed(2), now);
-        assert_eq!(through(&mut anew, &mut inbox, None), [failed(2)], "another hotd counts from the start");
+        assert_eq!(
+            through(&mut anew, &mut inbox, None),
+            [failed(2)],
+            "another hotd counts on from its start"
+        );
     }
 
     #[test]

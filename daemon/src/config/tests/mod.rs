@@ -6,6 +6,7 @@ use hot_wire::spawn::Limits;
 use super::*;
 use crate::gateway::Sources;
 
+mod cluster;
 mod files;
 mod grpc;
 mod http;
@@ -243,7 +244,7 @@ format = \"xml\"
 ";
     let expected = [
         "hotd.toml:1: data_dir: found \"relative\", expected an absolute path like \"/var/lib/hotd\"",
-        "hotd.toml:2: unknown key \"colour\"; known are data_dir, node, http, grpc, trust, sandbox, network, limits, store, policy, spawn, log",
+        "hotd.toml:2: unknown key \"colour\"; known are data_dir, node, http, grpc, cluster, trust, sandbox, network, limits, store, policy, spawn, log",
         "hotd.toml:3: [http] listen: is missing, expected addresses like [\"0.0.0.0:8080\"]",
         "hotd.toml:4: unknown key \"lisen\" in [http]; did you mean \"listen\"?",
         "hotd.toml:5: [http] max_body: found \"64 monkeys\", expected a size like \"64MiB\" or \"512KiB\"",

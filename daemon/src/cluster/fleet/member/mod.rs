@@ -110,9 +110,9 @@ impl Member {
                 }
             }
             Change::Leader => {
-                let us = state.leader.as_ref().is_some_and(|(node, _)| node == fleet.node());
+                // What is heard may be of before we were elected; that our own term is over, our lease says.
                 if let Ok(term) = fleet.term()
-                    && !(us && state.leader.as_ref().is_some_and(|(_, epoch)| *epoch == term.epoch()))
+                    && state.leader.as_ref().is_some_and(|(_, epoch)| *epoch > term.epoch())
                 {
                     fleet.depose(&term);
                 }
@@ -136,7 +136,7 @@ impl Member {
         let text = match &stale {
             Some((_, why)) => format!(
                 "this node does not hear its fleet, and goes on with what it was told last: {why}. A candidate ends with its \
-                 expiry; `hotctl rollback` works on this node"
+                 expiry"
             ),
             None => "this node hears its fleet again".to_owned(),
         };
@@ -149,17 +149,16 @@ impl Member {
         let fleet = &self.parts.fleet;
         let mut watch = Watch::start(fleet.connection().clone(), fleet.keys().folder(&Folder::Renewals));
         // What is listed is of an unknown age: only what is written while we watch is a renewal.
-        let mut listed = false;
+        let mut fresh = Fresh::default();
         loop {
             match watch.next().await {
-                News::Put(found) if listed => match parse::<RenewalValue>(&found.key, &found.value) {
+                News::Put(found) if fresh.is_now() => match parse::<RenewalValue>(&found.key, &found.value) {
                     Ok(RenewalValue { modules, revision }) => {
                         modules.iter().for_each(|module| self.parts.agent.renew(module, revision));
                     }
                     Err(malformed) => fleet.alarm(&malformed),
                 },
-                News::Listed => listed = true,
-                News::Silent(_) | News::Put(_) | News::Gone(_) | News::Heard => {}
+                news => fresh.note(&news),
             }
         }
     }
@@ -189,7 +188,7 @@ impl Present {
         reports: mpsc::Receiver<Event>,
         answers: mpsc::Receiver<obey::Answer>,
     ) -> Self {
-        let outbox = Outbox::default();
+        let outbox = Outbox::new(parts.about.since);
         let reported = Instant::now();
         Self { parts, reports, answers, outbox, lease: None, anew: true, reported, stands: None }
     }
@@ -205,7 +204,11 @@ impl Present {
                     self.outbox.prepared(&module, release, refused);
                     self.report().await;
                 }
-                _ = tick.tick() => self.look().await,
+                _ = tick.tick() => tokio::select! {
+                    // etcd may be silent for long, and a node that goes down does not wait for it.
+                    () = stopped.cancelled() => break,
+                    () = self.look() => {}
+                },
             }
         }
         drop(tokio::time::timeout(GOODBYE, self.leave()).await);
@@ -246,6 +249,12 @@ impl Present {
         }
         self.lease = Some(lease);
         self.anew = true;
+        // Also what was let in while etcd was away, or before this node was in its fleet.
+        for record in fleet.fetcher().records() {
+            if let Err(error) = fleet.share_version(record).await {
+                tracing::warn!(error = %crate::describe(&error), "a version of this node is not the fleet's");
+            }
+        }
         Ok(())
     }
 
@@ -275,7 +284,9 @@ impl Present {
     async fn stand(&mut self) -> Result<(), EtcdError> {
         let MemberParts { fleet, lease: ttl, .. } = &*self.parts;
         let Standing { heard, stale, term } = fleet.standing().borrow().clone();
-        let leads = term.is_some() || fleet.state().leader.is_some();
+        // That we lead, as etcd says, and do not know of: the answer to a try was lost, and is asked for again.
+        let leads =
+            term.is_some() || fleet.state().leader.as_ref().is_some_and(|(node, _)| node != fleet.node());
         let Some(lease) = self.lease.as_ref().filter(|_| heard && stale.is_none() && !leads) else {
             self.stands = None;
             return Ok(());
@@ -303,6 +314,27 @@ impl Present {
             && let Err(error) = lease.revoke().await
         {
             tracing::debug!(error = %crate::describe(&error), "the lease ends by its time");
+        }
+    }
+}
+
+/// Whether what a watch tells was written while this node listened, so that it says something of now.
+#[derive(Debug, Default)]
+pub(super) struct Fresh(Option<Instant>);
+
+/// How long what was missed may take to be told once etcd is heard again.
+const CATCHING_UP: Duration = Duration::from_secs(2);
+
+impl Fresh {
+    pub(super) fn is_now(&self) -> bool {
+        self.0.is_some_and(|since| Instant::now() >= since)
+    }
+
+    pub(super) fn note(&mut self, news: &News) {
+        match news {
+            News::Listed | News::Heard => self.0 = Some(Instant::now() + CATCHING_UP),
+            News::Silent(_) => self.0 = None,
+            News::Put(_) | News::Gone(_) => {}
         }
     }
 }

@@ -9,8 +9,9 @@ use hot_rollout::{Assignment, Direction, Module, ReleaseNumber};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::MemberParts;
+use super::{Fresh, MemberParts};
 use crate::cluster::etcd::{Folder, Key, News, Watch};
+use crate::cluster::fleet::FetchError;
 use crate::cluster::fleet::values::{AssignmentValue, Given, parse};
 
 /// Between two tries of what could not be done.
@@ -48,16 +49,12 @@ impl Obeying {
         let fleet = self.parts.fleet.clone();
         let folder = Folder::Assignments(fleet.node().clone());
         let mut watch = Watch::start(fleet.connection().clone(), fleet.keys().folder(&folder));
-        let mut live = false;
+        let mut fresh = Fresh::default();
         loop {
-            let found = match watch.next().await {
-                News::Put(found) => found,
-                News::Listed => {
-                    live = true;
-                    continue;
-                }
-                News::Gone(_) | News::Silent(_) | News::Heard => continue,
-            };
+            let news = watch.next().await;
+            fresh.note(&news);
+            let News::Put(found) = news else { continue };
+            let live = fresh.is_now();
             let Some(Key::Assignment(_, module)) = fleet.keys().parse(&found.key) else { continue };
             match parse::<AssignmentValue>(&found.key, &found.value) {
                 Ok(value) if is_of(&value, &module) => self.give(module, Word { value, live }),
@@ -132,7 +129,7 @@ impl Worker {
         let Some(release) = value.prepare.filter(|release| *prepared != Some(*release)) else {
             return Ok(());
         };
-        let refused = unless_overtaken(words, self.prepare(release)).await?;
+        let refused = unless_overtaken(words, self.prepare(release)).await??;
         *prepared = refused.is_none().then_some(release);
         let module = Module(self.module.to_string());
         drop(self.answers.send(Answer { module, release, refused }).await);
@@ -143,13 +140,13 @@ impl Worker {
     async fn obey(&self, given: Given, words: &mut watch::Receiver<Word>) -> Result<(), Undone> {
         let Given { assignment, direction } = given;
         if direction == Direction::Onward {
-            unless_overtaken(words, self.have_all(&assignment)).await?.map_err(Undone::Failed)?;
+            unless_overtaken(words, self.have_all(&assignment)).await?.map_err(Undone::of)?;
         }
         let obeyed = self.parts.agent.obey(assignment.clone(), direction).await;
         obeyed.map_err(|error| Undone::Failed(crate::describe(&error)))?;
         if direction == Direction::TowardStable {
             // What serves must be here as well, if by and by.
-            unless_overtaken(words, self.have_all(&assignment)).await?.map_err(Undone::Failed)?;
+            unless_overtaken(words, self.have_all(&assignment)).await?.map_err(Undone::of)?;
         }
         Ok(())
     }
@@ -161,7 +158,7 @@ impl Worker {
         known.is_some_and(|known| known >= assignment.revision)
     }
 
-    async fn have_all(&self, assignment: &Assignment) -> Result<(), String> {
+    async fn have_all(&self, assignment: &Assignment) -> Result<(), FetchError> {
         for (release, ..) in assignment.weights() {
             self.have(release).await?;
         }
@@ -169,23 +166,29 @@ impl Worker {
     }
 
     /// Has a release and its artifact here.
-    async fn have(&self, release: ReleaseNumber) -> Result<(), String> {
+    async fn have(&self, release: ReleaseNumber) -> Result<(), FetchError> {
         let fleet = &self.parts.fleet;
-        let known = fleet.fetch_release(&self.module, release.0).await;
-        known.map_err(|error| crate::describe(&error))?;
+        fleet.fetch_release(&self.module, release.0).await?;
         // It holds much while it transfers, and so would all that wait for it.
-        let fetched = Box::pin(fleet.fetcher().fetch(fleet, &self.module, release.0)).await;
-        fetched.map_err(|error| crate::describe(&error))
+        Box::pin(fleet.fetcher().fetch(fleet, &self.module, release.0)).await
     }
 
-    /// Gets ready for a release. What stands in the way, if anything does.
-    async fn prepare(&self, release: ReleaseNumber) -> Option<String> {
-        if let Err(why) = self.have(release).await {
-            return Some(why);
+    /// Gets ready for a release. What of it this node refuses, if it does; what is only in the way now is no refusal.
+    async fn prepare(&self, release: ReleaseNumber) -> Result<Option<String>, Undone> {
+        match self.have(release).await {
+            Ok(()) => {}
+            Err(error) if error.is_refusal() => return Ok(Some(crate::describe(&error))),
+            Err(error) => return Err(Undone::of(error)),
         }
         let module = Module(self.module.to_string());
         let could = self.parts.agent.could_run(&module, release).await;
-        could.err().map(|error| crate::describe(&error))
+        Ok(could.err().map(|error| crate::describe(&error)))
+    }
+}
+
+impl Undone {
+    fn of(error: FetchError) -> Self {
+        Self::Failed(crate::describe(&error))
     }
 }
 
