@@ -171,6 +171,7 @@ mod tests {
             missing: vec!["hosts run as its own user".to_owned()],
             http: "127.0.0.1:80".to_owned(),
             target: "x86_64-linux-gnu".to_owned(),
+            leads: true,
             problems: vec![v1::NodeProblem {
                 node: "n1".to_owned(),
                 code: "trust.frozen".to_owned(),
@@ -181,7 +182,7 @@ mod tests {
         };
         assert_eq!(
             serde_json::to_string(&NodesJson::from(vec![node])).expect("serialises"),
-            r#"{"nodes":[{"name":"n1","version":"0.1.0","since":null,"dev":true,"ready":true,"missing":["hosts run as its own user"],"http":"127.0.0.1:80","target":"x86_64-linux-gnu","problems":[{"node":"n1","code":"trust.frozen","text":"line 3","since":"1970-01-01T00:00:01Z"}]}]}"#
+            r#"{"nodes":[{"name":"n1","version":"0.1.0","since":null,"dev":true,"ready":true,"missing":["hosts run as its own user"],"http":"127.0.0.1:80","target":"x86_64-linux-gnu","leads":true,"problems":[{"node":"n1","code":"trust.frozen","text":"line 3","since":"1970-01-01T00:00:01Z"}]}]}"#
         );
     }
 }
