@@ -24,6 +24,7 @@ mod views;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hot_artifact::{ModuleName, Sha256, Version};
@@ -75,6 +76,8 @@ pub struct Driver {
     asks: mpsc::Sender<Ask>,
     views: watch::Receiver<Arc<Views>>,
     held: watch::Receiver<BTreeMap<RolloutId, Held>>,
+    /// Whether this node's rollouts are all that there are: not while it does not lead its fleet.
+    drives: Arc<AtomicBool>,
     parts: Parts,
 }
 
@@ -160,15 +163,18 @@ impl Driver {
         let (sender, views) = watch::channel(Arc::default());
         let (holding, held) = watch::channel(BTreeMap::new());
         let mut actor = Actor::new(parts.clone(), sender, holding);
+        let drives = Arc::new(AtomicBool::new(matches!(parts.cluster, Cluster::Local(_))));
         let task = match &parts.cluster {
             Cluster::Local(local) => {
                 actor.recover(local.running_rollouts()).await;
                 let (mut asks, mut reports) = (receiver, reports);
                 tokio::spawn(async move { actor.run(&mut asks, &mut reports, &stopped).await })
             }
-            Cluster::Fleet(fleet) => tokio::spawn(terms::run(fleet.clone(), actor, receiver, stopped)),
+            Cluster::Fleet(fleet) => {
+                tokio::spawn(terms::run(fleet.clone(), actor, receiver, Arc::clone(&drives), stopped))
+            }
         };
-        (Self { asks, views, held, parts }, task)
+        (Self { asks, views, held, drives, parts }, task)
     }
 
     /// The rollouts that run and those that ended last; changes when they do.
@@ -188,9 +194,18 @@ impl Driver {
         }
         let (ledger, wanted) = (self.parts.ledger.clone(), id.clone());
         let found = crate::blocking(move || ledger.rollout(&wanted)).await.map_err(|error| stored(&error))?;
-        let value = found.ok_or_else(|| Refusal::NoRollout(id.to_string()))?;
+        let value = found.ok_or_else(|| self.not_here(id))?;
         let record = Record::decode(value).map_err(|error| stored(&error))?;
         Ok(Arc::new(record.view()))
+    }
+
+    /// That this node does not know a rollout: which says that there is none only where it drives them.
+    fn not_here(&self, id: &RolloutId) -> Refusal {
+        if self.drives.load(Ordering::Acquire) {
+            Refusal::NoRollout(id.to_string())
+        } else {
+            Refusal::NotLeader { leader: self.parts.cluster.leader() }
+        }
     }
 
     /// Begins a rollout. True beside its id: it had been begun by an earlier call with the same request name.
@@ -363,8 +378,13 @@ impl Driver {
     /// The ids that begin with `prefix`: at most two, which is enough to know that one is not the only one.
     pub(crate) async fn named(&self, prefix: &str) -> Result<Vec<RolloutId>, Refusal> {
         let (ledger, known) = (self.parts.ledger.clone(), Arc::clone(&self.views.borrow()));
-        let prefix = prefix.to_owned();
-        crate::blocking(move || known.named(&ledger, &prefix)).await.map_err(|error| stored(&error))
+        let wanted = prefix.to_owned();
+        let named = crate::blocking(move || known.named(&ledger, &wanted)).await;
+        let named = named.map_err(|error| stored(&error))?;
+        match self.not_here(&RolloutId(prefix.to_owned())) {
+            not_leader @ Refusal::NotLeader { .. } if named.is_empty() => Err(not_leader),
+            _ => Ok(named),
+        }
     }
 
     /// Returns when the rollout is over, however long that takes: see [`Self::in_time`].

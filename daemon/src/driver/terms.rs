@@ -1,5 +1,7 @@
 //! The driver of a fleet's node: it drives while the node leads, and says who does otherwise.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -21,6 +23,7 @@ pub(super) async fn run(
     fleet: Fleet,
     mut actor: Actor,
     mut asks: mpsc::Receiver<Ask>,
+    drives: Arc<AtomicBool>,
     stopped: CancellationToken,
 ) {
     let mut standing = fleet.standing();
@@ -43,12 +46,14 @@ pub(super) async fn run(
             tokio::time::sleep(RETRY).await;
             continue;
         }
+        drives.store(true, Ordering::Release);
         let (sender, mut events) = mpsc::channel(WAITING_EVENTS);
         tokio::select! {
             () = actor.run(&mut asks, &mut events, &stopped) => return,
             () = fleet.feed(sender) => {}
             () = over(&mut standing, &term) => {}
         }
+        drives.store(false, Ordering::Release);
         actor.step_down();
     }
 }
