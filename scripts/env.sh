@@ -110,7 +110,9 @@ need_protoc() {
     lock_tools
     if ! [ -x "$protoc" ] || ! [ -f "$tools/root/usr/$protos" ]; then
         unpack protobuf-compiler libprotobuf-dev
-        [ -x "$protoc" ] && [ -f "$tools/root/usr/$protos" ] || die "protobuf-compiler was unpacked, yet has no protoc"
+        if ! [ -x "$protoc" ] || ! [ -f "$tools/root/usr/$protos" ]; then
+            die "protobuf-compiler was unpacked, yet has no protoc"
+        fi
     fi
     unlock_tools
     LD_LIBRARY_PATH=$(compgen -G "$tools/root/usr/lib/*-linux-gnu" | paste -sd:)
