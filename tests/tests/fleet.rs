@@ -28,6 +28,15 @@ fn load_all(fleet: &Fleet) -> Result<Vec<Load>> {
     fleet.nodes().iter().map(load).collect()
 }
 
+/// Ends the loads, of which only that of the node that was hit may have lost anything: what it had in flight.
+fn lost_nothing_but(hit: usize, loads: Vec<Load>) -> Result<()> {
+    for (node, load) in loads.into_iter().enumerate() {
+        let counts = load.stop()?;
+        assert!(node == hit || counts.failed() == 0, "node {node}: {counts}");
+    }
+    Ok(())
+}
+
 /// The rollout is done, as a node says.
 fn ends(fleet: &Fleet, node: usize) -> Result<()> {
     fleet.wait("the rollout to be done", || {
@@ -107,12 +116,7 @@ fn the_leader_dies_in_the_middle_and_another_one_goes_on() -> Result<()> {
     fleet.node(leader).boot()?;
     all_serve(&fleet, "1.1.0")?;
     ends(&fleet, other)?;
-    for (node, load) in loads.into_iter().enumerate() {
-        let counts = load.stop()?;
-        // What the killed one had in flight is lost with it.
-        assert!(node == leader || counts.failed() == 0, "node {node}: {counts}");
-    }
-    Ok(())
+    lost_nothing_but(leader, loads)
 }
 
 #[test]
@@ -170,10 +174,7 @@ fn a_leader_that_was_stopped_past_its_lease_writes_nothing_when_it_goes_on() -> 
     let given = fleet.etcd.values("hot/v1/assignments/")?;
     let by_others = given.iter().filter(|value| !value.contains(&format!("\"epoch\":{epoch},")));
     assert_eq!(by_others.count(), 0, "all that counts was written by the new leader: {given:?}");
-    for (node, load) in loads.into_iter().enumerate() {
-        let counts = load.stop()?;
-        assert!(node == leader || counts.failed() == 0, "node {node}: {counts}");
-    }
+    lost_nothing_but(leader, loads)?;
     all_serve(&fleet, "1.1.0")
 }
 
@@ -197,11 +198,7 @@ fn a_node_takes_a_bad_candidate_back_with_the_leader_and_etcd_gone() -> Result<(
             Ok(!runs && fleet.serves(node)?.trim() == "probe 1.0.0")
         })?;
     }
-    for (node, load) in loads.into_iter().enumerate() {
-        let counts = load.stop()?;
-        assert!(node == leader || counts.failed() == 0, "node {node}: {counts}");
-    }
-    Ok(())
+    lost_nothing_but(leader, loads)
 }
 
 /// Who can write to etcd can have the nodes run no other code, and can't end them.

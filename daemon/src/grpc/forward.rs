@@ -122,7 +122,7 @@ async fn send(mut request: Request<Body>, node: &str, url: &str, fleet: &Fleet) 
 }
 
 /// Marks a call as sent on, and for whom.
-pub(super) fn mark(headers: &mut HeaderMap, here: &str, caller: Option<&Caller>) {
+fn mark(headers: &mut HeaderMap, here: &str, caller: Option<&Caller>) {
     let mut set = |name: &'static str, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(name, value);

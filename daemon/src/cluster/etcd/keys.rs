@@ -65,16 +65,12 @@ pub enum Folder {
     Assignments(Node),
     /// What all nodes are to run.
     AllAssignments,
-    /// What nodes say of one module.
-    Reports(ModuleName),
     /// What nodes say of all modules.
     AllReports,
     /// The rollouts.
     Rollouts,
     /// Who has an artifact.
     Holders(Sha256),
-    /// The releases of a module.
-    Releases(ModuleName),
 }
 
 impl Keys {
@@ -166,11 +162,9 @@ impl fmt::Display for Folder {
             Self::Renewals => f.write_str("renewals/"),
             Self::Assignments(node) => write!(f, "assignments/{node}/"),
             Self::AllAssignments => f.write_str("assignments/"),
-            Self::Reports(module) => write!(f, "reports/{module}/"),
             Self::AllReports => f.write_str("reports/"),
             Self::Rollouts => f.write_str("rollouts/"),
             Self::Holders(digest) => write!(f, "holders/{digest}/"),
-            Self::Releases(module) => write!(f, "fleet/releases/{module}/"),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hot_artifact::{ModuleName, Sha256, Version};
+use hot_artifact::{ModuleName, Sha256};
 use hot_rollout::{Assignment, Direction, Module, Node, ReleaseNumber, Revision, RolloutId};
 use serde_json::Value;
 
@@ -212,11 +212,6 @@ impl Fleet {
         let of = Module(module.to_string());
         self.change(&of, |record| lifted = record.quarantine.remove(digest)).await?;
         Ok(lifted.map(|quarantine| quarantine.reason))
-    }
-
-    /// Raises the floor of a module.
-    pub async fn set_floor(&self, module: &Module, floor: Version) -> Result<(), FleetError> {
-        self.change(module, |record| record.floor = record.floor.take().max(Some(floor))).await
     }
 
     /// Keeps the snapshot of a rollout that runs.

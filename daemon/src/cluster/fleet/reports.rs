@@ -50,20 +50,7 @@ impl Outbox {
 
     /// Takes in what the agent says.
     pub(super) fn note(&mut self, event: Event, now: Instant) {
-        let (kind, release, module) = match &event {
-            Event::TookBack { module, .. } => (Kind::TookBack, 0, module),
-            Event::Instance { module, release, .. } => (Kind::Instance, release.0, module),
-            Event::Applied { module, .. } => (Kind::Applied, 0, module),
-            Event::Sample(sample) => (Kind::Sample, 0, &sample.module),
-            // What was asked for is answered by [`Self::prepared`]; the rest no agent says.
-            Event::Prepared { .. }
-            | Event::PrepareFailed { .. }
-            | Event::NodeUp { .. }
-            | Event::NodeDown { .. }
-            | Event::NodeLeft { .. }
-            | Event::Command(_)
-            | Event::Timeout => return,
-        };
+        let Some((key, _, module)) = about(&event) else { return };
         let said = self.modules.entry(module.clone()).or_default();
         if matches!(&event, Event::Instance { state: InstanceState::Failed(_), .. }) {
             self.failures += 1;
@@ -71,9 +58,9 @@ impl Outbox {
             if said.failed.len() > MAX_FAILED {
                 said.failed.pop_front();
             }
-            said.states.remove(&(kind, release));
+            said.states.remove(&key);
         } else {
-            said.states.insert((kind, release), (event, now));
+            said.states.insert(key, (event, now));
         }
     }
 
@@ -167,18 +154,24 @@ fn said(node: &Node, module: &Module, report: &ReportValue, asked: Option<Releas
 }
 
 fn is_of(event: &Event, node: &Node, module: &Module) -> bool {
+    about(event).is_some_and(|(_, of, its)| of == node && its == module)
+}
+
+/// What a report may say: its place among what is said of a module, and of which node and module it is. What was asked for
+/// is answered by [`Outbox::prepared`]; the rest no agent says.
+fn about(event: &Event) -> Option<((Kind, u64), &Node, &Module)> {
     match event {
-        Event::TookBack { node: of, module: its, .. }
-        | Event::Instance { node: of, module: its, .. }
-        | Event::Applied { node: of, module: its, .. } => of == node && its == module,
-        Event::Sample(sample) => sample.node == *node && sample.module == *module,
+        Event::TookBack { node, module, .. } => Some(((Kind::TookBack, 0), node, module)),
+        Event::Instance { node, module, release, .. } => Some(((Kind::Instance, release.0), node, module)),
+        Event::Applied { node, module, .. } => Some(((Kind::Applied, 0), node, module)),
+        Event::Sample(sample) => Some(((Kind::Sample, 0), &sample.node, &sample.module)),
         Event::Prepared { .. }
         | Event::PrepareFailed { .. }
         | Event::NodeUp { .. }
         | Event::NodeDown { .. }
         | Event::NodeLeft { .. }
         | Event::Command(_)
-        | Event::Timeout => false,
+        | Event::Timeout => None,
     }
 }
 
