@@ -368,6 +368,7 @@ fn event() -> impl Strategy<Value = Event> {
         }),
         2 => (0..=NODES).prop_map(|at| Event::NodeDown { node: node(at) }),
         1 => (0..=NODES).prop_map(|at| Event::NodeLeft { node: node(at) }),
+        1 => place().prop_map(|(node, module)| Event::LocalRollback { node, module, by: "bob".to_owned() }),
         2 => place().prop_map(|(node, module)| Event::Prepared { node, module }),
         1 => place().prop_map(|(node, module)| Event::PrepareFailed { node, module, text: String::new() }),
         4 => (place(), release, state).prop_map(|((node, module), release, state)| {

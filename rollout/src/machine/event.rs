@@ -86,6 +86,16 @@ pub enum Event {
         /// Why.
         cause: Cause,
     },
+    /// A person went back on the node alone, while its fleet could not be told: it takes nothing of the module that goes
+    /// another way until somebody lifts that. After it, [`Event::NodeUp`] says that it was lifted.
+    LocalRollback {
+        /// Where.
+        node: Node,
+        /// Of which module.
+        module: Module,
+        /// Who.
+        by: String,
+    },
     /// A person, or another rollout, wants something.
     Command(Command),
     /// [`super::Rollout::next_timeout`] is due. Too early is harmless.

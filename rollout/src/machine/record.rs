@@ -11,7 +11,10 @@ impl Rollout {
     pub(super) fn record(&mut self, event: Event, out: &mut Vec<Action>) {
         match event {
             Event::NodeUp { node, labels } => self.node_up(node, &labels, out),
-            Event::NodeDown { node } => self.node_down(node, out),
+            Event::NodeDown { node } => {
+                let text = format!("{node} cannot be reached");
+                self.node_away(node, text, out);
+            }
             Event::NodeLeft { node } => self.node_left(node, out),
             Event::Prepared { node, module } => {
                 if let Some(facts) = self.facts_mut(&node, &module) {
@@ -40,8 +43,14 @@ impl Rollout {
             Event::TookBack { node, module, revision, cause } => {
                 self.took_back(node, module, revision, cause, out);
             }
+            Event::LocalRollback { node, module, by } if self.spec.moves.contains_key(&module) => {
+                let text = format!(
+                    "{node} was rolled back alone by {by}, and goes no other way until that is lifted"
+                );
+                self.node_away(node, text, out);
+            }
             Event::Command(command) => self.command(command, out),
-            Event::Timeout => {}
+            Event::LocalRollback { .. } | Event::Timeout => {}
         }
     }
 
@@ -81,7 +90,8 @@ impl Rollout {
         self.give_again(&node, out);
     }
 
-    fn node_down(&mut self, node: Node, out: &mut Vec<Action>) {
+    /// Nothing can be expected of the node until it is up again.
+    fn node_away(&mut self, node: Node, text: String, out: &mut Vec<Action>) {
         if !self.nodes.get(&node).is_some_and(|facts| facts.up) {
             return;
         }
@@ -92,7 +102,6 @@ impl Rollout {
             facts.ready = false;
             facts.awaited = None;
         }
-        let text = format!("{node} cannot be reached");
         self.note(out, NoteKind::Node { node }, text);
     }
 

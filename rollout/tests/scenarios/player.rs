@@ -99,6 +99,9 @@ impl Player {
             }
             "down" => vec![Event::NodeDown { node: node() }],
             "left" => vec![Event::NodeLeft { node: node() }],
+            "alone" => {
+                vec![Event::LocalRollback { node: node(), module: words[1].into(), by: words[2].to_owned() }]
+            }
             "pause" => vec![Event::Command(Command::Pause { by: by() })],
             "resume" => vec![Event::Command(Command::Resume { by: by() })],
             "abort" => vec![Event::Command(Command::Abort { by: by() })],
