@@ -198,6 +198,9 @@ impl RolloutService for Service {
     async fn rollback(&self, _: Request<RollbackRequest>) -> Result<Response<RollbackResponse>, Status> {
         not_here()
     }
+    async fn lift(&self, _: Request<LiftRequest>) -> Result<Response<LiftResponse>, Status> {
+        not_here()
+    }
     async fn restart(&self, _: Request<RestartRequest>) -> Result<Response<RestartResponse>, Status> {
         not_here()
     }

@@ -14,6 +14,8 @@ pub struct Status {
 /// What is wrong with a node.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Problem {
+    /// Name of the node.
+    pub node: String,
     /// Stable dotted word.
     pub code: String,
     /// What is wrong and what to do.

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
-use hot_tests::{Fleet, Key, LEASE, Load, LoadOptions, Module, Service, sha256};
+use anyhow::{Context, Result, ensure};
+use hot_tests::{Fleet, Key, LEASE, Load, LoadOptions, Module, Problem, Service, sha256};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -139,6 +139,90 @@ fn traffic_goes_on_without_etcd_and_a_node_that_restarts_serves() -> Result<()> 
 }
 
 #[test]
+fn a_rollback_without_etcd_is_of_that_node_alone_and_stands_until_it_is_lifted() -> Result<()> {
+    let mut fleet = Fleet::start(3)?;
+    for version in ["1.0.0", "1.1.0"] {
+        fleet.push(0, &good(version)?, &QUICK)?.expect(0)?;
+        all_serve(&fleet, version)?;
+    }
+    let loads = load_all(&fleet)?;
+    fleet.etcd.kill(0)?;
+    fleet.wait("n2 to say that it does not hear its fleet", || {
+        Ok(fleet.nodes()[1].status()?.problems.iter().any(|problem| problem.code == "fleet.silent"))
+    })?;
+    let back = fleet.nodes()[1].hotctl(&["rollback", "probe", "-m", "it leaks"])?.expect(5)?;
+    ensure!(back.stdout.contains("1.1.0 (2) -> 1.0.0 (1)") && back.stdout.contains("n2 alone"), "{back:?}");
+    assert_eq!(fleet.serves(1)?.trim(), "probe 1.0.0");
+    // The same again is no error, and a restart changes nothing.
+    fleet.nodes()[1].hotctl(&["rollback", "probe"])?.expect(5)?;
+    fleet.node(1).terminate()?;
+    fleet.node(1).boot()?;
+    fleet.wait("n2 to serve what it went back to", || Ok(fleet.serves(1)?.trim() == "probe 1.0.0"))?;
+    assert_eq!(fleet.serves(0)?.trim(), "probe 1.1.0");
+    fleet.etcd.restart(0)?;
+    fleet.wait("the fleet to show it, by way of another node", || {
+        let status = fleet.nodes()[0].status()?;
+        let shown = |problem: &Problem| problem.code == "rollback.local" && problem.node == "n2";
+        Ok(status.problems.iter().any(shown))
+    })?;
+    // What the fleet is given meanwhile passes that node by, which is said by its name.
+    let pushed = fleet.push(0, &good("1.2.0")?, &QUICK)?.expect(5)?;
+    ensure!(pushed.stdout.contains("n2"), "{pushed:?}");
+    assert_eq!(fleet.serves(1)?.trim(), "probe 1.0.0");
+    assert_eq!(fleet.serves(2)?.trim(), "probe 1.2.0");
+    let lifted = fleet.nodes()[2].hotctl(&["rollback", "probe", "--lift"])?.expect(0)?;
+    ensure!(lifted.stdout.contains("n2 follows its fleet again"), "{lifted:?}");
+    all_serve(&fleet, "1.2.0")?;
+    ends(&fleet, 0)?;
+    fleet.wait("nobody to show it any more", || Ok(fleet.nodes()[0].status()?.problems.is_empty()))?;
+    fleet.nodes()[2].hotctl(&["rollback", "probe", "--lift"])?.expect(0)?;
+    lost_nothing_but(1, loads)
+}
+
+#[test]
+fn a_rollback_of_all_takes_the_place_of_one_that_stood_alone() -> Result<()> {
+    let mut fleet = Fleet::start(2)?;
+    for version in ["1.0.0", "1.1.0"] {
+        fleet.push(0, &good(version)?, &QUICK)?.expect(0)?;
+        all_serve(&fleet, version)?;
+    }
+    fleet.etcd.kill(0)?;
+    fleet.wait("both to go back alone", || {
+        let alone = |node: &Service| Ok::<_, anyhow::Error>(node.hotctl(&["rollback", "probe"])?.code == 5);
+        Ok(alone(&fleet.nodes()[0])? && alone(&fleet.nodes()[1])?)
+    })?;
+    all_serve(&fleet, "1.0.0")?;
+    fleet.etcd.restart(0)?;
+    fleet.wait("the fleet to go back", || Ok(fleet.nodes()[0].hotctl(&["rollback", "probe"])?.code == 0))?;
+    fleet.wait("nothing to stand alone", || Ok(fleet.nodes()[1].status()?.problems.is_empty()))?;
+    all_serve(&fleet, "1.0.0")?;
+    fleet.push(1, &good("1.2.0")?, &QUICK)?.expect(0)?;
+    all_serve(&fleet, "1.2.0")
+}
+
+#[test]
+fn a_candidate_that_is_aborted_without_etcd_sends_all_back_when_it_can() -> Result<()> {
+    let mut fleet = Fleet::start(3)?;
+    fleet.push(0, &good("1.0.0")?, &QUICK)?.expect(0)?;
+    all_serve(&fleet, "1.0.0")?;
+    fleet.push(0, &good("1.1.0")?, &["--steps", "100%", "--bake", "30s", "--detach"])?.expect(0)?;
+    for node in fleet.nodes() {
+        node.wait_module("probe", |module| module.phase == "baking")?;
+    }
+    all_serve(&fleet, "1.1.0")?;
+    fleet.etcd.freeze(0)?;
+    let aborted = fleet.nodes()[1].hotctl(&["abort", "probe"])?.expect(5)?;
+    ensure!(aborted.stdout.contains("n2 alone"), "{aborted:?}");
+    assert_eq!(fleet.serves(1)?.trim(), "probe 1.0.0");
+    fleet.etcd.thaw(0)?;
+    all_serve(&fleet, "1.0.0")?;
+    fleet.wait("the rollout to end", || {
+        let module = fleet.nodes()[0].module("probe")?;
+        Ok(module.phase == "rolled_back")
+    })
+}
+
+#[test]
 fn a_node_that_joins_serves_what_is_stable() -> Result<()> {
     let mut fleet = Fleet::start(2)?;
     fleet.node(1).terminate()?;
@@ -225,13 +309,22 @@ fn what_others_write_to_etcd_makes_nothing_run_and_ends_nobody() -> Result<()> {
         json!({ "version": "6.6.6", "digests": { &target: sha256(&bytes) }, "at": 1, "by": "mallory" });
     fleet.etcd.put(&format!("hot/v1/fleet/versions/probe/6.6.6/{target}"), &version.to_string())?;
     fleet.etcd.put("hot/v1/fleet/releases/probe/0000000066", &release.to_string())?;
-    let assignment = json!({
-        "module": "probe", "revision": 1_000_000, "rollout": "r6", "stable": 66, "candidate": null, "standby": null,
+    // What is signed, with a config that nobody has signed.
+    let served = fleet.nodes()[0].module("probe")?.stable.context("a stable release")?;
+    let configured = json!({
+        "version": "1.0.0", "digests": { &target: served.digest }, "config": sha256(b"bad"), "at": 1, "by": "mallory",
     });
+    fleet.etcd.put("hot/v1/fleet/releases/probe/0000000067", &configured.to_string())?;
     for node in ["n1", "n2"] {
-        for direction in ["onward", "toward_stable"] {
+        for (stable, direction) in
+            [(66, "onward"), (67, "onward"), (66, "toward_stable"), (67, "toward_stable")]
+        {
+            let assignment = json!({
+                "module": "probe", "revision": u64::MAX - stable, "rollout": "r6", "stable": stable, "candidate": null,
+                "standby": null,
+            });
             let given = json!({ "assignment": assignment, "direction": direction });
-            let value = json!({ "epoch": 1, "prepare": 66, "given": given });
+            let value = json!({ "epoch": 1, "prepare": stable, "given": given });
             fleet.etcd.put(&format!("hot/v1/assignments/{node}/probe"), &value.to_string())?;
         }
     }
@@ -252,5 +345,8 @@ fn what_others_write_to_etcd_makes_nothing_run_and_ends_nobody() -> Result<()> {
         let counts = load.stop()?;
         assert_eq!((counts.failed(), counts.of("1.0.0")), (0, counts.requests), "{counts}");
     }
-    all_serve(&fleet, "1.0.0")
+    all_serve(&fleet, "1.0.0")?;
+    // Whatever revisions it had, the word of the leader counts again.
+    fleet.push(0, &good("1.1.0")?, &QUICK)?.expect(0)?;
+    all_serve(&fleet, "1.1.0")
 }

@@ -8,12 +8,13 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::RollbackJson;
 use crate::node::Wait;
-use crate::output::paint;
-use crate::progress;
+use crate::output::{Tone, paint};
+use crate::{progress, words};
 
 /// Take the candidate of a running rollout back, at once
 ///
-/// Stable serves everything when this returns with 0; with 5 it has no instance that does, and the text says why. Again
+/// Stable serves everything when this returns with 0; with 5 it has no instance that does, and the text says why, or the
+/// node could not tell its fleet and took it back alone (see `hotctl rollback --help`). Again
 /// while it goes back is no error; when it is over it is: `no_rollout`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  hotctl abort greeter --message 'wrong branch'")]
@@ -28,6 +29,12 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     let request = AbortRequest { rollout: args.aim.rollout(), message: args.aim.message };
     let answer = client.ask_after(Wait::WayBack, client.rollouts().abort(request)).await?;
     let unserved = rollback::unserved(answer.rollout.as_ref(), &module);
+    if let Some(alone) = answer.alone.as_ref().filter(|_| !context.out.json()) {
+        let text = format!("{}: aborted{}", words::clean(&module), rollback::alone(Some(alone)));
+        context.out.text(&paint(&text, Tone::Warn, context.out.colour()))?;
+        return Ok(Exit::Unfinished);
+    }
+    let exit = if answer.alone.is_some() { Exit::Unfinished } else { rollback::exit(unserved.as_ref()) };
     if context.out.json() {
         context.out.object(&RollbackJson::of_abort(&module, answer))?;
     } else {
@@ -47,5 +54,5 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
         }
         context.out.text(&paint(&text, rollback::tone(unserved.as_ref()), context.out.colour()))?;
     }
-    Ok(rollback::exit(unserved.as_ref()))
+    Ok(exit)
 }

@@ -1,24 +1,30 @@
 //! `hotctl rollback`.
 
-use hot_proto::v1::{RollbackRequest, RollbackResponse, RollbackTiming, Rollout, rollback_request};
+use hot_proto::v1::{
+    LiftRequest, LiftResponse, LocalRollback, RollbackRequest, RollbackResponse, RollbackTiming, Rollout,
+    rollback_request,
+};
 
 use super::Context;
 use super::steer::Aim;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::json::RollbackJson;
-use crate::node::Wait;
-use crate::output::{Tone, paint};
+use crate::json::{LiftJson, RollbackJson};
+use crate::node::{Client, Wait};
+use crate::output::{Out, Tone, paint};
 use crate::{progress, words};
 
 /// Go back to the release before, at once
 ///
 /// Aborts a running rollout; else returns to the preceding stable release, or to the one that --to names. Traffic has
-/// moved when this returns with 0; with 5 that release has no instance that serves, and the text says why.
+/// moved when this returns with 0; with 5 that release has no instance that serves, and the text says why. A node that
+/// can't tell its fleet, as while etcd is gone, goes back alone, which is 5 as well: that stands until the fleet goes the same
+/// way, or --lift has the node follow it again.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  hotctl rollback greeter\n  hotctl rollback greeter --to 3        # a release\n  \
-                        hotctl rollback greeter --to 1.0.0    # a version"
+                        hotctl rollback greeter --to 1.0.0    # a version\n  \
+                        hotctl rollback greeter --lift        # nodes that went back alone follow their fleet again"
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -27,6 +33,10 @@ pub(crate) struct Args {
     /// A release number or a version
     #[arg(long, value_name = "RELEASE|VERSION", value_parser = parse_goal)]
     to: Option<Goal>,
+
+    /// Have the nodes that went back alone follow their fleet again
+    #[arg(long, conflicts_with_all = ["to", "message"])]
+    lift: bool,
 }
 
 /// Where to go back to.
@@ -52,6 +62,9 @@ fn parse_goal(text: &str) -> Result<Goal, String> {
 
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let client = context.connect().await?;
+    if args.lift {
+        return lift(&client, args.aim.module, context.out).await;
+    }
     let to = args.to.map(|goal| match goal {
         Goal::Release(release) => rollback_request::To::Release(release),
         Goal::Version(version) => rollback_request::To::Version(version.to_string()),
@@ -61,13 +74,61 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
         RollbackRequest { module: module.clone(), to, message: args.aim.message, request_id: String::new() };
     let answer = client.ask_after(Wait::WayBack, client.rollouts().rollback(request)).await?;
     let unserved = unserved(answer.rollout.as_ref(), &module);
+    let exit = if answer.alone.is_some() { Exit::Unfinished } else { exit(unserved.as_ref()) };
     if context.out.json() {
         context.out.object(&RollbackJson::of_rollback(&module, answer))?;
     } else {
         let text = sentence(&module, &answer, unserved.as_deref());
-        context.out.text(&paint(&text, tone(unserved.as_ref()), context.out.colour()))?;
+        let tone = if answer.alone.is_some() { Tone::Warn } else { tone(unserved.as_ref()) };
+        context.out.text(&paint(&text, tone, context.out.colour()))?;
     }
-    Ok(exit(unserved.as_ref()))
+    Ok(exit)
+}
+
+/// Has the nodes that went back alone follow their fleet again.
+async fn lift(client: &Client, module: String, out: &mut Out) -> Result<Exit, Failure> {
+    let answer = client.ask(client.rollouts().lift(LiftRequest { module: module.clone() })).await?;
+    let exit = if answer.silent.is_empty() { Exit::Success } else { Exit::Unfinished };
+    if out.json() {
+        out.object(&LiftJson::new(&module, answer))?;
+    } else {
+        out.text(&lifted(&module, &answer).join("\n"))?;
+    }
+    Ok(exit)
+}
+
+/// What `--lift` has done, a line for each node.
+fn lifted(module: &str, answer: &LiftResponse) -> Vec<String> {
+    let module = words::clean(module);
+    let mut lines: Vec<String> = answer
+        .lifted
+        .iter()
+        .map(|of| {
+            let (node, by) = (words::clean(&of.node), words::clean(&of.principal));
+            format!("{module}: {node} follows its fleet again, which {by} had taken back alone")
+        })
+        .collect();
+    for node in answer.silent.iter().map(|node| words::clean(node)) {
+        lines.push(format!(
+            "{module}: {node} does not answer, and goes on alone: say it again when `hotctl nodes` shows it as ready"
+        ));
+    }
+    if lines.is_empty() {
+        lines.push(format!("{module}: no node went back alone, so there is nothing to lift"));
+    }
+    lines
+}
+
+/// `, on n2 alone: etcd can't be reached. It stands ...`; empty where the fleet was told.
+pub(crate) fn alone(of: Option<&LocalRollback>) -> String {
+    of.map_or_else(String::new, |of| {
+        format!(
+            " on {} alone, since its fleet could not be told: {}. That stands until the fleet goes the same way: run this again \
+             when it can be told, or with --lift to have the node follow its fleet again",
+            words::clean(&of.node),
+            words::clean(&of.why)
+        )
+    })
 }
 
 /// Why the stable release of `module` does not serve, of which the node says so.
@@ -88,10 +149,17 @@ pub(crate) fn tone(unserved: Option<&String>) -> Tone {
 /// `greeter: 1.1.0 (2) -> 1.0.0 (1), traffic moved in 75 us`, or why nothing serves there.
 fn sentence(module: &str, answer: &RollbackResponse, unserved: Option<&str>) -> String {
     let named = |release: &Option<_>| release.as_ref().map_or_else(|| "?".to_owned(), progress::named);
-    let how = if answer.aborted { " (the running rollout was aborted)" } else { "" };
+    let how = if answer.alone.is_some() {
+        ""
+    } else if answer.aborted {
+        " (the running rollout was aborted)"
+    } else {
+        ""
+    };
     let module = words::clean(module);
     let end = unserved.map_or_else(|| timing(answer.timing), |why| format!("; {why}"));
-    format!("{module}: {} -> {}{how}{end}", named(&answer.from), named(&answer.to))
+    let alone = alone(answer.alone.as_ref());
+    format!("{module}: {} -> {}{how}{end}{alone}", named(&answer.from), named(&answer.to))
 }
 
 /// `, traffic moved in 75 us`, by the node's clock; nothing when the node did not say.

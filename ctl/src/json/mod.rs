@@ -19,7 +19,7 @@ pub(crate) use inspect::{ImportJson, InspectJson, LibraryJson, SignatureJson};
 pub(crate) use metrics::MetricsJson;
 pub(crate) use module::{HistoryJson, LogLineJson, ModulesJson, RemovedJson, RestartedJson, VersionsJson};
 pub(crate) use plan::PlanJson;
-pub(crate) use rollout::{RollbackJson, RolloutJson};
+pub(crate) use rollout::{LiftJson, RollbackJson, RolloutJson};
 use swap::SwapJson;
 
 use crate::words;

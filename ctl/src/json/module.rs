@@ -3,7 +3,7 @@
 use hot_proto::v1;
 use serde::Serialize;
 
-use super::rollout::FailedNodeJson;
+use super::rollout::{FailedNodeJson, LocalRollbackJson};
 use super::{ProblemJson, ReleaseJson, SwapJson, rounded, time};
 use crate::words;
 
@@ -45,6 +45,10 @@ struct ModuleJson {
 struct ModuleNodeJson {
     node: String,
     instances: Vec<InstanceJson>,
+    /// A person went back on it alone; else null.
+    local_rollback: Option<LocalRollbackJson>,
+    /// That it took a candidate back by itself, and why; empty: it did not.
+    took_back: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -101,6 +105,8 @@ impl From<v1::Module> for ModuleJson {
                 .map(|node| ModuleNodeJson {
                     node: node.node,
                     instances: node.instances.into_iter().map(InstanceJson::from).collect(),
+                    local_rollback: node.local_rollback.map(LocalRollbackJson::from),
+                    took_back: node.took_back,
                 })
                 .collect(),
         }

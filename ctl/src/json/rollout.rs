@@ -148,6 +148,54 @@ pub(crate) struct RollbackJson {
     /// Microseconds from received to the last pick of the release that was left; null when none was picked after.
     last_pick_us: Option<u64>,
     rollout: Option<RolloutJson>,
+    /// Its fleet could not be told, and the node went back alone; else null.
+    alone: Option<LocalRollbackJson>,
+}
+
+/// A person went back on one node while its fleet could not be told.
+#[derive(Debug, Serialize)]
+pub(crate) struct LocalRollbackJson {
+    node: String,
+    from: Option<ReleaseJson>,
+    /// `from` was only being tried.
+    tried: bool,
+    to: Option<ReleaseJson>,
+    principal: String,
+    at: Option<String>,
+    message: String,
+    /// Why the fleet could not be told; empty but in the answer to `rollback` and `abort`.
+    why: String,
+}
+
+impl From<v1::LocalRollback> for LocalRollbackJson {
+    fn from(of: v1::LocalRollback) -> Self {
+        Self {
+            node: of.node,
+            from: of.from.map(ReleaseJson::from),
+            tried: of.tried,
+            to: of.to.map(ReleaseJson::from),
+            principal: of.principal,
+            at: time(of.at),
+            message: of.message,
+            why: of.why,
+        }
+    }
+}
+
+/// What `rollback --lift` prints.
+#[derive(Debug, Serialize)]
+pub(crate) struct LiftJson {
+    module: String,
+    lifted: Vec<LocalRollbackJson>,
+    /// Nodes that were rolled back alone and do not answer.
+    silent: Vec<String>,
+}
+
+impl LiftJson {
+    pub(crate) fn new(module: &str, answer: v1::LiftResponse) -> Self {
+        let lifted = answer.lifted.into_iter().map(LocalRollbackJson::from).collect();
+        Self { module: module.to_owned(), lifted, silent: answer.silent }
+    }
 }
 
 impl RollbackJson {
@@ -157,7 +205,7 @@ impl RollbackJson {
             aborted: answer.aborted,
             from: answer.from.map(ReleaseJson::from),
             to: answer.to.map(ReleaseJson::from),
-            ..Self::of(module, answer.rollout, answer.timing)
+            ..Self::of(module, answer.rollout, answer.timing, answer.alone)
         }
     }
 
@@ -168,15 +216,24 @@ impl RollbackJson {
             .as_ref()
             .and_then(|rollout| rollout.modules.iter().find(|moved| moved.module == module).cloned())
             .unwrap_or_default();
+        let (from, to) = match &answer.alone {
+            Some(alone) => (alone.from.clone(), alone.to.clone()),
+            None => (moved.candidate, moved.stable),
+        };
         Self {
             aborted: true,
-            from: moved.candidate.map(ReleaseJson::from),
-            to: moved.stable.map(ReleaseJson::from),
-            ..Self::of(module, answer.rollout, answer.timing)
+            from: from.map(ReleaseJson::from),
+            to: to.map(ReleaseJson::from),
+            ..Self::of(module, answer.rollout, answer.timing, answer.alone)
         }
     }
 
-    fn of(module: &str, rollout: Option<v1::Rollout>, timing: Option<v1::RollbackTiming>) -> Self {
+    fn of(
+        module: &str,
+        rollout: Option<v1::Rollout>,
+        timing: Option<v1::RollbackTiming>,
+        alone: Option<v1::LocalRollback>,
+    ) -> Self {
         Self {
             module: module.to_owned(),
             aborted: false,
@@ -186,6 +243,7 @@ impl RollbackJson {
             flip_us: timing.map(|timing| timing.flip_us),
             last_pick_us: timing.and_then(|timing| timing.last_pick_us),
             rollout: rollout.map(RolloutJson::from),
+            alone: alone.map(LocalRollbackJson::from),
         }
     }
 }
@@ -213,6 +271,7 @@ mod tests {
                 flip_us: 80,
                 last_pick_us: Some(75),
             }),
+            alone: None,
         };
         let json =
             serde_json::to_string_pretty(&RollbackJson::of_rollback("greeter", answer)).expect("serialises");

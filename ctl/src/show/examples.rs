@@ -64,6 +64,7 @@ pub(crate) fn modules() -> Vec<Module> {
                     ..instance(2, candidate, Role::Candidate, 1000)
                 },
             ],
+            ..ModuleNode::default()
         }],
         ..Module::default()
     };
@@ -79,7 +80,7 @@ pub(crate) fn modules() -> Vec<Module> {
         phase: Phase::RolledBack.into(),
         reason: "the candidate crashed with signal 11".to_owned(),
         rollout: "r-6".to_owned(),
-        nodes: vec![ModuleNode { node: "n1".to_owned(), instances: vec![ended] }],
+        nodes: vec![ModuleNode { node: "n1".to_owned(), instances: vec![ended], ..ModuleNode::default() }],
         ..Module::default()
     };
     vec![greeter, hello]

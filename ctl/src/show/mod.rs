@@ -67,6 +67,10 @@ pub(crate) fn module(module: &Module, now: SystemTime, layout: Layout) -> Vec<St
         lines.extend(instances.lines(layout));
         lines.extend(held_without(module, layout));
     }
+    for node in module.nodes.iter().filter(|node| !node.took_back.is_empty()) {
+        let text = format!("{} decided by itself: {}", node.node, node.took_back);
+        lines.extend(paragraph(&words::clean(&text), layout));
+    }
     for instance in module.nodes.iter().flat_map(|node| &node.instances) {
         lines.extend(denied(instance, layout));
         lines.extend(last_lines(instance, layout));

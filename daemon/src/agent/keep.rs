@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use hot_rollout::{Assignment, Direction, Module};
+use hot_rollout::{Direction, Module};
 
 use super::Agent;
-use super::orders::Orders;
+use super::orders::{Orders, Word};
 use super::slot::Slot;
 use crate::ledger::{LedgerError, Obeyed};
 
@@ -78,23 +78,19 @@ impl Agent {
         self.slots(|slots| slots.iter().filter(|(_, slot)| differs(slot)).map(|(it, _)| it.clone()).collect())
     }
 
-    /// Writes down what the node obeys once it takes `assignment`, then takes it. If it takes the candidate back
+    /// Writes down what the node obeys once it takes `word`, then takes it. If it takes the candidate back
     /// meanwhile, that is written after it.
-    pub(super) async fn keep_and_accept(
-        &self,
-        assignment: Assignment,
-        direction: Direction,
-    ) -> Result<(), LedgerError> {
+    pub(super) async fn keep_and_accept(&self, word: Word, direction: Direction) -> Result<(), LedgerError> {
         let _in_order = self.shared.keeping.lock().await;
-        let (next, now) = (assignment.clone(), Instant::now());
-        let next = self.slots(|slots| match slots.get(&assignment.module) {
+        let (next, now) = (word.clone(), Instant::now());
+        let next = self.slots(|slots| match slots.get(&word.assignment.module) {
             Some(slot) => slot.orders.with(next, now),
             None => Orders::default().with(next, now),
         });
         if let Some(next) = next {
             self.write(next, direction).await?;
         }
-        self.accept(assignment);
+        self.accept(word);
         Ok(())
     }
 

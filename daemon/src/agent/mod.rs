@@ -10,7 +10,7 @@
 //! Rooms that decide and do nothing: `orders` what the node obeys, `plan` what is next, `resting` when to try again,
 //! `swap` what became of one, with `recent` and `proof`, `calls` what a refused system call tells.
 //! `slot` is what they look at, one for each module. Rooms that do: `reconcile` a step of the plan, `launch` one
-//! instance from its artifact to its end, `lost` one that ended with hot-spawn, `restart`, `prepare`; `missing` says how
+//! instance from its artifact to its end, `lost` one that ended with hot-spawn, `restart`, `prepare`, `local` what a person does on this node alone; `missing` says how
 //! instances are held, `denied` keeps what is told of refused calls and `calls` has their names; `guard` has the clock,
 //! `review` looks after signers, `figures` counts, `swapping` follows swaps, `keep` writes down what the node obeys, and
 //! `report` tells the driver.
@@ -21,6 +21,7 @@ mod figures;
 mod guard;
 mod keep;
 mod launch;
+mod local;
 mod lost;
 mod missing;
 mod orders;
@@ -43,12 +44,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use hot_artifact::ModuleName;
-use hot_rollout::{Assignment, Direction, Event, Module, Node, ReleaseNumber, Revision};
+use hot_rollout::{Direction, Event, Module, Node, ReleaseNumber, Revision};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::calls::{attack as attack_of, name as call_name};
 pub(crate) use self::missing::Lacking;
+pub use self::orders::Word;
 pub(crate) use self::proof::{BEGUN as SWAP_BEGUN, KIND as SWAP_KIND, Party, Proof, Window};
 pub(crate) use self::restart::RestartError;
 pub(crate) use self::slot::{CrashLoop, Run, RunState, Slot, Unwritten};
@@ -193,14 +195,16 @@ impl Agent {
     /// Takes an assignment: toward stable it takes effect first and is then written, else it is written first. It is
     /// on disk when this returns. An older one than the node has changes nothing, and neither does one with a candidate
     /// that the node took back from the same rollout.
-    pub async fn obey(&self, assignment: Assignment, direction: Direction) -> Result<(), LedgerError> {
+    pub async fn obey(&self, word: impl Into<Word>, direction: Direction) -> Result<(), LedgerError> {
+        let word = word.into();
+        let assignment = &word.assignment;
         if direction == Direction::Onward {
             // The clock looks, too; but no more traffic goes there before it has.
             let trust = self.shared.parts.trust.fresh().await;
             self.review(&mut self.lock(), &assignment.module, &trust);
         }
         let stays_back = |slots: &BTreeMap<Module, Slot>| {
-            slots.get(&assignment.module).is_some_and(|slot| slot.orders.stays_back(&assignment))
+            slots.get(&assignment.module).is_some_and(|slot| slot.orders.stays_back(assignment))
         };
         if self.slots(stays_back) {
             // The clock says once more that it was taken back.
@@ -208,10 +212,10 @@ impl Agent {
         }
         if direction == Direction::TowardStable {
             let module = assignment.module.clone();
-            self.accept(assignment);
+            self.accept(word);
             self.keep(&module, direction).await
         } else {
-            self.keep_and_accept(assignment, direction).await
+            self.keep_and_accept(word, direction).await
         }
     }
 
@@ -349,10 +353,10 @@ impl Agent {
         }
     }
 
-    fn accept(&self, assignment: Assignment) {
-        let module = assignment.module.clone();
+    fn accept(&self, word: Word) {
+        let module = word.assignment.module.clone();
         let mut slots = self.lock();
-        if slots.entry(module.clone()).or_default().accept(assignment, Instant::now()) {
+        if slots.entry(module.clone()).or_default().accept(word, Instant::now()) {
             self.reconcile(&mut slots, &module);
         }
         drop(slots);

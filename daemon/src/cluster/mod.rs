@@ -10,7 +10,7 @@ mod local;
 use std::collections::{BTreeMap, BTreeSet};
 
 use hot_artifact::{ModuleName, Sha256, Version};
-use hot_rollout::{Assignment, Direction, Labels, Module, Node, ReleaseNumber, Revision, RolloutId};
+use hot_rollout::{Assignment, Direction, Event, Labels, Module, Node, ReleaseNumber, Revision, RolloutId};
 use serde_json::Value;
 
 pub use self::fleet::{Fleet, FleetError};
@@ -74,14 +74,21 @@ impl Cluster {
         }
     }
 
-    /// Those of them that are not there.
+    /// What a rollout that begins has to know of them: which are not there, and which were rolled back alone.
     #[must_use]
-    pub fn missing(&self) -> BTreeSet<Node> {
+    pub fn absences(&self) -> Vec<Event> {
         match self {
-            Self::Local(_) => BTreeSet::new(),
+            Self::Local(_) => Vec::new(),
             Self::Fleet(fleet) => {
                 let state = fleet.state();
-                state.usable().into_iter().filter(|node| !state.is_up(node)).collect()
+                let of = |node: Node| -> Vec<Event> {
+                    if state.is_up(&node) {
+                        state.local_rollback_events(&node).collect()
+                    } else {
+                        vec![Event::NodeDown { node }]
+                    }
+                };
+                state.usable().into_iter().flat_map(of).collect()
             }
         }
     }

@@ -364,7 +364,8 @@ fn module_of(event: &Event) -> Option<&Module> {
         | Event::PrepareFailed { module, .. }
         | Event::Instance { module, .. }
         | Event::Applied { module, .. }
-        | Event::TookBack { module, .. } => Some(module),
+        | Event::TookBack { module, .. }
+        | Event::LocalRollback { module, .. } => Some(module),
         Event::Sample(sample) => Some(&sample.module),
         Event::NodeUp { .. }
         | Event::NodeDown { .. }

@@ -220,7 +220,7 @@ impl Actor {
         undone.saved();
         self.running.insert(id.clone(), record);
         drop(self.catch_up(&id).await);
-        self.tell_missing(&id).await;
+        self.tell_absences(&id).await;
         Ok(id)
     }
 
@@ -270,15 +270,15 @@ impl Actor {
         let meta = Meta::new(request, asked, message);
         self.running.insert(id.clone(), Record { meta, machine });
         self.perform(&id, actions).await.map_err(|error| not_durable(&id, error))?;
-        self.tell_missing(&id).await;
+        self.tell_absences(&id).await;
         Ok((id, from, to))
     }
 
-    /// Tells a rollout that begins which of its nodes are not there.
-    async fn tell_missing(&mut self, id: &RolloutId) {
-        for node in self.parts.cluster.missing() {
+    /// Tells a rollout that begins of which of its nodes nothing can be expected.
+    async fn tell_absences(&mut self, id: &RolloutId) {
+        for event in self.parts.cluster.absences() {
             // It says so itself where that can't be written, and is tried again.
-            drop(self.feed(id, Event::NodeDown { node }).await);
+            drop(self.feed(id, event).await);
         }
     }
 

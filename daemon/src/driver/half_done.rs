@@ -76,9 +76,7 @@ mod tests {
                 candidate: None,
                 standby: None,
             };
-            self.ledger
-                .obey(&Obeyed { assignment, took_back: None, stands_in: None }, Direction::TowardStable)
-                .unwrap();
+            self.ledger.obey(&Obeyed::whole(assignment), Direction::TowardStable).unwrap();
         }
 
         fn half_done(&self) -> Vec<HalfDone> {

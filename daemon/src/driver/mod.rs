@@ -13,6 +13,7 @@ mod check;
 mod crash_loop;
 mod failing;
 mod half_done;
+mod local;
 mod overtaken;
 mod perform;
 mod plan;
@@ -35,6 +36,8 @@ use tokio_util::sync::CancellationToken;
 use self::actor::Actor;
 pub use self::crash_loop::OnCrashLoop;
 pub(crate) use self::failing::Held;
+pub(crate) use self::local::WentAlone;
+use self::local::{Said, Way};
 pub(crate) use self::plan::{Planned, Thought};
 pub(crate) use self::record::{Record, View};
 pub(crate) use self::refusal::Refusal;
@@ -123,6 +126,15 @@ pub(crate) struct WentBack {
     pub flip: Option<Flip>,
 }
 
+/// Who went back.
+#[derive(Clone, Debug)]
+pub(crate) enum Back<T> {
+    /// All of the fleet, or the node that is alone.
+    All(T),
+    /// This node of a fleet that could not be told.
+    Alone(WentAlone),
+}
+
 #[derive(Debug)]
 enum Ask {
     /// With whether anything new is let in: asked by the caller, since the answer may be on a disk that hangs.
@@ -199,9 +211,14 @@ impl Driver {
         Ok(Arc::new(record.view()))
     }
 
+    /// Whether what this node drives are all rollouts that there are.
+    fn drives_all(&self) -> bool {
+        self.drives.load(Ordering::Acquire)
+    }
+
     /// That this node does not know a rollout: which says that there is none only where it drives them.
     fn not_here(&self, id: &RolloutId) -> Refusal {
-        if self.drives.load(Ordering::Acquire) {
+        if self.drives_all() {
             Refusal::NoRollout(id.to_string())
         } else {
             Refusal::NotLeader { leader: self.parts.cluster.leader() }
@@ -216,6 +233,30 @@ impl Driver {
             self.parts.cluster.have(module, version).await.map_err(|error| stored(&error))?;
         }
         self.in_time(&modules, self.ask(|reply| Ask::Begin(new, admitted, reply))).await
+    }
+
+    /// Takes the candidates of a running rollout back: on this node before anything else happens.
+    pub(crate) async fn abort(
+        &self,
+        id: RolloutId,
+        by: String,
+        message: String,
+    ) -> Result<Back<Option<Flip>>, Refusal> {
+        let view = self.views.borrow().get(&id);
+        let refusal = match self.command(id, Command::Abort { by: by.clone() }, message.clone()).await {
+            Ok(flip) => return Ok(Back::All(flip)),
+            Err(refusal) => refusal,
+        };
+        let moves = view.as_ref().and_then(|view| view.spec.moves.first_key_value());
+        match moves
+            .and_then(|(module, releases)| Some((module.as_str().parse().ok()?, releases.stable?, releases)))
+        {
+            Some((module, to, releases)) if self.is_unheard(&refusal) => {
+                let way = Way { from: releases.candidate, tried: true, to };
+                Ok(Back::Alone(self.go_alone(&module, way, Said { by, message }, None).await?))
+            }
+            _ => Err(refusal),
+        }
     }
 
     /// Gives a running rollout a command. An abort moves traffic on this node before anything else happens.
@@ -254,7 +295,7 @@ impl Driver {
     }
 
     /// Takes a module back: its running rollout is aborted, else its preceding stable serves again. Traffic has moved
-    /// on this node when it returns.
+    /// on this node when it returns. Where the fleet can't be told this node goes back alone.
     pub(crate) async fn go_back(
         &self,
         module: ModuleName,
@@ -262,8 +303,13 @@ impl Driver {
         by: String,
         message: String,
         request: String,
-    ) -> Result<WentBack, Refusal> {
+    ) -> Result<Back<WentBack>, Refusal> {
         let modules = [Module(module.to_string())];
+        if !self.drives_all() {
+            let way = self.way_alone(&module, &to)?;
+            let alone = self.go_alone(&module, way, Said { by, message }, None);
+            return self.in_time(&modules, async { alone.await.map(Back::Alone) }).await;
+        }
         self.in_time(&modules, self.go_back_now(module, to, by, message, request)).await
     }
 
@@ -274,32 +320,37 @@ impl Driver {
         by: String,
         message: String,
         request: String,
-    ) -> Result<WentBack, Refusal> {
+    ) -> Result<Back<WentBack>, Refusal> {
         if let Some(done) = self.went_back(&module, &to, &request).await? {
-            return self.moved(&module, done).await;
+            return self.moved(&module, done).await.map(Back::All);
         }
         let name = Module(module.to_string());
         if let Some(view) = self.running(&name) {
             let same = |target: ReleaseNumber| to == To::Preceding || to == To::Release(target);
             if let Some(done) = view.way_back(&name).filter(|done| same(done.to)) {
-                return self.moved(&module, done).await;
+                return self.moved(&module, done).await.map(Back::All);
             }
             if to == To::Preceding {
                 return self.abort_as_rollback(&view, module, by, message, request).await;
             }
         }
         // Said again by the driver's task, which alone knows what has begun meanwhile.
-        let (_, target) = check::way_back(&self.parts.ledger, &[], &module, &to)?;
+        let (from, target) = check::way_back(&self.parts.ledger, &[], &module, &to)?;
         // A way back by a key that was revoked a moment ago is none.
         drop(self.parts.trust.fresh().await);
         // Where a candidate was tried beside it, this went to stable: on the way, but not there yet.
         let flip = self.parts.agent.turn_back(&name, Some(target), &by).filter(|flip| flip.to == target);
+        let said = Said { by: by.clone(), message: message.clone() };
         let back = begin::Back { module: module.clone(), to, by, message, request };
         let done = match self.ask(|reply| Ask::GoBack(back, reply)).await {
             Ok((rollout, from, to)) => WentBack { rollout, aborted: false, from, to, flip },
             Err(Refusal::Begun(id)) => {
                 let done = self.view(&id).await?.way_back(&name);
                 done.ok_or(Refusal::Begun(id))?
+            }
+            Err(refusal) if self.is_unheard(&refusal) => {
+                let way = Way { from, tried: false, to: target };
+                return Ok(Back::Alone(self.go_alone(&module, way, said, flip).await?));
             }
             Err(refusal) => {
                 // Unless the driver has given its word since, nothing is to have changed.
@@ -309,7 +360,7 @@ impl Driver {
                 return Err(refusal);
             }
         };
-        self.moved(&module, done).await
+        self.moved(&module, done).await.map(Back::All)
     }
 
     async fn abort_as_rollback(
@@ -319,16 +370,23 @@ impl Driver {
         by: String,
         message: String,
         request: String,
-    ) -> Result<WentBack, Refusal> {
+    ) -> Result<Back<WentBack>, Refusal> {
         let releases = view.spec.moves.get(&Module(module.to_string()));
         let Some((from, to)) = releases.and_then(|of| Some((of.candidate, of.stable?))) else {
             let why = "its first release is still being tried; abort it instead".to_owned();
             return Err(Refusal::NothingToReturnTo { module, why });
         };
         let rollout = view.status.id.clone();
+        let said = Said { by: by.clone(), message: message.clone() };
         let order = Order { id: rollout.clone(), command: Command::Abort { by }, message, request };
-        let flip = self.order(order).await?;
-        Ok(WentBack { rollout, aborted: true, from, to, flip })
+        match self.order(order).await {
+            Ok(flip) => Ok(Back::All(WentBack { rollout, aborted: true, from, to, flip })),
+            Err(refusal) if self.is_unheard(&refusal) => {
+                let way = Way { from, tried: true, to };
+                Ok(Back::Alone(self.go_alone(&module, way, said, None).await?))
+            }
+            Err(refusal) => Err(refusal),
+        }
     }
 
     /// Waits until traffic has moved on this node, which it has where there was a standby.
@@ -457,6 +515,13 @@ impl Driver {
         if self.asks.send(ask(reply)).await.is_err() {
             return Err(Refusal::ShuttingDown);
         }
-        answer.await.unwrap_or(Err(Refusal::ShuttingDown))
+        answer.await.unwrap_or_else(|_dropped| {
+            // What a term of leading leaves undone is dropped with it.
+            Err(if self.drives_all() {
+                Refusal::ShuttingDown
+            } else {
+                Refusal::NotLeader { leader: self.parts.cluster.leader() }
+            })
+        })
     }
 }

@@ -102,9 +102,7 @@ mod tests {
                 candidate: None,
                 standby: None,
             };
-            self.ledger
-                .obey(&Obeyed { assignment, took_back: None, stands_in: None }, Direction::Onward)
-                .unwrap();
+            self.ledger.obey(&Obeyed::whole(assignment), Direction::Onward).unwrap();
         }
 
         fn promotes(&self, module: &str, release: u64) {

@@ -88,6 +88,14 @@ pub(crate) enum Refusal {
         /// The disk is full.
         full: bool,
     },
+    /// This node went back alone, and that is not on disk.
+    #[error("{module} went back on this node alone, but that can't be written down: {why}")]
+    AloneNotDurable {
+        module: ModuleName,
+        why: String,
+        /// The disk is full.
+        full: bool,
+    },
     /// It does not end.
     #[error("rollout {0} has not gone back yet")]
     StillRuns(RolloutId),

@@ -48,10 +48,15 @@ pub(super) async fn run(
         }
         drives.store(true, Ordering::Release);
         let (sender, mut events) = mpsc::channel(WAITING_EVENTS);
+        // Before what is being done is dropped: whoever waits for it is to hear why.
+        let ends = async {
+            over(&mut standing, &term).await;
+            drives.store(false, Ordering::Release);
+        };
         tokio::select! {
             () = actor.run(&mut asks, &mut events, &stopped) => return,
             () = fleet.feed(sender) => {}
-            () = over(&mut standing, &term) => {}
+            () = ends => {}
         }
         drives.store(false, Ordering::Release);
         actor.step_down();

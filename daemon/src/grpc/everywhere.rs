@@ -11,7 +11,7 @@ use tonic::Request;
 use tonic::transport::Channel;
 
 use super::Api;
-use super::auth::OWN;
+use super::auth::{CALLER, FORWARDED, OWN};
 
 /// How long another node may take to answer. Who takes longer is shown as one that can't be reached.
 const WITHIN: Duration = Duration::from_secs(1);
@@ -65,11 +65,13 @@ impl Api {
         (modules, problems)
     }
 
-    async fn call(&self, url: &str) -> Option<Channel> {
+    /// A connection to the node that is called there; none where it can't be made.
+    pub(super) async fn call(&self, url: &str) -> Option<Channel> {
         self.fleet.as_ref()?.peers().channel(url).await.ok()
     }
 
-    fn others(&self) -> Vec<(String, String)> {
+    /// The other nodes of the fleet, and where each is called.
+    pub(super) fn others(&self) -> Vec<(String, String)> {
         let Some(fleet) = &self.fleet else { return Vec::new() };
         let (state, here) = (fleet.state(), fleet.node().clone());
         let others = state.nodes.iter().filter(|(node, _)| **node != here);
@@ -81,6 +83,16 @@ impl Api {
         let mut request = Request::new(message);
         if let Ok(here) = self.about.node.parse() {
             request.metadata_mut().insert(OWN, here);
+        }
+        request
+    }
+
+    /// The same for whoever called this node.
+    pub(super) fn asking_for<T>(&self, by: &str, message: T) -> Request<T> {
+        let mut request = self.asking(message);
+        if let (Ok(here), Ok(by)) = (self.about.node.parse(), by.parse()) {
+            request.metadata_mut().insert(FORWARDED, here);
+            request.metadata_mut().insert(CALLER, by);
         }
         request
     }
@@ -100,12 +112,15 @@ impl Api {
             text: text.to_owned(),
             since: None,
         };
+        let local = state.local_rollbacks(&node).map(|(module, local)| {
+            self.rolled_back_alone(&node, &hot_rollout::Module(module.to_string()), local)
+        });
         v1::Node {
             name: name.to_owned(),
             version: known.map(|of| of.hotd.clone()).unwrap_or_default(),
             http: known.map(|of| of.http.clone()).unwrap_or_default(),
             target: known.map(|of| of.target.to_string()).unwrap_or_default(),
-            problems: vec![problem],
+            problems: std::iter::once(problem).chain(local).collect(),
             ..v1::Node::default()
         }
     }
@@ -116,6 +131,7 @@ pub(super) fn is_own<T>(request: &Request<T>) -> bool {
     request.metadata().contains_key(OWN)
 }
 
-async fn in_time<T>(answer: impl Future<Output = Option<T>>) -> Option<T> {
+/// What another node answers, if it does so in time.
+pub(super) async fn in_time<T>(answer: impl Future<Output = Option<T>>) -> Option<T> {
     tokio::time::timeout(WITHIN, answer).await.ok().flatten()
 }

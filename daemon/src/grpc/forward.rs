@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use hot_rollout::Node;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tonic::body::Body;
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tower::{Layer, Service, ServiceExt as _};
 
@@ -36,6 +37,9 @@ const OF_THE_LEADER: [&str; 14] = [
     "/hot.v1.PlanService/Plan",
 ];
 
+/// What this node does alone where the leader can't be reached: toward stable waits for nobody.
+const TOWARD_STABLE: [&str; 2] = ["/hot.v1.RolloutService/Abort", "/hot.v1.RolloutService/Rollback"];
+
 /// Sends calls on to the leader; without a fleet none.
 #[derive(Clone, Debug)]
 pub(super) struct ForwardLayer(pub Option<Fleet>);
@@ -57,7 +61,7 @@ impl<S> Layer<S> for ForwardLayer {
 
 impl<S> Service<Request<Body>> for Forward<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>> + Send + 'static,
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Send + 'static,
 {
@@ -76,7 +80,18 @@ where
         let leader = self.fleet.as_ref().and_then(|fleet| elsewhere(fleet, &request));
         match leader {
             None => Box::pin(self.inner.call(request)),
-            Some((node, url, fleet)) => Box::pin(async move { Ok(send(request, &node, &url, &fleet).await) }),
+            Some((node, url, fleet)) => {
+                // The one that is ready is the one that is called.
+                let again = self.inner.clone();
+                let mut inner = std::mem::replace(&mut self.inner, again);
+                Box::pin(async move {
+                    match fleet.peers().channel(&url).await {
+                        Ok(channel) => Ok(send(channel, request, &node, &fleet).await),
+                        Err(_) if TOWARD_STABLE.contains(&request.uri().path()) => inner.call(request).await,
+                        Err(error) => Ok(unreachable(&node, &error).into_http()),
+                    }
+                })
+            }
         }
     }
 }
@@ -108,13 +123,9 @@ fn elsewhere(fleet: &Arc<Fleet>, request: &Request<Body>) -> Option<(String, Str
     Some((leader.to_string(), url, Arc::clone(fleet)))
 }
 
-async fn send(mut request: Request<Body>, node: &str, url: &str, fleet: &Fleet) -> Response<Body> {
+async fn send(channel: Channel, mut request: Request<Body>, node: &str, fleet: &Fleet) -> Response<Body> {
     let caller = request.extensions().get::<Caller>().cloned();
     mark(request.headers_mut(), fleet.node().as_str(), caller.as_ref());
-    let channel = match fleet.peers().channel(url).await {
-        Ok(channel) => channel,
-        Err(error) => return unreachable(node, &error).into_http(),
-    };
     match channel.oneshot(request).await {
         Ok(response) => response,
         Err(error) => unreachable(node, &error).into_http(),

@@ -11,6 +11,7 @@ mod everywhere;
 mod forward;
 mod known;
 pub mod listen;
+mod local;
 mod logs;
 mod metrics;
 mod modules;

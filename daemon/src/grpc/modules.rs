@@ -261,7 +261,7 @@ impl Modules {
                 .join("; "),
             rollout: rollout.map(|view| view.status.id.to_string()).unwrap_or_default(),
             routes: runnable.map(|runnable| runnable.routes).unwrap_or_default(),
-            nodes: vec![v1::ModuleNode { node: self.0.about.node.clone(), instances }],
+            nodes: vec![self.0.module_here(&module, instances)],
             failed: rollout.map_or_else(Vec::new, |view| convert::failed(&view.status)),
         }
     }

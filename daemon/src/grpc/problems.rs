@@ -1,12 +1,13 @@
 //! What is wrong with this node now and a person has to mend, as `status` and `nodes` show it.
 
 use hot_proto::v1;
-use hot_rollout::{Module, ReleaseNumber};
+use hot_rollout::{Module, Node, ReleaseNumber};
 use prost_types::Timestamp;
 
 use super::{Api, convert};
 use crate::agent::{CrashLoop, Lacking, RunState, Slot, Unwritten, attack_of};
 use crate::cluster::Fleet;
+use crate::ledger::LocalRollback;
 use crate::store::InDoubt;
 use crate::supervisor::{doing_without, quoted};
 use crate::tls::TlsFiles;
@@ -26,6 +27,9 @@ const SANDBOX_MISSING: &str = "sandbox.missing";
 
 /// The stable word of a node that etcd does not answer.
 const FLEET_SILENT: &str = "fleet.silent";
+
+/// The stable word of a node on which a person went back alone.
+const ROLLED_BACK_ALONE: &str = "rollback.local";
 
 /// The stable word of values in etcd that are none of ours.
 const FLEET_WRONG: &str = "fleet.wrong";
@@ -53,6 +57,7 @@ impl Api {
         problems.extend(self.unwritten());
         problems.extend(self.in_doubt());
         problems.extend(self.fleet.iter().flat_map(|fleet| self.of_fleet(fleet)));
+        problems.extend(self.local_rollbacks());
         problems.extend(self.agent.lacking().map(|lacking| self.sandbox_missing(&lacking)));
         let troubles = self.tls.iter().flat_map(TlsFiles::troubles);
         problems.extend(troubles.map(|trouble| self.problem(trouble.code, trouble.text, trouble.since)));
@@ -89,6 +94,31 @@ impl Api {
             self.problem(FLEET_WRONG, text, None::<Timestamp>)
         });
         silent.into_iter().chain(wrong).collect()
+    }
+
+    /// Where a person went back on this node alone.
+    fn local_rollbacks(&self) -> impl Iterator<Item = v1::NodeProblem> {
+        let here = Node(self.about.node.clone());
+        self.agent
+            .local_rollbacks()
+            .into_iter()
+            .map(move |(module, local)| self.rolled_back_alone(&here, &module, &local))
+    }
+
+    /// That a person went back on a node alone.
+    pub(super) fn rolled_back_alone(
+        &self,
+        node: &Node,
+        module: &Module,
+        local: &LocalRollback,
+    ) -> v1::NodeProblem {
+        let LocalRollback { from, to, by, message, .. } = local;
+        let why = if message.is_empty() { String::new() } else { format!(" ({message})") };
+        let text = format!(
+            "{by} took {module} back from release {from} to {to} on {node} alone, while its fleet could not be told{why}. That              stands until the fleet goes the same way; `hotctl rollback {module} --lift` has {node} follow its fleet again"
+        );
+        let since = Some(convert::timestamp(local.at));
+        v1::NodeProblem { node: node.to_string(), code: ROLLED_BACK_ALONE.to_owned(), text, since }
     }
 
     /// What is in effect and could not be written down.

@@ -86,7 +86,7 @@ pub(super) fn driver_refused(refusal: Refusal) -> Status {
         Refusal::Store { .. } => {
             (Code::Internal, "store", "", "Nothing was changed; see the log of hotd on this node.")
         }
-        Refusal::NotDurable { full, .. } => (
+        Refusal::NotDurable { full, .. } | Refusal::AloneNotDurable { full, .. } => (
             if *full { Code::ResourceExhausted } else { Code::Internal },
             "not_durable",
             "",

@@ -12,12 +12,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
 
 use super::auth::Caller;
+use super::everywhere::is_own;
 use super::policy::overridden;
 use super::refusal::driver_refused;
 use super::status::{Refused, invalid, not_found, refused};
 use super::{Api, convert};
 use crate::agent::{Flip, RestartError};
-use crate::driver::{NewRollout, Push, Refusal, To, View, WentBack};
+use crate::driver::{Back, NewRollout, Push, Refusal, To, View, WentAlone, WentBack};
 use crate::journal::Entry;
 
 /// Longest message of a caller, bytes: the history keeps it.
@@ -127,10 +128,22 @@ impl RolloutService for Rollouts {
         let received = (Instant::now(), SystemTime::now());
         let by = Caller::of(&request);
         let v1::AbortRequest { rollout, message } = request.into_inner();
-        let (id, flip) = self.command(rollout, Command::Abort { by }, message).await?;
-        let timing = self.timing(received, flip.as_ref());
+        let message = checked_message(message)?;
+        let module = self.module_of(rollout.as_ref());
+        if let Some(module) = &module
+            && let Some(alone) = self.0.driver.abort_alone(module, &by, &message).await
+        {
+            return Ok(Response::new(self.aborted_alone(received, alone.map_err(driver_refused)?).await));
+        }
+        let id = self.to_command(rollout).await?;
+        let flip = match self.0.driver.abort(id.clone(), by, message).await.map_err(driver_refused)? {
+            Back::All(flip) => flip,
+            Back::Alone(alone) => return Ok(Response::new(self.aborted_alone(received, alone).await)),
+        };
+        let timing = Some(self.timing(received, flip.as_ref()));
         self.0.driver.settled(&id).await;
-        Ok(Response::new(v1::AbortResponse { rollout: Some(self.show(&id).await?), timing: Some(timing) }))
+        let rollout = Some(self.show(&id).await?);
+        Ok(Response::new(v1::AbortResponse { rollout, timing, alone: None }))
     }
 
     async fn rollback(&self, request: Request<v1::RollbackRequest>) -> Reply<v1::RollbackResponse> {
@@ -155,7 +168,17 @@ impl RolloutService for Rollouts {
         let name = Module(module.to_string());
         let went =
             self.0.driver.go_back(module, to, by, message, request_id).await.map_err(driver_refused)?;
-        let WentBack { rollout, aborted, from, to, flip } = went;
+        let WentBack { rollout, aborted, from, to, flip } = match went {
+            Back::All(went) => went,
+            Back::Alone(alone) => {
+                let timing = Some(self.timing(received, alone.flip.as_ref()));
+                let (aborted, alone) = (alone.local.tried, self.0.went_alone(alone).await);
+                let (from, to) = (alone.from.clone(), alone.to.clone());
+                let answer =
+                    v1::RollbackResponse { rollout: None, aborted, from, to, timing, alone: Some(alone) };
+                return Ok(Response::new(answer));
+            }
+        };
         let timing = self.timing(received, flip.as_ref());
         self.0.driver.settled(&rollout).await;
         let ledger = self.0.ledger.clone();
@@ -167,7 +190,15 @@ impl RolloutService for Rollouts {
             from: Some(left),
             to: Some(reached),
             timing: Some(timing),
+            alone: None,
         }))
+    }
+
+    async fn lift(&self, request: Request<v1::LiftRequest>) -> Reply<v1::LiftResponse> {
+        let (by, own) = (Caller::of(&request), is_own(&request));
+        let module = module_name(&request.into_inner().module)?;
+        self.0.known(&module)?;
+        Ok(Response::new(self.0.lift(&module, &by, own).await?))
     }
 
     async fn restart(&self, request: Request<v1::RestartRequest>) -> Reply<v1::RestartResponse> {
@@ -257,12 +288,30 @@ impl Rollouts {
         message: String,
     ) -> Result<(RolloutId, Option<Flip>), Status> {
         let message = checked_message(message)?;
-        let id = self.select(selector).await.map_err(|wrong| match wrong {
-            Unselected::Invalid(status) => status,
-            Unselected::None(refusal) => driver_refused(refusal),
-        })?;
+        let id = self.to_command(selector).await?;
         let flip = self.0.driver.command(id.clone(), command, message).await.map_err(driver_refused)?;
         Ok((id, flip))
+    }
+
+    /// The rollout that a command is for.
+    async fn to_command(&self, selector: Option<v1::RolloutSelector>) -> Result<RolloutId, Status> {
+        self.select(selector).await.map_err(|wrong| match wrong {
+            Unselected::Invalid(status) => status,
+            Unselected::None(refusal) => driver_refused(refusal),
+        })
+    }
+
+    /// The module that is meant, as far as this node can tell: by its name, or as the one that it tries by that rollout.
+    fn module_of(&self, selector: Option<&v1::RolloutSelector>) -> Option<ModuleName> {
+        match selector?.by.as_ref()? {
+            By::Module(module) => module.parse().ok(),
+            By::Id(id) => self.0.agent.tried_by(id).and_then(|module| module.as_str().parse().ok()),
+        }
+    }
+
+    async fn aborted_alone(&self, received: (Instant, SystemTime), alone: WentAlone) -> v1::AbortResponse {
+        let timing = Some(self.timing(received, alone.flip.as_ref()));
+        v1::AbortResponse { rollout: None, timing, alone: Some(self.0.went_alone(alone).await) }
     }
 
     async fn select(&self, selector: Option<v1::RolloutSelector>) -> Result<RolloutId, Unselected> {

@@ -4,6 +4,8 @@
 //! they are kept; here the one becomes the other, and nowhere else. All calls block: callers in async code go through
 //! [`crate::blocking`], except for those that only read what is in memory, which say so.
 
+mod obeyed;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,9 +14,11 @@ use hot_artifact::trust::{JudgeError, Trust};
 use hot_artifact::{
     Checks, Metadata, ModuleName, Node, OnRecord, Sha256, Target, Verified, VerifyError, Version,
 };
-use hot_rollout::{Assignment, Cause, Direction, Module, ReleaseNumber, Revision, RolloutId};
+use hot_rollout::{Direction, Module, ReleaseNumber, RolloutId};
 use serde_json::Value;
 
+use self::obeyed::obeyed;
+pub use self::obeyed::{LocalRollback, Obeyed, TookBack};
 use crate::held::Held;
 use crate::store::{
     ArtifactError, ConfigError, ModuleRecord, NewRelease, Opened, Placed, Protected, Quarantine, Release,
@@ -84,29 +88,6 @@ pub enum LedgerError {
     /// The history can't be read.
     #[error("the history can't be read")]
     History(#[from] crate::store::IndexError),
-}
-
-/// What the node obeys for a module, as it is kept. Daemons before `took_back` or `stands_in` ignore it, and leave it out;
-/// of a cause that only a newer one knows see [`hot_rollout::Foreign`].
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Obeyed {
-    /// The assignment.
-    pub assignment: Assignment,
-    /// That the node took a candidate back which this assignment's rollout gave to it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub took_back: Option<TookBack>,
-    /// What served as stable before, as long as the assignment's stable has not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stands_in: Option<ReleaseNumber>,
-}
-
-/// The node took its candidate back by itself.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct TookBack {
-    /// Out of which assignment.
-    pub revision: Revision,
-    /// Why.
-    pub cause: Cause,
 }
 
 /// A handle to the ledger; clones are the same.
@@ -463,17 +444,6 @@ pub fn runs_here(record: &ModuleRecord, version: &Version) -> Option<Sha256> {
     let targets = record.versions().get(version)?;
     let best = Target::best_for(targets.keys().copied(), Target::native())?;
     Some(targets.get(&best)?.digest)
-}
-
-fn obeyed(record: &ModuleRecord) -> Option<Obeyed> {
-    let value = record.assignment.clone()?;
-    match serde_json::from_value::<Obeyed>(value) {
-        Ok(obeyed) => Some(obeyed),
-        Err(error) => {
-            tracing::error!(%error, "an assignment that was accepted can't be read and is ignored");
-            None
-        }
-    }
 }
 
 fn parse(module: &Module) -> Result<ModuleName, LedgerError> {

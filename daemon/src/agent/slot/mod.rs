@@ -6,18 +6,18 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
 use hot_artifact::{Sha256, Version};
-use hot_rollout::{Assignment, ReleaseNumber, Role, Time, Weight};
+use hot_rollout::{Assignment, Millis, ReleaseNumber, Role, Time, Weight};
 
 use super::Flip;
 use super::denied::Told;
-use super::orders::Orders;
+use super::orders::{Orders, Word};
 use super::plan::{Plan, Serving, Stage, plan};
 use super::proof::Party;
 use super::recent::Recent;
 use super::resting::Resting;
 use super::swap::Swap;
 use crate::gateway::Counters;
-use crate::ledger::Obeyed;
+use crate::ledger::{LocalRollback, Obeyed};
 use crate::supervisor::{Instance, InstanceId, Isolation, Line};
 
 /// Ended instances that are remembered for `status` and `logs`, for each module.
@@ -136,16 +136,44 @@ pub(crate) struct CrashLoop {
 
 impl Slot {
     /// As [`Orders::accept`].
-    pub(super) fn accept(&mut self, assignment: Assignment, now: Instant) -> bool {
+    pub(super) fn accept(&mut self, word: impl Into<Word>, now: Instant) -> bool {
         let was = self.orders.wanted();
-        let news = self.orders.accept(assignment, now);
+        let news = self.orders.accept(word, now);
         if news {
-            let wanted = self.orders.wanted();
-            self.resting.keep(&was, &wanted);
-            self.unlaunched.retain(|release, _| wanted.contains(release));
+            self.wants_other(&was);
             self.attribute_swaps();
         }
         news
+    }
+
+    /// What is wanted has changed from what `was`.
+    fn wants_other(&mut self, was: &[ReleaseNumber]) {
+        let wanted = self.orders.wanted();
+        self.resting.keep(was, &wanted);
+        self.unlaunched.retain(|release, _| wanted.contains(release));
+    }
+
+    /// As [`Orders::go_back_alone`]. The flip is timed by whoever makes it; none where what it goes to does not serve yet.
+    pub(super) fn go_back_alone(&mut self, local: LocalRollback, keep: Millis, now: Instant) -> Option<Flip> {
+        let (was, from, to) = (self.orders.wanted(), local.from, local.to);
+        let revision = self.orders.assignment.as_ref()?.revision;
+        let (ready, from_instance) = (self.is_run_ready(to), self.run_of(from).map(|run| run.id));
+        self.orders.go_back_alone(local, ready, keep, now);
+        self.wants_other(&was);
+        ready.then_some(Flip { from, from_instance, to, revision, at: now })
+    }
+
+    /// As [`Orders::lift`].
+    pub(super) fn lift(&mut self, keep: Millis, now: Instant) -> Option<LocalRollback> {
+        let was = self.orders.wanted();
+        let ready = self.orders.local.as_ref().is_some_and(|local| self.is_run_ready(local.from));
+        let lifted = self.orders.lift(ready, keep, now)?;
+        self.wants_other(&was);
+        Some(lifted)
+    }
+
+    fn is_run_ready(&self, release: ReleaseNumber) -> bool {
+        run_of(&self.runs, release).is_some_and(|run| run.state == RunState::Ready)
     }
 
     /// Where a person moved traffic to the standby, the rollout of that begins with the next assignment.
@@ -268,8 +296,7 @@ impl Slot {
 
     /// Whether there is nothing that should serve as stable, or it does.
     pub(crate) fn is_ready(&self) -> bool {
-        let ready = |stable| self.run_of(stable).is_some_and(|run| run.state == RunState::Ready);
-        self.orders.stable().is_none_or(ready)
+        self.orders.stable().is_none_or(|stable| self.is_run_ready(stable))
     }
 
     /// Why the stable release does not serve by itself, in words; `None`: it does, or there is none.

@@ -195,6 +195,15 @@ impl Connection {
         Ok(())
     }
 
+    /// Removes a key, if it is there.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub async fn delete(&self, key: &str) -> Result<(), EtcdError> {
+        self.commit(Txn::new().and_then([TxnOp::delete(key, None)])).await?;
+        Ok(())
+    }
+
     /// Writes a value unless the key is there; gives what is there then.
     ///
     /// # Errors

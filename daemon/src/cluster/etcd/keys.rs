@@ -34,14 +34,14 @@ pub enum Key {
     Alive(Node),
     /// Who keeps a node out of rollouts.
     Cordon(Node),
+    /// That a person went back on a node alone; it stays when the node goes.
+    LocalRollback(Node, ModuleName),
     /// What is stable of a module, and what may not run.
     Module(ModuleName),
     /// A numbered release, written once.
     Release(ModuleName, u64),
     /// What a version is for a target, written once.
     Version(ModuleName, Version, Target),
-    /// The bytes of a config, written once.
-    Config(Sha256),
     /// The snapshot of a rollout.
     Rollout(RolloutId),
     /// Up to which revision the assignments of a rollout are renewed.
@@ -102,6 +102,7 @@ impl Keys {
             ["fleet", "nodes", node] => Key::Node(named(node)?),
             ["fleet", "alive", node] => Key::Alive(named(node)?),
             ["fleet", "cordons", node] => Key::Cordon(named(node)?),
+            ["fleet", "rollbacks", node, module] => Key::LocalRollback(named(node)?, module.parse().ok()?),
             ["fleet", "modules", module] => Key::Module(module.parse().ok()?),
             ["fleet", "releases", module, number] if number.len() == DIGITS => {
                 Key::Release(module.parse().ok()?, number.parse().ok()?)
@@ -109,7 +110,6 @@ impl Keys {
             ["fleet", "versions", module, version, target] => {
                 Key::Version(module.parse().ok()?, version.parse().ok()?, target.parse().ok()?)
             }
-            ["configs", digest] => Key::Config(digest.parse().ok()?),
             ["rollouts", id] => Key::Rollout(rollout(id)?),
             ["renewals", id] => Key::Renewal(rollout(id)?),
             ["assignments", node, module] => Key::Assignment(named(node)?, module.parse().ok()?),
@@ -140,12 +140,12 @@ impl fmt::Display for Key {
             Self::Node(node) => write!(f, "fleet/nodes/{node}"),
             Self::Alive(node) => write!(f, "fleet/alive/{node}"),
             Self::Cordon(node) => write!(f, "fleet/cordons/{node}"),
+            Self::LocalRollback(node, module) => write!(f, "fleet/rollbacks/{node}/{module}"),
             Self::Module(module) => write!(f, "fleet/modules/{module}"),
             Self::Release(module, number) => write!(f, "fleet/releases/{module}/{number:0DIGITS$}"),
             Self::Version(module, version, target) => {
                 write!(f, "fleet/versions/{module}/{version}/{target}")
             }
-            Self::Config(digest) => write!(f, "configs/{digest}"),
             Self::Rollout(id) => write!(f, "rollouts/{id}"),
             Self::Renewal(id) => write!(f, "renewals/{id}"),
             Self::Assignment(node, module) => write!(f, "assignments/{node}/{module}"),
@@ -186,13 +186,13 @@ mod tests {
             (Key::Node(node()), "fleet/nodes/web-1.eu"),
             (Key::Alive(node()), "fleet/alive/web-1.eu"),
             (Key::Cordon(node()), "fleet/cordons/web-1.eu"),
+            (Key::LocalRollback(node(), module()), "fleet/rollbacks/web-1.eu/greeter"),
             (Key::Module(module()), "fleet/modules/greeter"),
             (Key::Release(module(), 12), "fleet/releases/greeter/0000000012"),
             (
                 Key::Version(module(), "1.2.0-rc.1".parse().unwrap(), target),
                 "fleet/versions/greeter/1.2.0-rc.1/x86_64-gnu",
             ),
-            (Key::Config(digest), "configs/e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
             (Key::Rollout(id()), "rollouts/r1"),
             (Key::Renewal(id()), "renewals/r1"),
             (Key::Assignment(node(), module()), "assignments/web-1.eu/greeter"),
@@ -233,7 +233,6 @@ mod tests {
             "hot/v1/fleet/releases/greeter/99999999999999999999",
             "hot/v1/fleet/releases/greeter/18446744073709551615",
             "hot/v1/fleet/versions/greeter/1.0/x86_64-gnu",
-            "hot/v1/configs/e3b0",
         ] {
             assert_eq!(keys.parse(name.as_bytes()), None, "{name}");
         }
@@ -247,7 +246,7 @@ mod tests {
         assert_eq!(fleet, "a/b/v1/fleet/");
         let watched = |path: &&str| format!("a/b/v1/{path}").starts_with(&fleet);
         let paths: Vec<&str> = all().into_iter().map(|(_, path)| path).collect();
-        assert_eq!(paths.iter().filter(|path| watched(path)).count(), 7);
+        assert_eq!(paths.iter().filter(|path| watched(path)).count(), 8);
         // What one node is told does not begin with what a node of a shorter name is told.
         let node = |name: &str| keys.folder(&Folder::Assignments(Node(name.to_owned())));
         assert!(!node("web-10").starts_with(&node("web-1")));

@@ -1,6 +1,6 @@
 //! What the nodes of a fleet say, told to the driver of the node that leads, as the agent tells it on a single node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hot_rollout::{Event, Labels, Module, Node};
 use tokio::sync::mpsc;
@@ -13,8 +13,8 @@ use crate::cluster::etcd::{Folder, Key, News, Watch};
 /// What was told of a node last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Told {
-    /// It is there, by its hotd that began then, with these labels.
-    Up(u64, Labels),
+    /// It is there, by its hotd that began then, with these labels, and was rolled back alone of these modules.
+    Up(u64, Labels, BTreeSet<Module>),
     /// It is not.
     Down,
 }
@@ -51,15 +51,19 @@ impl Fleet {
         let usable = state.usable();
         for node in &usable {
             let is = match state.alive.get(node) {
-                Some(alive) => Told::Up(alive.since, state.labels(node)),
+                Some(alive) => {
+                    let local = state.local_rollbacks(node).map(|(module, _)| Module(module.to_string()));
+                    Told::Up(alive.since, state.labels(node), local.collect())
+                }
                 None => Told::Down,
             };
             if told.insert(node.clone(), is.clone()).as_ref() == Some(&is) {
                 continue;
             }
             match is {
-                Told::Up(_, labels) => {
+                Told::Up(_, labels, _) => {
                     events.push(Event::NodeUp { node: node.clone(), labels });
+                    events.extend(state.local_rollback_events(node));
                     events.extend(inbox.again(node, |module| self.asked(node, module)));
                 }
                 Told::Down => events.push(Event::NodeDown { node: node.clone() }),

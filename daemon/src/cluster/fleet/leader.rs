@@ -20,6 +20,8 @@ use crate::store::{ModuleRecord, NewRelease};
 const MAX_NUMBERS: u64 = 16;
 /// How long a new leader may take to hear that it is elected.
 const HEARD_WITHIN: Duration = Duration::from_secs(5);
+/// A revision that no leader has come to: a million decisions a second for thirty years.
+const MAX_FOUND: Revision = Revision(1 << 50);
 /// Ended rollouts that etcd keeps for nodes that were away, besides what each node has in its own history.
 const MAX_ENDED: usize = 100;
 
@@ -38,11 +40,15 @@ impl Fleet {
     /// etcd can't be read.
     pub async fn take_over(&self) -> Result<Vec<(RolloutId, Value)>, FleetError> {
         self.catch_up_with_fleet().await?;
+        let epoch = self.epoch()?;
         let (mut written, mut running) = (Written::default(), Vec::new());
         let listed = self.list(&Folder::AllAssignments).await?;
         for found in listed {
             let Some(Key::Assignment(node, module)) = self.keys().parse(&found.key) else { continue };
-            match parse(&found.key, &found.value) {
+            match parse::<AssignmentValue>(&found.key, &found.value) {
+                Ok(value) if value.epoch > epoch || value.revision() > MAX_FOUND => {
+                    tracing::error!(%node, %module, "an assignment in etcd is of no leader before this one, and is ignored");
+                }
                 Ok(value) => drop(written.assignments.insert((node, module), value)),
                 Err(malformed) => self.alarm(&malformed),
             }
@@ -74,7 +80,7 @@ impl Fleet {
         }
         let state = self.state();
         for ((module, number), value) in &state.releases {
-            if let Err(error) = self.adopt_release(module, *number, value, None).await {
+            if let Err(error) = self.adopt_release(module, *number, value).await {
                 tracing::warn!(%module, number, error = %crate::describe(&error), "a release is not on this node");
             }
         }
@@ -145,7 +151,7 @@ impl Fleet {
     pub fn revision(&self, module: &Module) -> Option<Revision> {
         let written = self.written();
         let given = written.assignments.iter().filter(|((_, of), _)| of.as_str() == module.as_str());
-        given.filter_map(|(_, value)| Some(value.given.as_ref()?.assignment.revision)).max()
+        given.map(|(_, value)| value.revision()).max()
     }
 
     /// The release that `node` was last asked to get ready for.
@@ -164,19 +170,18 @@ impl Fleet {
         let value =
             ReleaseValue { version, digests, config: config.as_deref().map(Sha256::of), at, by, message };
         let first = self.last_release(&module) + 1;
+        if value.config.is_some() {
+            return Err(FleetError::UnsignedConfig { module, number: first });
+        }
         for number in first..first + MAX_NUMBERS {
             let key = Key::Release(module.clone(), number);
-            let mut writes = vec![Write::Create(key.clone(), encode(&value))];
-            if let (Some(digest), Some(bytes)) = (value.config, config.clone()) {
-                writes.push(Write::Put(Key::Config(digest), bytes));
-            }
-            match self.lead(writes).await {
+            match self.lead(vec![Write::Create(key.clone(), encode(&value))]).await {
                 Ok(()) => {}
                 Err(FleetError::Write(WriteError::Exists { .. })) if self.is_there(&key, &value).await? => {}
                 Err(FleetError::Write(WriteError::Exists { .. })) => continue,
                 Err(error) => return Err(error),
             }
-            self.adopt_release(&module, number, &value, config).await?;
+            self.adopt_release(&module, number, &value).await?;
             return Ok(ReleaseNumber(number));
         }
         Err(FleetError::NoNumber { module })

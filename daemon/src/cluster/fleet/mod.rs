@@ -81,11 +81,12 @@ pub enum FleetError {
     /// This node's own record can't be read or written.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The bytes of a config are not what the release names.
+    /// A release in etcd has a config, which nobody has signed.
     #[error(
-        "the config of release {number} of {module} is not in etcd, or not the bytes that the release names"
+        "release {number} of {module} has a config in etcd: this hotd knows of no signature over configs, and runs none that \
+         comes from there"
     )]
-    NoConfig {
+    UnsignedConfig {
         /// The module.
         module: ModuleName,
         /// The release.

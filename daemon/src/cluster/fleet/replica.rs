@@ -1,6 +1,6 @@
 //! What the fleet knows of modules, kept in this node's ledger, so that the node is whole when etcd is gone.
 
-use hot_artifact::{ModuleName, Sha256, Target};
+use hot_artifact::{ModuleName, Target};
 use hot_rollout::RolloutId;
 
 use super::values::{ModuleValue, ReleaseValue, RolloutValue, parse};
@@ -22,24 +22,20 @@ impl Fleet {
         Ok(crate::blocking(adopt).await?)
     }
 
-    /// Keeps a release that this node could run; one for other machines is not for it. Its config is read where it is
-    /// not at hand.
+    /// Keeps a release that this node could run; one for other machines is not for it, and one with a config is refused: in
+    /// etcd anybody can pair a good module with a bad config.
     pub(super) async fn adopt_release(
         &self,
         module: &ModuleName,
         number: u64,
         value: &ReleaseValue,
-        config: Option<Vec<u8>>,
     ) -> Result<(), FleetError> {
         let Some(release) = value.on(number, Target::native()) else { return Ok(()) };
-        let config = match (release.config, config) {
-            (Some(digest), None) => Some(
-                self.config(&digest).await?.ok_or(FleetError::NoConfig { module: module.clone(), number })?,
-            ),
-            (_, config) => config,
-        };
+        if release.config.is_some() {
+            return Err(FleetError::UnsignedConfig { module: module.clone(), number });
+        }
         let (ledger, module) = (self.ledger().clone(), module.clone());
-        crate::blocking(move || ledger.adopt_release(&module, release, config.as_deref())).await?;
+        crate::blocking(move || ledger.adopt_release(&module, release, None)).await?;
         Ok(())
     }
 
@@ -58,22 +54,12 @@ impl Fleet {
         let key = self.keys().of(&Key::Release(module.clone(), number));
         let Some(found) = self.connection().get(&key).await? else { return Ok(()) };
         match parse::<ReleaseValue>(&found.key, &found.value) {
-            Ok(value) => self.adopt_release(module, number, &value, None).await,
+            Ok(value) => self.adopt_release(module, number, &value).await,
             Err(malformed) => {
                 self.alarm(&malformed);
                 Ok(())
             }
         }
-    }
-
-    /// The bytes of a config, from this node or from etcd. None, where etcd has none or others: a load says so.
-    async fn config(&self, digest: &Sha256) -> Result<Option<Vec<u8>>, FleetError> {
-        let (ledger, wanted) = (self.ledger().clone(), *digest);
-        if let Ok(here) = crate::blocking(move || ledger.store().config(&wanted)).await {
-            return Ok(Some(here));
-        }
-        let found = self.connection().get(&self.keys().of(&Key::Config(*digest))).await?;
-        Ok(found.map(|found| found.value).filter(|bytes| Sha256::of(bytes) == *digest))
     }
 
     /// Keeps a rollout that ended in this node's history.

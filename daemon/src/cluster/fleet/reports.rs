@@ -170,6 +170,7 @@ fn about(event: &Event) -> Option<((Kind, u64), &Node, &Module)> {
         | Event::NodeUp { .. }
         | Event::NodeDown { .. }
         | Event::NodeLeft { .. }
+        | Event::LocalRollback { .. }
         | Event::Command(_)
         | Event::Timeout => None,
     }

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hot_artifact::{ModuleName, Target, Version};
-use hot_rollout::{Labels, Node};
+use hot_rollout::{Event, Labels, Module, Node};
 
 use super::values::{
     AliveValue, CordonValue, Malformed, ModuleValue, NodeValue, ReleaseValue, VersionValue, parse,
 };
 use crate::cluster::etcd::{Found, Key, Keys, Leader};
+use crate::ledger::LocalRollback;
 
 /// Keys that are remembered as wrong. More are only counted.
 const MAX_WRONG: usize = 64;
@@ -22,6 +23,8 @@ pub struct State {
     pub alive: BTreeMap<Node, AliveValue>,
     /// Those that are kept out of rollouts.
     pub cordons: BTreeMap<Node, CordonValue>,
+    /// Where a person went back on a node alone.
+    pub local: BTreeMap<(Node, ModuleName), LocalRollback>,
     /// Who leads, and its epoch.
     pub leader: Option<(Node, i64)>,
     /// What the fleet knows of each module.
@@ -37,7 +40,8 @@ pub struct State {
 /// What a word of the watch changed, for those who act on it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
-    /// A node came, went, is back with another hotd, says something else of itself, or is kept out or not.
+    /// A node came, went, is back with another hotd, says something else of itself, is kept out or not, or was rolled back
+    /// alone or is not any more.
     Node(Node),
     /// Somebody leads, or nobody does.
     Leader,
@@ -79,6 +83,10 @@ impl State {
             Key::Cordon(node) => {
                 set(&mut self.cordons, node.clone(), parse(name, value)?, Change::Node(node))
             }
+            Key::LocalRollback(node, module) => {
+                let change = Change::Node(node.clone());
+                set(&mut self.local, (node, module), parse(name, value)?, change)
+            }
             Key::Leader => {
                 let Leader { node } = parse(name, value)?;
                 let leader = Some((node, found.created));
@@ -99,12 +107,9 @@ impl State {
                 let change = Change::Version(module, version, target);
                 once(&mut self.versions, id, value, &keys_text(name), change)
             }
-            Key::Config(_)
-            | Key::Rollout(_)
-            | Key::Renewal(_)
-            | Key::Assignment(..)
-            | Key::Report(..)
-            | Key::Holder(..) => None,
+            Key::Rollout(_) | Key::Renewal(_) | Key::Assignment(..) | Key::Report(..) | Key::Holder(..) => {
+                None
+            }
         })
     }
 
@@ -116,6 +121,9 @@ impl State {
             Key::Node(node) => self.nodes.remove(&node).map(|_| Change::Node(node)),
             Key::Alive(node) => self.alive.remove(&node).map(|_| Change::Node(node)),
             Key::Cordon(node) => self.cordons.remove(&node).map(|_| Change::Node(node)),
+            Key::LocalRollback(node, module) => {
+                self.local.remove(&(node.clone(), module)).map(|_| Change::Node(node))
+            }
             Key::Leader => self.leader.take().map(|_| Change::Leader),
             Key::Version(module, version, target) => {
                 self.versions.remove(&(module, version, target));
@@ -124,7 +132,6 @@ impl State {
             // What served goes on: a record that is gone in etcd is no order to forget a module.
             Key::Module(_)
             | Key::Release(..)
-            | Key::Config(_)
             | Key::Rollout(_)
             | Key::Renewal(_)
             | Key::Assignment(..)
@@ -143,6 +150,21 @@ impl State {
     #[must_use]
     pub fn is_up(&self, node: &Node) -> bool {
         self.alive.contains_key(node)
+    }
+
+    /// Where a person went back on this node alone, and who.
+    pub fn local_rollbacks(&self, node: &Node) -> impl Iterator<Item = (&ModuleName, &LocalRollback)> {
+        let of = self.local.iter().filter(move |((of, _), _)| of == node);
+        of.map(|((_, module), local)| (module, local))
+    }
+
+    /// The same, as it is told to a rollout.
+    pub fn local_rollback_events(&self, node: &Node) -> impl Iterator<Item = Event> {
+        self.local_rollbacks(node).map(move |(module, local)| Event::LocalRollback {
+            node: node.clone(),
+            module: Module(module.to_string()),
+            by: local.by.clone(),
+        })
     }
 
     /// The labels of a node.

@@ -183,6 +183,13 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }
 
+impl AssignmentValue {
+    /// The revision of what the node is to run; 0: it was told nothing yet.
+    pub(super) fn revision(&self) -> Revision {
+        self.given.as_ref().map_or(Revision(0), |given| given.assignment.revision)
+    }
+}
+
 impl ReleaseValue {
     /// This release on a node that runs modules of `target`: the one for its own C library where several would do. None,
     /// where it has no artifact for such a node.

@@ -4,10 +4,12 @@
 
 mod obey;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use hot_rollout::Event;
+use hot_artifact::ModuleName;
+use hot_rollout::{Event, Module};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +20,7 @@ use super::{Fleet, Standing};
 use crate::agent::Agent;
 use crate::cluster::etcd::{EtcdError, Folder, Key, Lease, News, Stood, Term, Watch};
 use crate::journal::{Entry, Journal};
+use crate::ledger::LocalRollback;
 
 /// Between two looks at what is to be done: said, stood for, taken anew.
 const TICK: Duration = Duration::from_millis(250);
@@ -85,10 +88,13 @@ impl Member {
     }
 
     async fn changed(&self, change: impl FnOnce(&mut super::State) -> Option<Change>) {
-        let fleet = &self.parts.fleet;
-        let mut state = (*fleet.state()).clone();
-        let Some(change) = change(&mut state) else { return };
-        fleet.0.state.send_replace(Arc::new(state));
+        let mut changed = None;
+        self.parts.fleet.0.state.send_if_modified(|state| {
+            // Copied only while somebody looks at it.
+            changed = change(Arc::make_mut(state));
+            changed.is_some()
+        });
+        let Some(change) = changed else { return };
         if let Err(error) = self.keep(change).await {
             tracing::warn!(error = %crate::describe(&error), "what the fleet knows is not on this node yet");
         }
@@ -106,7 +112,7 @@ impl Member {
             }
             Change::Release(module, number) => {
                 if let Some(value) = state.releases.get(&(module.clone(), number)) {
-                    fleet.adopt_release(&module, number, value, None).await?;
+                    fleet.adopt_release(&module, number, value).await?;
                 }
             }
             Change::Leader => {
@@ -272,6 +278,9 @@ impl Present {
                 self.outbox.untold(&module);
             }
         }
+        if let Err(error) = fleet.tell_local_rollbacks(&self.parts.agent.local_rollbacks()).await {
+            tracing::debug!(error = %crate::describe(&error), "the fleet does not know yet what was rolled back here");
+        }
         for digest in self.parts.fleet.fetcher().new_here() {
             let key = Key::Holder(digest, fleet.node().clone());
             if fleet.write_own(&key, b"1".to_vec(), lease).await.is_err() {
@@ -340,6 +349,23 @@ impl Fresh {
 }
 
 impl Fleet {
+    /// Has the fleet know where a person went back on this node alone, and nowhere else.
+    async fn tell_local_rollbacks(&self, here: &BTreeMap<Module, LocalRollback>) -> Result<(), EtcdError> {
+        let state = self.state();
+        let told: BTreeMap<&ModuleName, &LocalRollback> = state.local_rollbacks(self.node()).collect();
+        let named = here.iter().filter_map(|(module, local)| Some((super::named(module).ok()?, local)));
+        let here: BTreeMap<ModuleName, &LocalRollback> = named.collect();
+        for (module, local) in here.iter().filter(|(module, local)| told.get(module) != Some(*local)) {
+            let key = Key::LocalRollback(self.node().clone(), module.clone());
+            self.write_own(&key, encode(local), 0).await?;
+        }
+        for module in told.into_keys().filter(|module| !here.contains_key(*module)) {
+            let key = Key::LocalRollback(self.node().clone(), module.clone());
+            self.connection().delete(&self.keys().of(&key)).await?;
+        }
+        Ok(())
+    }
+
     /// Writes what is this node's own to say.
     async fn write_own(&self, key: &Key, value: Vec<u8>, lease: i64) -> Result<(), EtcdError> {
         self.connection().put(&self.keys().of(key), value, lease).await

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Fresh, MemberParts};
+use crate::agent::Word;
 use crate::cluster::etcd::{Folder, Key, News, Watch};
 use crate::cluster::fleet::FetchError;
 use crate::cluster::fleet::values::{AssignmentValue, Given, parse};
@@ -27,8 +28,10 @@ pub(super) struct Answer {
 
 /// What the node was told last of a module.
 #[derive(Clone, Debug)]
-struct Word {
+struct Told {
     value: AssignmentValue,
+    /// The revision of etcd that wrote it.
+    written: i64,
     /// It was written while this node listened.
     live: bool,
 }
@@ -37,7 +40,7 @@ struct Word {
 pub(super) struct Obeying {
     parts: Arc<MemberParts>,
     answers: mpsc::Sender<Answer>,
-    modules: BTreeMap<ModuleName, (watch::Sender<Word>, AbortOnDropHandle<()>)>,
+    modules: BTreeMap<ModuleName, (watch::Sender<Told>, AbortOnDropHandle<()>)>,
 }
 
 impl Obeying {
@@ -57,7 +60,9 @@ impl Obeying {
             let live = fresh.is_now();
             let Some(Key::Assignment(_, module)) = fleet.keys().parse(&found.key) else { continue };
             match parse::<AssignmentValue>(&found.key, &found.value) {
-                Ok(value) if is_of(&value, &module) => self.give(module, Word { value, live }),
+                Ok(value) if is_of(&value, &module) => {
+                    self.give(module, Told { value, written: found.modified, live });
+                }
                 Ok(_) => {
                     tracing::error!(%module, "an assignment in etcd is for another module, and is ignored")
                 }
@@ -66,7 +71,7 @@ impl Obeying {
         }
     }
 
-    fn give(&mut self, module: ModuleName, word: Word) {
+    fn give(&mut self, module: ModuleName, word: Told) {
         if let Some((sender, _)) = self.modules.get(&module) {
             drop(sender.send_replace(word));
             return;
@@ -92,10 +97,12 @@ enum Undone {
     Overtaken,
     /// Something is in the way.
     Failed(String),
+    /// A person went another way on this node alone.
+    PassedOver(Assignment),
 }
 
 impl Worker {
-    async fn run(self, mut words: watch::Receiver<Word>) {
+    async fn run(self, mut words: watch::Receiver<Told>) {
         let mut prepared = None;
         loop {
             match self.work(&mut words, &mut prepared).await {
@@ -105,6 +112,12 @@ impl Worker {
                     }
                 }
                 Err(Undone::Overtaken) => {}
+                Err(Undone::PassedOver(assignment)) => {
+                    tokio::select! {
+                        () = self.lifted(&assignment) => {}
+                        _ = words.changed() => words.mark_changed(),
+                    }
+                }
                 Err(Undone::Failed(why)) => {
                     tracing::warn!(module = %self.module, "an assignment waits: {why}");
                     tokio::select! {
@@ -119,12 +132,13 @@ impl Worker {
     /// Does the newest word.
     async fn work(
         &self,
-        words: &mut watch::Receiver<Word>,
+        words: &mut watch::Receiver<Told>,
         prepared: &mut Option<ReleaseNumber>,
     ) -> Result<(), Undone> {
-        let Word { value, live } = words.borrow_and_update().clone();
-        if let Some(given) = value.given.filter(|given| live || !self.is_known(&given.assignment)) {
-            self.obey(given, words).await?;
+        let Told { value, written, live } = words.borrow_and_update().clone();
+        // To hear of it once more at a start is no renewal: nobody knows when it was written.
+        if let Some(given) = value.given.filter(|_| live || !self.is_known(written)) {
+            self.obey(given, written, words).await?;
         }
         let Some(release) = value.prepare.filter(|release| *prepared != Some(*release)) else {
             return Ok(());
@@ -137,13 +151,22 @@ impl Worker {
     }
 
     /// Toward stable waits for nothing; the rest for what it needs. What is begun with the agent goes to its end.
-    async fn obey(&self, given: Given, words: &mut watch::Receiver<Word>) -> Result<(), Undone> {
+    async fn obey(
+        &self,
+        given: Given,
+        written: i64,
+        words: &mut watch::Receiver<Told>,
+    ) -> Result<(), Undone> {
         let Given { assignment, direction } = given;
         if direction == Direction::Onward {
             unless_overtaken(words, self.have_all(&assignment)).await?.map_err(Undone::of)?;
         }
-        let obeyed = self.parts.agent.obey(assignment.clone(), direction).await;
+        let word = Word { assignment: assignment.clone(), written: Some(written) };
+        let obeyed = self.parts.agent.obey(word, direction).await;
         obeyed.map_err(|error| Undone::Failed(crate::describe(&error)))?;
+        if self.parts.agent.passes_over(&assignment) {
+            return Err(Undone::PassedOver(assignment));
+        }
         if direction == Direction::TowardStable {
             // What serves must be here as well, if by and by.
             unless_overtaken(words, self.have_all(&assignment)).await?.map_err(Undone::of)?;
@@ -151,11 +174,15 @@ impl Worker {
         Ok(())
     }
 
-    /// Whether the node obeys this already. To hear of it once more at a start is no renewal: nobody knows when it was
-    /// written.
-    fn is_known(&self, assignment: &Assignment) -> bool {
-        let known = self.parts.agent.revision(&assignment.module);
-        known.is_some_and(|known| known >= assignment.revision)
+    /// Whether the node obeys what this revision of etcd wrote.
+    fn is_known(&self, written: i64) -> bool {
+        self.parts.agent.written(&Module(self.module.to_string())) == Some(written)
+    }
+
+    /// Returns when nobody goes another way on this node any more.
+    async fn lifted(&self, assignment: &Assignment) {
+        let mut changes = self.parts.agent.changes();
+        while self.parts.agent.passes_over(assignment) && changes.changed().await.is_ok() {}
     }
 
     async fn have_all(&self, assignment: &Assignment) -> Result<(), FetchError> {
@@ -193,7 +220,7 @@ impl Undone {
 }
 
 async fn unless_overtaken<T>(
-    words: &mut watch::Receiver<Word>,
+    words: &mut watch::Receiver<Told>,
     work: impl Future<Output = T>,
 ) -> Result<T, Undone> {
     tokio::select! {
