@@ -202,7 +202,7 @@ fn a_rollback_of_all_takes_the_place_of_one_that_stood_alone() -> Result<()> {
 
 #[test]
 fn a_candidate_that_is_aborted_without_etcd_sends_all_back_when_it_can() -> Result<()> {
-    let mut fleet = Fleet::start(3)?;
+    let fleet = Fleet::start(3)?;
     fleet.push(0, &good("1.0.0")?, &QUICK)?.expect(0)?;
     all_serve(&fleet, "1.0.0")?;
     fleet.push(0, &good("1.1.0")?, &["--steps", "100%", "--bake", "30s", "--detach"])?.expect(0)?;

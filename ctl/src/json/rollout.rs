@@ -33,6 +33,8 @@ pub(crate) struct RolloutJson {
     message: String,
     nodes: Vec<String>,
     failed: Vec<FailedNodeJson>,
+    /// Nodes that were given the candidates in this step.
+    carriers: Vec<String>,
     rollback: bool,
 }
 
@@ -128,6 +130,7 @@ impl From<v1::Rollout> for RolloutJson {
             message: rollout.message,
             nodes: rollout.nodes,
             failed: rollout.failed.into_iter().map(FailedNodeJson::from).collect(),
+            carriers: rollout.carriers,
             rollback: rollout.rollback,
         }
     }

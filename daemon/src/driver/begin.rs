@@ -12,7 +12,7 @@ use super::actor::{Actor, not_durable};
 use super::check::{Tried, check, digest_of, way_back};
 use super::perform::write;
 use super::record::{Meta, Record};
-use super::{NewRollout, Push, Refusal, To, stored};
+use super::{GoBack, NewRollout, Push, Refusal, To, stored};
 use crate::clock::{self, now};
 use crate::journal::Entry;
 use crate::ledger::Ledger;
@@ -27,16 +27,6 @@ pub(super) type BeginReply = oneshot::Sender<Result<(RolloutId, bool), Refusal>>
 /// Replies to a call that goes back: from which release to which.
 pub(super) type BackReply = oneshot::Sender<Result<(RolloutId, ReleaseNumber, ReleaseNumber), Refusal>>;
 
-/// A rollback to begin.
-#[derive(Debug)]
-pub(super) struct Back {
-    pub module: ModuleName,
-    pub to: To,
-    pub by: String,
-    pub message: String,
-    pub request: String,
-}
-
 /// A rollout that begins when those that it supersedes have ended.
 #[derive(Debug)]
 pub(super) struct Waiting {
@@ -49,7 +39,7 @@ pub(super) struct Waiting {
 enum Wanted {
     /// The first reply is to the call that began it.
     Push(NewRollout, Vec<BeginReply>),
-    Back(Back, BackReply),
+    Back(GoBack, BackReply),
 }
 
 impl Waiting {
@@ -103,7 +93,7 @@ impl Actor {
     }
 
     /// Begins a rollback, or lets it wait until the rollout that has begun meanwhile has ended.
-    pub(super) async fn go_back(&mut self, back: Back, reply: BackReply) {
+    pub(super) async fn go_back(&mut self, back: GoBack, reply: BackReply) {
         // Here and not only by the caller: two may call at once.
         match self.earlier(&back.request, &back.asked()).await {
             Ok(None) => {}
@@ -255,13 +245,13 @@ impl Actor {
 
     async fn go_back_now(
         &mut self,
-        back: Back,
+        back: GoBack,
         id: RolloutId,
     ) -> Result<(RolloutId, ReleaseNumber, ReleaseNumber), Refusal> {
         // Only now is it certain what is stable.
         let (from, to) = way_back(&self.parts.ledger, &self.tried(), &back.module, &back.to)?;
         let asked = back.asked();
-        let Back { module, by, message, request, .. } = back;
+        let GoBack { module, by, message, request, .. } = back;
         let moves =
             BTreeMap::from([(Module(module.to_string()), Move { stable: Some(from), candidate: to })]);
         let spec = self.spec(id.clone(), &by, moves, self.parts.policy.clone());
@@ -332,7 +322,7 @@ impl NewRollout {
     }
 }
 
-impl Back {
+impl GoBack {
     fn asked(&self) -> String {
         asked_back(&self.module, &self.to)
     }

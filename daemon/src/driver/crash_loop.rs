@@ -1,5 +1,5 @@
 //! Goes back from a stable release that crash-loops, where the operator allows it: as a rollback to the newest release that
-//! served before and can run. When is decided by rules alone.
+//! served before and can run; in a fleet on this node alone. When is decided by rules alone.
 
 use std::collections::BTreeSet;
 
@@ -8,9 +8,10 @@ use hot_rollout::{Module, ReleaseNumber};
 use tokio_util::sync::CancellationToken;
 
 use super::check::way_back;
-use super::{Driver, To};
+use super::{Driver, GoBack, Refusal, To, local};
 use crate::agent::CrashLoop;
 use crate::clock::now;
+use crate::cluster::Cluster;
 use crate::journal::Entry;
 use crate::ledger::Ledger;
 
@@ -73,23 +74,40 @@ impl Driver {
             format!("release {release} crash-looped: {failures} times in a row, the last time it {reason}");
         tracing::warn!(%module, %to, "{why}; this node goes back by itself");
         let by = format!("hotd on {}", self.parts.node);
-        let gone = self.go_back(name, To::Release(to), by, why.clone(), String::new()).await;
+        let gone = if matches!(self.parts.cluster, Cluster::Fleet(_)) {
+            // What crash-loops here may serve well elsewhere: nobody else goes back for that.
+            let way = local::Way { from: *release, tried: false, to };
+            let said = local::Said { by, message: why.clone(), here: true };
+            self.go_back_here(&name, way, said, &why).await.map(drop)
+        } else {
+            self.leave_for_all(name, *release, to, by, &why).await
+        };
         let (kind, text) = match gone {
-            Ok(_) => {
-                // Not before: what is stable can't be quarantined.
-                let kept =
-                    self.parts.cluster.quarantine(module.clone(), *release, why.clone(), now().0).await;
-                if let Err(error) = kept {
-                    tracing::error!(%module, error = %crate::describe(&error), "a digest is not quarantined");
-                }
-                ("crash_loop.left", format!("{module} went back to release {to}: {why}"))
-            }
+            Ok(()) => ("crash_loop.left", format!("{module} went back to release {to}: {why}")),
             Err(refusal) => (
                 "crash_loop.kept",
                 format!("{module} did not go back to release {to}, although {why}: {refusal}"),
             ),
         };
         self.parts.journal.write(Entry { kind, module: module.to_string(), text, ..Entry::default() }).await;
+    }
+
+    async fn leave_for_all(
+        &self,
+        module: ModuleName,
+        from: ReleaseNumber,
+        to: ReleaseNumber,
+        by: String,
+        why: &str,
+    ) -> Result<(), Refusal> {
+        let (name, to, message) = (Module(module.to_string()), To::Release(to), why.to_owned());
+        self.go_back(GoBack { module, to, by, message, request: String::new(), here: true }).await?;
+        // Not before: what is stable can't be quarantined.
+        let kept = self.parts.cluster.quarantine(name, from, why.to_owned(), now().0).await;
+        if let Err(error) = kept {
+            tracing::error!(error = %crate::describe(&error), "a digest is not quarantined");
+        }
+        Ok(())
     }
 }
 

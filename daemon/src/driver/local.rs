@@ -25,6 +25,9 @@ pub(super) struct Way {
 pub(super) struct Said {
     pub(super) by: String,
     pub(super) message: String,
+    /// They called this node, and not another one that has sent the call on: that one goes back alone where this one can't
+    /// tell the fleet.
+    pub(super) here: bool,
 }
 
 /// That this node went back alone.
@@ -57,6 +60,7 @@ impl Driver {
         module: &ModuleName,
         by: &str,
         message: &str,
+        here: bool,
     ) -> Option<Result<WentAlone, Refusal>> {
         let name = Module(module.to_string());
         let (candidate, stable) = self.parts.agent.trial(&name).filter(|_| !self.drives_all())?;
@@ -64,7 +68,7 @@ impl Driver {
             let why = "its first release is still being tried, and its node can't tell its fleet; it ends by its expiry".to_owned();
             return Some(Err(Refusal::NothingToReturnTo { module: module.clone(), why }));
         };
-        let said = Said { by: by.to_owned(), message: message.to_owned() };
+        let said = Said { by: by.to_owned(), message: message.to_owned(), here };
         Some(self.go_alone(module, Way { from: candidate, tried: true, to }, said, None).await)
     }
 
@@ -87,7 +91,7 @@ impl Driver {
         }
     }
 
-    /// Goes back on this node, and returns when what it goes to serves.
+    /// Goes back on this node, as its fleet can't be told, and returns when what it goes to serves.
     pub(super) async fn go_alone(
         &self,
         module: &ModuleName,
@@ -95,7 +99,27 @@ impl Driver {
         said: Said,
         flip: Option<Flip>,
     ) -> Result<WentAlone, Refusal> {
-        let (name, why) = (Module(module.to_string()), self.why_unheard());
+        let why = self.why_unheard();
+        if !said.here {
+            if let Some(flip) = flip {
+                self.parts.agent.undo(&Module(module.to_string()), &flip);
+            }
+            return Err(Refusal::Untold { why });
+        }
+        let (local, moved) =
+            self.go_back_here(module, way, said, &format!("its fleet can't be told: {why}")).await?;
+        Ok(WentAlone { module: Module(module.to_string()), local, why, flip: flip.or(moved) })
+    }
+
+    /// Goes back on this node alone, for this reason, and returns when what it goes to serves.
+    pub(super) async fn go_back_here(
+        &self,
+        module: &ModuleName,
+        way: Way,
+        said: Said,
+        why: &str,
+    ) -> Result<(LocalRollback, Option<Flip>), Refusal> {
+        let name = Module(module.to_string());
         let Way { from, tried, to } = way;
         let local = LocalRollback { from, tried, to, by: said.by, at: now().0, message: said.message };
         let (keep, agent) = (self.parts.policy.spec().standby, &self.parts.agent);
@@ -105,8 +129,8 @@ impl Driver {
             return Err(Refusal::AloneNotDurable { module: module.clone(), why, full });
         }
         let text = format!(
-            "{} took {module} back from release {from} to {to} on this node alone, as its fleet can't be told: {why}. That stands \
-             until the fleet goes the same way, or somebody lifts it",
+            "{} took {module} back from release {from} to {to} on this node alone: {why}. That stands until the fleet goes the same \
+             way, or somebody lifts it",
             local.by
         );
         self.tell(module, "rollback.local", &local.by, text).await;
@@ -114,7 +138,7 @@ impl Driver {
             agent.lift(&name, keep).await.map_err(|error| super::stored(&error))?;
             return Err(Refusal::NotGoneBack { module: module.clone(), to, why });
         }
-        Ok(WentAlone { module: name, local, why, flip: flip.or(moved) })
+        Ok((local, moved))
     }
 
     /// Has this node follow its fleet again; gives what stood.

@@ -8,6 +8,7 @@
 //! the driver's task has even heard of it.
 
 mod actor;
+mod back;
 mod begin;
 mod check;
 mod crash_loop;
@@ -26,18 +27,17 @@ mod views;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use hot_artifact::{ModuleName, Sha256, Version};
-use hot_rollout::{Command, Event, Module, Node, Outcome, Policy, ReleaseNumber, RolloutId, Time};
+use hot_rollout::{Command, Event, Module, Node, Policy, ReleaseNumber, RolloutId, Time};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::actor::Actor;
+pub(crate) use self::back::{GoBack, To, WentBack, Who};
 pub use self::crash_loop::OnCrashLoop;
 pub(crate) use self::failing::Held;
 pub(crate) use self::local::WentAlone;
-use self::local::{Said, Way};
 pub(crate) use self::plan::{Planned, Thought};
 pub(crate) use self::record::{Record, View};
 pub(crate) use self::refusal::Refusal;
@@ -51,8 +51,6 @@ use crate::trust::{Frozen, TrustFiles};
 
 /// Calls that may wait for the driver's task. More callers than this wait for a place.
 const WAITING_CALLS: usize = 64;
-/// How long a way back that has moved traffic is waited for to be written down as over: many times what a disk takes.
-const SETTLED: Duration = Duration::from_secs(1);
 
 /// What the driver works with.
 #[derive(Clone, Debug)]
@@ -105,42 +103,12 @@ pub(crate) struct NewRollout {
     pub retry: bool,
 }
 
-/// Where to go back to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum To {
-    /// The running rollout's stable, else the preceding stable.
-    Preceding,
-    /// A release that was stable.
-    Release(ReleaseNumber),
-    /// The newest release of this version that was stable.
-    Version(Version),
-}
-
-/// What a rollback did.
-#[derive(Clone, Debug)]
-pub(crate) struct WentBack {
-    pub rollout: RolloutId,
-    pub aborted: bool,
-    pub from: ReleaseNumber,
-    pub to: ReleaseNumber,
-    pub flip: Option<Flip>,
-}
-
-/// Who went back.
-#[derive(Clone, Debug)]
-pub(crate) enum Back<T> {
-    /// All of the fleet, or the node that is alone.
-    All(T),
-    /// This node of a fleet that could not be told.
-    Alone(WentAlone),
-}
-
 #[derive(Debug)]
 enum Ask {
     /// With whether anything new is let in: asked by the caller, since the answer may be on a disk that hangs.
     Begin(NewRollout, Result<(), Arc<Frozen>>, oneshot::Sender<Result<(RolloutId, bool), Refusal>>),
     Command(Order, oneshot::Sender<Result<(), Refusal>>),
-    GoBack(begin::Back, begin::BackReply),
+    GoBack(GoBack, begin::BackReply),
 }
 
 impl Ask {
@@ -235,30 +203,6 @@ impl Driver {
         self.in_time(&modules, self.ask(|reply| Ask::Begin(new, admitted, reply))).await
     }
 
-    /// Takes the candidates of a running rollout back: on this node before anything else happens.
-    pub(crate) async fn abort(
-        &self,
-        id: RolloutId,
-        by: String,
-        message: String,
-    ) -> Result<Back<Option<Flip>>, Refusal> {
-        let view = self.views.borrow().get(&id);
-        let refusal = match self.command(id, Command::Abort { by: by.clone() }, message.clone()).await {
-            Ok(flip) => return Ok(Back::All(flip)),
-            Err(refusal) => refusal,
-        };
-        let moves = view.as_ref().and_then(|view| view.spec.moves.first_key_value());
-        match moves
-            .and_then(|(module, releases)| Some((module.as_str().parse().ok()?, releases.stable?, releases)))
-        {
-            Some((module, to, releases)) if self.is_unheard(&refusal) => {
-                let way = Way { from: releases.candidate, tried: true, to };
-                Ok(Back::Alone(self.go_alone(&module, way, Said { by, message }, None).await?))
-            }
-            _ => Err(refusal),
-        }
-    }
-
     /// Gives a running rollout a command. An abort moves traffic on this node before anything else happens.
     pub(crate) async fn command(
         &self,
@@ -286,127 +230,6 @@ impl Driver {
         }
         self.ask(|reply| Ask::Command(order, reply)).await?;
         Ok(flip)
-    }
-
-    /// Returns when a rollout is over that has moved traffic already, so that whoever asks next hears of its end; at the
-    /// latest after [`SETTLED`], for a disk that hangs is no reason to keep back that traffic has moved.
-    pub(crate) async fn settled(&self, id: &RolloutId) {
-        drop(tokio::time::timeout(SETTLED, self.ended(id)).await);
-    }
-
-    /// Takes a module back: its running rollout is aborted, else its preceding stable serves again. Traffic has moved
-    /// on this node when it returns. Where the fleet can't be told this node goes back alone.
-    pub(crate) async fn go_back(
-        &self,
-        module: ModuleName,
-        to: To,
-        by: String,
-        message: String,
-        request: String,
-    ) -> Result<Back<WentBack>, Refusal> {
-        let modules = [Module(module.to_string())];
-        if !self.drives_all() {
-            let way = self.way_alone(&module, &to)?;
-            let alone = self.go_alone(&module, way, Said { by, message }, None);
-            return self.in_time(&modules, async { alone.await.map(Back::Alone) }).await;
-        }
-        self.in_time(&modules, self.go_back_now(module, to, by, message, request)).await
-    }
-
-    async fn go_back_now(
-        &self,
-        module: ModuleName,
-        to: To,
-        by: String,
-        message: String,
-        request: String,
-    ) -> Result<Back<WentBack>, Refusal> {
-        if let Some(done) = self.went_back(&module, &to, &request).await? {
-            return self.moved(&module, done).await.map(Back::All);
-        }
-        let name = Module(module.to_string());
-        if let Some(view) = self.running(&name) {
-            let same = |target: ReleaseNumber| to == To::Preceding || to == To::Release(target);
-            if let Some(done) = view.way_back(&name).filter(|done| same(done.to)) {
-                return self.moved(&module, done).await.map(Back::All);
-            }
-            if to == To::Preceding {
-                return self.abort_as_rollback(&view, module, by, message, request).await;
-            }
-        }
-        // Said again by the driver's task, which alone knows what has begun meanwhile.
-        let (from, target) = check::way_back(&self.parts.ledger, &[], &module, &to)?;
-        // A way back by a key that was revoked a moment ago is none.
-        drop(self.parts.trust.fresh().await);
-        // Where a candidate was tried beside it, this went to stable: on the way, but not there yet.
-        let flip = self.parts.agent.turn_back(&name, Some(target), &by).filter(|flip| flip.to == target);
-        let said = Said { by: by.clone(), message: message.clone() };
-        let back = begin::Back { module: module.clone(), to, by, message, request };
-        let done = match self.ask(|reply| Ask::GoBack(back, reply)).await {
-            Ok((rollout, from, to)) => WentBack { rollout, aborted: false, from, to, flip },
-            Err(Refusal::Begun(id)) => {
-                let done = self.view(&id).await?.way_back(&name);
-                done.ok_or(Refusal::Begun(id))?
-            }
-            Err(refusal) if self.is_unheard(&refusal) => {
-                let way = Way { from, tried: false, to: target };
-                return Ok(Back::Alone(self.go_alone(&module, way, said, flip).await?));
-            }
-            Err(refusal) => {
-                // Unless the driver has given its word since, nothing is to have changed.
-                if let Some(flip) = flip {
-                    self.parts.agent.undo(&name, &flip);
-                }
-                return Err(refusal);
-            }
-        };
-        self.moved(&module, done).await.map(Back::All)
-    }
-
-    async fn abort_as_rollback(
-        &self,
-        view: &View,
-        module: ModuleName,
-        by: String,
-        message: String,
-        request: String,
-    ) -> Result<Back<WentBack>, Refusal> {
-        let releases = view.spec.moves.get(&Module(module.to_string()));
-        let Some((from, to)) = releases.and_then(|of| Some((of.candidate, of.stable?))) else {
-            let why = "its first release is still being tried; abort it instead".to_owned();
-            return Err(Refusal::NothingToReturnTo { module, why });
-        };
-        let rollout = view.status.id.clone();
-        let said = Said { by: by.clone(), message: message.clone() };
-        let order = Order { id: rollout.clone(), command: Command::Abort { by }, message, request };
-        match self.order(order).await {
-            Ok(flip) => Ok(Back::All(WentBack { rollout, aborted: true, from, to, flip })),
-            Err(refusal) if self.is_unheard(&refusal) => {
-                let way = Way { from, tried: true, to };
-                Ok(Back::Alone(self.go_alone(&module, way, said, None).await?))
-            }
-            Err(refusal) => Err(refusal),
-        }
-    }
-
-    /// Waits until traffic has moved on this node, which it has where there was a standby.
-    async fn moved(&self, module: &ModuleName, done: WentBack) -> Result<WentBack, Refusal> {
-        if done.flip.is_some() || done.aborted {
-            return Ok(done);
-        }
-        self.ended(&done.rollout).await?;
-        match &self.view(&done.rollout).await?.meta.outcome {
-            Some(
-                Outcome::Failed { reason }
-                | Outcome::RolledBack { reason, .. }
-                | Outcome::Superseded { reason },
-            ) => {
-                let unserved = self.parts.agent.unserved_of(&Module(module.to_string()));
-                let why = unserved.map_or_else(|| reason.to_string(), |now| format!("{reason}; {now}"));
-                Err(Refusal::NotGoneBack { module: module.clone(), to: done.to, why })
-            }
-            Some(Outcome::Done | Outcome::Incomplete { .. }) | None => Ok(done),
-        }
     }
 
     /// Rollouts for which `wanted` holds, newest first, at most `limit`.
@@ -481,30 +304,6 @@ impl Driver {
     /// The running rollout of a module, else its latest one.
     pub(crate) fn latest(&self, module: &Module) -> Option<Arc<View>> {
         self.views.borrow().latest(module)
-    }
-
-    /// What an earlier call with this request name did.
-    async fn went_back(
-        &self,
-        module: &ModuleName,
-        to: &To,
-        request: &str,
-    ) -> Result<Option<WentBack>, Refusal> {
-        if request.is_empty() {
-            return Ok(None);
-        }
-        let name = Module(module.to_string());
-        if let Some(done) = self.views.borrow().aborted_by(&name, request) {
-            return Ok(Some(done));
-        }
-        let (ledger, wanted) = (self.parts.ledger.clone(), request.to_owned());
-        let found = crate::blocking(move || ledger.rollout_of_request(&wanted)).await;
-        let Some(rollout) = found.map_err(|error| stored(&error))? else { return Ok(None) };
-        let view = self.view(&rollout).await?;
-        match view.way_back(&name).filter(|_| view.meta.asked == begin::asked_back(module, to)) {
-            Some(done) => Ok(Some(done)),
-            None => Err(Refusal::RequestReused(request.to_owned())),
-        }
     }
 
     async fn ask<T>(

@@ -88,6 +88,9 @@ pub(crate) enum Refusal {
         /// The disk is full.
         full: bool,
     },
+    /// Nobody but this node knows of it, and so nothing was done.
+    #[error("the fleet can't be told: {why}")]
+    Untold { why: String },
     /// This node went back alone, and that is not on disk.
     #[error("{module} went back on this node alone, but that can't be written down: {why}")]
     AloneNotDurable {

@@ -1,5 +1,6 @@
 //! From this daemon's words to the contract's. Decides nothing.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use hot_artifact::ModuleName;
@@ -136,7 +137,16 @@ pub(super) fn rollout(ledger: &Ledger, view: &View) -> v1::Rollout {
         nodes: view.spec.nodes.iter().map(ToString::to_string).collect(),
         rollback: view.status.kind == Kind::Rollback,
         failed: failed(&view.status),
+        carriers: carriers(&view.status),
     }
+}
+
+/// The nodes that were given a candidate in this step.
+fn carriers(status: &Status) -> Vec<String> {
+    let nodes = status.modules.iter().filter(|module| module.candidate.is_some()).flat_map(|of| &of.nodes);
+    let names: BTreeSet<String> =
+        nodes.filter(|node| node.weight.is_some()).map(|node| node.node.to_string()).collect();
+    names.into_iter().collect()
 }
 
 /// The nodes that failed in a rollout.

@@ -9,8 +9,8 @@ use std::task::{Context, Poll};
 
 use hot_rollout::Node;
 use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::{BodyExt as _, Full, Limited};
 use tonic::body::Body;
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tower::{Layer, Service, ServiceExt as _};
 
@@ -37,8 +37,11 @@ const OF_THE_LEADER: [&str; 14] = [
     "/hot.v1.PlanService/Plan",
 ];
 
-/// What this node does alone where the leader can't be reached: toward stable waits for nobody.
+/// What this node does alone where the leader can't be reached, or can't tell its fleet: toward stable waits for nobody.
 const TOWARD_STABLE: [&str; 2] = ["/hot.v1.RolloutService/Abort", "/hot.v1.RolloutService/Rollback"];
+
+/// The largest of these calls, bytes.
+const MAX_ORDER: usize = 64 * 1024;
 
 /// Sends calls on to the leader; without a fleet none.
 #[derive(Clone, Debug)]
@@ -83,17 +86,21 @@ where
             Some((node, url, fleet)) => {
                 // The one that is ready is the one that is called.
                 let again = self.inner.clone();
-                let mut inner = std::mem::replace(&mut self.inner, again);
+                let inner = std::mem::replace(&mut self.inner, again);
                 Box::pin(async move {
-                    match fleet.peers().channel(&url).await {
-                        Ok(channel) => Ok(send(channel, request, &node, &fleet).await),
-                        Err(_) if TOWARD_STABLE.contains(&request.uri().path()) => inner.call(request).await,
-                        Err(error) => Ok(unreachable(&node, &error).into_http()),
+                    if TOWARD_STABLE.contains(&request.uri().path()) {
+                        return send_or_do(inner, request, (&node, &url), &fleet).await;
                     }
+                    Ok(send(request, &node, &url, &fleet).await)
                 })
             }
         }
     }
+}
+
+/// Whether another node has sent this call on.
+pub(super) fn is_sent_on<T>(request: &tonic::Request<T>) -> bool {
+    request.metadata().contains_key(FORWARDED)
 }
 
 /// For whom another node has sent this call on. Anybody can say so; it is believed of a node by its certificate, and of
@@ -123,9 +130,36 @@ fn elsewhere(fleet: &Arc<Fleet>, request: &Request<Body>) -> Option<(String, Str
     Some((leader.to_string(), url, Arc::clone(fleet)))
 }
 
-async fn send(channel: Channel, mut request: Request<Body>, node: &str, fleet: &Fleet) -> Response<Body> {
+/// Sends a call on that this node answers by itself where the leader could not.
+async fn send_or_do<S>(
+    mut inner: S,
+    request: Request<Body>,
+    (node, url): (&str, &str),
+    fleet: &Fleet,
+) -> Result<Response<Body>, S::Error>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+{
+    let (head, body) = request.into_parts();
+    let body = match Limited::new(body, MAX_ORDER).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) => {
+            return Ok(Status::invalid_argument(format!("the call can't be read: {error}")).into_http());
+        }
+    };
+    let order = || Request::from_parts(head.clone(), Body::new(Full::new(body.clone())));
+    let answer = send(order(), node, url, fleet).await;
+    let unheard = Status::from_header_map(answer.headers()).is_some_and(|it| it.code() == Code::Unavailable);
+    if unheard { inner.call(order()).await } else { Ok(answer) }
+}
+
+async fn send(mut request: Request<Body>, node: &str, url: &str, fleet: &Fleet) -> Response<Body> {
     let caller = request.extensions().get::<Caller>().cloned();
     mark(request.headers_mut(), fleet.node().as_str(), caller.as_ref());
+    let channel = match fleet.peers().channel(url).await {
+        Ok(channel) => channel,
+        Err(error) => return unreachable(node, &error).into_http(),
+    };
     match channel.oneshot(request).await {
         Ok(response) => response,
         Err(error) => unreachable(node, &error).into_http(),

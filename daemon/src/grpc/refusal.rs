@@ -23,7 +23,7 @@ pub(super) fn driver_refused(refusal: Refusal) -> Status {
             return not_found("version", sentence, "Push its file; `hotctl versions` lists what is stored.");
         }
         Refusal::Frozen(frozen) => return trust_frozen(frozen),
-        Refusal::NotLeader { .. } => return not_leader(sentence),
+        Refusal::NotLeader { .. } | Refusal::Untold { .. } => return not_leader(sentence),
         Refusal::NoSpawn(_) => (Code::FailedPrecondition, problems::SPAWN_LOST, "", problems::SPAWN_ADVICE),
         Refusal::NoRollout(_) | Refusal::NothingRuns(_) => {
             (Code::FailedPrecondition, "no_rollout", "rollout", "`hotctl history` shows what was.")

@@ -13,12 +13,13 @@ use tonic::{Code, Request, Response, Status};
 
 use super::auth::Caller;
 use super::everywhere::is_own;
+use super::forward::is_sent_on;
 use super::policy::overridden;
 use super::refusal::driver_refused;
 use super::status::{Refused, invalid, not_found, refused};
 use super::{Api, convert};
 use crate::agent::{Flip, RestartError};
-use crate::driver::{Back, NewRollout, Push, Refusal, To, View, WentAlone, WentBack};
+use crate::driver::{GoBack, NewRollout, Push, Refusal, To, View, WentAlone, WentBack, Who};
 use crate::journal::Entry;
 
 /// Longest message of a caller, bytes: the history keeps it.
@@ -126,19 +127,19 @@ impl RolloutService for Rollouts {
 
     async fn abort(&self, request: Request<v1::AbortRequest>) -> Reply<v1::AbortResponse> {
         let received = (Instant::now(), SystemTime::now());
-        let by = Caller::of(&request);
+        let (by, here) = (Caller::of(&request), !is_sent_on(&request));
         let v1::AbortRequest { rollout, message } = request.into_inner();
         let message = checked_message(message)?;
         let module = self.module_of(rollout.as_ref());
         if let Some(module) = &module
-            && let Some(alone) = self.0.driver.abort_alone(module, &by, &message).await
+            && let Some(alone) = self.0.driver.abort_alone(module, &by, &message, here).await
         {
             return Ok(Response::new(self.aborted_alone(received, alone.map_err(driver_refused)?).await));
         }
         let id = self.to_command(rollout).await?;
-        let flip = match self.0.driver.abort(id.clone(), by, message).await.map_err(driver_refused)? {
-            Back::All(flip) => flip,
-            Back::Alone(alone) => return Ok(Response::new(self.aborted_alone(received, alone).await)),
+        let flip = match self.0.driver.abort(id.clone(), by, message, here).await.map_err(driver_refused)? {
+            Who::All(flip) => flip,
+            Who::Alone(alone) => return Ok(Response::new(self.aborted_alone(received, alone).await)),
         };
         let timing = Some(self.timing(received, flip.as_ref()));
         self.0.driver.settled(&id).await;
@@ -148,7 +149,7 @@ impl RolloutService for Rollouts {
 
     async fn rollback(&self, request: Request<v1::RollbackRequest>) -> Reply<v1::RollbackResponse> {
         let received = (Instant::now(), SystemTime::now());
-        let by = Caller::of(&request);
+        let (by, here) = (Caller::of(&request), !is_sent_on(&request));
         let v1::RollbackRequest { module, to, message, request_id } = request.into_inner();
         check_request_id(&request_id)?;
         let module = module_name(&module)?;
@@ -166,11 +167,11 @@ impl RolloutService for Rollouts {
         };
         let message = checked_message(message)?;
         let name = Module(module.to_string());
-        let went =
-            self.0.driver.go_back(module, to, by, message, request_id).await.map_err(driver_refused)?;
+        let back = GoBack { module, to, by, message, request: request_id, here };
+        let went = self.0.driver.go_back(back).await.map_err(driver_refused)?;
         let WentBack { rollout, aborted, from, to, flip } = match went {
-            Back::All(went) => went,
-            Back::Alone(alone) => {
+            Who::All(went) => went,
+            Who::Alone(alone) => {
                 let timing = Some(self.timing(received, alone.flip.as_ref()));
                 let (aborted, alone) = (alone.local.tried, self.0.went_alone(alone).await);
                 let (from, to) = (alone.from.clone(), alone.to.clone());
