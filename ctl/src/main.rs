@@ -33,8 +33,6 @@ mod words;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::args::Cli;
 use crate::commands::Context;
 use crate::exit::Exit;
@@ -42,7 +40,7 @@ use crate::failure::Failure;
 use crate::output::{Format, Out};
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match args::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(mut error) => {
             args::name_both(&mut error);

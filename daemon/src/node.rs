@@ -181,11 +181,15 @@ impl Node {
         out.flush()
     }
 
-    /// Returns when the control plane has ended by itself, which it must not.
+    /// Returns when the control plane, or what drives rollouts, has ended by itself, which it must not.
     pub async fn failed(&mut self) -> anyhow::Error {
-        match (&mut self.serving).await {
-            Ok(Ok(())) => anyhow::anyhow!("the control plane ended by itself"),
-            Ok(Err(error)) => anyhow::Error::new(error).context("the control plane failed"),
+        let ended = tokio::select! {
+            ended = &mut self.serving => ended.map(|ended| ended.err().map(anyhow::Error::new)),
+            ended = &mut self.driving => ended.map(|()| None),
+        };
+        match ended {
+            Ok(None) => anyhow::anyhow!("the control plane ended by itself"),
+            Ok(Some(error)) => error.context("the control plane failed"),
             Err(error) => anyhow::Error::new(error).context("the control plane failed"),
         }
     }
@@ -197,7 +201,9 @@ impl Node {
         if !self.serving.is_finished() {
             self.serving.await??;
         }
-        self.driving.await?;
+        if !self.driving.is_finished() {
+            self.driving.await?;
+        }
         let drained = self.gateway.drain(Instant::now() + self.config.http.drain_deadline).await;
         if drained != Drained::default() {
             let Drained { cut_off, crossed } = drained;
@@ -263,13 +269,12 @@ impl Served {
     }
 }
 
-/// Ends when both have. What panics in one of them goes on here.
+/// Ends when both have. What panics in one of them goes on here, at once.
 fn both(one: JoinHandle<()>, other: Option<JoinHandle<()>>) -> JoinHandle<()> {
+    let other = async move { if let Some(other) = other { other.await } else { Ok(()) } };
     tokio::spawn(async move {
-        for task in [Some(one), other].into_iter().flatten() {
-            if let Err(error) = task.await {
-                std::panic::resume_unwind(error.into_panic());
-            }
+        if let Err(error) = tokio::try_join!(one, other) {
+            std::panic::resume_unwind(error.into_panic());
         }
     })
 }

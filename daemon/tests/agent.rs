@@ -132,7 +132,7 @@ async fn taken_back_without_a_disk(folder: &Path) {
     };
     agent.obey(given.clone(), Direction::Onward).await.unwrap();
     let on_disk = || ledger.obeyed().pop().unwrap();
-    assert_eq!(on_disk(), Obeyed { assignment: given, took_back: None, stands_in: None });
+    assert_eq!(on_disk(), Obeyed::whole(given));
 
     let (modules, away) = (folder.join("data/modules"), folder.join("away"));
     std::fs::rename(&modules, &away).unwrap();

@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands;
 use crate::contexts::Files;
@@ -18,7 +19,7 @@ use crate::output::Format;
     name = "hotctl",
     version,
     max_term_width = 110,
-    after_help = "A node is found by --node, HOTCTL_NODE, --context, HOTCTL_CONTEXT, the context that the file of contexts \
+    after_help = "A node is found by --node, --context, HOTCTL_NODE, HOTCTL_CONTEXT, the context that the file of contexts \
                   names, /run/hot/hotd.sock, or the dev node that `hotd --dev` records, in this order.\n\n\
                   Exit codes: 0 promoted or done, 1 failed, 2 usage, 3 rolled back, aborted or superseded, 4 refused, \
                   5 not finished in time or incomplete, 10 plan would change something, 130 Ctrl-C before anything was \
@@ -68,6 +69,17 @@ pub(crate) struct Place {
     /// The certificate's private key (PEM)
     #[arg(long, global = true, env = "HOTCTL_IDENTITY_KEY", value_name = "FILE")]
     identity_key: Option<PathBuf>,
+}
+
+/// What was typed. A context that is named there counts before a node that only the environment names.
+pub(crate) fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let matches = Cli::command().try_get_matches_from(line)?;
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    let typed = |name: &str| matches.value_source(name) == Some(ValueSource::CommandLine);
+    if typed("context") && !typed("node") {
+        cli.place.node = None;
+    }
+    Ok(cli)
 }
 
 impl Place {

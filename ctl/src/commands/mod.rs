@@ -97,7 +97,7 @@ pub(crate) async fn run(command: Command, context: &mut Context<'_>) -> Result<E
         Command::Plan(args) => plan::run(args, context).await,
         Command::Status(args) => status::run(args, context).await,
         Command::Rollback(args) => rollback::run(args, context).await,
-        Command::Promote(args) => promote::run(args, context).await,
+        Command::Promote(args) => Box::pin(promote::run(args, context)).await,
         Command::Pause(args) => pause::run(args, context).await,
         Command::Resume(args) => resume::run(args, context).await,
         Command::Abort(args) => abort::run(args, context).await,

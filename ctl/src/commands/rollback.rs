@@ -110,7 +110,7 @@ fn lifted(module: &str, answer: &LiftResponse) -> Vec<String> {
         .collect();
     for node in answer.silent.iter().map(|node| words::clean(node)) {
         lines.push(format!(
-            "{module}: {node} does not answer, and goes on alone: say it again when `hotctl nodes` shows it as ready"
+            "{module}: {node} has not said that it follows its fleet again: say it once more when `hotctl nodes` shows it as ready"
         ));
     }
     if lines.is_empty() {
@@ -119,16 +119,19 @@ fn lifted(module: &str, answer: &LiftResponse) -> Vec<String> {
     lines
 }
 
-/// `, on n2 alone: etcd can't be reached. It stands ...`; empty where the fleet was told.
+/// ` on n2 alone, since its fleet could not be told: ...`; empty where the fleet was told.
 pub(crate) fn alone(of: Option<&LocalRollback>) -> String {
-    of.map_or_else(String::new, |of| {
-        format!(
-            " on {} alone, since its fleet could not be told: {}. That stands until the fleet goes the same way: run this again \
-             when it can be told, or with --lift to have the node follow its fleet again",
-            words::clean(&of.node),
-            words::clean(&of.why)
-        )
-    })
+    let Some(of) = of else { return String::new() };
+    let (node, module) = (words::clean(&of.node), words::clean(&of.module));
+    let unserved =
+        if of.unserved.is_empty() { String::new() } else { format!("; {}", words::clean(&of.unserved)) };
+    let to = of.to.as_ref().map_or(0, |to| to.release);
+    format!(
+        " on {node} alone, since its fleet could not be told: {}{unserved}. That stands until the fleet goes the same way: when it \
+         can be told, `hotctl rollback {module} --to {to}` has all of it do so, and `hotctl rollback {module} --lift` has {node} \
+         follow it again",
+        words::clean(&of.why)
+    )
 }
 
 /// Why the stable release of `module` does not serve, of which the node says so.

@@ -168,6 +168,8 @@ pub(crate) struct LocalRollbackJson {
     message: String,
     /// Why the fleet could not be told; empty but in the answer to `rollback` and `abort`.
     why: String,
+    /// Why what it went to does not serve; empty: it does, or that is not said here.
+    unserved: String,
 }
 
 impl From<v1::LocalRollback> for LocalRollbackJson {
@@ -181,6 +183,7 @@ impl From<v1::LocalRollback> for LocalRollbackJson {
             at: time(of.at),
             message: of.message,
             why: of.why,
+            unserved: of.unserved,
         }
     }
 }

@@ -94,7 +94,7 @@ impl Agent {
         Ok(())
     }
 
-    async fn write(&self, obeyed: Obeyed, direction: Direction) -> Result<(), LedgerError> {
+    pub(super) async fn write(&self, obeyed: Obeyed, direction: Direction) -> Result<(), LedgerError> {
         let (ledger, written) = (self.shared.parts.ledger.clone(), obeyed.clone());
         crate::blocking(move || ledger.obey(&written, direction)).await?;
         if let Some(slot) = self.lock().get_mut(&obeyed.assignment.module) {

@@ -5,9 +5,18 @@ use std::time::Instant;
 
 use hot_rollout::{Assignment, Cause, Direction, Millis, Module, ReleaseNumber, RolloutId};
 
+use super::orders::Orders;
 use super::slot::Slot;
 use super::{Agent, Flip};
 use crate::ledger::{LedgerError, LocalRollback};
+
+/// That this node went back alone.
+#[derive(Debug)]
+pub(crate) struct WentBack {
+    before: Orders,
+    /// Where what it went to was ready.
+    pub(crate) flip: Option<Flip>,
+}
 
 /// The node took the candidate of a rollout back by itself.
 #[derive(Clone, Debug)]
@@ -18,41 +27,65 @@ pub(crate) struct TakenBack {
 
 impl Agent {
     /// Goes back on this node, whatever its fleet wants, until that goes the same way or [`Agent::lift`] is called: at once,
-    /// then on disk. The flip, where what it goes to is ready. What it left is kept as standby for so long.
+    /// then on disk. What it left is kept as standby for so long. `None`: it was told nothing of this module yet.
     pub(crate) async fn go_back_alone(
         &self,
         module: &Module,
         local: LocalRollback,
         keep: Millis,
-    ) -> (Option<Flip>, Result<(), LedgerError>) {
-        let flip = {
+    ) -> Option<(WentBack, Result<(), LedgerError>)> {
+        let went = {
             let mut slots = self.lock();
-            let flip = slots.get_mut(module).and_then(|slot| slot.go_back_alone(local, keep, Instant::now()));
+            let (before, flip) = slots.get_mut(module)?.go_back_alone(local, keep, Instant::now())?;
             self.reconcile(&mut slots, module);
-            flip.map(|flip| Flip { at: Instant::now(), ..flip })
+            WentBack { before, flip: flip.map(|flip| Flip { at: Instant::now(), ..flip }) }
         };
         self.shared.note_change();
-        (flip, self.keep(module, Direction::TowardStable).await)
+        Some((went, self.keep(module, Direction::TowardStable).await))
     }
 
-    /// Has this node take its fleet's word of `module` again. What stood, if anything did.
+    /// Has the node do what it did before, since what it went to does not serve.
+    pub(crate) async fn put_back(
+        &self,
+        module: &Module,
+        went: WentBack,
+        local: &LocalRollback,
+    ) -> Result<(), LedgerError> {
+        {
+            let mut slots = self.lock();
+            if let Some(slot) = slots.get_mut(module) {
+                slot.put_back(went.before, local);
+            }
+            self.reconcile(&mut slots, module);
+        }
+        self.shared.note_change();
+        self.keep(module, Direction::TowardStable).await
+    }
+
+    /// Has this node take its fleet's word of `module` again: on disk, then in effect. What stood, if anything did.
     pub(crate) async fn lift(
         &self,
         module: &Module,
         keep: Millis,
     ) -> Result<Option<LocalRollback>, LedgerError> {
+        // What was left may be signed by nobody who counts by now.
+        let trust = self.shared.parts.trust.fresh().await;
+        let _in_order = self.shared.keeping.lock().await;
+        let next = self.slots(|slots| {
+            let mut next = slots.get(module)?.orders.clone();
+            next.lift(true, keep, Instant::now())?;
+            next.obeyed()
+        });
+        let Some(next) = next else { return Ok(None) };
+        self.write(next, Direction::Onward).await?;
         let lifted = {
             let mut slots = self.lock();
             let lifted = slots.get_mut(module).and_then(|slot| slot.lift(keep, Instant::now()));
-            if lifted.is_some() {
-                self.reconcile(&mut slots, module);
-            }
+            self.review(&mut slots, module, &trust);
+            self.reconcile(&mut slots, module);
             lifted
         };
-        if lifted.is_some() {
-            self.keep(module, Direction::Onward).await?;
-            self.shared.note_change();
-        }
+        self.shared.note_change();
         Ok(lifted)
     }
 
@@ -84,21 +117,29 @@ impl Agent {
         self.slots(|slots| slots.get(module)?.orders.written)
     }
 
-    /// The release that this node tries of `module`, and what is stable beside it.
+    /// The release that this node tries of `module`, or tried until it took it back by itself, and what is stable beside it.
     pub(crate) fn trial(&self, module: &Module) -> Option<(ReleaseNumber, Option<ReleaseNumber>)> {
         self.slots(|slots| {
             let orders = &slots.get(module)?.orders;
-            Some((orders.candidate()?, orders.stable()))
+            Some((orders.trial()?, orders.stable()))
         })
     }
 
-    /// The module of which this node tries a candidate by the rollout whose id begins so.
+    /// The release that this node obeys as stable.
+    pub(crate) fn stable(&self, module: &Module) -> Option<ReleaseNumber> {
+        self.slots(|slots| slots.get(module)?.orders.stable())
+    }
+
+    /// The one module of which this node tries a candidate by the rollout whose id begins so.
     pub(crate) fn tried_by(&self, rollout: &str) -> Option<Module> {
         let tries = |slot: &Slot| {
-            let by = slot.orders.assignment.as_ref().filter(|of| of.candidate.is_some());
+            let by = slot.orders.assignment.as_ref().filter(|_| slot.orders.trial().is_some());
             !rollout.is_empty() && by.is_some_and(|of| of.rollout.as_str().starts_with(rollout))
         };
-        self.slots(|slots| slots.iter().find(|(_, slot)| tries(slot)).map(|(module, _)| module.clone()))
+        self.slots(|slots| {
+            let mut found = slots.iter().filter(|(_, slot)| tries(slot)).map(|(module, _)| module.clone());
+            found.next().filter(|_| found.next().is_none())
+        })
     }
 
     /// Whether what is stable of `module` serves; or why it does not, once a try of it failed.

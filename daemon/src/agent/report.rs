@@ -13,7 +13,7 @@ impl Agent {
     /// Says again what is so.
     pub(super) fn restate(&self, module: &Module, slot: &mut Slot) {
         let Some(assignment) = slot.orders.assignment.as_ref() else { return };
-        if let Some(TookBack { revision, cause }) = slot.orders.took_back.clone() {
+        if let Some(TookBack { revision, cause, .. }) = slot.orders.took_back.clone() {
             self.shared.report(self.shared.took_back(module, revision, cause));
         }
         let wanted = assignment.weights();

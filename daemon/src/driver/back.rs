@@ -53,7 +53,7 @@ pub(crate) enum Who<T> {
     /// All of the fleet, or the node that is alone.
     All(T),
     /// This node of a fleet that could not be told.
-    Alone(WentAlone),
+    Alone(Box<WentAlone>),
 }
 
 impl Driver {
@@ -101,7 +101,7 @@ impl Driver {
         }
         let (way, said) = (self.way_alone(&back.module, &back.to)?, back.said());
         let alone = self.go_alone(&back.module, way, said, None);
-        self.in_time(&modules, async { alone.await.map(Who::Alone) }).await
+        self.in_time(&modules, Box::pin(alone)).await.map(Who::Alone)
     }
 
     async fn go_back_now(&self, back: GoBack) -> Result<Who<WentBack>, Refusal> {

@@ -1,5 +1,5 @@
 //! Goes back from a stable release that crash-loops, where the operator allows it: as a rollback to the newest release that
-//! served before and can run; in a fleet on this node alone. When is decided by rules alone.
+//! served before and can run. In a fleet only a person does so. When is decided by rules alone.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use hot_rollout::{Module, ReleaseNumber};
 use tokio_util::sync::CancellationToken;
 
 use super::check::way_back;
-use super::{Driver, GoBack, Refusal, To, local};
+use super::{Driver, GoBack, Refusal, To};
 use crate::agent::CrashLoop;
 use crate::clock::now;
 use crate::cluster::Cluster;
@@ -75,18 +75,15 @@ impl Driver {
         tracing::warn!(%module, %to, "{why}; this node goes back by itself");
         let by = format!("hotd on {}", self.parts.node);
         let gone = if matches!(self.parts.cluster, Cluster::Fleet(_)) {
-            // What crash-loops here may serve well elsewhere: nobody else goes back for that.
-            let way = local::Way { from: *release, tried: false, to };
-            let said = local::Said { by, message: why.clone(), here: true };
-            self.go_back_here(&name, way, said, &why).await.map(drop)
+            Err("in a fleet only a person goes back: what crash-loops on one node may serve well on the others".to_owned())
         } else {
-            self.leave_for_all(name, *release, to, by, &why).await
+            self.leave_for_all(name, *release, to, by, &why).await.map_err(|refusal| refusal.to_string())
         };
         let (kind, text) = match gone {
             Ok(()) => ("crash_loop.left", format!("{module} went back to release {to}: {why}")),
-            Err(refusal) => (
+            Err(kept) => (
                 "crash_loop.kept",
-                format!("{module} did not go back to release {to}, although {why}: {refusal}"),
+                format!("{module} did not go back to release {to}, although {why}: {kept}"),
             ),
         };
         self.parts.journal.write(Entry { kind, module: module.to_string(), text, ..Entry::default() }).await;

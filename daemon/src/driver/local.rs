@@ -1,15 +1,20 @@
 //! A person's word while the fleet can't be told: this node goes back alone, and that stands.
 
+use std::time::Duration;
+
 use hot_artifact::ModuleName;
 use hot_rollout::{Module, ReleaseNumber};
 
 use super::check::way_back;
-use super::{Driver, Refusal, To};
+use super::{Driver, Refusal, To, stored};
 use crate::agent::Flip;
 use crate::clock::now;
 use crate::cluster::Cluster;
 use crate::journal::Entry;
 use crate::ledger::LocalRollback;
+
+/// How long what a node goes back to alone may take to serve before the caller is told that it does not yet.
+const SERVES: Duration = Duration::from_secs(30);
 
 /// Where this node goes alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +42,8 @@ pub(crate) struct WentAlone {
     pub(crate) local: LocalRollback,
     /// Why its fleet could not be told, as a sentence.
     pub(crate) why: String,
+    /// Why what it goes to does not serve; empty: it does.
+    pub(crate) unserved: String,
     pub(crate) flip: Option<Flip>,
 }
 
@@ -50,7 +57,6 @@ impl Driver {
                 Refusal::NotLeader { .. }
                     | Refusal::Store { full: false, .. }
                     | Refusal::NotDurable { full: false, .. }
-                    | Refusal::NotInTime
             )
     }
 
@@ -61,7 +67,7 @@ impl Driver {
         by: &str,
         message: &str,
         here: bool,
-    ) -> Option<Result<WentAlone, Refusal>> {
+    ) -> Option<Result<Box<WentAlone>, Refusal>> {
         let name = Module(module.to_string());
         let (candidate, stable) = self.parts.agent.trial(&name).filter(|_| !self.drives_all())?;
         let Some(to) = stable else {
@@ -75,18 +81,21 @@ impl Driver {
     /// The way back on this node, as far as it knows.
     pub(super) fn way_alone(&self, module: &ModuleName, to: &To) -> Result<Way, Refusal> {
         let name = Module(module.to_string());
-        let standing = self.parts.agent.local_rollbacks().remove(&name);
-        match (to, self.parts.agent.trial(&name)) {
+        let agent = &self.parts.agent;
+        let standing = agent.local_rollbacks().remove(&name);
+        match (to, agent.trial(&name)) {
+            // The same again.
+            (To::Preceding, _) if let Some(local) = standing => {
+                Ok(Way { from: local.from, tried: local.tried, to: local.to })
+            }
             (To::Preceding, Some((candidate, Some(stable)))) => {
                 Ok(Way { from: candidate, tried: true, to: stable })
             }
-            // The same again.
-            (To::Preceding, None) if let Some(local) = standing => {
-                Ok(Way { from: local.from, tried: local.tried, to: local.to })
-            }
             _ => {
                 let (from, to) = way_back(&self.parts.ledger, &[], module, to)?;
-                Ok(Way { from, tried: false, to })
+                // What is left is what serves here, which may be behind.
+                let serves = agent.stable(&name).filter(|serves| *serves != to);
+                Ok(Way { from: serves.unwrap_or(from), tried: false, to })
             }
         }
     }
@@ -98,7 +107,7 @@ impl Driver {
         way: Way,
         said: Said,
         flip: Option<Flip>,
-    ) -> Result<WentAlone, Refusal> {
+    ) -> Result<Box<WentAlone>, Refusal> {
         let why = self.why_unheard();
         if !said.here {
             if let Some(flip) = flip {
@@ -106,45 +115,41 @@ impl Driver {
             }
             return Err(Refusal::Untold { why });
         }
-        let (local, moved) =
-            self.go_back_here(module, way, said, &format!("its fleet can't be told: {why}")).await?;
-        Ok(WentAlone { module: Module(module.to_string()), local, why, flip: flip.or(moved) })
-    }
-
-    /// Goes back on this node alone, for this reason, and returns when what it goes to serves.
-    pub(super) async fn go_back_here(
-        &self,
-        module: &ModuleName,
-        way: Way,
-        said: Said,
-        why: &str,
-    ) -> Result<(LocalRollback, Option<Flip>), Refusal> {
         let name = Module(module.to_string());
         let Way { from, tried, to } = way;
         let local = LocalRollback { from, tried, to, by: said.by, at: now().0, message: said.message };
         let (keep, agent) = (self.parts.policy.spec().standby, &self.parts.agent);
-        let (moved, kept) = agent.go_back_alone(&name, local.clone(), keep).await;
+        let Some((went, kept)) = agent.go_back_alone(&name, local.clone(), keep).await else {
+            let why = "this node was told nothing of it yet, and its fleet can't be told now".to_owned();
+            return Err(Refusal::NothingToReturnTo { module: module.clone(), why });
+        };
         if let Err(error) = kept {
             let (why, full) = crate::store::failed(&error);
             return Err(Refusal::AloneNotDurable { module: module.clone(), why, full });
         }
         let text = format!(
-            "{} took {module} back from release {from} to {to} on this node alone: {why}. That stands until the fleet goes the same \
-             way, or somebody lifts it",
+            "{} took {module} back from release {from} to {to} on this node alone: its fleet can't be told: {why}. That stands until \
+             the fleet goes the same way, or somebody lifts it",
             local.by
         );
         self.tell(module, "rollback.local", &local.by, text).await;
-        if let Err(why) = self.serves(&name).await {
-            agent.lift(&name, keep).await.map_err(|error| super::stored(&error))?;
-            return Err(Refusal::NotGoneBack { module: module.clone(), to, why });
-        }
-        Ok((local, moved))
+        let flip = flip.or(went.flip);
+        // What was only tried is left, whatever becomes of stable.
+        let unserved = match tokio::time::timeout(SERVES, self.serves(&name)).await {
+            Ok(Err(why)) if !tried => {
+                agent.put_back(&name, went, &local).await.map_err(|error| stored(&error))?;
+                return Err(Refusal::NotGoneBack { module: module.clone(), to, why });
+            }
+            Ok(Ok(())) => String::new(),
+            Ok(Err(_)) | Err(_) => agent.unserved_of(&name).unwrap_or_default(),
+        };
+        Ok(Box::new(WentAlone { module: name, local, why, unserved, flip }))
     }
 
     /// Has this node follow its fleet again; gives what stood.
     pub(crate) async fn lift(&self, module: &ModuleName, by: &str) -> Result<Option<LocalRollback>, Refusal> {
         let (name, keep) = (Module(module.to_string()), self.parts.policy.spec().standby);
-        let lifted = self.parts.agent.lift(&name, keep).await.map_err(|error| super::stored(&error))?;
+        let lifted = self.parts.agent.lift(&name, keep).await.map_err(|error| stored(&error))?;
         if let Some(local) = &lifted {
             let text = format!(
                 "{by} has this node follow its fleet again in {module}, which {} had taken back from release {} to {} here alone",
@@ -153,6 +158,15 @@ impl Driver {
             self.tell(module, "rollback.lifted", by, text).await;
         }
         Ok(lifted)
+    }
+
+    /// That nothing runs which a command could be for; as far as this node knows.
+    pub(crate) fn nothing_runs(&self, module: String) -> Refusal {
+        if self.drives_all() {
+            Refusal::NothingRuns(module)
+        } else {
+            Refusal::NotLeader { leader: self.parts.cluster.leader() }
+        }
     }
 
     /// Returns when what is stable on this node serves, or says why it does not.

@@ -60,6 +60,8 @@ pub(super) async fn run(
         }
         drives.store(false, Ordering::Release);
         actor.step_down();
+        // What this node wrote and did not hear the answer of.
+        fleet.keep_modules().await;
     }
 }
 

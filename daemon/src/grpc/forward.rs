@@ -6,10 +6,13 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use hot_rollout::Node;
+use hot_proto::v1::{self, rollout_selector::By};
+use hot_rollout::{Module, Node};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Full, Limited};
+use prost::Message as _;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service, ServiceExt as _};
@@ -17,6 +20,7 @@ use tower::{Layer, Service, ServiceExt as _};
 use super::auth::{CALLER, Caller, FORWARDED, OWN, OwnUser};
 use super::mutual::Shown;
 use super::status::{Refused, refused};
+use crate::agent::Agent;
 use crate::cluster::Fleet;
 
 /// What only the leader can do or knows, by the path of the call.
@@ -37,28 +41,39 @@ const OF_THE_LEADER: [&str; 14] = [
     "/hot.v1.PlanService/Plan",
 ];
 
-/// What this node does alone where the leader can't be reached, or can't tell its fleet: toward stable waits for nobody.
-const TOWARD_STABLE: [&str; 2] = ["/hot.v1.RolloutService/Abort", "/hot.v1.RolloutService/Rollback"];
+/// Toward stable waits for nobody: what this node tries it takes back before such a call is sent on, and all of it this node
+/// does alone where the leader can't be reached, says nothing, or can't tell its fleet.
+const ABORT: &str = "/hot.v1.RolloutService/Abort";
+const ROLLBACK: &str = "/hot.v1.RolloutService/Rollback";
+/// How long the leader may take over them: as a rule a lease, after which another one leads.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes before a message in a call.
+const FRAME: usize = 5;
 
 /// The largest of these calls, bytes.
 const MAX_ORDER: usize = 64 * 1024;
 
 /// Sends calls on to the leader; without a fleet none.
 #[derive(Clone, Debug)]
-pub(super) struct ForwardLayer(pub Option<Fleet>);
+pub(super) struct ForwardLayer {
+    pub(super) fleet: Option<Fleet>,
+    /// This node's: what it tries is taken back first.
+    pub(super) agent: Agent,
+}
 
 /// See [`ForwardLayer`].
 #[derive(Clone, Debug)]
 pub(super) struct Forward<S> {
     inner: S,
     fleet: Option<Arc<Fleet>>,
+    agent: Agent,
 }
 
 impl<S> Layer<S> for ForwardLayer {
     type Service = Forward<S>;
 
     fn layer(&self, inner: S) -> Forward<S> {
-        Forward { inner, fleet: self.0.clone().map(Arc::new) }
+        Forward { inner, fleet: self.fleet.clone().map(Arc::new), agent: self.agent.clone() }
     }
 }
 
@@ -87,9 +102,10 @@ where
                 // The one that is ready is the one that is called.
                 let again = self.inner.clone();
                 let inner = std::mem::replace(&mut self.inner, again);
+                let agent = self.agent.clone();
                 Box::pin(async move {
-                    if TOWARD_STABLE.contains(&request.uri().path()) {
-                        return send_or_do(inner, request, (&node, &url), &fleet).await;
+                    if [ABORT, ROLLBACK].contains(&request.uri().path()) {
+                        return send_or_do((inner, &agent), request, (&node, &url), &fleet).await;
                     }
                     Ok(send(request, &node, &url, &fleet).await)
                 })
@@ -132,7 +148,7 @@ fn elsewhere(fleet: &Arc<Fleet>, request: &Request<Body>) -> Option<(String, Str
 
 /// Sends a call on that this node answers by itself where the leader could not.
 async fn send_or_do<S>(
-    mut inner: S,
+    (mut inner, agent): (S, &Agent),
     request: Request<Body>,
     (node, url): (&str, &str),
     fleet: &Fleet,
@@ -148,9 +164,31 @@ where
         }
     };
     let order = || Request::from_parts(head.clone(), Body::new(Full::new(body.clone())));
-    let answer = send(order(), node, url, fleet).await;
-    let unheard = Status::from_header_map(answer.headers()).is_some_and(|it| it.code() == Code::Unavailable);
-    if unheard { inner.call(order()).await } else { Ok(answer) }
+    if let Some(module) = tried(agent, head.uri.path(), &body) {
+        let by = head.extensions.get::<Caller>().map_or("unknown", |Caller(by)| by);
+        let _moved = agent.turn_back(&module, None, by);
+    }
+    let unheard = |answer: &Response<Body>| {
+        Status::from_header_map(answer.headers()).is_some_and(|status| status.code() == Code::Unavailable)
+    };
+    match tokio::time::timeout(PATIENCE, send(order(), node, url, fleet)).await {
+        Ok(answer) if !unheard(&answer) => Ok(answer),
+        Ok(_) | Err(_) => inner.call(order()).await,
+    }
+}
+
+/// The module that a call toward stable is about, where this node tries a candidate of it.
+fn tried(agent: &Agent, path: &str, body: &[u8]) -> Option<Module> {
+    let message = body.get(FRAME..)?;
+    let module = if path == ABORT {
+        match v1::AbortRequest::decode(message).ok()?.rollout?.by? {
+            By::Module(module) => Module(module),
+            By::Id(id) => agent.tried_by(&id)?,
+        }
+    } else {
+        Module(v1::RollbackRequest::decode(message).ok()?.module)
+    };
+    agent.trial(&module).map(|_| module)
 }
 
 async fn send(mut request: Request<Body>, node: &str, url: &str, fleet: &Fleet) -> Response<Body> {

@@ -32,6 +32,7 @@ impl Api {
             at: Some(convert::timestamp(of.at)),
             message: of.message.clone(),
             why: String::new(),
+            unserved: String::new(),
         }
     }
 
@@ -45,13 +46,11 @@ impl Api {
     }
 
     /// That this node went back alone, for whoever asked for it.
-    pub(super) async fn went_alone(
-        &self,
-        WentAlone { module, local, why, .. }: WentAlone,
-    ) -> v1::LocalRollback {
+    pub(super) async fn went_alone(&self, alone: Box<WentAlone>) -> v1::LocalRollback {
+        let WentAlone { module, local, why, unserved, .. } = *alone;
         let api = self.clone();
         let shown = move || api.local_rollback(&api.about.node, &module, &local);
-        v1::LocalRollback { why, ..crate::blocking(shown).await }
+        v1::LocalRollback { why, unserved, ..crate::blocking(shown).await }
     }
 
     /// Has this node follow its fleet again and, unless it is asked for its own part, all others.
@@ -68,9 +67,12 @@ impl Api {
         if own {
             return Ok(answer);
         }
+        // Where etcd can't be heard it is not known either.
         let stands = |node: &str| {
-            let state = self.fleet.as_ref().map(crate::cluster::Fleet::state).unwrap_or_default();
-            state.local.contains_key(&(Node(node.to_owned()), module.clone()))
+            self.fleet.as_ref().is_some_and(|fleet| {
+                let known = fleet.state().local.contains_key(&(Node(node.to_owned()), module.clone()));
+                known || fleet.standing().borrow().stale.is_some()
+            })
         };
         let asked = self.others().into_iter().map(|(node, url)| async move {
             let lifted = in_time(async {

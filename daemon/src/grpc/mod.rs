@@ -118,20 +118,21 @@ pub struct Api {
 /// Serves until the token is cancelled, then lets calls under way end for a short time.
 pub async fn serve(api: Api, doors: Doors) -> Result<(), tonic::transport::Error> {
     let stopped = api.stopped.clone();
-    let fleet = api.fleet.clone();
+    let forward = ForwardLayer { fleet: api.fleet.clone(), agent: api.agent.clone() };
     let routes = routes(api).await;
-    let socket = server(Gate::Socket, fleet.clone()).add_routes(routes.clone()).serve_with_incoming_shutdown(
-        patient(UnixListenerStream::new(doors.socket)),
-        stopped.clone().cancelled_owned(),
-    );
+    let socket =
+        server(Gate::Socket, forward.clone()).add_routes(routes.clone()).serve_with_incoming_shutdown(
+            patient(UnixListenerStream::new(doors.socket)),
+            stopped.clone().cancelled_owned(),
+        );
     let tcp = doors.tcp.map(|(listener, token)| {
-        server(Gate::Token(token), fleet.clone()).add_routes(routes.clone()).serve_with_incoming_shutdown(
+        server(Gate::Token(token), forward.clone()).add_routes(routes.clone()).serve_with_incoming_shutdown(
             patient(TcpListenerStream::new(listener)),
             stopped.clone().cancelled_owned(),
         )
     });
     let mutual = doors.mutual.map(|(listeners, files)| {
-        server(Gate::Certificate, fleet).add_routes(routes).serve_with_incoming_shutdown(
+        server(Gate::Certificate, forward).add_routes(routes).serve_with_incoming_shutdown(
             mutual::callers(listeners, &files),
             stopped.clone().cancelled_owned(),
         )
@@ -160,7 +161,7 @@ async fn if_there<E>(door: Option<impl Future<Output = Result<(), E>>>) -> Resul
 
 type Guarded = Server<Stack<ForwardLayer, Stack<InterceptorLayer<Gate>, Identity>>>;
 
-fn server(gate: Gate, fleet: Option<Fleet>) -> Guarded {
+fn server(gate: Gate, forward: ForwardLayer) -> Guarded {
     Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .max_frame_size(MAX_FRAME)
@@ -168,7 +169,7 @@ fn server(gate: Gate, fleet: Option<Fleet>) -> Guarded {
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .max_connection_age(CONNECTION_AGE)
         .layer(InterceptorLayer::new(gate))
-        .layer(ForwardLayer(fleet))
+        .layer(forward)
 }
 
 async fn routes(api: Api) -> Routes {

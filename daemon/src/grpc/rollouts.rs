@@ -310,7 +310,11 @@ impl Rollouts {
         }
     }
 
-    async fn aborted_alone(&self, received: (Instant, SystemTime), alone: WentAlone) -> v1::AbortResponse {
+    async fn aborted_alone(
+        &self,
+        received: (Instant, SystemTime),
+        alone: Box<WentAlone>,
+    ) -> v1::AbortResponse {
         let timing = Some(self.timing(received, alone.flip.as_ref()));
         v1::AbortResponse { rollout: None, timing, alone: Some(self.0.went_alone(alone).await) }
     }
@@ -326,7 +330,7 @@ impl Rollouts {
                 self.0.known(&name)?;
                 let name = Module(name.to_string());
                 let latest = self.0.driver.latest(&name).map(|view| view.status.id.clone());
-                latest.ok_or_else(|| Unselected::None(Refusal::NothingRuns(module)))
+                latest.ok_or_else(|| Unselected::None(self.0.driver.nothing_runs(module)))
             }
             Some(By::Id(_)) | None => {
                 Err(invalid("rollout", "nothing", "the id of a rollout or a module's name").into())

@@ -22,6 +22,9 @@ pub struct Obeyed {
     /// That a person went back on this node alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local: Option<LocalRollback>,
+    /// A word of the fleet was not taken for that, and none has been since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub passed_over: bool,
 }
 
 /// The node took its candidate back by itself.
@@ -29,6 +32,9 @@ pub struct Obeyed {
 pub struct TookBack {
     /// Out of which assignment.
     pub revision: Revision,
+    /// Which release; a daemon before this member did not write it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<ReleaseNumber>,
     /// Why.
     pub cause: Cause,
 }
@@ -57,7 +63,7 @@ impl Obeyed {
     /// An assignment that is obeyed as it was given by this node's own driver.
     #[must_use]
     pub const fn whole(assignment: Assignment) -> Self {
-        Self { assignment, took_back: None, stands_in: None, written: None, local: None }
+        Self { assignment, took_back: None, stands_in: None, written: None, local: None, passed_over: false }
     }
 }
 

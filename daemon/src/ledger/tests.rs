@@ -4,6 +4,7 @@ use std::process::Command;
 use hot_artifact::signature::{MODULE_NAMESPACE, Signer, generate_key, sign};
 use hot_artifact::trust::{AllowedSigners, Revoked};
 use hot_artifact::{DEFAULT_MAX_SIZE, FileReader};
+use hot_rollout::Revision;
 use serde_json::json;
 
 use super::*;

@@ -47,6 +47,10 @@ impl Rollout {
                 let text = format!(
                     "{node} was rolled back alone by {by}, and goes no other way until that is lifted"
                 );
+                // What it applied it does not do any more.
+                if let Some(facts) = self.facts_mut(&node, &module) {
+                    facts.applied = Revision(0);
+                }
                 self.node_away(node, text, out);
             }
             Event::Command(command) => self.command(command, out),
@@ -119,6 +123,10 @@ impl Rollout {
     /// we move to must serve.
     fn applied(&mut self, node: &Node, module: &Module, revision: Revision, serves: bool) {
         let promoted = self.promoted;
+        // It is told anew when the node is up again.
+        if !self.nodes.get(node).is_some_and(|facts| facts.up) {
+            return;
+        }
         let Some(facts) = self.facts_mut(node, module) else { return };
         if facts.given.is_none_or(|given| revision > given) || (promoted && !serves) {
             return;

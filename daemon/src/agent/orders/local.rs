@@ -22,8 +22,13 @@ impl Orders {
         keep: Millis,
         now: Instant,
     ) {
+        let by_hand = || Cause::ByHand { by: local.by.clone() };
+        self.take_back(by_hand());
         if local.tried {
-            self.take_back(Cause::ByHand { by: local.by.clone() });
+            // Also where the node had taken it back before: now a person has said so.
+            if let Some(taken) = self.took_back.as_mut() {
+                taken.cause = by_hand();
+            }
         } else {
             self.move_stable(local.from, local.to, ready, keep, now);
         }
@@ -43,7 +48,7 @@ impl Orders {
             self.move_stable(local.to, local.from, ready, keep, now);
         }
         // What there is of it is looked at as if it was new.
-        (self.written, self.passed_over) = (None, false);
+        (self.written, self.given) = (None, None);
         Some(local)
     }
 

@@ -29,7 +29,7 @@ pub(crate) struct Orders {
     pub(super) written: Option<i64>,
     /// A person went back on this node alone: words that go another way are not taken.
     pub(super) local: Option<LocalRollback>,
-    /// A word was not taken for that.
+    /// A word was not taken for that, and none has been since: what the node does is not what its fleet wants.
     passed_over: bool,
     /// When the assignment was given or renewed last; `None`: not since this hotd began, so that no restart prolongs
     /// what a candidate has left.
@@ -105,9 +105,10 @@ impl Orders {
 
     /// Takes what the node obeyed when the last hotd ended. Nobody has renewed it since.
     pub(super) fn recover(&mut self, obeyed: Obeyed, now: Instant) {
-        let Obeyed { assignment, took_back, stands_in, written, local } = obeyed;
+        let Obeyed { assignment, took_back, stands_in, written, local, passed_over } = obeyed;
         self.accept(Word { assignment, written }, now);
-        (self.took_back, self.stands_in, self.local) = (took_back, stands_in, local);
+        (self.took_back, self.stands_in) = (took_back, stands_in);
+        (self.local, self.passed_over) = (local, passed_over);
         // As it is now it may be another than it was when it came.
         (self.renewed, self.given) = (None, None);
     }
@@ -121,6 +122,7 @@ impl Orders {
             stands_in: self.stands_in,
             written: self.written,
             local: self.local.clone(),
+            passed_over: self.passed_over,
         })
     }
 
@@ -162,8 +164,13 @@ impl Orders {
     /// Whether the assignment can be called applied: not if this node took the candidate out of it, or a person went
     /// another way here.
     pub(super) fn is_whole(&self) -> bool {
+        self.local.is_none() && !self.passed_over && !self.has_just_taken_back()
+    }
+
+    /// Whether the node took the candidate out of the assignment that it has, and was told nothing since.
+    fn has_just_taken_back(&self) -> bool {
         let revision = self.assignment.as_ref().map(|assignment| assignment.revision);
-        self.local.is_none() && self.took_back.as_ref().is_none_or(|taken| Some(taken.revision) != revision)
+        self.took_back.as_ref().is_some_and(|taken| Some(taken.revision) == revision)
     }
 
     /// Notes that the assignment is true. False: that was known.
@@ -182,7 +189,8 @@ impl Orders {
     pub(super) fn take_back(&mut self, cause: Cause) -> Option<Revision> {
         let assignment = self.assignment.as_ref().filter(|of| of.candidate.is_some())?;
         let (revision, without) = (assignment.revision, assignment.without_candidate());
-        self.took_back = Some(TookBack { revision, cause });
+        let release = assignment.candidate.as_ref().map(|candidate| candidate.release);
+        self.took_back = Some(TookBack { revision, release, cause });
         self.assignment = Some(without);
         Some(revision)
     }
@@ -256,6 +264,12 @@ impl Orders {
     /// The release that is tried.
     pub(super) fn candidate(&self) -> Option<ReleaseNumber> {
         Some(self.assignment.as_ref()?.candidate.as_ref()?.release)
+    }
+
+    /// The release that is tried, or was until the node took it back by itself, of which its fleet has not said anything yet.
+    pub(super) fn trial(&self) -> Option<ReleaseNumber> {
+        let taken = self.took_back.as_ref().filter(|_| self.has_just_taken_back());
+        self.candidate().or_else(|| taken?.release)
     }
 
     /// The release that is kept as an instant way back.

@@ -59,7 +59,7 @@ fn the_highest_revision_counts_and_the_same_again_renews() {
 #[test]
 fn a_restart_does_not_prolong_a_candidate() {
     let (mut orders, now) = (Orders::default(), Instant::now());
-    orders.recover(Obeyed { assignment: given(5, "a", 1, Some(2)), took_back: None, stands_in: None }, now);
+    orders.recover(Obeyed::whole(given(5, "a", 1, Some(2))), now);
     assert_eq!(orders.unrenewed(now), seconds(60));
     assert!(orders.accept(given(6, "a", 1, Some(2)), now));
     assert_eq!(orders.unrenewed(now), seconds(0));
@@ -94,7 +94,7 @@ fn what_was_taken_back_stays_back_over_a_restart() {
 #[test]
 fn a_standby_that_is_kept_over_a_trial_is_written_down() {
     let (mut orders, now) = orders(with_standby(given(5, "a", 2, None), 1, Millis::seconds(600)));
-    let next = orders.with(given(6, "b", 2, Some(3)), now).unwrap();
+    let next = orders.with(given(6, "b", 2, Some(3)).into(), now).unwrap();
     assert_eq!(next.assignment.standby.map(|standby| standby.release), Some(R1));
     assert_eq!(orders.assignment.as_ref().map(|it| it.revision), Some(Revision(5)), "it is only asked");
     assert!(orders.accept(given(6, "b", 2, Some(3)), now));
@@ -247,10 +247,50 @@ fn what_is_lifted_is_as_before_unless_a_word_came_since() {
     assert_eq!((orders.stable(), orders.written, orders.is_whole()), (Some(R2), None, true));
     orders.go_back_alone(local(2, false, 1), true, KEEP, now);
     assert!(!orders.accept(word(2, given(6, "b", 3, None)), now));
+    // Over a restart as well.
+    let mut orders = {
+        let mut next = Orders::default();
+        next.recover(orders.obeyed().unwrap(), now);
+        next
+    };
     assert!(orders.lift(true, KEEP, now).is_some());
-    assert_eq!(orders.stable(), Some(R1), "not to what the fleet has left by now");
+    assert_eq!(
+        (orders.stable(), orders.is_whole()),
+        (Some(R1), false),
+        "not to what the fleet has left by now"
+    );
     assert!(orders.accept(word(2, given(6, "b", 3, None)), now));
-    assert_eq!(orders.stable(), Some(ReleaseNumber(3)));
+    assert_eq!((orders.stable(), orders.is_whole()), (Some(ReleaseNumber(3)), true));
+}
+
+#[test]
+fn the_same_word_once_more_is_taken_after_a_lift() {
+    let (mut orders, now) = (Orders::default(), Instant::now());
+    assert!(orders.accept(word(1, given(5, "a", 2, None)), now));
+    orders.go_back_alone(local(2, false, 1), true, KEEP, now);
+    assert!(
+        !orders.accept(word(2, given(5, "a", 2, None)), now),
+        "as the leader says it again to one that is back"
+    );
+    assert!(orders.lift(true, KEEP, now).is_some());
+    assert_eq!((orders.stable(), orders.is_whole()), (Some(R1), false));
+    assert!(orders.accept(word(2, given(5, "a", 2, None)), now));
+    assert_eq!((orders.stable(), orders.is_whole()), (Some(R2), true));
+}
+
+#[test]
+fn what_the_node_took_back_itself_is_what_a_person_leaves_then() {
+    let (mut orders, now) = (Orders::default(), Instant::now());
+    assert!(orders.accept(word(1, given(5, "a", 1, Some(2))), now));
+    orders.take_back(Cause::Expired { after: Millis::seconds(60) });
+    assert_eq!((orders.candidate(), orders.trial()), (None, Some(R2)));
+    orders.go_back_alone(local(2, true, 1), true, KEEP, now);
+    assert!(
+        matches!(orders.took_back, Some(TookBack { cause: Cause::ByHand { .. }, .. })),
+        "it is not given again"
+    );
+    assert!(orders.accept(word(2, given(6, "a", 1, None)), now));
+    assert_eq!(orders.trial(), None, "the fleet has heard");
 }
 
 #[test]

@@ -153,14 +153,28 @@ impl Slot {
         self.unlaunched.retain(|release, _| wanted.contains(release));
     }
 
-    /// As [`Orders::go_back_alone`]. The flip is timed by whoever makes it; none where what it goes to does not serve yet.
-    pub(super) fn go_back_alone(&mut self, local: LocalRollback, keep: Millis, now: Instant) -> Option<Flip> {
-        let (was, from, to) = (self.orders.wanted(), local.from, local.to);
-        let revision = self.orders.assignment.as_ref()?.revision;
+    /// As [`Orders::go_back_alone`], with what the orders were before. The flip is timed by whoever makes it; none where what
+    /// it goes to does not serve yet. `None`: the node was told nothing of this module yet.
+    pub(super) fn go_back_alone(
+        &mut self,
+        local: LocalRollback,
+        keep: Millis,
+        now: Instant,
+    ) -> Option<(Orders, Option<Flip>)> {
+        let (before, from, to) = (self.orders.clone(), local.from, local.to);
+        let revision = before.assignment.as_ref()?.revision;
         let (ready, from_instance) = (self.is_run_ready(to), self.run_of(from).map(|run| run.id));
         self.orders.go_back_alone(local, ready, keep, now);
-        self.wants_other(&was);
-        ready.then_some(Flip { from, from_instance, to, revision, at: now })
+        self.wants_other(&before.wanted());
+        Some((before, ready.then_some(Flip { from, from_instance, to, revision, at: now })))
+    }
+
+    /// Has orders as they were before `local`, unless that does not stand any more.
+    pub(super) fn put_back(&mut self, before: Orders, local: &LocalRollback) {
+        if self.orders.local.as_ref() == Some(local) {
+            let was = std::mem::replace(&mut self.orders, before).wanted();
+            self.wants_other(&was);
+        }
     }
 
     /// As [`Orders::lift`].

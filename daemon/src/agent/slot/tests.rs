@@ -62,7 +62,7 @@ fn the_newest_instance_that_is_ready_serves_and_the_others_are_superseded() {
 fn a_flip_names_the_instance_that_it_left() {
     let mut slot = slot(stable(5, 2));
     slot.orders.assignment.as_mut().unwrap().standby =
-        Some(hot_rollout::Standby { release: R1, keep: hot_rollout::Millis::seconds(600) });
+        Some(hot_rollout::Standby { release: R1, keep: Millis::seconds(600) });
     slot.runs = vec![run(10, R1, RunState::Starting), run(11, R2, RunState::Ready)];
     assert!(slot.turn_back(Some(R1), "ada", Instant::now()).is_none(), "it is not ready");
     slot.runs[0].state = RunState::Ready;
@@ -73,7 +73,7 @@ fn a_flip_names_the_instance_that_it_left() {
 #[test]
 fn a_flip_is_undone_unless_another_word_was_given_since() {
     let (mut slot, now) = (slot(stable(5, 2)), Instant::now());
-    let standby = |release| Some(hot_rollout::Standby { release, keep: hot_rollout::Millis::seconds(600) });
+    let standby = |release| Some(hot_rollout::Standby { release, keep: Millis::seconds(600) });
     slot.orders.assignment.as_mut().unwrap().standby = standby(R1);
     slot.runs = vec![run(10, R1, RunState::Ready), run(11, R2, RunState::Ready)];
     let before = slot.orders.obeyed();

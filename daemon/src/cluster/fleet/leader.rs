@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::values::{
     AssignmentValue, Given, ModuleValue, ReleaseValue, RenewalValue, RolloutValue, encode, parse,
 };
-use super::{Fleet, FleetError, State};
+use super::{Fleet, FleetError, State, prune};
 use crate::cluster::etcd::{Folder, Key, MAX_OPERATIONS, Write, WriteError};
 use crate::ledger::Ledger;
 use crate::store::{ModuleRecord, NewRelease};
@@ -20,7 +20,8 @@ use crate::store::{ModuleRecord, NewRelease};
 const MAX_NUMBERS: u64 = 16;
 /// How long a new leader may take to hear that it is elected.
 const HEARD_WITHIN: Duration = Duration::from_secs(5);
-/// A revision that no leader has come to: a million decisions a second for thirty years.
+/// Revisions from here on are nobody's: a million decisions a second for thirty years would come to them. A rollout begins
+/// below, and nodes obey it all the same.
 const MAX_FOUND: Revision = Revision(1 << 50);
 /// Ended rollouts that etcd keeps for nodes that were away, besides what each node has in its own history.
 const MAX_ENDED: usize = 100;
@@ -46,7 +47,7 @@ impl Fleet {
         for found in listed {
             let Some(Key::Assignment(node, module)) = self.keys().parse(&found.key) else { continue };
             match parse::<AssignmentValue>(&found.key, &found.value) {
-                Ok(value) if value.epoch > epoch || value.revision() > MAX_FOUND => {
+                Ok(value) if value.epoch > epoch => {
                     tracing::error!(%node, %module, "an assignment in etcd is of no leader before this one, and is ignored");
                 }
                 Ok(value) => drop(written.assignments.insert((node, module), value)),
@@ -151,7 +152,7 @@ impl Fleet {
     pub fn revision(&self, module: &Module) -> Option<Revision> {
         let written = self.written();
         let given = written.assignments.iter().filter(|((_, of), _)| of.as_str() == module.as_str());
-        given.map(|(_, value)| value.revision()).max()
+        given.map(|(_, value)| value.revision()).filter(|revision| *revision < MAX_FOUND).max()
     }
 
     /// The release that `node` was last asked to get ready for.
@@ -182,9 +183,21 @@ impl Fleet {
                 Err(error) => return Err(error),
             }
             self.adopt_release(&module, number, &value).await?;
+            self.prune(&module).await;
             return Ok(ReleaseNumber(number));
         }
         Err(FleetError::NoNumber { module })
+    }
+
+    /// Has etcd keep no more of a module than is of use.
+    async fn prune(&self, module: &ModuleName) {
+        let old = prune::beyond(&self.state(), module, MAX_OPERATIONS / 2);
+        if old.is_empty() {
+            return;
+        }
+        if let Err(error) = self.lead(old.into_iter().map(Write::Delete).collect()).await {
+            tracing::warn!(%module, error = %crate::describe(&error), "old releases stay in etcd until the next one");
+        }
     }
 
     /// Names what is stable.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `values`, `state` | what is under the keys, and what this node has heard of it: pure |
 //! | `reports` | what nodes say, on its way to the leader: pure |
-//! | `leader` | the driver's verbs, which only the leader has |
+//! | `leader`, `prune` | the driver's verbs, which only the leader has; what etcd keeps no longer: pure |
 //! | `replica` | what the fleet knows of modules, kept in this node's ledger |
 //! | `member` | this node in its fleet: its lease, elections, obeying, reporting |
 //! | `fetch` | artifacts, from the nodes that have them |
@@ -18,6 +18,7 @@ mod fetch;
 mod leader;
 mod member;
 mod peers;
+mod prune;
 mod replica;
 mod reports;
 mod state;

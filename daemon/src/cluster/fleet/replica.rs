@@ -22,6 +22,15 @@ impl Fleet {
         Ok(crate::blocking(adopt).await?)
     }
 
+    /// Keeps what the fleet knows of all modules, as far as this node has heard.
+    pub async fn keep_modules(&self) {
+        for (module, value) in &self.state().modules {
+            if let Err(error) = self.adopt_module(module, value.clone()).await {
+                tracing::warn!(%module, error = %crate::describe(&error), "what the fleet knows is not on this node yet");
+            }
+        }
+    }
+
     /// Keeps a release that this node could run; one for other machines is not for it, and one with a config is refused: in
     /// etcd anybody can pair a good module with a bad config.
     pub(super) async fn adopt_release(

@@ -129,9 +129,12 @@ impl State {
                 self.versions.remove(&(module, version, target));
                 None
             }
-            // What served goes on: a record that is gone in etcd is no order to forget a module.
+            // Each node has it on record: what is gone in etcd is no order to forget it.
+            Key::Release(module, number) => {
+                self.releases.remove(&(module, number));
+                None
+            }
             Key::Module(_)
-            | Key::Release(..)
             | Key::Rollout(_)
             | Key::Renewal(_)
             | Key::Assignment(..)
@@ -310,7 +313,8 @@ mod tests {
         assert_eq!(put(&mut state, &key, &value("good")), None);
         let before = state.releases.clone();
         assert!(matches!(put(&mut state, &key, &value("bad")), Some(Change::Wrong(_))));
-        assert_eq!(gone(&mut state, &key), None);
         assert_eq!(state.releases, before);
+        assert_eq!(gone(&mut state, &key), None);
+        assert!(state.releases.is_empty(), "the leader let go of it");
     }
 }

@@ -1,0 +1,100 @@
+//! What of a module is not kept in etcd any more: releases that are old, and the versions that only these named. Pure.
+
+use std::collections::BTreeSet;
+
+use hot_artifact::{ModuleName, Sha256};
+
+use super::State;
+use crate::cluster::etcd::Key;
+
+/// Releases of a module that are kept, besides those that can be gone back to. Each node has a history of its own.
+const KEPT: usize = 100;
+/// Of what was stable so many are kept: more ways back than anybody takes.
+const SERVED: usize = 10;
+
+/// The keys that may go, the oldest first, at most so many.
+pub(super) fn beyond(state: &State, module: &ModuleName, most: usize) -> Vec<Key> {
+    let of = state.releases.iter().filter(|((of, _), _)| of == module);
+    let numbers: Vec<u64> = of.map(|((_, number), _)| *number).collect();
+    let served = state.modules.get(module).map(|value| value.served.as_slice()).unwrap_or_default();
+    let served: BTreeSet<u64> = served.iter().rev().take(SERVED).copied().collect();
+    let over = numbers.len().saturating_sub(KEPT);
+    let old: BTreeSet<u64> =
+        numbers.iter().take(over).filter(|number| !served.contains(number)).copied().collect();
+    let digests = |wanted: &dyn Fn(u64) -> bool| -> BTreeSet<Sha256> {
+        let of = state.releases.iter().filter(|((of, number), _)| of == module && wanted(*number));
+        of.flat_map(|(_, value)| value.digests.values().copied()).collect()
+    };
+    // A version that no release names yet is of a push that is under way.
+    let kept = digests(&|number| !old.contains(&number));
+    let left: BTreeSet<Sha256> =
+        digests(&|number| old.contains(&number)).difference(&kept).copied().collect();
+    let versions =
+        state.versions.iter().filter(|((of, ..), value)| of == module && left.contains(&value.record.digest));
+    let versions =
+        versions.map(|((module, version, target), _)| Key::Version(module.clone(), version.clone(), *target));
+    let releases = old.iter().map(|number| Key::Release(module.clone(), *number));
+    releases.chain(versions).take(most).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cluster::fleet::values::{ReleaseValue, VersionValue};
+
+    /// Releases 1 to `count` of versions of their own, of which 3 and the last one were stable.
+    fn state(count: u64) -> State {
+        let (mut state, module) = (State::default(), module());
+        for number in 1..=count {
+            let (version, digest) = (format!("{number}.0.0"), Sha256::of(&number.to_be_bytes()));
+            let release =
+                json!({ "version": version, "digests": { "x86_64-gnu": digest }, "at": 1, "by": "ann" });
+            let release: ReleaseValue = serde_json::from_value(release).unwrap();
+            state.releases.insert((module.clone(), number), release);
+            let value = json!({
+                "record": {
+                    "module": "greeter", "version": version, "target": "x86_64-gnu", "digest": digest, "size": 1,
+                    "metadata": "", "principal": "ann", "signature": "", "at": 1, "by": "ann",
+                },
+                "node": "a",
+            });
+            let value: VersionValue = serde_json::from_value(value).unwrap();
+            let (version, target) = (value.record.version.clone(), value.record.target);
+            state.versions.insert((module.clone(), version, target), value);
+        }
+        let served = json!({ "served": [3, count] });
+        state.modules.insert(module, serde_json::from_value(served).unwrap());
+        state
+    }
+
+    fn module() -> ModuleName {
+        "greeter".parse().unwrap()
+    }
+
+    #[test]
+    fn what_is_old_goes_with_its_versions_but_no_way_back_does() {
+        assert_eq!(beyond(&state(100), &module(), 9), []);
+        assert_eq!(beyond(&state(103), &"other".parse().unwrap(), 9), []);
+        let names: Vec<String> = beyond(&state(103), &module(), 9).iter().map(ToString::to_string).collect();
+        let expected = [
+            "fleet/releases/greeter/0000000001",
+            "fleet/releases/greeter/0000000002",
+            "fleet/versions/greeter/1.0.0/x86_64-gnu",
+            "fleet/versions/greeter/2.0.0/x86_64-gnu",
+        ];
+        assert_eq!(names, expected, "3 was stable");
+        assert_eq!(beyond(&state(200), &module(), 9).len(), 9);
+    }
+
+    #[test]
+    fn a_version_that_another_release_names_stays_and_so_does_one_that_none_names() {
+        let mut state = state(101);
+        let again = state.releases[&(module(), 1)].clone();
+        state.releases.insert((module(), 102), again);
+        state.releases.remove(&(module(), 50));
+        let names: Vec<String> = beyond(&state, &module(), 9).iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["fleet/releases/greeter/0000000001"]);
+    }
+}
