@@ -233,7 +233,7 @@ impl Fetcher {
             }
             why.clear();
             for (node, url) in fleet.holders(&version).await? {
-                let spooled = match self.ask_peer(&url, digest, size).await {
+                let spooled = match self.ask_peer((&node, &url), digest, size).await {
                     Ok(spooled) => spooled,
                     Err(Failure::Upload(error)) => return Err(error.into()),
                     Err(error) => {
@@ -257,8 +257,13 @@ impl Fetcher {
         Err(FetchError::NoPeer { digest, why: why.join("; ") })
     }
 
-    async fn ask_peer(&self, url: &str, digest: Sha256, size: u64) -> Result<Spooled, Failure> {
-        let mut client = ArtifactServiceClient::new(self.0.peers.channel(url).await?)
+    async fn ask_peer(
+        &self,
+        (node, url): (&Node, &str),
+        digest: Sha256,
+        size: u64,
+    ) -> Result<Spooled, Failure> {
+        let mut client = ArtifactServiceClient::new(self.0.peers.channel(node, url).await?)
             .max_decoding_message_size(2 * hot_proto::MAX_CHUNK);
         let store = self.0.ledger.store().clone();
         let begun = crate::blocking(move || store.begin_upload(digest, size)).await?;
