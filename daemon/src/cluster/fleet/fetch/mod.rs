@@ -28,6 +28,7 @@ mod pieces;
 mod transfer;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -70,6 +71,8 @@ struct Inner {
     /// One transfer at a time: another one of the same bytes waits and then finds them. What came of one that broke is kept
     /// for the next try, in the spool and, as far as it came ahead of its turn, in here.
     fetching: tokio::sync::Mutex<Option<UnderWay>>,
+    /// How many transfers wait for that: one that hardly goes on gives way to them.
+    waiting: AtomicUsize,
 }
 
 /// What a [`Fetcher`] works with.
@@ -153,6 +156,22 @@ impl From<CommitError> for FetchError {
     }
 }
 
+/// One that waits, counted until it does no more.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Fetcher {
     /// Gets artifacts into this ledger's store.
     #[must_use]
@@ -169,6 +188,7 @@ impl Fetcher {
             told: Mutex::default(),
             dropped: Mutex::default(),
             fetching: tokio::sync::Mutex::default(),
+            waiting: AtomicUsize::new(0),
         }))
     }
 
@@ -178,6 +198,17 @@ impl Fetcher {
 
     pub(super) fn gives(&self) -> &Rate {
         &self.0.gives
+    }
+
+    /// Waits until no other transfer is under way.
+    async fn turn(&self) -> tokio::sync::MutexGuard<'_, Option<UnderWay>> {
+        let _waits = Waits::begin(&self.0.waiting);
+        self.0.fetching.lock().await
+    }
+
+    /// Whether others wait for this transfer to end.
+    fn is_waited_for(&self) -> bool {
+        self.0.waiting.load(Ordering::Relaxed) > 0
     }
 
     fn dropped(&self) -> MutexGuard<'_, Dropped> {
@@ -201,7 +232,7 @@ impl Fetcher {
         if self.0.ledger.store().sound_artifact(&digest).is_some() {
             return Ok(());
         }
-        let mut kept = self.0.fetching.lock().await;
+        let mut kept = self.turn().await;
         if self.0.ledger.store().sound_artifact(&digest).is_some() {
             return Ok(());
         }
@@ -225,7 +256,7 @@ impl Fetcher {
         let value = fleet.heard(|state| state.best(module, version).cloned()).await;
         // Who asks for a version that is nowhere hears of that from the checks of a rollout.
         let Some(value) = value else { return Ok(()) };
-        let mut kept = self.0.fetching.lock().await;
+        let mut kept = self.turn().await;
         if self.0.ledger.store().sound_artifact(&value.record.digest).is_some() {
             return Ok(());
         }
@@ -244,6 +275,9 @@ impl Fetcher {
         let mut rounds = 0;
         while rounds < ROUNDS {
             if rounds > 0 {
+                if self.is_waited_for() {
+                    break;
+                }
                 tokio::time::sleep(PAUSE).await;
             }
             let Some(upload) = self.begin(digest, size).await? else { return Ok(()) };

@@ -55,7 +55,7 @@ struct Crew {
     busy: usize,
     /// The tasks that ask, which end with this.
     asks: JoinSet<()>,
-    /// Whether one could take the place of another.
+    /// Whether one could take the place of another, or another transfer that of this one.
     others: Arc<AtomicBool>,
     /// Somebody could, besides those.
     has_spares: bool,
@@ -166,7 +166,8 @@ impl<'a> Transfer<'a> {
             crew.asks.spawn(ask.run());
         }
         let several = crew.busy + crew.idle.len() > 1;
-        crew.others.store(several || crew.has_spares, Ordering::Relaxed);
+        let others = several || crew.has_spares || self.fetcher.is_waited_for();
+        crew.others.store(others, Ordering::Relaxed);
     }
 
     async fn hear(&mut self, crew: &mut Crew, word: Word) {

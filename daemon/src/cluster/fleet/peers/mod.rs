@@ -141,7 +141,9 @@ impl Peers {
         if let Some(kept) = self.kept(client.as_ref()).find(&place, Instant::now()) {
             return Ok(kept.channel);
         }
-        let connection = tokio::time::timeout(CONNECT, dial::dial(node, url, client.clone())).await;
+        // It holds much while it shakes hands, and so would all who call somebody.
+        let dial = Box::pin(dial::dial(node, url, client.clone()));
+        let connection = tokio::time::timeout(CONNECT, dial).await;
         let connection = connection.map_err(|_elapsed| PeerError::Late { url: url.to_owned() })??;
         let channel = connection.channel.clone();
         self.kept(client.as_ref()).keep(place, connection, Instant::now());
