@@ -10,7 +10,7 @@ use serde_json::json;
 
 const QUICK: [&str; 4] = ["--steps", "100%", "--bake", "1s"];
 const MIB: u64 = 1 << 20;
-/// Slow enough that a fault meets a transfer in its middle: 50 MiB take some six seconds.
+/// Slow enough that a fault meets a transfer in its middle, and each peer has its turn: 50 MiB take some six seconds.
 const SLOWLY: &str = "fetch_rate = \"8MiB\"";
 /// Of what a cut may cost: 5% more than the file has.
 const MOST: (u64, u64) = (105, 100);
@@ -129,8 +129,8 @@ fn several_give_at_once_and_the_faster_one_more() -> Result<()> {
 
 /// A node comes back to a fleet in which n1 has what it lacks, and so does, as etcd says, one that does not mean well.
 fn beside(gives: Gives, why: &str) -> Result<()> {
-    let mut fleet = Fleet::start(2)?;
-    let file = large(4)?;
+    let mut fleet = Fleet::start_with_links(2, SLOWLY)?;
+    let file = large(16)?;
     push_without_the_last(&mut fleet, &file)?;
     let liar = Liar::join(&fleet.etcd, "n9", &file, gives)?;
     fleet.boot(1)?;
@@ -162,8 +162,8 @@ fn a_peer_that_ends_early_is_dropped_and_told_of() -> Result<()> {
 /// Who can write to etcd can say more of a digest than is so, and keeps nobody from the artifact.
 #[test]
 fn a_digest_that_is_lied_about_is_found_all_the_same() -> Result<()> {
-    let mut fleet = Fleet::start(2)?;
-    let file = large(4)?;
+    let mut fleet = Fleet::start_with_links(2, SLOWLY)?;
+    let file = large(16)?;
     push_without_the_last(&mut fleet, &file)?;
     let (digest, target) = (sha256(&std::fs::read(&file)?), format!("{}-gnu", std::env::consts::ARCH));
     let version = json!({

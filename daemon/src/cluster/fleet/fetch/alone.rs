@@ -35,7 +35,7 @@ impl Transfer<'_> {
             Outcome::Over(result) => return result,
             Outcome::OtherBytes(wrong) => wrong,
         };
-        let mut left = self.crew().await?;
+        let mut left = self.crew(true).await?;
         left.reverse();
         while let Some(peer) = left.pop() {
             let record = &self.version.record;

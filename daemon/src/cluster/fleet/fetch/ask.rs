@@ -53,6 +53,8 @@ pub(super) enum Word {
     Bytes { node: Node, at: u64, bytes: Bytes },
     /// That was all, or it is over.
     Ended { peer: Peer, rest: Range<u64>, result: Result<(), Failure> },
+    /// It can be asked, or why not.
+    Answers { peer: Peer, result: Result<(), Failure> },
     /// Who has it by now, and where each is called.
     Holders(Vec<(Node, String)>),
 }

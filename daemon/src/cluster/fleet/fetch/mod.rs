@@ -282,7 +282,7 @@ impl Fetcher {
             }
             let Some(upload) = self.begin(digest, size).await? else { return Ok(()) };
             let before = transfer.under_way.pieces.here();
-            let crew = transfer.crew().await?;
+            let crew = transfer.crew(rounds > 0).await?;
             if transfer.run(&upload, crew, None).await? {
                 let settled = transfer.settle(upload).await;
                 // Nothing of it waits in memory any more, whatever came of it.

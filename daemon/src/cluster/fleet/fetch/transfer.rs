@@ -14,6 +14,7 @@ use super::ask::{Ask, Failure, Peer, Word};
 use super::origin::Origin;
 use super::pieces::Pieces;
 use super::{FetchError, Fetcher};
+use crate::cluster::fleet::peers::Peers;
 use crate::cluster::fleet::values::VersionValue;
 use crate::cluster::fleet::{Fleet, FleetError};
 use crate::journal::Entry;
@@ -50,8 +51,15 @@ pub(super) struct Transfer<'a> {
 
 /// Who is asked.
 struct Crew {
+    /// All of those below.
     nodes: BTreeSet<Node>,
+    /// Those who may be asked when there is a place.
+    waiting: VecDeque<Peer>,
+    /// How many are being called.
+    called: usize,
+    /// Those who answer and have nothing to do.
     idle: VecDeque<Peer>,
+    /// How many are asked for something.
     busy: usize,
     /// The tasks that ask, which end with this.
     asks: JoinSet<()>,
@@ -113,8 +121,9 @@ impl<'a> Transfer<'a> {
             if self.under_way.pieces.is_whole() {
                 return Ok(true);
             }
+            crew.call(&self.fetcher.0.peers);
             self.set_going(&mut crew);
-            if crew.busy == 0 {
+            if crew.busy + crew.called == 0 {
                 return Ok(false);
             }
             // Whoever asks tells at its end, within the patience that it has, and the crew itself keeps a sender.
@@ -124,10 +133,17 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Who is there and has it, those first that were not too slow a moment ago, without those who lied.
-    pub(super) async fn crew(&mut self) -> Result<Vec<Peer>, FleetError> {
+    /// Who is there and has it, without those who lied. Those who were too slow a moment ago come last, and only where there
+    /// is nobody else or `all` are wanted.
+    pub(super) async fn crew(&mut self, all: bool) -> Result<Vec<Peer>, FleetError> {
         let holders = self.fleet.holders(self.version).await?;
-        Ok(self.choose(holders))
+        let mut peers = self.choose(holders);
+        let (dropped, now) = (self.fetcher.dropped(), Instant::now());
+        let good = peers.iter().filter(|peer| !dropped.is_slow(&peer.node, now)).count();
+        if good > 0 && !all {
+            peers.truncate(good);
+        }
+        Ok(peers)
     }
 
     fn choose(&mut self, holders: Vec<(Node, String)>) -> Vec<Peer> {
@@ -171,6 +187,8 @@ impl<'a> Transfer<'a> {
     }
 
     async fn hear(&mut self, crew: &mut Crew, word: Word) {
+        // Those that have ended, as most have that tell of it.
+        while crew.asks.try_join_next().is_some() {}
         match word {
             Word::Bytes { node, at, bytes } => {
                 self.under_way.origin.note(&node, at..at + bytes.len() as u64);
@@ -178,10 +196,19 @@ impl<'a> Transfer<'a> {
             }
             Word::Ended { peer, rest, result } => {
                 crew.busy -= 1;
-                while crew.asks.try_join_next().is_some() {}
                 self.under_way.pieces.give_back(&rest);
                 match result {
                     Ok(()) => crew.idle.push_front(peer),
+                    Err(failure) => {
+                        crew.nodes.remove(&peer.node);
+                        self.part_with(&peer.node, &failure).await;
+                    }
+                }
+            }
+            Word::Answers { peer, result } => {
+                crew.called -= 1;
+                match result {
+                    Ok(()) => crew.idle.push_back(peer),
                     Err(failure) => {
                         crew.nodes.remove(&peer.node);
                         self.part_with(&peer.node, &failure).await;
@@ -193,7 +220,7 @@ impl<'a> Transfer<'a> {
                 let (dropped, now) = (self.fetcher.dropped(), Instant::now());
                 peers.retain(|peer| !crew.nodes.contains(&peer.node) && !dropped.is_slow(&peer.node, now));
                 crew.nodes.extend(peers.iter().map(|peer| peer.node.clone()));
-                crew.idle.extend(peers);
+                crew.waiting.extend(peers);
             }
         }
     }
@@ -252,10 +279,37 @@ async fn look_for_more(fleet: Fleet, version: VersionValue, sender: mpsc::Sender
     }
 }
 
+/// Calls a peer before it is asked for anything: one that is not there would else hold up what others are asked for.
+async fn call(peers: Peers, peer: Peer, sender: mpsc::Sender<Word>) {
+    let result = peers.channel(&peer.node, &peer.url).await.map(drop).map_err(Failure::from);
+    // Nobody listens any more where the transfer is over.
+    drop(sender.send(Word::Answers { peer, result }).await);
+}
+
 impl Crew {
+    /// Calls those for whom there is a place.
+    fn call(&mut self, peers: &Peers) {
+        while self.called + self.idle.len() + self.busy < AT_ONCE
+            && let Some(peer) = self.waiting.pop_front()
+        {
+            self.called += 1;
+            self.asks.spawn(call(peers.clone(), peer, self.sender.clone()));
+        }
+    }
+
     fn new(peers: Vec<Peer>, has_spares: bool, sender: mpsc::Sender<Word>) -> Self {
         let nodes = peers.iter().map(|peer| peer.node.clone()).collect();
-        let idle = peers.into();
-        Self { nodes, idle, busy: 0, asks: JoinSet::new(), others: Arc::default(), has_spares, sender }
+        let (waiting, idle) = (peers.into(), VecDeque::new());
+        Self {
+            nodes,
+            waiting,
+            called: 0,
+            idle,
+            busy: 0,
+            asks: JoinSet::new(),
+            others: Arc::default(),
+            has_spares,
+            sender,
+        }
     }
 }
