@@ -146,12 +146,12 @@ fn a_peer_that_gives_other_bytes_is_dropped_and_told_of() -> Result<()> {
 
 #[test]
 fn a_peer_that_is_slow_is_dropped_and_told_of() -> Result<()> {
-    beside(Gives::Drips, "bytes in 5 s, expected at least 327680")
+    beside(Gives::Drips, "expected at least 327680")
 }
 
 #[test]
 fn a_peer_that_stops_in_the_middle_is_dropped_and_told_of() -> Result<()> {
-    beside(Gives::Stops, "it sent 32768 bytes in 5 s, expected at least 327680")
+    beside(Gives::Stops, "it sent 32768 bytes in ")
 }
 
 #[test]

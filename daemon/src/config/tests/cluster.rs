@@ -28,7 +28,7 @@ fn artifacts_travel_at_the_rates_that_are_set() {
     assert_eq!((cluster.fetch_rate, cluster.give_rate), (NonZeroU64::new(1 << 20), None));
     let found = mistakes(&text.replace("1MiB", "1KiB"));
     assert!(
-        found[0].contains("[cluster] fetch_rate: found \"1KiB\", expected a size of 65536 to "),
+        found[0].contains("[cluster] fetch_rate: found \"1KiB\", expected a size of 1048576 to "),
         "{found:?}"
     );
 }

@@ -21,6 +21,8 @@ use crate::cluster::fleet::rate::Rate;
 
 /// Bytes that are told at once: a peer that sends them one by one costs no more memory than another.
 const TOLD: usize = 64 << 10;
+/// Between two looks at whether others could give the same by now.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A node that has the artifact, as it says.
 #[derive(Clone, Debug)]
@@ -153,7 +155,7 @@ impl Ask {
         let mut coming = pin!(coming);
         loop {
             let (begun, patience) = (Instant::now(), self.peer.pace.patience(self.have_others()));
-            let came = tokio::time::timeout(patience, coming.as_mut()).await;
+            let came = tokio::time::timeout(patience.min(LOOK), coming.as_mut()).await;
             *waited += begun.elapsed();
             self.peer.pace.waited(begun.elapsed());
             match came {
