@@ -10,7 +10,7 @@ use hot_rollout::Node;
 
 use super::FetchError;
 use super::origin::Origin;
-use super::transfer::Transfer;
+use super::transfer::{Besides, Transfer};
 use crate::store::{Spooled, Upload};
 
 /// What was wrong, and from where it came.
@@ -40,7 +40,8 @@ impl Transfer<'_> {
         while let Some(peer) = left.pop() {
             let record = &self.version.record;
             let Some(upload) = self.fetcher.begin(record.digest, record.size).await? else { return Ok(()) };
-            if !self.run(&upload, vec![peer], Some(!left.is_empty())).await? {
+            let besides = if left.is_empty() { Besides::Nobody } else { Besides::Instead };
+            if !self.run(&upload, vec![peer], besides).await? {
                 // The next one begins anew: else nobody would know again from whom it is.
                 crate::blocking(move || upload.throw_away()).await;
                 continue;

@@ -35,7 +35,7 @@ use std::time::Duration;
 use hot_artifact::{ModuleName, Sha256, VerifyError, Version};
 
 use self::dropped::Dropped;
-use self::transfer::{Transfer, UnderWay};
+use self::transfer::{Besides, Transfer, UnderWay};
 use super::peers::Peers;
 use super::rate::Rate;
 use super::values::VersionValue;
@@ -283,7 +283,7 @@ impl Fetcher {
             let Some(upload) = self.begin(digest, size).await? else { return Ok(()) };
             let before = transfer.under_way.pieces.here();
             let crew = transfer.crew(rounds > 0).await?;
-            if transfer.run(&upload, crew, None).await? {
+            if transfer.run(&upload, crew, Besides::Joining).await? {
                 let settled = transfer.settle(upload).await;
                 // Nothing of it waits in memory any more, whatever came of it.
                 *kept = None;

@@ -38,6 +38,17 @@ pub(super) struct UnderWay {
     pub(super) origin: Origin,
 }
 
+/// Who there is besides those who are asked first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Besides {
+    /// Whoever has the artifact later joins them.
+    Joining,
+    /// Nobody joins; others would be asked instead.
+    Instead,
+    /// Nobody.
+    Nobody,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Transfer<'a> {
@@ -65,8 +76,7 @@ struct Crew {
     asks: JoinSet<()>,
     /// Whether one could take the place of another, or another transfer that of this one.
     others: Arc<AtomicBool>,
-    /// Somebody could, besides those.
-    has_spares: bool,
+    besides: Besides,
     sender: mpsc::Sender<Word>,
 }
 
@@ -102,18 +112,18 @@ impl<'a> Transfer<'a> {
         Self { fetcher, fleet, version, under_way, why: BTreeMap::new() }
     }
 
-    /// Asks these peers, at most [`AT_ONCE`] at a time, and whoever has the artifact later. Where there are `spares` nobody
-    /// joins, and whoever is slow is given up for one of those. Whether all bytes are here.
+    /// Asks these peers, at most [`AT_ONCE`] at a time, until nobody is left of them or of those who join. Whether all bytes
+    /// are here.
     pub(super) async fn run(
         &mut self,
         upload: &Arc<Upload>,
         crew: Vec<Peer>,
-        spares: Option<bool>,
+        besides: Besides,
     ) -> Result<bool, FetchError> {
         self.under_way.resume(upload.offset());
         let (sender, mut words) = mpsc::channel(WORDS);
-        let mut crew = Crew::new(crew, spares.unwrap_or(false), sender);
-        if spares.is_none() {
+        let mut crew = Crew::new(crew, besides, sender);
+        if besides == Besides::Joining {
             crew.asks.spawn(look_for_more(self.fleet.clone(), self.version.clone(), crew.sender.clone()));
         }
         loop {
@@ -182,7 +192,7 @@ impl<'a> Transfer<'a> {
             crew.asks.spawn(ask.run());
         }
         let several = crew.busy + crew.idle.len() > 1;
-        let others = several || crew.has_spares || self.fetcher.is_waited_for();
+        let others = several || crew.besides == Besides::Instead || self.fetcher.is_waited_for();
         crew.others.store(others, Ordering::Relaxed);
     }
 
@@ -297,7 +307,7 @@ impl Crew {
         }
     }
 
-    fn new(peers: Vec<Peer>, has_spares: bool, sender: mpsc::Sender<Word>) -> Self {
+    fn new(peers: Vec<Peer>, besides: Besides, sender: mpsc::Sender<Word>) -> Self {
         let nodes = peers.iter().map(|peer| peer.node.clone()).collect();
         let (waiting, idle) = (peers.into(), VecDeque::new());
         Self {
@@ -308,7 +318,7 @@ impl Crew {
             busy: 0,
             asks: JoinSet::new(),
             others: Arc::default(),
-            has_spares,
+            besides,
             sender,
         }
     }
