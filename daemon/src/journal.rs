@@ -14,7 +14,7 @@ use crate::store::{Event, EventQuery, Sequenced, Store};
 const BACKLOG: usize = 256;
 
 /// What a person should see to, and nothing else logs as a warning.
-const TO_SEE_TO: [&str; 1] = ["tls.refused"];
+const TO_SEE_TO: [&str; 2] = ["tls.refused", "transfer.dropped"];
 
 /// The kind of a rollout's first event.
 pub(crate) const STARTED: &str = "rollout.started";

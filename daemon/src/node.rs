@@ -121,7 +121,7 @@ impl Node {
 
         let stopped = CancellationToken::new();
         let about = about(&config, &http);
-        let place = Place::of(&config, (&agent, &ledger), &trust, mutual.as_ref());
+        let place = Place::of(&config, (&agent, &ledger, &journal), &trust, mutual.as_ref());
         let parts = DriverParts {
             node: name,
             ledger: ledger.clone(),

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::Agent;
 use crate::cluster::fleet::values::NodeValue;
-use crate::cluster::fleet::{Fetcher, Member, MemberParts, Peers};
+use crate::cluster::fleet::{Fetcher, FetcherParts, Member, MemberParts, Peers, Rate};
 use crate::cluster::{Cluster, Fleet, Local, etcd};
 use crate::config::{self, Config};
 use crate::grpc::About;
@@ -30,7 +30,7 @@ impl Place {
     /// As the config says. `mutual` is what other nodes are shown.
     pub(crate) fn of(
         config: &Config,
-        (agent, ledger): (&Agent, &Ledger),
+        (agent, ledger, journal): (&Agent, &Ledger, &Journal),
         trust: &TrustFiles,
         mutual: Option<&TlsFiles>,
     ) -> Self {
@@ -46,12 +46,15 @@ impl Place {
             user: cluster.user.clone(),
         };
         let (connection, keys) = (etcd::Connection::new(settings), etcd::Keys::new(&cluster.prefix));
-        let fetcher = Fetcher::new(
-            ledger.clone(),
-            trust.clone(),
-            Peers::new(mutual.cloned()),
-            config.store.max_artifact,
-        );
+        let fetcher = Fetcher::new(FetcherParts {
+            ledger: ledger.clone(),
+            trust: trust.clone(),
+            peers: Peers::new(mutual.cloned()),
+            journal: journal.clone(),
+            max_artifact: config.store.max_artifact,
+            takes: Rate::new(cluster.fetch_rate),
+            gives: Rate::new(cluster.give_rate),
+        });
         Self::In(Fleet::new(node, connection, keys, ledger.clone(), fetcher), cluster.clone())
     }
 

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use crate::node::WAIT;
-use crate::{Binaries, Etcd, Key, Output, Service, get, text};
+use crate::{Binaries, Etcd, Key, Link, Output, Service, get, text};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
@@ -20,6 +20,8 @@ pub struct Fleet {
     /// What its nodes share.
     pub etcd: Etcd,
     nodes: Vec<Service>,
+    /// In front of each node, where others call it; none where they call each other without.
+    links: Vec<Link>,
     folder: tempfile::TempDir,
     key: Key,
 }
@@ -50,28 +52,33 @@ impl Fleet {
     /// # Errors
     /// As [`Fleet::start`], and when a certificate can't be made.
     pub fn start_with_tls(count: usize) -> Result<Self> {
-        Self::start_with(count, |name, folder| {
-            let program = Binaries::locate()?.hotctl();
-            let pki = |arguments: &[&str]| {
-                let mut command = Command::new(&program);
-                command.arg("pki").args(arguments).current_dir(folder);
-                crate::hotctl::run(command)?.expect(0)
-            };
-            if !folder.join("pki").exists() {
-                pki(&["init", "pki"])?;
-            }
-            pki(&["issue", name, "--dir", "pki", "--address", "127.0.0.1"])?;
-            let at = |file: String| folder.join(file);
-            Ok(format!(
-                "[grpc.tls]\nlisten = [\"127.0.0.1:0\"]\ncertificate = {:?}\nkey = {:?}\nauthority = {:?}\n",
-                at(format!("pki/{name}.pem")),
-                at(format!("pki/{name}.key")),
-                at("pki/ca.pem".to_owned()),
-            ))
-        })
+        Self::start_with(count, tls)
     }
 
-    fn start_with(count: usize, more: impl Fn(&str, &Path) -> Result<String>) -> Result<Self> {
+    /// As [`Fleet::start_with_tls`], with a [`Link`] in front of each node, and `more` in the table `[cluster]`.
+    ///
+    /// # Errors
+    /// As [`Fleet::start_with_tls`], and when no port is free.
+    pub fn start_with_links(count: usize, more: &str) -> Result<Self> {
+        let links: Vec<Link> = (0..count).map(|_| Link::open()).collect::<Result<_>>()?;
+        let mut addresses = links.iter().map(Link::address);
+        let mut fleet = Self::start_linked(count, |name, folder| {
+            let address = addresses.next().context("a link")?;
+            Ok(format!("call = \"https://{address}\"\n{more}\n{}", tls(name, folder)?))
+        })?;
+        fleet.links = links;
+        fleet.lead()?;
+        fleet.wait_joined(count)?;
+        Ok(fleet)
+    }
+
+    fn start_with(count: usize, more: impl FnMut(&str, &Path) -> Result<String>) -> Result<Self> {
+        let fleet = Self::start_linked(count, more)?;
+        fleet.wait_joined(count)?;
+        Ok(fleet)
+    }
+
+    fn start_linked(count: usize, mut more: impl FnMut(&str, &Path) -> Result<String>) -> Result<Self> {
         let folder = tempfile::tempdir().context("a folder for the fleet")?;
         let key = Key::generate(folder.path().join("ada"))?;
         let (etcd, signers) = (Etcd::start()?, key.signer("ada@example.com")?);
@@ -81,9 +88,7 @@ impl Fleet {
             let config = format!("{config}{}", more(&name, folder.path())?);
             Service::start_named(&name, &signers, &config)
         });
-        let fleet = Self { nodes: nodes.collect::<Result<_>>()?, etcd, folder, key };
-        fleet.wait_joined(count)?;
-        Ok(fleet)
+        Ok(Self { nodes: nodes.collect::<Result<_>>()?, links: Vec::new(), etcd, folder, key })
     }
 
     /// Its nodes.
@@ -94,6 +99,31 @@ impl Fleet {
     /// One of them, to be stopped and started.
     pub fn node(&mut self, index: usize) -> &mut Service {
         &mut self.nodes[index]
+    }
+
+    /// The link that leads to a node.
+    pub fn link(&self, index: usize) -> &Link {
+        &self.links[index]
+    }
+
+    /// Starts a node that was stopped, which has another port then.
+    ///
+    /// # Errors
+    /// When it does not serve.
+    pub fn boot(&mut self, index: usize) -> Result<()> {
+        self.nodes[index].boot()?;
+        self.lead()
+    }
+
+    /// Leads each link to where its node takes calls now.
+    fn lead(&self) -> Result<()> {
+        for (link, node) in self.links.iter().zip(&self.nodes) {
+            // One that does not run takes none.
+            if node.daemon().is_ok() {
+                link.lead(node.grpc().context("an address of gRPC")?);
+            }
+        }
+        Ok(())
     }
 
     /// Pushes a file by way of a node.
@@ -147,8 +177,21 @@ impl Fleet {
     ///
     /// # Errors
     /// When it does not within [`WAIT`], with what was waited for.
-    pub fn wait(&self, what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
-        let end = Instant::now() + WAIT;
+    pub fn wait(&self, what: &str, holds: impl FnMut() -> Result<bool>) -> Result<()> {
+        self.wait_for(WAIT, what, holds)
+    }
+
+    /// As [`Fleet::wait`], for what may take longer.
+    ///
+    /// # Errors
+    /// When it does not hold within `deadline`, with what was waited for.
+    pub fn wait_for(
+        &self,
+        deadline: Duration,
+        what: &str,
+        mut holds: impl FnMut() -> Result<bool>,
+    ) -> Result<()> {
+        let end = Instant::now() + deadline;
         loop {
             let last = holds();
             if matches!(last, Ok(true)) {
@@ -174,3 +217,24 @@ impl Fleet {
 
 /// How long a node is taken for there without a word.
 pub const LEASE: Duration = Duration::from_secs(3);
+
+/// The table for calls by TLS, with a certificate of `hotctl pki`.
+fn tls(name: &str, folder: &Path) -> Result<String> {
+    let program = Binaries::locate()?.hotctl();
+    let pki = |arguments: &[&str]| {
+        let mut command = Command::new(&program);
+        command.arg("pki").args(arguments).current_dir(folder);
+        crate::hotctl::run(command)?.expect(0)
+    };
+    if !folder.join("pki").exists() {
+        pki(&["init", "pki"])?;
+    }
+    pki(&["issue", name, "--dir", "pki", "--address", "127.0.0.1"])?;
+    let at = |file: String| folder.join(file);
+    Ok(format!(
+        "[grpc.tls]\nlisten = [\"127.0.0.1:0\"]\ncertificate = {:?}\nkey = {:?}\nauthority = {:?}\n",
+        at(format!("pki/{name}.pem")),
+        at(format!("pki/{name}.key")),
+        at("pki/ca.pem".to_owned()),
+    ))
+}

@@ -1,27 +1,49 @@
-//! A stretch of network between two programs that a test can cut, stall and slow down: a TCP proxy on loopback.
+//! A stretch of network between two programs that a test can cut, stall, slow down and make lose packets: a TCP proxy on
+//! loopback.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rand::rngs::SmallRng;
+use rand::{Rng as _, SeedableRng as _};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 /// Bytes that travel at once.
 const PIECE: usize = 16 * 1024;
+/// Pieces that may be on their way: 4 MiB, what a line of 40 MiB/s holds over 100 ms.
+const ON_THE_WAY: usize = 256;
+/// How much later a piece arrives that was lost and is sent once more, and all that is behind it: the least time-out of
+/// TCP on Linux, and a little.
+const LOST: Duration = Duration::from_millis(250);
 
 /// What becomes of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// They arrive, so much later.
-    Carries(Duration),
+    /// They arrive.
+    Carries(Line),
     /// They arrive when it carries again.
     Stalls,
     /// Connections break, and none can be made.
     Cut,
+}
+
+/// How bytes arrive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Line {
+    /// So much later.
+    delay: Duration,
+    /// Of a hundred pieces so many are lost at first.
+    lost: u32,
+    /// No more than so many bytes of answers in a second; 0: as many as there are.
+    rate: u32,
 }
 
 /// A link to one address. It is gone when this is dropped.
@@ -29,6 +51,8 @@ enum State {
 pub struct Link {
     address: SocketAddr,
     state: watch::Sender<State>,
+    to: watch::Sender<Option<SocketAddr>>,
+    answered: Arc<AtomicU64>,
     /// There until the end.
     runtime: Option<Runtime>,
 }
@@ -39,6 +63,16 @@ impl Link {
     /// # Errors
     /// When no port is free.
     pub fn to(to: SocketAddr) -> Result<Self> {
+        let link = Self::open()?;
+        link.lead(to);
+        Ok(link)
+    }
+
+    /// A link that leads nowhere yet: whoever connects waits until it does.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub fn open() -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -51,14 +85,26 @@ impl Link {
             TcpListener::from_std(listener).context("a port for a link")?
         };
         let address = listener.local_addr().context("its port")?;
-        let (state, seen) = watch::channel(State::Carries(Duration::ZERO));
-        runtime.spawn(serve(listener, to, seen));
-        Ok(Self { address, state, runtime: Some(runtime) })
+        let (state, seen) = watch::channel(State::Carries(Line::default()));
+        let (to, leads) = watch::channel(None);
+        let answered = Arc::<AtomicU64>::default();
+        runtime.spawn(serve(listener, leads, seen, Arc::clone(&answered)));
+        Ok(Self { address, state, to, answered, runtime: Some(runtime) })
+    }
+
+    /// Leads there from now on; connections that are there stay as they are.
+    pub fn lead(&self, to: SocketAddr) {
+        self.to.send_replace(Some(to));
     }
 
     /// Where to connect.
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Bytes that have come in so far of what whoever it leads to has sent, whether or not they arrived.
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
     }
 
     /// Breaks all connections, and refuses others.
@@ -73,12 +119,27 @@ impl Link {
 
     /// Lets everything arrive, so much later.
     pub fn slow(&self, by: Duration) {
-        self.state.send_replace(State::Carries(by));
+        self.carry(Line { delay: by, ..Line::default() });
+    }
+
+    /// Lets everything arrive, so much later; of a hundred pieces so many are lost at first, always the same ones. A proxy
+    /// can lose nothing, so what it would lose arrives as late as what TCP sends once more.
+    pub fn lose(&self, delay: Duration, lost: u32) {
+        self.carry(Line { delay, lost, rate: 0 });
+    }
+
+    /// Lets no more than so many bytes of answers arrive in a second.
+    pub fn narrow(&self, rate: u32) {
+        self.carry(Line { rate, ..Line::default() });
     }
 
     /// Lets everything arrive.
     pub fn mend(&self) {
-        self.slow(Duration::ZERO);
+        self.carry(Line::default());
+    }
+
+    fn carry(&self, line: Line) {
+        self.state.send_replace(State::Carries(line));
     }
 }
 
@@ -91,39 +152,101 @@ impl Drop for Link {
     }
 }
 
-async fn serve(listener: TcpListener, to: SocketAddr, state: watch::Receiver<State>) {
-    loop {
+async fn serve(
+    listener: TcpListener,
+    to: watch::Receiver<Option<SocketAddr>>,
+    state: watch::Receiver<State>,
+    answered: Arc<AtomicU64>,
+) {
+    for number in 0_u64.. {
         let Ok((near, _)) = listener.accept().await else { continue };
         if *state.borrow() != State::Cut {
-            tokio::spawn(join(near, to, state.clone()));
+            tokio::spawn(join(number, near, to.clone(), state.clone(), Arc::clone(&answered)));
         }
     }
 }
 
-async fn join(near: TcpStream, to: SocketAddr, mut state: watch::Receiver<State>) {
+async fn join(
+    number: u64,
+    near: TcpStream,
+    mut to: watch::Receiver<Option<SocketAddr>>,
+    mut state: watch::Receiver<State>,
+    answered: Arc<AtomicU64>,
+) {
+    let Ok(Some(to)) = to.wait_for(Option::is_some).await.map(|to| *to) else { return };
     let Ok(far) = TcpStream::connect(to).await else { return };
     let (near_reads, near_writes) = near.into_split();
     let (far_reads, far_writes) = far.into_split();
-    let there = carry(near_reads, far_writes, state.clone());
-    let back = carry(far_reads, near_writes, state.clone());
+    let there = carry(near_reads, far_writes, state.clone(), None, 2 * number);
+    let back = carry(far_reads, near_writes, state.clone(), Some(&*answered), 2 * number + 1);
     tokio::select! {
         _ = state.wait_for(|state| *state == State::Cut) => {}
         _ = async { tokio::join!(there, back) } => {}
     }
 }
 
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut state: watch::Receiver<State>) {
-    let mut piece = vec![0; PIECE];
+/// Carries what is sent one way, `counted` where that is the way of answers.
+async fn carry(
+    from: OwnedReadHalf,
+    to: OwnedWriteHalf,
+    state: watch::Receiver<State>,
+    counted: Option<&AtomicU64>,
+    seed: u64,
+) {
+    let (sender, pieces) = mpsc::channel(ON_THE_WAY);
+    let is_answer = counted.is_some();
+    tokio::join!(send(from, sender, state.clone(), counted, seed), arrive(to, pieces, state, is_answer));
+}
+
+/// Takes pieces, each with the time at which it arrives.
+async fn send(
+    mut from: OwnedReadHalf,
+    pieces: mpsc::Sender<(Instant, Vec<u8>)>,
+    state: watch::Receiver<State>,
+    counted: Option<&AtomicU64>,
+    seed: u64,
+) {
+    let (mut random, mut last) = (SmallRng::seed_from_u64(seed), Instant::now());
     loop {
+        let mut piece = vec![0; PIECE];
         let read = from.read(&mut piece).await.unwrap_or(0);
-        let carries = state.wait_for(|state| *state != State::Stalls).await.map(|state| *state);
-        if let Ok(State::Carries(by)) = carries
-            && !by.is_zero()
-        {
-            tokio::time::sleep(by).await;
+        piece.truncate(read);
+        if let Some(counted) = counted {
+            counted.fetch_add(read as u64, Ordering::Relaxed);
         }
-        if read == 0 || to.write_all(&piece[..read]).await.is_err() {
+        let line = match *state.borrow() {
+            State::Carries(line) => line,
+            State::Stalls | State::Cut => Line::default(),
+        };
+        let is_lost = random.random_range(0..100) < line.lost;
+        let late = if is_lost { LOST } else { Duration::ZERO };
+        // In order: what is behind a lost one waits for it.
+        last = last.max(Instant::now() + line.delay + late);
+        if pieces.send((last, piece)).await.is_err() || read == 0 {
             return;
+        }
+    }
+}
+
+/// Lets pieces arrive at their time, as far as the link carries. An empty one is the end.
+async fn arrive(
+    mut to: OwnedWriteHalf,
+    mut pieces: mpsc::Receiver<(Instant, Vec<u8>)>,
+    mut state: watch::Receiver<State>,
+    is_answer: bool,
+) {
+    while let Some((at, piece)) = pieces.recv().await {
+        tokio::time::sleep_until(at).await;
+        let carries = state.wait_for(|state| *state != State::Stalls).await.map(|state| *state);
+        if piece.is_empty() || to.write_all(&piece).await.is_err() {
+            return;
+        }
+        if let Ok(State::Carries(Line { rate, .. })) = carries
+            && rate > 0
+            && is_answer
+        {
+            let took = Duration::from_secs_f64(piece.len() as f64 / f64::from(rate));
+            tokio::time::sleep(took).await;
         }
     }
 }
@@ -153,6 +276,12 @@ mod tests {
         served.set_read_timeout(None)?;
         served.read_exact(&mut bytes)?;
         assert_eq!(&bytes, b"late");
+        served.write_all(b"answer")?;
+        link.lose(Duration::from_millis(5), 100);
+        client.read_exact(&mut bytes)?;
+        assert_eq!(&bytes, b"answ", "late, and all of it");
+        client.read_exact(&mut bytes[..2])?;
+        assert_eq!(link.answered(), 6);
         link.cut();
         assert_eq!(client.read(&mut bytes).unwrap_or(0), 0);
         let mut refused = TcpStream::connect(link.address())?;

@@ -1,13 +1,15 @@
 //! `[cluster]`: the fleet that a node is in.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hot_wire::spawn::Limits;
 use toml::de::DeValue;
 
 use super::read::Section;
-use super::values::{absolute_path, duration, is_host_name};
+use super::values::{absolute_path, duration, is_host_name, or_unlimited, size};
 
 /// The shortest lease: etcd has none shorter by default.
 const MIN_LEASE: Duration = Duration::from_secs(2);
@@ -15,6 +17,11 @@ const MAX_LEASE: Duration = Duration::from_secs(300);
 /// Labels of a node, and bytes of each name and value.
 const MAX_LABELS: usize = 32;
 const MAX_LABEL: usize = 63;
+/// Bytes of artifacts a second. A node gives to 16 others at once, and each takes one for broken that gives it less than 64 KiB
+/// in a second.
+const RATES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 40;
+/// Half of what a line of 1 Gbit/s carries: users' requests have the other half.
+const RATE: u64 = 64 << 20;
 
 /// `[cluster]`: where the fleet's etcd is, and what the fleet is to know of this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,13 +40,17 @@ pub struct Cluster {
     pub lease: Duration,
     /// Where other nodes call this one. None: its control socket, which is enough for nodes of one machine.
     pub call: Option<String>,
+    /// How many bytes of artifacts are taken from other nodes in a second, at most. None: as many as come.
+    pub fetch_rate: Option<NonZeroU64>,
+    /// How many are given to other nodes, all together. None: as many as they take.
+    pub give_rate: Option<NonZeroU64>,
     /// What rollouts may choose nodes by.
     pub labels: BTreeMap<String, String>,
 }
 
 /// The table, if it is there.
 pub(super) fn cluster(top: &Section<'_>) -> Option<Cluster> {
-    const KEYS: [&str; 10] = [
+    const KEYS: [&str; 12] = [
         "etcd",
         "prefix",
         "authority",
@@ -49,6 +60,8 @@ pub(super) fn cluster(top: &Section<'_>) -> Option<Cluster> {
         "password_file",
         "lease",
         "call",
+        "fetch_rate",
+        "give_rate",
         "labels",
     ];
     if !top.has("cluster") {
@@ -86,9 +99,16 @@ pub(super) fn cluster(top: &Section<'_>) -> Option<Cluster> {
         user: both(&section, "user", "password_file", section.value("user", text)),
         lease,
         call: section.value("call", call_url),
+        fetch_rate: rate(&section, "fetch_rate"),
+        give_rate: rate(&section, "give_rate"),
         labels: labels(&section),
         etcd,
     })
+}
+
+fn rate(section: &Section<'_>, key: &str) -> Option<NonZeroU64> {
+    let rate = section.value(key, or_unlimited(size(RATES))).unwrap_or(RATE);
+    NonZeroU64::new(rate).filter(|_| rate != Limits::UNLIMITED)
 }
 
 /// Two keys of which the second is a file: both or none of them.

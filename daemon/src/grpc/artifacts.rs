@@ -1,26 +1,21 @@
 //! Uploads: spool, hash, verify, commit.
 
-use std::os::unix::fs::FileExt as _;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-
-use futures_util::Stream;
 
 use hot_artifact::trust::Trust;
 use hot_artifact::{Checks, Sha256, Verified, VerifyError};
 use hot_proto::v1::{self, artifact_service_server::ArtifactService, upload_request::Part};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::Api;
 use super::auth::Caller;
 use super::convert::timestamp;
+use super::giving::{Giving, Pieces};
 use super::refusal::{
     commit_refused, not_accepted, not_shared, not_signed_again, not_uploaded, trust_frozen, upload_refused,
 };
-use super::status::{Refused, internal, invalid, not_found, refused};
+use super::status::{Refused, internal, invalid, refused};
 use super::turns::Turns;
 use crate::journal::Entry;
 use crate::store::{
@@ -30,38 +25,22 @@ use crate::store::{
 /// A signature is about 300 bytes; certificates make it longer.
 pub(super) const MAX_SIGNATURE: usize = 16 * 1024;
 
-/// Pieces of an artifact that wait for a slow peer.
-const PIECES: usize = 2;
-
 /// `hot.v1.ArtifactService`.
 #[derive(Clone, Debug)]
 pub(super) struct Artifacts {
     api: Api,
     /// Of verifications: each has a core to itself, and holds a copy of the file.
     verifying: Turns,
+    giving: Giving,
 }
 
 #[tonic::async_trait]
 impl ArtifactService for Artifacts {
-    type FetchStream = Pin<Box<dyn Stream<Item = Result<v1::FetchResponse, Status>> + Send>>;
+    type FetchStream = Pieces;
 
     async fn fetch(&self, request: Request<v1::FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
-        let v1::FetchRequest { digest, offset } = request.into_inner();
-        let digest = parse_digest(&digest)?;
-        let store = self.api.ledger.store().clone();
-        let opened = crate::blocking(move || store.open_artifact(&digest)).await;
-        let Opened { file, .. } = opened.map_err(|error| {
-            not_found("digest", crate::describe(&error), "`hotctl versions` lists what a node has.")
-        })?;
-        let (sender, pieces) = mpsc::channel(PIECES);
-        let stopped = self.api.stopped.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = send(Arc::new(file), offset, sender) => {}
-                () = stopped.cancelled() => {}
-            }
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(pieces))))
+        let v1::FetchRequest { digest, offset, length } = request.into_inner();
+        Ok(Response::new(self.giving.give(parse_digest(&digest)?, offset, length).await?))
     }
 
     async fn begin(&self, request: Request<v1::BeginRequest>) -> Result<Response<v1::BeginResponse>, Status> {
@@ -131,7 +110,7 @@ impl ArtifactService for Artifacts {
 
 impl Artifacts {
     pub(super) fn new(api: Api) -> Self {
-        Self { api, verifying: Turns::per_core() }
+        Self { giving: Giving::new(api.clone()), api, verifying: Turns::per_core() }
     }
 
     /// Whose signatures count for what is to be let in.
@@ -346,32 +325,6 @@ fn record_of(verified: &Verified, signature: String, by: String) -> VersionRecor
 }
 
 /// Sends a file from an offset on, as far as somebody takes it.
-async fn send(
-    file: Arc<std::fs::File>,
-    offset: u64,
-    pieces: mpsc::Sender<Result<v1::FetchResponse, Status>>,
-) {
-    let mut at = offset;
-    loop {
-        let source = Arc::clone(&file);
-        let read = crate::blocking(move || {
-            let mut piece = vec![0; hot_proto::MAX_CHUNK];
-            let read = source.read_at(&mut piece, at)?;
-            piece.truncate(read);
-            Ok::<_, std::io::Error>(piece)
-        });
-        let piece = match read.await {
-            Ok(piece) if piece.is_empty() => return,
-            Ok(piece) => piece,
-            Err(error) => return drop(pieces.send(Err(internal(&error))).await),
-        };
-        at += piece.len() as u64;
-        if pieces.send(Ok(v1::FetchResponse { chunk: piece.into() })).await.is_err() {
-            return;
-        }
-    }
-}
-
 /// Takes the chunks. Bytes that arrived are kept when the caller goes away.
 async fn receive(
     upload: Upload,

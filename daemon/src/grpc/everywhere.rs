@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use hot_proto::v1;
 use hot_proto::v1::module_service_client::ModuleServiceClient;
 use hot_proto::v1::node_service_client::NodeServiceClient;
+use hot_rollout::Node;
 use tonic::Request;
 use tonic::transport::Channel;
 
@@ -23,10 +24,10 @@ impl Api {
     /// What each of the other nodes says of all its modules.
     async fn modules_elsewhere(&self) -> Vec<v1::ListModulesResponse> {
         let state = self.fleet.as_ref().map(crate::cluster::Fleet::state).unwrap_or_default();
-        let there = |(name, _): &(String, String)| state.is_up(&hot_rollout::Node(name.clone()));
-        let asked = self.others().into_iter().filter(there).map(|(_, url)| async move {
+        let there = |(node, _): &(Node, String)| state.is_up(node);
+        let asked = self.others().into_iter().filter(there).map(|(node, url)| async move {
             let request = self.asking(v1::ListModulesRequest {});
-            let mut client = ModuleServiceClient::new(self.call(&url).await?);
+            let mut client = ModuleServiceClient::new(self.call(&node, &url).await?);
             Some(client.list(request).await.ok()?.into_inner())
         });
         join_all(asked.map(in_time)).await.into_iter().flatten().collect()
@@ -34,13 +35,13 @@ impl Api {
 
     /// Every other node, by what it says of itself or, where it does not answer, by what the fleet knows of it.
     pub(super) async fn nodes_elsewhere(&self) -> Vec<v1::Node> {
-        let asked = self.others().into_iter().map(|(name, url)| async move {
+        let asked = self.others().into_iter().map(|(node, url)| async move {
             let answer = in_time(async {
                 let request = self.asking(v1::GetNodeRequest::default());
-                let mut client = NodeServiceClient::new(self.call(&url).await?);
+                let mut client = NodeServiceClient::new(self.call(&node, &url).await?);
                 client.get(request).await.ok()?.into_inner().node
             });
-            answer.await.unwrap_or_else(|| self.silent(&name))
+            answer.await.unwrap_or_else(|| self.silent(&node))
         });
         join_all(asked).await
     }
@@ -66,16 +67,16 @@ impl Api {
     }
 
     /// A connection to the node that is called there; none where it can't be made.
-    pub(super) async fn call(&self, url: &str) -> Option<Channel> {
-        self.fleet.as_ref()?.peers().channel(url).await.ok()
+    pub(super) async fn call(&self, node: &Node, url: &str) -> Option<Channel> {
+        self.fleet.as_ref()?.peers().channel(node, url).await.ok()
     }
 
     /// The other nodes of the fleet, and where each is called.
-    pub(super) fn others(&self) -> Vec<(String, String)> {
+    pub(super) fn others(&self) -> Vec<(Node, String)> {
         let Some(fleet) = &self.fleet else { return Vec::new() };
         let (state, here) = (fleet.state(), fleet.node().clone());
         let others = state.nodes.iter().filter(|(node, _)| **node != here);
-        others.map(|(node, value)| (node.to_string(), value.grpc.clone())).collect()
+        others.map(|(node, value)| (node.clone(), value.grpc.clone())).collect()
     }
 
     /// A call that the other node answers by itself.
@@ -97,26 +98,25 @@ impl Api {
         request
     }
 
-    fn silent(&self, name: &str) -> v1::Node {
+    fn silent(&self, node: &Node) -> v1::Node {
         let state = self.fleet.as_ref().map(crate::cluster::Fleet::state).unwrap_or_default();
-        let node = hot_rollout::Node(name.to_owned());
-        let known = state.nodes.get(&node);
-        let text = if state.is_up(&node) {
+        let known = state.nodes.get(node);
+        let text = if state.is_up(node) {
             "it is in the fleet, but does not answer this node within a second"
         } else {
             "its lease in etcd is over: the fleet takes it for gone until it is back"
         };
         let problem = v1::NodeProblem {
-            node: name.to_owned(),
+            node: node.to_string(),
             code: UNREACHABLE.to_owned(),
             text: text.to_owned(),
             since: None,
         };
-        let local = state.local_rollbacks(&node).map(|(module, local)| {
-            self.rolled_back_alone(&node, &hot_rollout::Module(module.to_string()), local)
+        let local = state.local_rollbacks(node).map(|(module, local)| {
+            self.rolled_back_alone(node, &hot_rollout::Module(module.to_string()), local)
         });
         v1::Node {
-            name: name.to_owned(),
+            name: node.to_string(),
             version: known.map(|of| of.hotd.clone()).unwrap_or_default(),
             http: known.map(|of| of.http.clone()).unwrap_or_default(),
             target: known.map(|of| of.target.to_string()).unwrap_or_default(),

@@ -130,7 +130,7 @@ fn spoken_for(fleet: &Fleet, request: &Request<Body>) -> Option<Caller> {
 }
 
 /// The leader and where it is called, if this call is for another node.
-fn elsewhere(fleet: &Arc<Fleet>, request: &Request<Body>) -> Option<(String, String, Arc<Fleet>)> {
+fn elsewhere(fleet: &Arc<Fleet>, request: &Request<Body>) -> Option<(Node, String, Arc<Fleet>)> {
     let of_the_leader = OF_THE_LEADER.contains(&request.uri().path());
     let is_for_us = [FORWARDED, OWN].iter().any(|name| request.headers().contains_key(*name));
     if !of_the_leader || is_for_us {
@@ -143,14 +143,14 @@ fn elsewhere(fleet: &Arc<Fleet>, request: &Request<Body>) -> Option<(String, Str
     }
     let (leader, _) = state.leader.as_ref().filter(|(leader, _)| leader != fleet.node())?;
     let url = state.nodes.get(leader)?.grpc.clone();
-    Some((leader.to_string(), url, Arc::clone(fleet)))
+    Some((leader.clone(), url, Arc::clone(fleet)))
 }
 
 /// Sends a call on that this node answers by itself where the leader could not.
 async fn send_or_do<S>(
     (mut inner, agent): (S, &Agent),
     request: Request<Body>,
-    (node, url): (&str, &str),
+    (node, url): (&Node, &str),
     fleet: &Fleet,
 ) -> Result<Response<Body>, S::Error>
 where
@@ -191,10 +191,10 @@ fn tried(agent: &Agent, path: &str, body: &[u8]) -> Option<Module> {
     agent.trial(&module).map(|_| module)
 }
 
-async fn send(mut request: Request<Body>, node: &str, url: &str, fleet: &Fleet) -> Response<Body> {
+async fn send(mut request: Request<Body>, node: &Node, url: &str, fleet: &Fleet) -> Response<Body> {
     let caller = request.extensions().get::<Caller>().cloned();
     mark(request.headers_mut(), fleet.node().as_str(), caller.as_ref());
-    let channel = match fleet.peers().channel(url).await {
+    let channel = match fleet.peers().channel(node, url).await {
         Ok(channel) => channel,
         Err(error) => return unreachable(node, &error).into_http(),
     };
@@ -217,7 +217,7 @@ fn mark(headers: &mut HeaderMap, here: &str, caller: Option<&Caller>) {
     }
 }
 
-fn unreachable(node: &str, error: &dyn std::error::Error) -> Status {
+fn unreachable(node: &Node, error: &dyn std::error::Error) -> Status {
     refused(Refused {
         grpc: Code::Unavailable,
         code: "leader_unreachable",

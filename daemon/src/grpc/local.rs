@@ -68,24 +68,25 @@ impl Api {
             return Ok(answer);
         }
         // Where etcd can't be heard it is not known either.
-        let stands = |node: &str| {
+        let stands = |node: &Node| {
             self.fleet.as_ref().is_some_and(|fleet| {
-                let known = fleet.state().local.contains_key(&(Node(node.to_owned()), module.clone()));
+                let known = fleet.state().local.contains_key(&(node.clone(), module.clone()));
                 known || fleet.standing().borrow().stale.is_some()
             })
         };
         let asked = self.others().into_iter().map(|(node, url)| async move {
             let lifted = in_time(async {
                 let request = self.asking_for(by, v1::LiftRequest { module: module.to_string() });
-                let mut client = RolloutServiceClient::new(self.call(&url).await?);
+                let mut client = RolloutServiceClient::new(self.call(&node, &url).await?);
                 Some(client.lift(request).await.ok()?.into_inner().lifted)
             });
-            (node, lifted.await)
+            let lifted = lifted.await;
+            (node, lifted)
         });
         for (node, lifted) in join_all(asked).await {
             match lifted {
                 Some(lifted) => answer.lifted.extend(lifted),
-                None if stands(&node) => answer.silent.push(node),
+                None if stands(&node) => answer.silent.push(node.to_string()),
                 None => {}
             }
         }

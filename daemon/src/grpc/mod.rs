@@ -9,6 +9,7 @@ mod convert;
 mod events;
 mod everywhere;
 mod forward;
+mod giving;
 mod known;
 pub mod listen;
 mod local;

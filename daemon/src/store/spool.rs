@@ -388,6 +388,12 @@ impl Upload {
         Ok(end)
     }
 
+    /// Throws away what came, whoever else writes it: it is to begin anew.
+    pub fn throw_away(&self) {
+        let _synced = lock(&self.part.synced);
+        self.part.die();
+    }
+
     /// Ends the upload: all bytes are there.
     ///
     /// # Errors

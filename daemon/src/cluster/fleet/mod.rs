@@ -9,6 +9,7 @@
 //! | `member` | this node in its fleet: its lease, elections, obeying, reporting |
 //! | `fetch` | artifacts, from the nodes that have them |
 //! | `peers` | how other nodes are called |
+//! | `rate` | how fast artifacts travel |
 //! | `feed` | what nodes say, told to the driver of the leader |
 //!
 //! Does not decide what a node runs, nor trusts what it reads: see `docs/decisions/0018`.
@@ -19,6 +20,7 @@ mod leader;
 mod member;
 mod peers;
 mod prune;
+mod rate;
 mod replica;
 mod reports;
 mod state;
@@ -31,10 +33,11 @@ use hot_artifact::ModuleName;
 use hot_rollout::{Module, Node};
 use tokio::sync::watch;
 
-pub use self::fetch::{FetchError, Fetcher};
+pub use self::fetch::{FetchError, Fetcher, FetcherParts};
 use self::leader::Written;
 pub use self::member::{Member, MemberParts};
 pub use self::peers::{PeerError, Peers};
+pub use self::rate::Rate;
 pub use self::state::{Change, State};
 use self::values::Malformed;
 use crate::cluster::etcd::{Connection, EtcdError, Folder, Found, Keys, Term, Write, WriteError};
@@ -167,6 +170,12 @@ impl Fleet {
     #[must_use]
     pub fn peers(&self) -> &Peers {
         self.0.fetcher.peers()
+    }
+
+    /// How fast artifacts are given to other nodes.
+    #[must_use]
+    pub fn gives(&self) -> &Rate {
+        self.0.fetcher.gives()
     }
 
     /// Has a version here, as far as the fleet has it for this node.

@@ -183,6 +183,20 @@ impl State {
         self.versions.get(&(module.clone(), version.clone(), target))
     }
 
+    /// What is known of the artifact of a version that has this digest.
+    #[must_use]
+    pub fn named(
+        &self,
+        module: &ModuleName,
+        version: &Version,
+        digest: hot_artifact::Sha256,
+    ) -> Option<&VersionValue> {
+        let is_it = |(name, of, _): &(ModuleName, Version, Target), value: &VersionValue| {
+            name == module && of == version && value.record.digest == digest
+        };
+        self.versions.iter().find(|(key, value)| is_it(key, value)).map(|(_, value)| value)
+    }
+
     /// The artifacts of a version, by target.
     #[must_use]
     pub fn targets(&self, module: &ModuleName, version: &Version) -> BTreeMap<Target, hot_artifact::Sha256> {

@@ -1,5 +1,7 @@
 //! `[cluster]`.
 
+use std::num::NonZeroU64;
+
 use super::*;
 
 #[test]
@@ -10,7 +12,25 @@ fn a_fleet_is_named_by_its_etcd() {
     let cluster = Config::parse(&text, Path::new(FILE)).unwrap().cluster.unwrap();
     assert_eq!(cluster.etcd, ["http://127.0.0.1:2379"]);
     assert_eq!((cluster.prefix.as_str(), cluster.lease.as_secs()), ("hot", 10));
+    assert_eq!(
+        [cluster.fetch_rate, cluster.give_rate].map(|rate| rate.map(NonZeroU64::get)),
+        [Some(64 << 20); 2]
+    );
     assert_eq!(cluster.labels, [("zone".to_owned(), "a".to_owned())].into());
+}
+
+#[test]
+fn artifacts_travel_at_the_rates_that_are_set() {
+    let text = format!(
+        "{SMALL}[cluster]\netcd = [\"http://127.0.0.1:2379\"]\nfetch_rate = \"1MiB\"\ngive_rate = \"unlimited\"\n"
+    );
+    let cluster = Config::parse(&text, Path::new(FILE)).unwrap().cluster.unwrap();
+    assert_eq!((cluster.fetch_rate, cluster.give_rate), (NonZeroU64::new(1 << 20), None));
+    let found = mistakes(&text.replace("1MiB", "1KiB"));
+    assert!(
+        found[0].contains("[cluster] fetch_rate: found \"1KiB\", expected a size of 1048576 to "),
+        "{found:?}"
+    );
 }
 
 #[test]

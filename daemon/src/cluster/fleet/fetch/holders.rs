@@ -1,0 +1,60 @@
+//! Who has an artifact, as etcd says, and that this node has one.
+
+use std::collections::BTreeSet;
+
+use hot_rollout::Node;
+
+use super::HEARD_WITHIN;
+use crate::cluster::etcd::{Folder, Key, WriteError};
+use crate::cluster::fleet::values::{VersionValue, encode, parse};
+use crate::cluster::fleet::{Fleet, FleetError, State};
+use crate::store::VersionRecord;
+
+impl Fleet {
+    /// What another node has shared, maybe a moment ago: watches are not told all at once.
+    pub(super) async fn heard<T>(&self, find: impl Fn(&State) -> Option<T>) -> Option<T> {
+        let mut states = self.states();
+        let heard = states.wait_for(|state| find(state).is_some());
+        let heard = tokio::time::timeout(HEARD_WITHIN, heard).await;
+        heard.ok()?.ok().and_then(|state| find(&state))
+    }
+
+    /// Who is there and has an artifact, and where each is called: in an order of its own, so that not all ask the same.
+    pub(super) async fn holders(&self, version: &VersionValue) -> Result<Vec<(Node, String)>, FleetError> {
+        let state = self.state();
+        let folder = Folder::Holders(version.record.digest);
+        let listed = self.list(&folder).await?;
+        let holds = listed.iter().filter_map(|found| match self.keys().parse(&found.key)? {
+            Key::Holder(_, node) => Some(node),
+            _ => None,
+        });
+        let mut nodes: BTreeSet<Node> = holds.collect();
+        nodes.insert(version.node.clone());
+        let mut urls: Vec<(Node, String)> = nodes
+            .into_iter()
+            .filter(|node| node != self.node() && state.is_up(node))
+            .filter_map(|node| Some((node.clone(), state.nodes.get(&node)?.grpc.clone())))
+            .collect();
+        urls.sort_by_cached_key(|_| rand::random::<u64>());
+        Ok(urls)
+    }
+
+    /// Tells the fleet of a version that was let in here.
+    ///
+    /// # Errors
+    /// It is there with another digest, or etcd can't be reached: then it is a version of this node alone.
+    pub async fn share_version(&self, record: VersionRecord) -> Result<(), FleetError> {
+        let key = Key::Version(record.module.clone(), record.version.clone(), record.target);
+        let name = self.keys().of(&key);
+        let digest = record.digest;
+        let value = encode(&VersionValue { record, node: self.node().clone() });
+        let created = self.connection().create(&name, value).await?;
+        match created {
+            None => Ok(()),
+            Some(found) => match parse::<VersionValue>(&found.key, &found.value) {
+                Ok(there) if there.record.digest == digest => Ok(()),
+                Ok(_) | Err(_) => Err(WriteError::Exists { key: name }.into()),
+            },
+        }
+    }
+}
