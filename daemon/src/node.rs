@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, ModuleBounds, Parts as AgentParts};
+use crate::cluster::fleet::Away;
 use crate::config::{self, Config, Mode, Spawn};
 use crate::dev::{DevError, DevFolder, Record};
 use crate::driver::{Driver, OnCrashLoop, Parts as DriverParts};
@@ -117,6 +118,7 @@ impl Node {
         });
         let untold = Untold::find(&journal).await;
         note_start(&journal, &recovered, &adopted).await;
+        let away = sent_away(&config, &gateway).await;
         agent.recover(adopted, ledger.obeyed());
 
         let stopped = CancellationToken::new();
@@ -132,7 +134,7 @@ impl Node {
             journal: journal.clone(),
         };
         let (reports, taking_part) =
-            place.take_part(&config, (&about, &grpc), (&agent, &journal), reports, &stopped);
+            place.take_part(&config, (&about, &grpc), (&agent, &journal, away), reports, &stopped);
         let (driver, driving) = Driver::start(parts, reports, stopped.clone()).await;
         let driving = both(driving, taking_part);
         untold.tell(&journal, &driver).await;
@@ -279,6 +281,20 @@ async fn open_tls(config: &Config) -> Result<[Option<TlsFiles>; 2], UnservedErro
     let (http, grpc) = (config.http.tls.clone(), config.grpc.tls.clone());
     let open = |tls: Option<config::Tls>| tls.map(TlsFiles::open).transpose();
     crate::blocking(move || Ok([open(http)?, open(grpc)?])).await
+}
+
+/// Whether the node told load balancers to go away when it ended: a node of a fleet goes on with that.
+async fn sent_away(config: &Config, gateway: &Gateway) -> Option<Away> {
+    let (data_dir, gateway) = (config.data_dir.clone(), gateway.clone());
+    let in_fleet = config.cluster.is_some();
+    crate::blocking(move || {
+        if in_fleet {
+            return Some(Away::open(&data_dir, gateway));
+        }
+        Away::forget(&data_dir);
+        None
+    })
+    .await
 }
 
 /// The listeners with what is spoken at them.

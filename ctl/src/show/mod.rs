@@ -281,8 +281,7 @@ fn ended(entry: &HistoryEntry) -> Cell {
 pub(crate) fn nodes(nodes: &[Node], now: SystemTime, layout: Layout) -> Vec<String> {
     let mut table = Table::new(["NODE", "STATE", "VERSION", "TARGET", "HTTP", "RUNNING SINCE"]);
     for node in nodes {
-        let state =
-            if node.ready { Cell::toned("ready", Tone::Good) } else { Cell::toned("not ready", Tone::Bad) };
+        let state = node_state(node);
         table.row([
             Cell::from(if node.dev { format!("{} (dev)", node.name) } else { node.name.clone() }),
             state,
@@ -300,6 +299,15 @@ pub(crate) fn nodes(nodes: &[Node], now: SystemTime, layout: Layout) -> Vec<Stri
         lines.extend(problems(&node.problems, now, layout));
     }
     lines
+}
+
+fn node_state(node: &Node) -> Cell {
+    let ready = if node.ready { "ready" } else { "not ready" };
+    match &node.cordon {
+        None => Cell::toned(ready, if node.ready { Tone::Good } else { Tone::Bad }),
+        Some(cordon) if cordon.drain => Cell::toned(&format!("{ready}, drained"), Tone::Warn),
+        Some(_) => Cell::toned(&format!("{ready}, cordoned"), Tone::Warn),
+    }
 }
 
 /// What is wrong with nodes, a paragraph each.

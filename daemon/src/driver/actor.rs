@@ -390,6 +390,7 @@ mod tests {
             moves: [(Module("greeter".to_owned()), releases)].into(),
             nodes: [Node("n1".to_owned())].into(),
             labels: BTreeMap::new(),
+            on: BTreeMap::new(),
             policy: Policy::default(),
             revision: Revision(0),
         };

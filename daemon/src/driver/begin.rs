@@ -303,6 +303,7 @@ impl Actor {
             moves,
             nodes: self.parts.cluster.nodes(),
             labels: self.parts.cluster.labels(),
+            on: hot_rollout::Labels::new(),
             policy,
             revision: given.unwrap_or(Revision(0)),
         }

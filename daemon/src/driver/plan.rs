@@ -134,6 +134,7 @@ fn steps(
         moves: BTreeMap::from([(module.clone(), moves)]),
         nodes: nodes.clone(),
         labels: labels.clone(),
+        on: Labels::new(),
         policy: policy.clone(),
         revision: Revision(0),
     };

@@ -19,7 +19,7 @@ use super::status::{Refused, refused};
 use crate::cluster::Fleet;
 
 /// What only the leader can do or knows, by the path of the call.
-const OF_THE_LEADER: [&str; 14] = [
+const OF_THE_LEADER: [&str; 18] = [
     "/hot.v1.RolloutService/Start",
     "/hot.v1.RolloutService/Get",
     "/hot.v1.RolloutService/List",
@@ -34,6 +34,10 @@ const OF_THE_LEADER: [&str; 14] = [
     "/hot.v1.ModuleService/Watch",
     "/hot.v1.ModuleService/History",
     "/hot.v1.PlanService/Plan",
+    "/hot.v1.NodeService/Cordon",
+    "/hot.v1.NodeService/Drain",
+    "/hot.v1.NodeService/Uncordon",
+    "/hot.v1.NodeService/Leave",
 ];
 
 /// Sends calls on to the leader; without a fleet none.

@@ -1,7 +1,7 @@
 //! What is wrong with this node now and a person has to mend, as `status` and `nodes` show it.
 
 use hot_proto::v1;
-use hot_rollout::{Module, ReleaseNumber};
+use hot_rollout::{Module, Node, ReleaseNumber};
 use prost_types::Timestamp;
 
 use super::{Api, convert};
@@ -29,6 +29,9 @@ const FLEET_SILENT: &str = "fleet.silent";
 
 /// The stable word of values in etcd that are none of ours.
 const FLEET_WRONG: &str = "fleet.wrong";
+
+/// The stable word of a node that is kept out of rollouts.
+const CORDONED: &str = "node.cordoned";
 
 const MEND_DISK: &str = "Free some space on the disk of hotd's data folder, or mend it";
 
@@ -88,7 +91,19 @@ impl Api {
             );
             self.problem(FLEET_WRONG, text, None::<Timestamp>)
         });
-        silent.into_iter().chain(wrong).collect()
+        let cordoned = self.cordoned(fleet.node());
+        silent.into_iter().chain(wrong).chain(cordoned).collect()
+    }
+
+    /// That a node is kept out of rollouts, by whom and why.
+    pub(super) fn cordoned(&self, node: &Node) -> Option<v1::NodeProblem> {
+        let cordon = self.fleet.as_ref()?.state().cordons.get(node)?.clone();
+        let how = if cordon.drain { "drained" } else { "cordoned" };
+        let because = if cordon.reason.is_empty() { String::new() } else { format!(": {}", cordon.reason) };
+        let text =
+            format!("{how} by {}{because}. Rollouts leave it out until `hotctl uncordon {node}`", cordon.by);
+        let since = convert::time(hot_rollout::Time(cordon.at));
+        Some(v1::NodeProblem { node: node.to_string(), code: CORDONED.to_owned(), text, since })
     }
 
     /// What is in effect and could not be written down.

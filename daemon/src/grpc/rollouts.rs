@@ -378,7 +378,7 @@ fn check_request_id(id: &str) -> Result<(), Status> {
     Err(invalid("request_id", format!("{} characters", id.len()), "at most 128 printable ASCII characters"))
 }
 
-fn checked_message(message: String) -> Result<String, Status> {
+pub(super) fn checked_message(message: String) -> Result<String, Status> {
     if message.len() <= MAX_MESSAGE {
         return Ok(message);
     }

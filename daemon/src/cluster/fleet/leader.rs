@@ -29,6 +29,8 @@ pub(super) struct Written {
     pub(super) assignments: BTreeMap<(Node, ModuleName), AssignmentValue>,
     /// Rollouts that are over and still in etcd.
     ended: BTreeSet<RolloutId>,
+    /// The highest revisions that nodes had which left: one that comes back obeys none below.
+    pub(super) left: BTreeMap<ModuleName, Revision>,
 }
 
 impl Fleet {
@@ -145,7 +147,9 @@ impl Fleet {
     pub fn revision(&self, module: &Module) -> Option<Revision> {
         let written = self.written();
         let given = written.assignments.iter().filter(|((_, of), _)| of.as_str() == module.as_str());
-        given.filter_map(|(_, value)| Some(value.given.as_ref()?.assignment.revision)).max()
+        let given = given.filter_map(|(_, value)| Some(value.given.as_ref()?.assignment.revision));
+        let left = written.left.iter().filter(|(of, _)| of.as_str() == module.as_str());
+        given.chain(left.map(|(_, revision)| *revision)).max()
     }
 
     /// The release that `node` was last asked to get ready for.

@@ -47,6 +47,9 @@ pub struct CordonValue {
     /// Why; may be empty.
     #[serde(default)]
     pub reason: String,
+    /// It tells load balancers to go away, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drain: bool,
 }
 
 /// What the fleet knows of a module.
