@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use hot_tests::{Fleet, Key, Load, LoadOptions, Module, Service, get};
+use hot_tests::{Fleet, Key, Load, LoadOptions, Module, Service, get, text};
 
 const QUICK: [&str; 4] = ["--steps", "50%,100%", "--bake", "1s"];
 
@@ -96,7 +96,7 @@ fn a_drained_node_sends_load_balancers_away_and_serves_all_the_same() -> Result<
     let busy = load(&fleet.nodes()[1])?;
     let drain = ["drain", "n2", "--timeout", "3s", "--message", "kernel update"];
     let open = fleet.nodes()[0].hotctl(&drain)?.expect(5)?;
-    assert!(open.stderr.contains("n2 ") && open.stderr.contains("requests"), "{}", open.stderr);
+    assert!(open.stderr.contains("n2 ") && open.stderr.contains("request"), "{}", open.stderr);
     assert_eq!(health(&fleet.nodes()[1])?, [503, 200]);
     assert_eq!(health(&fleet.nodes()[0])?, [200, 200]);
     let why = String::from_utf8_lossy(get(fleet.nodes()[1].http(), "/-/ready")?.body()).into_owned();
@@ -114,9 +114,7 @@ fn a_drained_node_sends_load_balancers_away_and_serves_all_the_same() -> Result<
     serves(&fleet, 1, "1.0.0")?;
     assert_eq!(health(&fleet.nodes()[1])?, [503, 200]);
     fleet.etcd.restart(0)?;
-    fleet.wait("the drain to be ended", || {
-        Ok(fleet.nodes()[0].hotctl(&["uncordon", "n2"])?.code == 0)
-    })?;
+    fleet.wait("the drain to be ended", || Ok(fleet.nodes()[0].hotctl(&["uncordon", "n2"])?.code == 0))?;
     fleet.wait("n2 to be ready", || Ok(health(&fleet.nodes()[1])? == [200, 200]))?;
     fleet.node(1).terminate()?;
     fleet.node(1).boot()?;
@@ -131,7 +129,10 @@ fn a_node_that_left_keeps_no_rollout_waiting() -> Result<()> {
     fleet.push(0, &good("1.0.0")?, &QUICK)?.expect(0)?;
     (0..3).try_for_each(|node| serves(&fleet, node, "1.0.0"))?;
     let refused = fleet.nodes()[0].hotctl(&["leave", "n3"])?.expect(4)?;
-    assert!(refused.stderr.contains("stop its hotd") || refused.stderr.contains("Stop its hotd"), "{refused:?}");
+    assert!(
+        refused.stderr.contains("stop its hotd") || refused.stderr.contains("Stop its hotd"),
+        "{refused:?}"
+    );
     let unknown = fleet.nodes()[0].hotctl(&["leave", "n9"])?;
     assert!(unknown.code == 1 && unknown.stderr.contains("n9"), "{unknown:?}");
 
@@ -158,6 +159,50 @@ fn a_node_that_left_keeps_no_rollout_waiting() -> Result<()> {
     (0..3).try_for_each(|node| serves(&fleet, node, "1.3.0"))
 }
 
+/// Waits until a node does not know the module.
+fn does_not_serve(fleet: &Fleet, node: usize) -> Result<()> {
+    fleet.wait(&format!("nothing on node {node}"), || {
+        Ok(get(fleet.nodes()[node].http(), "/probe")?.status().as_u16() == 404)
+    })
+}
+
+#[test]
+fn a_release_runs_on_the_nodes_that_have_its_labels() -> Result<()> {
+    let mut fleet = Fleet::start_in_zones(&["a", "a", "b"])?;
+    let on = |label| [&QUICK[..], &["--on", label]].concat();
+    let refused = fleet.push(0, &good("1.0.0")?, &on("zone=c"))?.expect(4)?;
+    assert!(refused.stderr.contains("there are zone=a, zone=b"), "{}", refused.stderr);
+    fleet.push(2, &good("1.0.0")?, &on("zone=a"))?.expect(0)?;
+    (0..2).try_for_each(|node| serves(&fleet, node, "1.0.0"))?;
+    does_not_serve(&fleet, 2)?;
+
+    // The next one is for the same nodes, and a node that comes to them gets it.
+    let busy = load(&fleet.nodes()[0])?;
+    fleet.push(1, &good("1.1.0")?, &QUICK)?.expect(0)?;
+    (0..2).try_for_each(|node| serves(&fleet, node, "1.1.0"))?;
+    does_not_serve(&fleet, 2)?;
+    let shown = fleet.nodes()[2].hotctl(&["status", "probe"])?.expect(0)?.stdout;
+    assert!(shown.contains("on zone=a"), "{shown}");
+    fleet.move_to_zone(2, "a")?;
+    serves(&fleet, 2, "1.1.0")?;
+    fleet.move_to_zone(2, "b")?;
+    does_not_serve(&fleet, 2)?;
+
+    // For all, for the others, and back.
+    fleet.push(0, &good("1.2.0")?, &on("all"))?.expect(0)?;
+    (0..3).try_for_each(|node| serves(&fleet, node, "1.2.0"))?;
+    let counts = busy.stop()?;
+    assert_eq!(counts.failed(), 0, "{counts}");
+    fleet.push(0, &good("1.3.0")?, &on("zone=b"))?.expect(0)?;
+    serves(&fleet, 2, "1.3.0")?;
+    (0..2).try_for_each(|node| does_not_serve(&fleet, node))?;
+    fleet.nodes()[1].hotctl(&["rollback", "probe"])?.expect(0)?;
+    (0..3).try_for_each(|node| serves(&fleet, node, "1.2.0"))?;
+    let history = fleet.nodes()[1].hotctl(&["history", "probe", "-o", "json"])?.expect(0)?.stdout;
+    assert!(history.contains(r#""on":{"zone":"b"}"#), "{history}");
+    Ok(())
+}
+
 #[test]
 fn a_node_that_is_alone_has_nothing_to_be_kept_out_of() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -167,5 +212,10 @@ fn a_node_that_is_alone_has_nothing_to_be_kept_out_of() -> Result<()> {
         let refused = node.hotctl(&[verb, node.name()])?.expect(4)?;
         assert!(refused.stderr.contains("is in no fleet"), "{verb}: {}", refused.stderr);
     }
+    let (key, file) = (folder.path().join("ada"), good("1.0.0")?);
+    let push = ["push", text(&file)?, "--key", text(&key)?, "--on"];
+    let refused = node.hotctl(&[&push[..], &["zone=a"]].concat())?.expect(4)?;
+    assert!(refused.stderr.contains("zone=a") && refused.stderr.contains("no fleet"), "{}", refused.stderr);
+    node.hotctl(&[&push[..], &["all"]].concat())?.expect(0)?;
     node.stop()
 }

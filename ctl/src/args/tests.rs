@@ -38,6 +38,8 @@ fn what_users_type() {
         "hotctl push a.so --steps 10%,50%,100% --timeout 5m -o json",
         "hotctl push a.so --spread --max-failing 0",
         "hotctl push a.so --spread-over zone --max-parallel 2 --max-failing 1",
+        "hotctl push a.so --on zone=a --on disk=fast",
+        "hotctl plan a.so --on all",
         "hotctl push a.so --key k",
         "hotctl push a.so b.so --signature a.sig --signature b.sig",
         "hotctl push a.so --no-sign",

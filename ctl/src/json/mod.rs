@@ -9,6 +9,8 @@ mod plan;
 mod rollout;
 mod swap;
 
+use std::collections::BTreeMap;
+
 use hot_proto::v1;
 use serde::Serialize;
 
@@ -32,11 +34,14 @@ pub(crate) struct ReleaseJson {
     release: u64,
     version: String,
     digest: String,
+    /// The labels of the nodes that it is for. Without any: all nodes.
+    on: BTreeMap<String, String>,
 }
 
 impl From<v1::ReleaseRef> for ReleaseJson {
     fn from(release: v1::ReleaseRef) -> Self {
-        Self { release: release.release, version: release.version, digest: release.digest }
+        let on = release.on.into_iter().collect();
+        Self { release: release.release, version: release.version, digest: release.digest, on }
     }
 }
 

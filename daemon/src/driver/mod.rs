@@ -13,6 +13,7 @@ mod check;
 mod crash_loop;
 mod failing;
 mod half_done;
+mod on;
 mod overtaken;
 mod perform;
 mod plan;
@@ -28,7 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hot_artifact::{ModuleName, Sha256, Version};
-use hot_rollout::{Command, Event, Module, Node, Outcome, Policy, ReleaseNumber, RolloutId, Time};
+use hot_rollout::{Command, Event, Labels, Module, Node, Outcome, Policy, ReleaseNumber, RolloutId, Time};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -100,6 +101,8 @@ pub(crate) struct NewRollout {
     pub message: String,
     /// What is quarantined is tried again: its quarantine is lifted.
     pub retry: bool,
+    /// The labels that a node must have to run it; none: as of what is stable.
+    pub on: Option<Labels>,
 }
 
 /// Where to go back to.

@@ -69,6 +69,13 @@ pub(super) fn driver_refused(refusal: Refusal) -> Status {
         Refusal::Overtaken { .. } => {
             (Code::FailedPrecondition, "overtaken", "rollout", "`hotctl status` says what runs.")
         }
+        Refusal::NoNodes { .. } => (
+            Code::FailedPrecondition,
+            "no_nodes",
+            "on",
+            "Name labels that nodes have under [cluster.labels] of their configs, or let it run everywhere: --on all.",
+        ),
+        Refusal::NoFleet { .. } => (Code::FailedPrecondition, "no_fleet", "on", "Push it without --on."),
         Refusal::Begun(_) => (Code::AlreadyExists, "already_started", "request_id", ""),
         Refusal::NotGoneBack { .. } => {
             (Code::Aborted, "not_gone_back", "to", "`hotctl status` says what serves.")

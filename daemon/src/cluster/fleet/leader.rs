@@ -131,6 +131,24 @@ impl Fleet {
         self.assign(node, assignment, Direction::Onward).await
     }
 
+    /// Has `node` run nothing of `module`, which is not for it, unless it was told so or nothing at all.
+    pub async fn withdraw(
+        &self,
+        node: &Node,
+        module: &Module,
+        rollout: &RolloutId,
+    ) -> Result<(), FleetError> {
+        let known = self.told(node, module).and_then(|value| value.given).map(|given| given.assignment);
+        let Some(known) = known.filter(|known| known.stable.is_some() || known.candidate.is_some()) else {
+            return Ok(());
+        };
+        // No more than is needed: a rollout in which the node takes part again goes on from what it gave.
+        let revision = known.revision.after(1);
+        let (module, rollout) = (module.clone(), rollout.clone());
+        let nothing = Assignment { module, revision, rollout, stable: None, candidate: None, standby: None };
+        self.assign(node, nothing, Direction::Onward).await
+    }
+
     /// Starts the expiry of a rollout's assignments anew, on all nodes.
     pub async fn renew(
         &self,
@@ -160,13 +178,13 @@ impl Fleet {
 
     /// Numbers a release: of this version, for all targets that it has.
     pub async fn number(&self, module: ModuleName, new: NewRelease) -> Result<ReleaseNumber, FleetError> {
-        let NewRelease { version, digest, config, at, by, message } = new;
+        let NewRelease { version, digest, config, at, by, message, on } = new;
         let digests = self.state().targets(&module, &version);
         if !digests.values().any(|shared| *shared == digest) {
             return Err(FleetError::NotShared { module, version });
         }
         let value =
-            ReleaseValue { version, digests, config: config.as_deref().map(Sha256::of), at, by, message };
+            ReleaseValue { version, digests, config: config.as_deref().map(Sha256::of), at, by, message, on };
         let first = self.last_release(&module) + 1;
         for number in first..first + MAX_NUMBERS {
             let key = Key::Release(module.clone(), number);
