@@ -21,7 +21,7 @@ use crate::cluster::fleet::Away;
 use crate::config::{self, Config, Mode, Spawn};
 use crate::dev::{DevError, DevFolder, Record};
 use crate::driver::{Driver, OnCrashLoop, Parts as DriverParts};
-use crate::gateway::{Door, Drained, Gateway};
+use crate::gateway::{Door, Drained, Gateway, StartError};
 use crate::grpc::listen::{self, Doors, ListenError};
 use crate::grpc::{About, Api};
 use crate::isolation::Asked;
@@ -100,7 +100,7 @@ impl Node {
         let (asked, supervisor, adopted) = supervise(&config).await?;
         let listeners = listeners::open(&config, &supervisor).await?;
         let http = Served::at(&listeners)?;
-        let gateway = Gateway::start(&doors(listeners, tls.as_ref()), config.http.gateway.clone())?;
+        let (gateway, away) = open_gateway(&config, &doors(listeners, tls.as_ref())).await?;
 
         let name = NodeName(config.node.clone());
         let ledger = Ledger::new(store.clone(), Arc::new(machine(&config)));
@@ -118,7 +118,6 @@ impl Node {
         });
         let untold = Untold::find(&journal).await;
         note_start(&journal, &recovered, &adopted).await;
-        let away = sent_away(&config, &gateway).await;
         agent.recover(adopted, ledger.obeyed());
 
         let stopped = CancellationToken::new();
@@ -283,18 +282,18 @@ async fn open_tls(config: &Config) -> Result<[Option<TlsFiles>; 2], UnservedErro
     crate::blocking(move || Ok([open(http)?, open(grpc)?])).await
 }
 
-/// Whether the node told load balancers to go away when it ended: a node of a fleet goes on with that.
-async fn sent_away(config: &Config, gateway: &Gateway) -> Option<Away> {
-    let (data_dir, gateway) = (config.data_dir.clone(), gateway.clone());
-    let in_fleet = config.cluster.is_some();
-    crate::blocking(move || {
+/// The gateway, and whether it tells load balancers to go away: a node of a fleet goes on with that as when it ended.
+async fn open_gateway(config: &Config, doors: &[Door]) -> Result<(Gateway, Option<Away>), StartError> {
+    let gateway = Gateway::start(doors, config.http.gateway.clone())?;
+    let (data_dir, own, in_fleet) = (config.data_dir.clone(), gateway.clone(), config.cluster.is_some());
+    let away = crate::blocking(move || {
         if in_fleet {
-            return Some(Away::open(&data_dir, gateway));
+            return Some(Away::open(&data_dir, own));
         }
         Away::forget(&data_dir);
         None
-    })
-    .await
+    });
+    Ok((gateway, away.await))
 }
 
 /// The listeners with what is spoken at them.

@@ -16,7 +16,7 @@ const HEARD_WITHIN: Duration = Duration::from_secs(5);
 pub struct Cordoned {
     /// What is in etcd now.
     pub value: CordonValue,
-    /// It was so already.
+    /// It was so already, and nothing has changed.
     pub already: bool,
 }
 
@@ -25,12 +25,12 @@ impl Cordoned {
     /// gives no reason, leaves the first word standing.
     fn of(there: Option<CordonValue>, asked: CordonValue) -> Self {
         let Some(there) = there else { return Self { value: asked, already: false } };
-        let already = there.drain || !asked.drain;
-        if already && asked.reason.is_empty() {
-            return Self { value: there, already };
+        let is_more = asked.drain && !there.drain;
+        if !is_more && (asked.reason.is_empty() || asked.reason == there.reason) {
+            return Self { value: there, already: true };
         }
         let reason = if asked.reason.is_empty() { there.reason } else { asked.reason };
-        Self { value: CordonValue { drain: there.drain || asked.drain, reason, ..asked }, already }
+        Self { value: CordonValue { drain: there.drain || asked.drain, reason, ..asked }, already: false }
     }
 }
 
@@ -131,7 +131,8 @@ mod tests {
         let ann = || value("ann", "disk", false);
         assert_eq!(of(None, ann()), (ann(), false));
         assert_eq!(of(Some(ann()), value("bob", "", false)), (ann(), true));
-        assert_eq!(of(Some(ann()), value("bob", "fan", false)), (value("bob", "fan", false), true));
+        assert_eq!(of(Some(ann()), value("bob", "disk", false)), (ann(), true));
+        assert_eq!(of(Some(ann()), value("bob", "fan", false)), (value("bob", "fan", false), false));
     }
 
     #[test]
@@ -140,7 +141,7 @@ mod tests {
         let more = of(Some(cordon), value("bob", "", true));
         assert_eq!(more, (value("bob", "disk", true), false));
         assert_eq!(of(Some(drain.clone()), value("bob", "", false)), (drain.clone(), true));
-        assert_eq!(of(Some(drain), value("bob", "fan", false)), (value("bob", "fan", true), true));
+        assert_eq!(of(Some(drain), value("bob", "fan", false)), (value("bob", "fan", true), false));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::MemberParts;
+use crate::cluster::fleet::values::CordonValue;
 use crate::gateway::Gateway;
 use crate::journal::Entry;
 
@@ -42,17 +43,11 @@ impl Away {
         }
     }
 
-    /// Sends load balancers away, or has them come again. True: that is news.
-    async fn set(&self, why: Option<String>) -> bool {
-        let was = self.gateway.away();
+    /// Sends load balancers away, or has them come again, and keeps that.
+    async fn set(&self, why: Option<String>) -> io::Result<()> {
         self.gateway.send_away(why.clone());
-        let (file, kept) = (Arc::clone(&self.file), why.clone());
-        let kept =
-            crate::blocking(move || crate::store::keep_file(&file, kept.as_deref().map(str::as_bytes)));
-        if let Err(error) = kept.await {
-            tracing::error!(%error, "whether this node is drained can't be written down, and a restart may not know it");
-        }
-        was.is_some() != why.is_some()
+        let file = Arc::clone(&self.file);
+        crate::blocking(move || crate::store::keep_file(&file, why.as_deref().map(str::as_bytes))).await
     }
 }
 
@@ -65,6 +60,8 @@ impl super::Member {
         if fleet.standing().wait_for(|standing| standing.heard).await.is_err() {
             return;
         }
+        // What is kept; what could not be is tried again at the next word.
+        let mut kept = None;
         loop {
             let cordon = states.borrow_and_update().cordons.get(fleet.node()).cloned();
             let drain = cordon.filter(|cordon| cordon.drain);
@@ -72,19 +69,31 @@ impl super::Member {
                 "" => format!("this node is drained by {}", cordon.by),
                 reason => format!("this node is drained by {}: {reason}", cordon.by),
             });
-            if away.set(why).await {
-                let (kind, text) = match &drain {
-                    Some(_) => {
-                        ("node.away", "this node tells load balancers to go away: /-/ready answers 503")
+            if kept.as_ref() != Some(&why) {
+                let was = away.gateway.away();
+                match away.set(why.clone()).await {
+                    Ok(()) => kept = Some(why.clone()),
+                    Err(error) => {
+                        tracing::error!(%error, "that this node is drained, or not, may be lost with a restart");
                     }
-                    None => ("node.back", "this node is ready for load balancers again"),
-                };
-                let by = drain.map(|cordon| cordon.by).unwrap_or_default();
-                journal.write(Entry { kind, by, text: text.to_owned(), ..Entry::default() }).await;
+                }
+                if was.is_some() != why.is_some() {
+                    journal.write(news(drain.as_ref())).await;
+                }
             }
             if states.changed().await.is_err() {
                 return;
             }
         }
     }
+}
+
+/// That the node goes away, or is back.
+fn news(drain: Option<&CordonValue>) -> Entry {
+    let (kind, text) = match drain {
+        Some(_) => ("node.away", "this node tells load balancers to go away: /-/ready answers 503"),
+        None => ("node.back", "this node is ready for load balancers again"),
+    };
+    let by = drain.map(|cordon| cordon.by.clone()).unwrap_or_default();
+    Entry { kind, by, text: text.to_owned(), ..Entry::default() }
 }
