@@ -137,13 +137,13 @@ mod tests {
     #[test]
     fn what_is_open_is_said() {
         let mut watched = Watched::default();
-        let said = |watched: &Watched| watched.open("n2", Duration::from_secs(60));
-        assert!(said(&watched).contains("has not said within 60s"), "{}", said(&watched));
+        let said = |watched: &Watched| watched.open("n2", Duration::from_secs(30));
+        assert!(said(&watched).contains("has not said within 30s"), "{}", said(&watched));
         watched.look(&node(true, 0, 3), Instant::now());
         assert!(said(&watched).contains("still given requests"), "{}", said(&watched));
         watched.look(&node(true, 1, 3), Instant::now());
-        assert_eq!(said(&watched), "n2 still has 1 request in flight after 60s");
+        assert_eq!(said(&watched), "n2 still has 1 request in flight after 30s");
         watched.look(&node(true, 7, 3), Instant::now());
-        assert_eq!(said(&watched), "n2 still has 7 requests in flight after 60s");
+        assert_eq!(said(&watched), "n2 still has 7 requests in flight after 30s");
     }
 }
