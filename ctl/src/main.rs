@@ -18,6 +18,7 @@ mod follow;
 mod json;
 mod node;
 mod offer;
+mod on;
 mod output;
 mod pki;
 mod plan;

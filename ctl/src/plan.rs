@@ -1,7 +1,7 @@
 //! Asking a node what a push would come to, before anything is sent.
 
 use hot_artifact::Hazard;
-use hot_proto::v1::{PlanRefusal, PlanRequest, PlanResponse, PolicyOverrides};
+use hot_proto::v1::{PlanRefusal, PlanRequest, PlanResponse};
 use tonic::Code;
 
 use crate::bundle::Signed;
@@ -11,14 +11,13 @@ use crate::follow::is_lost;
 use crate::node::Client;
 use crate::offer::named;
 
-/// What the node says. `None`: it is an older one, which can't.
+/// What the node says of these files and of what else is wished. `None`: it is an older one, which can't.
 pub(crate) async fn ask(
     client: &Client,
     files: &[Signed],
-    policy: Option<PolicyOverrides>,
-    retry: bool,
+    wish: PlanRequest,
 ) -> Result<Option<PlanResponse>, Failure> {
-    match client.answer(client.plans().plan(request(files, policy, retry))).await {
+    match client.answer(client.plans().plan(request(files, wish))).await {
         Ok(mut answer) => {
             answer.refusals.splice(0..0, hazards(files));
             Ok(Some(answer))
@@ -33,11 +32,10 @@ pub(crate) async fn ask(
 pub(crate) async fn refused_early(
     client: &Client,
     files: &[Signed],
-    policy: Option<PolicyOverrides>,
-    retry: bool,
+    wish: PlanRequest,
 ) -> Result<(), Failure> {
     let mut known = PlanResponse { refusals: hazards(files), ..PlanResponse::default() };
-    match client.answer(client.plans().plan(request(files, policy, retry))).await {
+    match client.answer(client.plans().plan(request(files, wish))).await {
         Ok(answer) => known.refusals.extend(answer.refusals),
         Err(status) if status.code() == Code::Unimplemented || is_lost(&status) => {}
         Err(status) => return Err(Failure::of_offer(&status)),
@@ -60,8 +58,8 @@ fn hazards(files: &[Signed]) -> Vec<PlanRefusal> {
     refusals
 }
 
-fn request(files: &[Signed], policy: Option<PolicyOverrides>, retry: bool) -> PlanRequest {
-    PlanRequest { files: files.iter().map(Signed::planned).collect(), policy, retry }
+fn request(files: &[Signed], wish: PlanRequest) -> PlanRequest {
+    PlanRequest { files: files.iter().map(Signed::planned).collect(), ..wish }
 }
 
 /// The first refusal as a failure, which says how many more there are.
@@ -116,8 +114,8 @@ mod tests {
         // The fake has no plans, as a node of before has none.
         let node = crate::fake::FakeNode::start(Default::default());
         let client = node.client().await;
-        assert!(refused_early(&client, &[], None, false).await.is_ok());
-        assert_eq!(ask(&client, &[], None, false).await.expect("no failure"), None);
+        assert!(refused_early(&client, &[], PlanRequest::default()).await.is_ok());
+        assert_eq!(ask(&client, &[], PlanRequest::default()).await.expect("no failure"), None);
     }
 
     #[test]

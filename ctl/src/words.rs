@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use hot_proto::BASIS_POINTS;
-use hot_proto::v1::{InstanceState, LogSource, Outcome, Phase, Role};
+use hot_proto::v1::{Cordon, InstanceState, LogSource, Outcome, Phase, Role};
 use prost_types::Timestamp;
 use thiserror::Error;
 
@@ -207,6 +207,14 @@ pub(crate) fn ago(then: Timestamp, now: SystemTime) -> String {
 /// A time in RFC 3339, UTC.
 pub(crate) fn time(value: Timestamp) -> String {
     value.to_string()
+}
+
+/// How a node is kept out of rollouts: `drained by ann since 2026-01-01T00:00:00Z: kernel update`.
+pub(crate) fn cordoned(cordon: &Cordon) -> String {
+    let how = if cordon.drain { "drained" } else { "cordoned" };
+    let since = cordon.since.map(|since| format!(" since {}", time(since))).unwrap_or_default();
+    let because = if cordon.reason.is_empty() { String::new() } else { format!(": {}", cordon.reason) };
+    format!("{how} by {}{since}{because}", cordon.principal)
 }
 
 /// `text` with every control character replaced, so that what a module or another machine says can't drive the

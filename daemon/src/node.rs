@@ -17,10 +17,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, ModuleBounds, Parts as AgentParts};
+use crate::cluster::fleet::Away;
 use crate::config::{self, Config, Mode, Spawn};
 use crate::dev::{DevError, DevFolder, Record};
 use crate::driver::{Driver, OnCrashLoop, Parts as DriverParts};
-use crate::gateway::{Door, Drained, Gateway};
+use crate::gateway::{Door, Drained, Gateway, StartError};
 use crate::grpc::listen::{self, Doors, ListenError};
 use crate::grpc::{About, Api};
 use crate::isolation::Asked;
@@ -99,7 +100,7 @@ impl Node {
         let (asked, supervisor, adopted) = supervise(&config).await?;
         let listeners = listeners::open(&config, &supervisor).await?;
         let http = Served::at(&listeners)?;
-        let gateway = Gateway::start(&doors(listeners, tls.as_ref()), config.http.gateway.clone())?;
+        let (gateway, away) = open_gateway(&config, &doors(listeners, tls.as_ref())).await?;
 
         let name = NodeName(config.node.clone());
         let ledger = Ledger::new(store.clone(), Arc::new(machine(&config)));
@@ -132,7 +133,7 @@ impl Node {
             journal: journal.clone(),
         };
         let (reports, taking_part) =
-            place.take_part(&config, (&about, &grpc), (&agent, &journal), reports, &stopped);
+            place.take_part(&config, (&about, &grpc), (&agent, &journal, away), reports, &stopped);
         let (driver, driving) = Driver::start(parts, reports, stopped.clone()).await;
         let driving = both(driving, taking_part);
         untold.tell(&journal, &driver).await;
@@ -284,6 +285,20 @@ async fn open_tls(config: &Config) -> Result<[Option<TlsFiles>; 2], UnservedErro
     let (http, grpc) = (config.http.tls.clone(), config.grpc.tls.clone());
     let open = |tls: Option<config::Tls>| tls.map(TlsFiles::open).transpose();
     crate::blocking(move || Ok([open(http)?, open(grpc)?])).await
+}
+
+/// The gateway, and whether it tells load balancers to go away: a node of a fleet goes on with that as when it ended.
+async fn open_gateway(config: &Config, doors: &[Door]) -> Result<(Gateway, Option<Away>), StartError> {
+    let gateway = Gateway::start(doors, config.http.gateway.clone())?;
+    let (data_dir, own, in_fleet) = (config.data_dir.clone(), gateway.clone(), config.cluster.is_some());
+    let away = crate::blocking(move || {
+        if in_fleet {
+            return Some(Away::open(&data_dir, own));
+        }
+        Away::forget(&data_dir);
+        None
+    });
+    Ok((gateway, away.await))
 }
 
 /// The listeners with what is spoken at them.

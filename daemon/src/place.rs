@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::Agent;
 use crate::cluster::fleet::values::NodeValue;
-use crate::cluster::fleet::{Fetcher, FetcherParts, Member, MemberParts, Peers, Rate};
+use crate::cluster::fleet::{Away, Fetcher, FetcherParts, Member, MemberParts, Peers, Rate};
 use crate::cluster::{Cluster, Fleet, Local, etcd};
 use crate::config::{self, Config};
 use crate::grpc::About;
@@ -80,15 +80,16 @@ impl Place {
         &self,
         config: &Config,
         (about, listens): (&About, &[SocketAddr]),
-        (agent, journal): (&Agent, &Journal),
+        (agent, journal, away): (&Agent, &Journal, Option<Away>),
         reports: mpsc::Receiver<Event>,
         stopped: &CancellationToken,
     ) -> (mpsc::Receiver<Event>, Option<JoinHandle<()>>) {
-        let Self::In(fleet, cluster) = self else { return (reports, None) };
+        let (Self::In(fleet, cluster), Some(away)) = (self, away) else { return (reports, None) };
         let parts = MemberParts {
             fleet: fleet.clone(),
             about: said(config, cluster, about, listens),
             agent: agent.clone(),
+            away,
             journal: journal.clone(),
             lease: cluster.lease,
         };

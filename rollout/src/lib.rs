@@ -38,8 +38,8 @@ pub use figures::{Figures, Latency};
 pub use guard::{Signals, TakeBack};
 pub use ident::{Labels, Module, Node, ReleaseNumber, Revision, RolloutId};
 pub use machine::{
-    Action, Command, Direction, Event, HoldEnd, InstanceState, Kind, ModuleStatus, Move, NodeStatus, Note,
-    NoteKind, Outcome, Phase, PhaseName, Rollout, Sample, Spec, Status, Waiting,
+    Action, Command, Direction, Event, HoldEnd, InstanceState, Kind, Left, ModuleStatus, Move, NodeStatus,
+    Note, NoteKind, Outcome, Phase, PhaseName, Rollout, Sample, Spec, Status, Waiting,
 };
 pub use policy::{Policy, PolicyError, PolicyMistake, PolicySpec, Step};
 pub use reason::{Cause, Foreign, Reason};

@@ -37,6 +37,12 @@ pub(crate) fn domain(labels: &Labels, by: Option<&str>) -> Domain {
     labels.get(by?).cloned()
 }
 
+/// Whether what is for nodes with the labels `on`, all of them, is for one with these `labels`.
+#[must_use]
+pub fn is_for(on: &Labels, labels: &Labels) -> bool {
+    on.iter().all(|(name, value)| labels.get(name) == Some(value))
+}
+
 /// The weight of the candidate on each node that carries it.
 ///
 /// `ready` are the nodes that can carry a candidate now, each with its failure domain, `before` those that carried the
@@ -176,6 +182,20 @@ mod tests {
     fn nodes_without_the_label_are_one_domain_and_the_last() {
         assert_eq!(carriers(12, &zones("-:8 a:1 b:1"), &[]), ["-0", "a0", "b0"]);
         assert_eq!(carriers(10, &zones("-:8 a:1 b:1"), &[]), ["a0", "b0"]);
+    }
+
+    #[test]
+    fn a_release_is_for_the_nodes_that_have_all_of_its_labels() {
+        let labels = |pairs: &[(&str, &str)]| -> Labels {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let node = labels(&[("zone", "a"), ("disk", "fast")]);
+        assert!(is_for(&labels(&[]), &node) && is_for(&labels(&[]), &labels(&[])));
+        assert!(is_for(&labels(&[("zone", "a")]), &node));
+        assert!(is_for(&node, &node));
+        assert!(!is_for(&labels(&[("zone", "b")]), &node));
+        assert!(!is_for(&labels(&[("zone", "a"), ("rack", "1")]), &node));
+        assert!(!is_for(&labels(&[("zone", "a")]), &labels(&[])));
     }
 
     #[test]

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 
 use hot_rollout::{
-    Action, Assignment, Cause, Command, Event, Figures, InstanceState, Kind, Labels, Latency, Millis, Module,
-    Move, Node, NoteKind, Phase, Policy, PolicySpec, Reason, ReleaseNumber, Revision, Rollout, Sample, Share,
-    Spec, Step, Time, Waiting, Weight,
+    Action, Assignment, Cause, Command, Event, Figures, InstanceState, Kind, Labels, Latency, Left, Millis,
+    Module, Move, Node, NoteKind, Phase, Policy, PolicySpec, Reason, ReleaseNumber, Revision, Rollout,
+    Sample, Share, Spec, Step, Time, Waiting, Weight,
 };
 use proptest::prelude::*;
 
@@ -75,6 +75,7 @@ fn spec(first: usize, waves: PolicySpec, shares: &[u16]) -> Spec {
         .into(),
         nodes: (0..NODES).map(node).collect(),
         labels: (0..NODES).map(|index| (node(index), zone(index))).collect(),
+        on: Labels::new(),
         policy: policy.unwrap(),
         revision: Revision(100),
     }
@@ -134,7 +135,7 @@ impl World {
             }
             Happening::Event(event) => {
                 self.feed(event.clone());
-                if let Event::NodeLeft { node } = event {
+                if let Event::NodeLeft { node, .. } = event {
                     self.told.retain(|(of, _), assignment| {
                         assert!(of != node || assignment.candidate.is_none(), "it left with {assignment:?}");
                         of != node
@@ -367,7 +368,7 @@ fn event() -> impl Strategy<Value = Event> {
             Event::NodeUp { node: node(at), labels: zone(of) }
         }),
         2 => (0..=NODES).prop_map(|at| Event::NodeDown { node: node(at) }),
-        1 => (0..=NODES).prop_map(|at| Event::NodeLeft { node: node(at) }),
+        1 => (0..=NODES).prop_map(|at| Event::NodeLeft { node: node(at), why: Left::Fleet }),
         1 => place().prop_map(|(node, module)| Event::LocalRollback { node, module, by: "bob".to_owned() }),
         2 => place().prop_map(|(node, module)| Event::Prepared { node, module }),
         1 => place().prop_map(|(node, module)| Event::PrepareFailed { node, module, text: String::new() }),
@@ -424,7 +425,7 @@ fn wave_happenings() -> impl Strategy<Value = Vec<Happening>> {
         1 => instance(InstanceState::Failed(Cause::Exited { code: 1, text: String::new() })),
         3 => (0..=NODES).prop_map(|at| Event::NodeDown { node: node(at) }),
         4 => (0..=NODES, 0..9_usize).prop_map(|(at, of)| Event::NodeUp { node: node(at), labels: zone(of) }),
-        1 => (0..=NODES).prop_map(|at| Event::NodeLeft { node: node(at) }),
+        1 => (0..=NODES).prop_map(|at| Event::NodeLeft { node: node(at), why: Left::Fleet }),
     ];
     let happening = prop_oneof![
         20 => event.prop_map(Happening::Event),

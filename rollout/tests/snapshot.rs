@@ -26,6 +26,7 @@ fn baking() -> Rollout {
         )]),
         nodes: [node.clone()].into(),
         labels: BTreeMap::new(),
+        on: Labels::new(),
         policy: Policy::default(),
         revision: Revision(40),
     };
@@ -89,6 +90,7 @@ fn wave() -> Rollout {
             .into(),
         nodes: nodes.iter().map(|(node, _)| node.clone()).collect(),
         labels: nodes.iter().map(|(node, zone)| (node.clone(), labels(zone))).collect(),
+        on: Labels::new(),
         policy: Policy::new(policy).expect("a policy"),
         revision: Revision(40),
     };

@@ -55,6 +55,30 @@ impl Fleet {
         Self::start_with(count, tls)
     }
 
+    /// As [`Fleet::start`], a node for each of these values of its label `zone`.
+    ///
+    /// # Errors
+    /// As [`Fleet::start`].
+    pub fn start_in_zones(zones: &[&str]) -> Result<Self> {
+        Self::start_with(zones.len(), |name, _| {
+            let of_node = name.strip_prefix('n').and_then(|n| n.parse::<usize>().ok());
+            let zone = of_node.and_then(|n| zones.get(n - 1)).context("a zone")?;
+            Ok(in_zone(zone))
+        })
+    }
+
+    /// Has a node start anew in another zone.
+    ///
+    /// # Errors
+    /// When it does not serve.
+    pub fn move_to_zone(&mut self, node: usize, zone: &str) -> Result<()> {
+        let config = format!("{}{}", cluster(&self.etcd), in_zone(zone));
+        let node = &mut self.nodes[node];
+        node.configure(&config)?;
+        node.terminate()?;
+        node.boot()
+    }
+
     /// As [`Fleet::start_with_tls`], with a [`Link`] in front of each node, and `more` in the table `[cluster]`.
     ///
     /// # Errors
@@ -82,7 +106,7 @@ impl Fleet {
         let folder = tempfile::tempdir().context("a folder for the fleet")?;
         let key = Key::generate(folder.path().join("ada"))?;
         let (etcd, signers) = (Etcd::start()?, key.signer("ada@example.com")?);
-        let config = format!("[cluster]\netcd = {:?}\nlease = \"{}s\"\n", etcd.endpoints(), LEASE.as_secs());
+        let config = cluster(&etcd);
         let nodes = (1..=count).map(|n| {
             let name = format!("n{n}");
             let config = format!("{config}{}", more(&name, folder.path())?);
@@ -213,6 +237,15 @@ impl Fleet {
         let nodes: Nodes = self.nodes[node].hotctl(&["nodes", "-o", "json"])?.expect(0)?.json()?;
         Ok(nodes.nodes)
     }
+}
+
+/// What all nodes have in their configs.
+fn cluster(etcd: &Etcd) -> String {
+    format!("[cluster]\netcd = {:?}\nlease = \"{}s\"\n", etcd.endpoints(), LEASE.as_secs())
+}
+
+fn in_zone(zone: &str) -> String {
+    format!("[cluster.labels]\nzone = {zone:?}\n")
 }
 
 /// How long a node is taken for there without a word.

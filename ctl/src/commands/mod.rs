@@ -5,9 +5,12 @@ pub(crate) mod abort;
 pub(crate) mod choose;
 pub(crate) mod completions;
 pub(crate) mod contexts;
+pub(crate) mod cordon;
+pub(crate) mod drain;
 pub(crate) mod events;
 pub(crate) mod history;
 pub(crate) mod inspect;
+pub(crate) mod leave;
 pub(crate) mod logs;
 pub(crate) mod metrics;
 pub(crate) mod new;
@@ -25,6 +28,7 @@ pub(crate) mod sign;
 pub(crate) mod status;
 pub(crate) mod steer;
 pub(crate) mod trust;
+pub(crate) mod uncordon;
 pub(crate) mod verify;
 pub(crate) mod versions;
 
@@ -105,6 +109,10 @@ pub(crate) async fn run(command: Command, context: &mut Context<'_>) -> Result<E
         Command::Versions(args) => versions::run(args, context).await,
         Command::History(args) => history::run(args, context).await,
         Command::Nodes(args) => nodes::run(args, context).await,
+        Command::Cordon(args) => cordon::run(args, context).await,
+        Command::Uncordon(args) => uncordon::run(args, context).await,
+        Command::Drain(args) => drain::run(args, context).await,
+        Command::Leave(args) => leave::run(args, context).await,
         Command::Events(args) => events::run(args, context).await,
         Command::Logs(args) => logs::run(args, context).await,
         Command::Metrics(args) => metrics::run(args, context).await,

@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
+use hot_proto::v1::PlanRequest;
+
 use super::Context;
 use crate::bundle::Bundle;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json::PlanJson;
+use crate::on::OnArgs;
 use crate::policy::PolicyArgs;
 use crate::signing::SigningArgs;
 use crate::{plan, show};
@@ -27,6 +30,9 @@ pub(crate) struct Args {
     policy: PolicyArgs,
 
     #[command(flatten)]
+    on: OnArgs,
+
+    #[command(flatten)]
     signing: SigningArgs,
 
     /// What a push with --retry would do: one of bytes that failed before and are quarantined
@@ -35,13 +41,16 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
+    let on = args.on.labels().map_err(Failure::usage)?;
     let bundle = Bundle::open(&args.files)?;
     let client = context.connect().await?;
     bundle.announce(context.out)?;
     let means = args.signing.means(&args.files, &client).await?;
     means.announce(context.out)?;
     let files = bundle.sign(means).await?;
-    let Some(answer) = plan::ask(&client, &files, args.policy.overrides(), args.retry).await? else {
+    let wish =
+        PlanRequest { policy: args.policy.overrides(), retry: args.retry, on, ..PlanRequest::default() };
+    let Some(answer) = plan::ask(&client, &files, wish).await? else {
         return Err(Failure::failed(
             "unimplemented",
             "this node can't plan yet: expected a newer hotd; `hotctl push` works as ever",

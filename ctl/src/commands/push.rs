@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hot_proto::v1::{StartRequest, StartResponse, UploadResponse};
+use hot_proto::v1::{PlanRequest, StartRequest, StartResponse, UploadResponse};
 use serde::Serialize;
 use tonic::Status;
 
@@ -16,6 +16,7 @@ use crate::follow::{self, is_lost};
 use crate::json::RolloutJson;
 use crate::node::{Client, Wait};
 use crate::offer::named;
+use crate::on::OnArgs;
 use crate::output::{Out, OutputError};
 use crate::policy::PolicyArgs;
 use crate::signing::SigningArgs;
@@ -36,6 +37,7 @@ const START_PAUSE: Duration = Duration::from_secs(1);
                         hotctl push greeter-1.1.0.so --canary 10% --bake 30s\n  \
                         hotctl push greeter-1.1.0.so --steps 1%,10%,50%,100% --message 'new greeting'\n  \
                         hotctl push greeter-1.1.0.so --spread-over zone --max-parallel 10 --max-failing 2\n  \
+                        hotctl push greeter-1.1.0.so --on zone=a --on disk=fast\n  \
                         hotctl push greeter-1.1.0.so --retry --message 'its database was down'\n  \
                         hotctl push greeter-1.1.0.so --key ~/.ssh/id_ed25519 --detach")]
 pub(crate) struct Args {
@@ -45,6 +47,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     policy: PolicyArgs,
+
+    #[command(flatten)]
+    on: OnArgs,
 
     /// Why, for the history
     #[arg(short, long, value_name = "TEXT", default_value_t, hide_default_value = true)]
@@ -86,6 +91,7 @@ enum PushJson<'a> {
 }
 
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
+    let on = args.on.labels().map_err(Failure::usage)?;
     let bundle = Bundle::open(&args.files)?;
     let client = context.connect().await?;
     if args.detach {
@@ -97,7 +103,9 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     means.announce(context.out)?;
     let files = bundle.sign(means).await?;
     // Before any byte is sent: what is uploaded has used up its version.
-    plan::refused_early(&client, &files, policy.clone(), args.retry).await?;
+    let wish =
+        PlanRequest { policy: policy.clone(), retry: args.retry, on: on.clone(), ..PlanRequest::default() };
+    plan::refused_early(&client, &files, wish).await?;
     let request_id = format!("{:032x}", rand::random::<u128>());
     let mut interrupt = follow::Interrupt::listen()?;
     let upload = upload_all(&client, context.out, files, &request_id);
@@ -106,7 +114,7 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     context.out.redraw(&[])?;
     uploaded?;
 
-    let request = StartRequest { request_id, modules, policy, message: args.message, retry: args.retry };
+    let request = StartRequest { request_id, modules, policy, message: args.message, retry: args.retry, on };
     let module = request.modules.first().map_or("MODULE", |module| module.module.as_str());
     // On the heap: it is large, and so is what follows it.
     let start =

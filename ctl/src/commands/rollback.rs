@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn the_sentence_has_the_time() {
         let release = |release, version: &str| {
-            Some(ReleaseRef { release, version: version.to_owned(), digest: String::new() })
+            Some(ReleaseRef { release, version: version.to_owned(), ..ReleaseRef::default() })
         };
         let mut answer = RollbackResponse {
             from: release(2, "1.1.0"),

@@ -4,9 +4,12 @@
 mod inspect;
 mod metrics;
 mod module;
+mod node;
 mod plan;
 mod rollout;
 mod swap;
+
+use std::collections::BTreeMap;
 
 use hot_proto::v1;
 use serde::Serialize;
@@ -18,6 +21,7 @@ pub(crate) use inspect::{
 pub(crate) use inspect::{ImportJson, InspectJson, LibraryJson, SignatureJson};
 pub(crate) use metrics::MetricsJson;
 pub(crate) use module::{HistoryJson, LogLineJson, ModulesJson, RemovedJson, RestartedJson, VersionsJson};
+pub(crate) use node::{CordonedJson, DrainedJson, LeftJson, NodesJson, UncordonedJson};
 pub(crate) use plan::PlanJson;
 pub(crate) use rollout::{LiftJson, RollbackJson, RolloutJson};
 use swap::SwapJson;
@@ -30,11 +34,14 @@ pub(crate) struct ReleaseJson {
     release: u64,
     version: String,
     digest: String,
+    /// The labels of the nodes that it is for. Without any: all nodes.
+    on: BTreeMap<String, String>,
 }
 
 impl From<v1::ReleaseRef> for ReleaseJson {
     fn from(release: v1::ReleaseRef) -> Self {
-        Self { release: release.release, version: release.version, digest: release.digest }
+        let on = release.on.into_iter().collect();
+        Self { release: release.release, version: release.version, digest: release.digest, on }
     }
 }
 
@@ -79,26 +86,6 @@ impl From<v1::Event> for EventJson {
     }
 }
 
-/// What `nodes -o json` prints.
-#[derive(Debug, Serialize)]
-pub(crate) struct NodesJson {
-    nodes: Vec<NodeJson>,
-}
-
-#[derive(Debug, Serialize)]
-struct NodeJson {
-    name: String,
-    version: String,
-    since: Option<String>,
-    dev: bool,
-    ready: bool,
-    missing: Vec<String>,
-    http: String,
-    target: String,
-    leads: bool,
-    problems: Vec<ProblemJson>,
-}
-
 /// Something that is wrong with a node now.
 #[derive(Debug, Serialize)]
 pub(crate) struct ProblemJson {
@@ -111,29 +98,6 @@ pub(crate) struct ProblemJson {
 impl From<v1::NodeProblem> for ProblemJson {
     fn from(problem: v1::NodeProblem) -> Self {
         Self { node: problem.node, code: problem.code, text: problem.text, since: time(problem.since) }
-    }
-}
-
-impl From<Vec<v1::Node>> for NodesJson {
-    fn from(nodes: Vec<v1::Node>) -> Self {
-        Self { nodes: nodes.into_iter().map(NodeJson::from).collect() }
-    }
-}
-
-impl From<v1::Node> for NodeJson {
-    fn from(node: v1::Node) -> Self {
-        Self {
-            name: node.name,
-            version: node.version,
-            since: time(node.since),
-            dev: node.dev,
-            ready: node.ready,
-            missing: node.missing,
-            http: node.http,
-            target: node.target,
-            leads: node.leads,
-            problems: node.problems.into_iter().map(ProblemJson::from).collect(),
-        }
     }
 }
 
@@ -157,32 +121,6 @@ mod tests {
         assert_eq!(
             serde_json::to_string(&EventJson::from(event)).expect("serialises"),
             r#"{"sequence":7,"time":"1970-01-01T00:00:01.500Z","kind":"rollout.started","node":"n1","module":"greeter","rollout":"r1","principal":"me","text":"started","swap":null}"#
-        );
-    }
-
-    #[test]
-    fn nodes_hold_still() {
-        let node = v1::Node {
-            name: "n1".to_owned(),
-            version: "0.1.0".to_owned(),
-            since: None,
-            dev: true,
-            ready: true,
-            missing: vec!["hosts run as its own user".to_owned()],
-            http: "127.0.0.1:80".to_owned(),
-            target: "x86_64-linux-gnu".to_owned(),
-            leads: true,
-            problems: vec![v1::NodeProblem {
-                node: "n1".to_owned(),
-                code: "trust.frozen".to_owned(),
-                text: "line 3".to_owned(),
-                since: Some(prost_types::Timestamp { seconds: 1, nanos: 0 }),
-            }],
-            ..v1::Node::default()
-        };
-        assert_eq!(
-            serde_json::to_string(&NodesJson::from(vec![node])).expect("serialises"),
-            r#"{"nodes":[{"name":"n1","version":"0.1.0","since":null,"dev":true,"ready":true,"missing":["hosts run as its own user"],"http":"127.0.0.1:80","target":"x86_64-linux-gnu","leads":true,"problems":[{"node":"n1","code":"trust.frozen","text":"line 3","since":"1970-01-01T00:00:01Z"}]}]}"#
         );
     }
 }

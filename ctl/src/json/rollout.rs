@@ -270,8 +270,18 @@ mod tests {
         let answer = v1::RollbackResponse {
             rollout: None,
             aborted: false,
-            from: Some(v1::ReleaseRef { release: 2, version: "1.1.0".to_owned(), digest: "bb".repeat(32) }),
-            to: Some(v1::ReleaseRef { release: 1, version: "1.0.0".to_owned(), digest: "aa".repeat(32) }),
+            from: Some(v1::ReleaseRef {
+                release: 2,
+                version: "1.1.0".to_owned(),
+                digest: "bb".repeat(32),
+                ..v1::ReleaseRef::default()
+            }),
+            to: Some(v1::ReleaseRef {
+                release: 1,
+                version: "1.0.0".to_owned(),
+                digest: "aa".repeat(32),
+                ..v1::ReleaseRef::default()
+            }),
             timing: Some(v1::RollbackTiming {
                 received: Some(prost_types::Timestamp { seconds: 1, nanos: 0 }),
                 flip_us: 80,

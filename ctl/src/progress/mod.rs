@@ -248,7 +248,7 @@ pub(crate) mod examples {
     use prost_types::{Duration, Timestamp};
 
     fn release(release: u64, version: &str, digit: &str) -> ReleaseRef {
-        ReleaseRef { release, version: version.to_owned(), digest: digit.repeat(64) }
+        ReleaseRef { release, version: version.to_owned(), digest: digit.repeat(64), ..ReleaseRef::default() }
     }
 
     /// A node that crashed with 1.1.0.

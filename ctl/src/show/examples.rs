@@ -13,7 +13,7 @@ use crate::json::{
 };
 
 fn release(release: u64, version: &str, digit: &str) -> ReleaseRef {
-    ReleaseRef { release, version: version.to_owned(), digest: digit.repeat(64) }
+    ReleaseRef { release, version: version.to_owned(), digest: digit.repeat(64), ..ReleaseRef::default() }
 }
 
 fn at(seconds: i64) -> Option<Timestamp> {

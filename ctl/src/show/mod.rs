@@ -11,6 +11,7 @@ use hot_proto::v1::{
     ReleaseRef, Role, Swap, Version,
 };
 
+use crate::on;
 use crate::output::{Layout, Tone, paint};
 use crate::progress::{alone, named};
 use crate::table::{Cell, Table, folded, paragraph};
@@ -47,8 +48,9 @@ pub(crate) fn module(module: &Module, now: SystemTime, layout: Layout) -> Vec<St
         }
     };
     field("phase", &words::phase(module.phase).replace('_', " "));
-    let release =
-        |release: &ReleaseRef| format!("{} {}", named(release), words::short_digest(&release.digest));
+    let release = |release: &ReleaseRef| {
+        format!("{} {}{}", named(release), words::short_digest(&release.digest), on_nodes(release))
+    };
     field("stable", &module.stable.as_ref().map_or_else(|| "none".to_owned(), release));
     if let Some(candidate) = &module.candidate {
         field("candidate", &format!("{} at {}", release(candidate), words::share(module.share)));
@@ -179,6 +181,11 @@ fn release(release: Option<&ReleaseRef>) -> Cell {
     Cell::from(release.map(named).unwrap_or_default())
 }
 
+/// ` on zone=a`, where a release is not for all nodes.
+fn on_nodes(release: &ReleaseRef) -> String {
+    if release.on.is_empty() { String::new() } else { format!(" on {}", on::said(&release.on)) }
+}
+
 fn share(module: &Module) -> Cell {
     Cell::from(if module.candidate.is_some() { words::share(module.share) } else { String::new() })
 }
@@ -236,7 +243,7 @@ pub(crate) fn history(entries: &[HistoryEntry], now: SystemTime, layout: Layout)
         };
         table.row([
             Cell::from(format!("{}{mark}", release.release)),
-            Cell::from(&release.version),
+            Cell::from(format!("{}{}", release.version, on_nodes(&release))),
             Cell::from(if entry.rollback { "rollback" } else { "push" }),
             ended(entry),
             Cell::from(&entry.principal),
@@ -285,8 +292,7 @@ fn ended(entry: &HistoryEntry) -> Cell {
 pub(crate) fn nodes(nodes: &[Node], now: SystemTime, layout: Layout) -> Vec<String> {
     let mut table = Table::new(["NODE", "STATE", "VERSION", "TARGET", "HTTP", "RUNNING SINCE"]);
     for node in nodes {
-        let state =
-            if node.ready { Cell::toned("ready", Tone::Good) } else { Cell::toned("not ready", Tone::Bad) };
+        let state = node_state(node);
         table.row([
             Cell::from(if node.dev { format!("{} (dev)", node.name) } else { node.name.clone() }),
             state,
@@ -304,6 +310,15 @@ pub(crate) fn nodes(nodes: &[Node], now: SystemTime, layout: Layout) -> Vec<Stri
         lines.extend(problems(&node.problems, now, layout));
     }
     lines
+}
+
+fn node_state(node: &Node) -> Cell {
+    let ready = if node.ready { "ready" } else { "not ready" };
+    match &node.cordon {
+        None => Cell::toned(ready, if node.ready { Tone::Good } else { Tone::Bad }),
+        Some(cordon) if cordon.drain => Cell::toned(&format!("{ready}, drained"), Tone::Warn),
+        Some(_) => Cell::toned(&format!("{ready}, cordoned"), Tone::Warn),
+    }
 }
 
 /// What is wrong with nodes, a paragraph each.

@@ -1,6 +1,6 @@
 use std::time::{Duration, SystemTime};
 
-use hot_proto::v1::SwapWindow;
+use hot_proto::v1::{Cordon, SwapWindow};
 
 use super::*;
 
@@ -143,6 +143,17 @@ fn what_a_node_lacks_is_said() {
     assert!(lines[1].starts_with("n1 (dev)  ready"), "{lines:?}");
     assert_eq!(lines[2], "n1 lacks: users of their own for modules");
     assert_eq!(lines[3], "n1: trust.frozen: signers:3: no key (since 1m ago)");
+}
+
+#[test]
+fn a_node_that_is_kept_out_of_rollouts_says_so_beside_its_state() {
+    let state = |ready, drain| {
+        let cordon = Some(Cordon { principal: "ann".to_owned(), drain, ..Cordon::default() });
+        let node = Node { name: "n1".to_owned(), ready, cordon, ..Node::default() };
+        nodes(&[node], now(), Layout::PIPE)[1].clone()
+    };
+    assert!(state(true, false).starts_with("n1    ready, cordoned  "), "{}", state(true, false));
+    assert!(state(false, true).starts_with("n1    not ready, drained  "), "{}", state(false, true));
 }
 
 #[test]

@@ -309,6 +309,20 @@ impl Agent {
         self.shared.changed.subscribe()
     }
 
+    /// Requests that were given to the instances of this node, and those that are in flight now, with the streams that are
+    /// open.
+    pub(crate) fn load(&self) -> (u64, u64) {
+        let ids: Vec<InstanceId> =
+            self.slots(|slots| slots.values().flat_map(|slot| &slot.runs).map(|run| run.id).collect());
+        let each = ids.into_iter().map(|id| self.counters(id));
+        each.fold((0, 0), |(requests, open), of| (requests + of.picked, open + of.in_flight + of.streams))
+    }
+
+    /// Whether load balancers are told to go away.
+    pub(crate) fn is_away(&self) -> bool {
+        self.shared.parts.gateway.away().is_some()
+    }
+
     /// What the gateway counted for an instance.
     pub(crate) fn counters(&self, instance: InstanceId) -> crate::gateway::Counters {
         self.shared.parts.gateway.counters(instance)

@@ -135,6 +135,16 @@ impl Cluster {
         Ok(())
     }
 
+    /// Has a node that is in no rollout of `module` run nothing of it: its labels are not those that it is for.
+    pub async fn withdraw(&self, node: &Node, module: &Module, rollout: &RolloutId) -> Done {
+        match self {
+            // What the only node serves is for it.
+            Self::Local(_) => {}
+            Self::Fleet(fleet) => fleet.withdraw(node, module, rollout).await?,
+        }
+        Ok(())
+    }
+
     /// Starts the expiry of a rollout's assignments up to `revision` anew.
     pub async fn renew(&self, id: &RolloutId, modules: Vec<Module>, revision: Revision) -> Done {
         match self {

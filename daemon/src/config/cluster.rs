@@ -15,7 +15,7 @@ use super::values::{absolute_path, duration, is_host_name, or_unlimited, size};
 const MIN_LEASE: Duration = Duration::from_secs(2);
 const MAX_LEASE: Duration = Duration::from_secs(300);
 /// Labels of a node, and bytes of each name and value.
-const MAX_LABELS: usize = 32;
+pub(crate) const MAX_LABELS: usize = 32;
 const MAX_LABEL: usize = 63;
 /// Bytes of artifacts a second. A node gives to 16 others at once, and each takes one for broken that gives it less than 64 KiB
 /// in a second.
@@ -142,15 +142,22 @@ fn labels(cluster: &Section<'_>) -> BTreeMap<String, String> {
     labels
 }
 
+/// Whether a node's config may say so of it.
+pub(crate) fn could_be_label(name: &str, value: &str) -> bool {
+    is_label(name) && is_value(value)
+}
+
 fn is_label(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
     (1..=MAX_LABEL).contains(&name.len()) && name.bytes().all(plain)
 }
 
+fn is_value(text: &str) -> bool {
+    (1..=MAX_LABEL).contains(&text.len()) && !text.contains(char::is_control)
+}
+
 fn text(value: &DeValue<'_>) -> Result<String, String> {
-    let text = value
-        .as_str()
-        .filter(|text| (1..=MAX_LABEL).contains(&text.len()) && !text.contains(char::is_control));
+    let text = value.as_str().filter(|text| is_value(text));
     text.map(str::to_owned).ok_or_else(|| format!("a text of at most {MAX_LABEL} bytes"))
 }
 

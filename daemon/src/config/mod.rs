@@ -30,6 +30,7 @@ use self::sections::Draft;
 use crate::gateway::GatewayConfig;
 
 pub use cluster::Cluster;
+pub(crate) use cluster::{MAX_LABELS, could_be_label};
 pub use dev::{Dev, DevError};
 pub use sandbox::{ModuleLimits, Network, OwnLimits, Sandbox};
 pub(crate) use tls::{Authority, Identity, NameError, Validity, common_name};

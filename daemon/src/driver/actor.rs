@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hot_rollout::placement::is_for;
 use hot_rollout::{
     Action, Command, Direction, Event, Kind, Module, Node, Note, NoteKind, Phase, Rollout, RolloutId,
 };
@@ -17,7 +18,7 @@ use super::overtaken::overtaken;
 use super::record::{Meta, Record, RecordError};
 use super::undone::Undone;
 use super::views::Views;
-use super::{Ask, Held, Order, Parts, Refusal};
+use super::{Ask, Held, Order, Parts, Refusal, on};
 use crate::clock::{self, at, now};
 use crate::cluster::ClusterError;
 use crate::journal::Entry;
@@ -245,17 +246,44 @@ impl Actor {
         }
     }
 
+    /// Has nodes get or lose what a rollout moved, where that is not for every node.
+    pub(super) fn level(&mut self, record: &Record) {
+        let ledger = &self.parts.ledger;
+        let for_some = |(module, of): (&Module, &hot_rollout::Move)| {
+            let known = module.as_str().parse().ok().and_then(|name| ledger.module(&name));
+            let releases = of.stable.into_iter().chain([of.candidate]);
+            known.is_some_and(|known| releases.into_iter().any(|it| !on::of(&known, it).is_empty()))
+        };
+        if record.machine.spec().moves.iter().any(for_some) {
+            self.behind.extend(self.parts.cluster.nodes());
+        }
+    }
+
+    /// Whether a rollout decides what the node runs of the module. Of one that has only to wait for nodes to follow, those
+    /// that it is not for know already what they run.
+    fn moves(&self, module: &Module, node: &Node) -> bool {
+        self.running.values().map(|record| &record.machine).any(|machine| {
+            let waits = *machine.phase() == Phase::Incomplete;
+            machine.spec().moves.contains_key(module) && (machine.has(node) || !waits)
+        })
+    }
+
     /// False: of some module a rollout runs, and the node is looked at again when that has ended.
     async fn bring_up_one(&self, node: &Node) -> Result<bool, ClusterError> {
         let mut all = true;
+        let labels = self.parts.cluster.labels().remove(node).unwrap_or_default();
         for (name, record) in self.parts.ledger.modules() {
             let module = Module(name.to_string());
-            let moved = self.running.values().any(|it| it.machine.spec().moves.contains_key(&module));
+            let moved = self.moves(&module, node);
             all &= !moved;
             let Some(stable) = Ledger::stable(&record).filter(|_| !moved) else { continue };
             let latest = self.views.borrow().latest(&module).map(|view| view.status.id.clone());
             let rollout = latest.unwrap_or_else(|| RolloutId("r0".to_owned()));
-            self.parts.cluster.catch_up(node, &module, stable, &rollout).await?;
+            if is_for(&on::of(&record, stable), &labels) {
+                self.parts.cluster.catch_up(node, &module, stable, &rollout).await?;
+            } else {
+                self.parts.cluster.withdraw(node, &module, &rollout).await?;
+            }
         }
         Ok(all)
     }
@@ -391,6 +419,7 @@ mod tests {
             moves: [(Module("greeter".to_owned()), releases)].into(),
             nodes: [Node("n1".to_owned())].into(),
             labels: BTreeMap::new(),
+            on: BTreeMap::new(),
             policy: Policy::default(),
             revision: Revision(0),
         };

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use hot_artifact::ModuleName;
 use hot_rollout::machine::Spec;
-use hot_rollout::{Command, Direction, Event, Module, Move, ReleaseNumber, Revision, Rollout, RolloutId};
+use hot_rollout::{
+    Command, Direction, Event, Labels, Module, Move, Node, ReleaseNumber, Revision, Rollout, RolloutId,
+};
 use tokio::sync::oneshot;
 
 use super::actor::{Actor, not_durable};
 use super::check::{Tried, check, digest_of, way_back};
 use super::perform::write;
 use super::record::{Meta, Record};
-use super::{GoBack, NewRollout, Push, Refusal, To, stored};
+use super::{GoBack, NewRollout, Push, Refusal, To, on, stored};
 use crate::clock::{self, now};
 use crate::journal::Entry;
 use crate::ledger::Ledger;
@@ -191,14 +193,16 @@ impl Actor {
         self.admit(self.parts.trust.frozen().map_or(Ok(()), Err), &new)?;
         self.lift_quarantines(&new).await?;
         let mut moves = BTreeMap::new();
+        let on = self.on(&new);
+        let (nodes, on_nodes) = on::nodes(&self.parts.cluster, on.clone())?;
         for push in &new.pushes {
-            let candidate = self.release(push, &new).await?;
+            let candidate = self.release(push, &new, on.clone()).await?;
             let record = self.parts.ledger.module(&push.module);
             let record = record.ok_or_else(|| Refusal::NoModule(push.module.clone()))?;
             let stable = Ledger::stable(&record);
             moves.insert(Module(push.module.to_string()), Move { stable, candidate });
         }
-        let spec = self.spec(id.clone(), &new.by, moves, new.policy.clone());
+        let spec = self.spec(id.clone(), &new.by, moves, (nodes, on_nodes), new.policy.clone());
         let meta = Meta::new(new.request.clone(), new.asked(), new.message);
         self.set_clock();
         let (machine, actions) = Rollout::start(spec, now());
@@ -221,7 +225,15 @@ impl Actor {
         if let Some(absence) = self.parts.agent.absence() {
             return Err(Refusal::NoSpawn(absence));
         }
-        check(&self.parts.ledger, &self.tried(), &new.pushes, new.retry)
+        check(&self.parts.ledger, &self.tried(), &new.pushes, new.retry)?;
+        on::check(&self.parts.cluster, new.on.as_ref())?;
+        on::nodes(&self.parts.cluster, self.on(new)).map(drop)
+    }
+
+    /// What the releases of a push are for. A rollout moves one module.
+    fn on(&self, new: &NewRollout) -> Labels {
+        let module = new.pushes.first().map(|push| &push.module);
+        module.map(|module| on::meant(&self.parts.ledger, module, new.on.as_ref())).unwrap_or_default()
     }
 
     /// Lets what failed before be tried again, where that is asked for: these bytes and no others.
@@ -250,11 +262,13 @@ impl Actor {
     ) -> Result<(RolloutId, ReleaseNumber, ReleaseNumber), Refusal> {
         // Only now is it certain what is stable.
         let (from, to) = way_back(&self.parts.ledger, &self.tried(), &back.module, &back.to)?;
+        let on = self.parts.ledger.module(&back.module).map(|record| on::of(&record, to));
+        let nodes = on::nodes(&self.parts.cluster, on.unwrap_or_default())?;
         let asked = back.asked();
         let GoBack { module, by, message, request, .. } = back;
         let moves =
             BTreeMap::from([(Module(module.to_string()), Move { stable: Some(from), candidate: to })]);
-        let spec = self.spec(id.clone(), &by, moves, self.parts.policy.clone());
+        let spec = self.spec(id.clone(), &by, moves, nodes, self.parts.policy.clone());
         self.set_clock();
         let (machine, actions) = Rollout::rollback(spec, now());
         let meta = Meta::new(request, asked, message);
@@ -284,6 +298,7 @@ impl Actor {
         id: RolloutId,
         by: &str,
         moves: BTreeMap<Module, Move>,
+        (nodes, on): (BTreeSet<Node>, Labels),
         policy: hot_rollout::Policy,
     ) -> Spec {
         let given = moves.keys().filter_map(|module| self.parts.cluster.revision(module)).max();
@@ -291,15 +306,16 @@ impl Actor {
             id,
             by: by.to_owned(),
             moves,
-            nodes: self.parts.cluster.nodes(),
+            nodes,
             labels: self.parts.cluster.labels(),
+            on,
             policy,
             revision: given.unwrap_or(Revision(0)),
         }
     }
 
     /// Numbers the release of a push.
-    async fn release(&self, push: &Push, new: &NewRollout) -> Result<ReleaseNumber, Refusal> {
+    async fn release(&self, push: &Push, new: &NewRollout, on: Labels) -> Result<ReleaseNumber, Refusal> {
         let (ledger, module) = (self.parts.ledger.clone(), push.module.clone());
         let record = ledger.module(&module).ok_or_else(|| Refusal::NoModule(module.clone()))?;
         let (digest, at) = (digest_of(&record, push)?, now().0);
@@ -307,7 +323,7 @@ impl Actor {
         let of = module.clone();
         let config =
             crate::blocking(move || ledger.stable_config(&of)).await.map_err(|error| stored(&error))?;
-        let new = NewRelease { version, digest, config, at, by, message };
+        let new = NewRelease { version, digest, config, at, by, message, on };
         self.parts.cluster.number(module, new).await.map_err(|error| stored(&error))
     }
 }
@@ -318,7 +334,12 @@ impl NewRollout {
         let pushes: Vec<String> =
             self.pushes.iter().map(|push| format!("{} {}", push.module, push.version)).collect();
         let retry = if self.retry { ", again" } else { "" };
-        format!("{}: {}{retry}", pushes.join(", "), self.policy.summary())
+        let on = match &self.on {
+            Some(on) if on.is_empty() => ", on all".to_owned(),
+            Some(on) => format!(", on {}", on::said(on)),
+            None => String::new(),
+        };
+        format!("{}: {}{retry}{on}", pushes.join(", "), self.policy.summary())
     }
 }
 

@@ -113,6 +113,7 @@ mod tests {
             moves: [(case.module.clone(), Move { stable: Some(R2), candidate: R1 })].into(),
             nodes: BTreeSet::from([Node::from("n1")]),
             labels: BTreeMap::new(),
+            on: BTreeMap::new(),
             policy: Policy::default(),
             revision: Revision(8),
         };

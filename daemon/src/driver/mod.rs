@@ -15,6 +15,7 @@ mod crash_loop;
 mod failing;
 mod half_done;
 mod local;
+mod on;
 mod overtaken;
 mod perform;
 mod plan;
@@ -29,7 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hot_artifact::{ModuleName, Sha256, Version};
-use hot_rollout::{Command, Event, Module, Node, Policy, ReleaseNumber, RolloutId, Time};
+use hot_rollout::{Command, Event, Labels, Module, Node, Policy, ReleaseNumber, RolloutId, Time};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -101,6 +102,8 @@ pub(crate) struct NewRollout {
     pub message: String,
     /// What is quarantined is tried again: its quarantine is lifted.
     pub retry: bool,
+    /// The labels that a node must have to run it; none: as of what is stable.
+    pub on: Option<Labels>,
 }
 
 #[derive(Debug)]

@@ -84,6 +84,7 @@ mod tests {
                 moves: modules.iter().map(|module| (Module::from(*module), releases)).collect(),
                 nodes: BTreeSet::from([Node::from("n1")]),
                 labels: BTreeMap::new(),
+                on: BTreeMap::new(),
                 policy: Policy::default(),
                 revision: Revision(7),
             };

@@ -151,6 +151,7 @@ impl Actor {
         } else {
             write(&self.parts.cluster, &record, Direction::Onward).await?;
         }
+        self.level(&record);
         // Nobody hears of an end that is not on disk.
         self.running.insert(id.clone(), record);
         self.show();

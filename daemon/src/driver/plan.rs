@@ -10,7 +10,7 @@ use hot_rollout::{
 };
 
 use super::check::{Tried, above_floor, conflicts, may_run};
-use super::{Driver, Refusal, Views};
+use super::{Driver, Refusal, Views, on};
 use crate::clock::now;
 use crate::ledger::Ledger;
 use crate::store::ModuleRecord;
@@ -52,11 +52,18 @@ pub(crate) struct Planned {
 
 impl Driver {
     /// What these pushes would come to under a policy; without one, no steps are said. `retry`: what is quarantined is to
-    /// be tried again.
-    pub(crate) fn plan(&self, thoughts: &[Thought], policy: Option<&Policy>, retry: bool) -> Plan {
+    /// be tried again. `asked`: the labels that a node must have to run it.
+    pub(crate) fn plan(
+        &self,
+        thoughts: &[Thought],
+        policy: Option<&Policy>,
+        retry: bool,
+        asked: Option<&Labels>,
+    ) -> Plan {
         let views = self.views.borrow().clone();
-        let fleet = (self.parts.cluster.nodes(), self.parts.cluster.labels());
+        let cluster = &self.parts.cluster;
         let mut plan = Plan::default();
+        plan.refusals.extend(on::check(cluster, asked).err());
         plan.refusals.extend(self.parts.agent.absence().map(Refusal::NoSpawn));
         for thought in thoughts {
             let record = self.parts.ledger.module(&thought.module);
@@ -74,8 +81,16 @@ impl Driver {
             let supersedes = views.latest(&name).filter(|view| !view.status.phase.is_final());
             let supersedes = supersedes.map(|view| view.status.id.clone());
             let planned = planned(&record, thought, digest, supersedes);
+            let on = on::meant(&self.parts.ledger, &thought.module, asked);
+            let moves_on = on != on::meant(&self.parts.ledger, &thought.module, None);
+            let (nodes, _) = on::nodes(cluster, on).unwrap_or_else(|refusal| {
+                plan.refusals.push(refusal);
+                Default::default()
+            });
+            let fleet = (nodes, cluster.labels());
             let steps = policy.map_or_else(Vec::new, |policy| steps(&name, &planned, &fleet, policy));
-            plan.modules.push(Planned { steps, ..planned });
+            let changes = planned.changes || moves_on;
+            plan.modules.push(Planned { steps, changes, ..planned });
         }
         let wanted: Vec<(ModuleName, Vec<String>)> = thoughts
             .iter()
@@ -134,6 +149,7 @@ fn steps(
         moves: BTreeMap::from([(module.clone(), moves)]),
         nodes: nodes.clone(),
         labels: labels.clone(),
+        on: Labels::new(),
         policy: policy.clone(),
         revision: Revision(0),
     };

@@ -55,6 +55,20 @@ pub(crate) enum Refusal {
     /// A later word took its place before it began.
     #[error("a later call took this one's place before it began: rollout {by}")]
     Overtaken { by: RolloutId },
+    /// No node has the labels that it is for.
+    #[error("no node that rollouts may use has {on}; {}", if there.is_empty() { "none has a label".to_owned() } else { format!("there are {there}") })]
+    NoNodes {
+        /// What was asked for.
+        on: String,
+        /// What the nodes have.
+        there: String,
+    },
+    /// A node that is alone has no labels.
+    #[error("it is to run on nodes with {on}, and this node is in no fleet and has no labels")]
+    NoFleet {
+        /// What was asked for.
+        on: String,
+    },
     /// A call under the same request name has just begun it.
     #[error("an earlier call with this request id began rollout {0}")]
     Begun(RolloutId),

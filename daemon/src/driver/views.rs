@@ -186,6 +186,7 @@ mod tests {
             moves: BTreeMap::from([(Module(module.to_owned()), releases)]),
             nodes: BTreeSet::from([Node("n1".to_owned())]),
             labels: BTreeMap::new(),
+            on: BTreeMap::new(),
             policy: Policy::new(PolicySpec::default()).unwrap(),
             revision: Revision(0),
         };

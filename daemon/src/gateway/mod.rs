@@ -124,6 +124,7 @@ struct Inner {
     /// The newest table, and what makes a publication one at a time.
     newest: Mutex<Option<Arc<Routes>>>,
     instances: Mutex<BTreeMap<InstanceId, Recorders>>,
+    away: Arc<Mutex<Option<String>>>,
     events: broadcast::Sender<Event>,
     access: Mutex<Option<AccessFile>>,
     stream_grace: Duration,
@@ -153,6 +154,7 @@ impl Gateway {
         let access = config.access_log.as_ref().map(open).transpose()?;
         let config = Arc::new(config);
         let (events, _) = broadcast::channel(EVENTS_KEPT);
+        let away: Arc<Mutex<Option<String>>> = Arc::default();
         let mut threads = Vec::with_capacity(config.threads);
         for number in 0..config.threads {
             let (mail, inbox) = mpsc::unbounded_channel();
@@ -161,6 +163,7 @@ impl Gateway {
                 config: Arc::clone(&config),
                 doors: share(doors).map_err(StartError::Listener)?,
                 seat: Arc::clone(&seat),
+                away: Arc::clone(&away),
                 mail: inbox,
                 events: events.clone(),
                 access: access.as_ref().map(AccessFile::lines),
@@ -170,7 +173,7 @@ impl Gateway {
         }
         let (newest, instances) = (Mutex::default(), Mutex::default());
         let (access, stream_grace) = (Mutex::new(access), config.stream_grace);
-        let inner = Inner { threads, newest, instances, events, access, stream_grace };
+        let inner = Inner { threads, newest, instances, away, events, access, stream_grace };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -263,6 +266,17 @@ impl Gateway {
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.inner.events.subscribe()
+    }
+
+    /// Has load balancers told to go away, with why, or not any more. Requests that come all the same are served.
+    pub fn send_away(&self, why: Option<String>) {
+        *self.inner.away.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// Why load balancers are told to go away, while they are.
+    #[must_use]
+    pub fn away(&self) -> Option<String> {
+        self.inner.away.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Tells the clients to leave, with their answers or with a GOAWAY, and ends the threads once they have. Who asks for

@@ -69,6 +69,8 @@ pub(super) struct Start {
     pub(super) config: Arc<GatewayConfig>,
     pub(super) doors: Vec<Door>,
     pub(super) seat: Arc<Seat>,
+    /// Why load balancers are told to go away, while they are.
+    pub(super) away: Arc<Mutex<Option<String>>>,
     pub(super) mail: mpsc::UnboundedReceiver<Mail>,
     pub(super) events: broadcast::Sender<Event>,
     /// To the access log, if there is one.
@@ -80,6 +82,7 @@ pub(super) struct Start {
 pub(super) struct Thread {
     config: Arc<GatewayConfig>,
     seat: Arc<Seat>,
+    away: Arc<Mutex<Option<String>>>,
     mail: RefCell<mpsc::UnboundedReceiver<Mail>>,
     events: broadcast::Sender<Event>,
     access: Option<AccessLog>,
@@ -141,6 +144,10 @@ impl Thread {
     pub(super) fn not_ready(self: &Rc<Self>) -> Option<String> {
         if self.drain.is_on() {
             return Some("this node is draining".to_owned());
+        }
+        let away = self.away.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if away.is_some() {
+            return away;
         }
         let table = self.seat.table.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(routes) = &*table else { return Some("this node has not begun to serve yet".to_owned()) };
@@ -386,6 +393,7 @@ pub(super) fn run(start: Start, ready: &std::sync::mpsc::SyncSender<io::Result<(
         let thread = Rc::new(Thread {
             config: start.config,
             seat: start.seat,
+            away: start.away,
             mail: RefCell::new(start.mail),
             events: start.events,
             access: start.access.map(AccessLog::new),

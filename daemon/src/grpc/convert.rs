@@ -61,7 +61,7 @@ pub(super) fn release(ledger: &Ledger, module: &Module, number: ReleaseNumber) -
     let name: Option<ModuleName> = module.as_str().parse().ok();
     let found = name.and_then(|name| ledger.store().release(&name, number.0).ok().flatten());
     found.map_or_else(
-        || v1::ReleaseRef { release: number.0, version: String::new(), digest: String::new() },
+        || v1::ReleaseRef { release: number.0, ..v1::ReleaseRef::default() },
         |release| release_ref(&release),
     )
 }
@@ -71,6 +71,7 @@ pub(super) fn release_ref(release: &Release) -> v1::ReleaseRef {
         release: release.number,
         version: release.version.to_string(),
         digest: release.digest.to_string(),
+        on: release.on.clone().into_iter().collect(),
     }
 }
 

@@ -120,7 +120,7 @@ impl Api {
             version: known.map(|of| of.hotd.clone()).unwrap_or_default(),
             http: known.map(|of| of.http.clone()).unwrap_or_default(),
             target: known.map(|of| of.target.to_string()).unwrap_or_default(),
-            problems: std::iter::once(problem).chain(local).collect(),
+            problems: std::iter::once(problem).chain(self.cordoned(node)).chain(local).collect(),
             ..v1::Node::default()
         }
     }

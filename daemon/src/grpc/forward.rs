@@ -24,7 +24,7 @@ use crate::agent::Agent;
 use crate::cluster::Fleet;
 
 /// What only the leader can do or knows, by the path of the call.
-const OF_THE_LEADER: [&str; 14] = [
+const OF_THE_LEADER: [&str; 18] = [
     "/hot.v1.RolloutService/Start",
     "/hot.v1.RolloutService/Get",
     "/hot.v1.RolloutService/List",
@@ -39,6 +39,10 @@ const OF_THE_LEADER: [&str; 14] = [
     "/hot.v1.ModuleService/Watch",
     "/hot.v1.ModuleService/History",
     "/hot.v1.PlanService/Plan",
+    "/hot.v1.NodeService/Cordon",
+    "/hot.v1.NodeService/Drain",
+    "/hot.v1.NodeService/Uncordon",
+    "/hot.v1.NodeService/Leave",
 ];
 
 /// Toward stable waits for nobody: what this node tries it takes back before such a call is sent on, and all of it this node

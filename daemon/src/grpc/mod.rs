@@ -18,6 +18,7 @@ mod metrics;
 mod modules;
 pub(crate) mod mutual;
 mod nodes;
+mod operate;
 mod plan;
 mod policy;
 mod problems;

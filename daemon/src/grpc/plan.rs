@@ -11,12 +11,13 @@ use hot_artifact::{
     VerifyError,
 };
 use hot_proto::v1::{self, plan_service_server::PlanService};
+use hot_rollout::Labels;
 use tonic::{Code, Request, Response, Status};
 
 use super::artifacts::MAX_SIGNATURE;
 use super::policy::overridden;
 use super::refusal::{commit_refused, driver_refused, not_accepted, trust_frozen};
-use super::rollouts::{MAX_MODULES, several_modules};
+use super::rollouts::{MAX_MODULES, labels, several_modules};
 use super::status::{Refused, internal, invalid, refused};
 use super::{Api, convert};
 use crate::driver::{Planned, Thought};
@@ -37,16 +38,18 @@ pub(super) struct Plans(pub Api);
 #[tonic::async_trait]
 impl PlanService for Plans {
     async fn plan(&self, request: Request<v1::PlanRequest>) -> Result<Response<v1::PlanResponse>, Status> {
-        let v1::PlanRequest { files, policy, retry } = request.into_inner();
+        let v1::PlanRequest { files, policy, retry, on } = request.into_inner();
         if files.is_empty() || files.len() > MAX_FILES {
             return Err(invalid("files", format!("{} files", files.len()), format!("1 to {MAX_FILES}")));
         }
         let files = files.into_iter().map(File::parse).collect::<Result<Vec<_>, _>>()?;
+        let on = on.map(labels).transpose()?;
         let api = self.0.clone();
         let trust = api.trust.admitting().await;
         // It checks signatures, and may read files of the store.
         let answer =
-            crate::blocking(move || plan(&api, &trust, &files, policy.unwrap_or_default(), retry)).await?;
+            crate::blocking(move || plan(&api, &trust, &files, policy.unwrap_or_default(), (retry, on)))
+                .await?;
         Ok(Response::new(answer))
     }
 }
@@ -149,7 +152,7 @@ fn plan(
     trust: &Result<Arc<Trust>, Arc<Frozen>>,
     files: &[File],
     policy: v1::PolicyOverrides,
-    retry: bool,
+    (retry, on): (bool, Option<Labels>),
 ) -> Result<v1::PlanResponse, Status> {
     let mut answer = v1::PlanResponse::default();
     let mut refuse = |status: &Status, file: Option<u32>| {
@@ -178,7 +181,7 @@ fn plan(
     if thoughts.len() > MAX_MODULES {
         refuse(&several_modules(thoughts.len()), None);
     }
-    let plan = api.driver.plan(&thoughts, policy.as_ref(), retry);
+    let plan = api.driver.plan(&thoughts, policy.as_ref(), retry, on.as_ref());
     plan.refusals.into_iter().for_each(|refusal| refuse(&driver_refused(refusal), None));
     for (planned, members) in plan.modules.iter().zip(members) {
         let uploads = members.into_iter().filter_map(|member| uploads.get(member).cloned()).collect();

@@ -34,6 +34,9 @@ const ROLLED_BACK_ALONE: &str = "rollback.local";
 /// The stable word of values in etcd that are none of ours.
 const FLEET_WRONG: &str = "fleet.wrong";
 
+/// The stable word of a node that is kept out of rollouts.
+const CORDONED: &str = "node.cordoned";
+
 const MEND_DISK: &str = "Free some space on the disk of hotd's data folder, or mend it";
 
 /// What to do about it.
@@ -93,7 +96,19 @@ impl Api {
             );
             self.problem(FLEET_WRONG, text, None::<Timestamp>)
         });
-        silent.into_iter().chain(wrong).collect()
+        let cordoned = self.cordoned(fleet.node());
+        silent.into_iter().chain(wrong).chain(cordoned).collect()
+    }
+
+    /// That a node is kept out of rollouts, by whom and why.
+    pub(super) fn cordoned(&self, node: &Node) -> Option<v1::NodeProblem> {
+        let cordon = self.fleet.as_ref()?.state().cordons.get(node)?.clone();
+        let how = if cordon.drain { "drained" } else { "cordoned" };
+        let because = if cordon.reason.is_empty() { String::new() } else { format!(": {}", cordon.reason) };
+        let text =
+            format!("{how} by {}{because}. Rollouts leave it out until `hotctl uncordon {node}`", cordon.by);
+        let since = convert::time(hot_rollout::Time(cordon.at));
+        Some(v1::NodeProblem { node: node.to_string(), code: CORDONED.to_owned(), text, since })
     }
 
     /// Where a person went back on this node alone.

@@ -69,6 +69,7 @@ pub(super) fn driver_refused(refusal: Refusal) -> Status {
         Refusal::Overtaken { .. } => {
             (Code::FailedPrecondition, "overtaken", "rollout", "`hotctl status` says what runs.")
         }
+        Refusal::NoNodes { .. } | Refusal::NoFleet { .. } => return no_labels(&refusal),
         Refusal::Begun(_) => (Code::AlreadyExists, "already_started", "request_id", ""),
         Refusal::NotGoneBack { .. } => {
             (Code::Aborted, "not_gone_back", "to", "`hotctl status` says what serves.")
@@ -94,8 +95,25 @@ pub(super) fn driver_refused(refusal: Refusal) -> Status {
         ),
         Refusal::ShuttingDown => (Code::Unavailable, "shutting_down", "", "Try again when it is back."),
     };
+    refused_for(grpc, code, field, sentence, advice)
+}
+
+fn refused_for(grpc: Code, code: &'static str, field: &'static str, found: String, advice: &str) -> Status {
     let (expected, advice) = (String::new(), advice.to_owned());
-    refused(Refused { grpc, code, field, found: sentence, expected, advice })
+    refused(Refused { grpc, code, field, found, expected, advice })
+}
+
+/// There is no node with the labels that a push names.
+fn no_labels(refusal: &Refusal) -> Status {
+    let (code, advice) = if matches!(refusal, Refusal::NoFleet { .. }) {
+        ("no_fleet", "Push it without --on.")
+    } else {
+        (
+            "no_nodes",
+            "Name labels that nodes have under [cluster.labels] of their configs, or let it run everywhere: --on all.",
+        )
+    };
+    refused_for(Code::FailedPrecondition, code, "on", refusal.to_string(), advice)
 }
 
 /// Only the leader of a fleet can do it.

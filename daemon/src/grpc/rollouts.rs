@@ -45,7 +45,7 @@ impl RolloutService for Rollouts {
 
     async fn start(&self, request: Request<v1::StartRequest>) -> Reply<v1::StartResponse> {
         let by = Caller::of(&request);
-        let v1::StartRequest { request_id, modules, policy, message, retry } = request.into_inner();
+        let v1::StartRequest { request_id, modules, policy, message, retry, on } = request.into_inner();
         check_request_id(&request_id)?;
         if request_id.is_empty() {
             return Err(invalid("request_id", "nothing", "a name for this intention, new for each"));
@@ -57,6 +57,7 @@ impl RolloutService for Rollouts {
             by,
             message: checked_message(message)?,
             retry,
+            on: on.map(labels).transpose()?,
         };
         let (id, already_started) = self.0.driver.begin(new).await.map_err(driver_refused)?;
         let rollout = Some(self.show(&id).await?);
@@ -432,7 +433,26 @@ fn check_request_id(id: &str) -> Result<(), Status> {
     Err(invalid("request_id", format!("{} characters", id.len()), "at most 128 printable ASCII characters"))
 }
 
-fn checked_message(message: String) -> Result<String, Status> {
+/// Labels that a node could have.
+pub(super) fn labels(labels: v1::Labels) -> Result<hot_rollout::Labels, Status> {
+    let labels: hot_rollout::Labels = labels.labels.into_iter().collect();
+    let wrong = labels.iter().find(|(name, value)| !crate::config::could_be_label(name, value));
+    match wrong {
+        None if labels.len() <= crate::config::MAX_LABELS => Ok(labels),
+        None => Err(invalid(
+            "on",
+            format!("{} labels", labels.len()),
+            format!("at most {}", crate::config::MAX_LABELS),
+        )),
+        Some((name, value)) => Err(invalid(
+            "on",
+            format!("`{}={}`", name.escape_debug(), value.escape_debug()),
+            "LABEL=VALUE as under [cluster.labels] of a node's config",
+        )),
+    }
+}
+
+pub(super) fn checked_message(message: String) -> Result<String, Status> {
     if message.len() <= MAX_MESSAGE {
         return Ok(message);
     }

@@ -76,7 +76,12 @@ pub(super) fn of_event(event: &Event, node: &str) -> Option<v1::Swap> {
 }
 
 fn release(of: Party) -> v1::ReleaseRef {
-    v1::ReleaseRef { release: of.release, version: of.version, digest: of.digest }
+    v1::ReleaseRef {
+        release: of.release,
+        version: of.version,
+        digest: of.digest,
+        ..v1::ReleaseRef::default()
+    }
 }
 
 fn window(of: &Window) -> v1::SwapWindow {

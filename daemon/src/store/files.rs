@@ -246,14 +246,14 @@ impl Files {
         module: &ModuleName,
         new: NewRelease,
     ) -> Result<Release, ReleaseError> {
-        let NewRelease { version, digest, config, at, by, message } = new;
+        let NewRelease { version, digest, config, at, by, message, on } = new;
         if let Some(found) = config.as_ref().map(Vec::len).filter(|len| *len > MAX_CONFIG) {
             return Err(ReleaseError::ConfigTooLarge { found });
         }
         let config_digest = config.as_deref().map(Sha256::of);
         // The longest number stands for the one that it will get.
         let mut release =
-            Release { number: u64::MAX, version, digest, config: config_digest, at, by, message };
+            Release { number: u64::MAX, version, digest, config: config_digest, at, by, message, on };
         let found = serde_json::to_vec(&release).map_or(usize::MAX, |bytes| bytes.len());
         if found > MAX_VALUE {
             return Err(ReleaseError::TooLong { found });

@@ -128,6 +128,9 @@ pub struct Release {
     /// Why, in the words of whoever asked; may be empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// The labels that a node must have to run it, all of them; empty: every node does.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub on: BTreeMap<String, String>,
 }
 
 /// A release that has no number yet.
@@ -145,6 +148,8 @@ pub struct NewRelease {
     pub by: String,
     /// Why; at most [`super::MAX_TEXT`] bytes.
     pub message: String,
+    /// The labels that a node must have to run it, all of them; empty: every node does.
+    pub on: BTreeMap<String, String>,
 }
 
 /// A version that is gone. What it was bound to stays bound.

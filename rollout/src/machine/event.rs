@@ -1,5 +1,7 @@
 //! What a rollout is told. Every event may come late, twice or out of order.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::figures::Figures;
@@ -29,10 +31,13 @@ pub enum Event {
         /// Which.
         node: Node,
     },
-    /// The node left the fleet for good; nothing waits for it any more.
+    /// The node takes no part any more; nothing waits for it. Its last word is to go back to stable.
     NodeLeft {
         /// Which.
         node: Node,
+        /// Why.
+        #[serde(default)]
+        why: Left,
     },
     /// The node has the artifact of the module's candidate, verified and compatible, and room for it.
     Prepared {
@@ -100,6 +105,29 @@ pub enum Event {
     Command(Command),
     /// [`super::Rollout::next_timeout`] is due. Too early is harmless.
     Timeout,
+}
+
+/// Why a node takes no part in a rollout any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Left {
+    /// It left the fleet for good.
+    #[default]
+    Fleet,
+    /// A person keeps it out of rollouts for now.
+    Cordoned,
+    /// Its labels are not those that the candidates are for.
+    Labels,
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fleet => "left the fleet",
+            Self::Cordoned => "is cordoned and goes on with stable",
+            Self::Labels => "is out of this rollout: its labels are not those that it is for",
+        })
+    }
 }
 
 /// What an instance is.

@@ -38,7 +38,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 pub use action::{Action, Direction, Note, NoteKind, Outcome};
-pub use event::{Command, Event, InstanceState, Sample};
+pub use event::{Command, Event, InstanceState, Left, Sample};
 pub use phase::{Phase, PhaseName};
 pub use status::{ModuleStatus, NodeStatus, Status};
 pub use waiting::{HoldEnd, Waiting};
@@ -62,12 +62,15 @@ pub struct Spec {
     pub by: String,
     /// The modules that move together: all go on or all go back.
     pub moves: BTreeMap<Module, Move>,
-    /// Every node of the fleet. All count as up until [`Event::NodeDown`] says otherwise.
+    /// Every node that the candidates are for. All count as up until [`Event::NodeDown`] says otherwise.
     pub nodes: BTreeSet<Node>,
     /// What they are labelled with. The rollout keeps of it what [`crate::PolicySpec::spread_over`] asks for, each node's
     /// failure domain, and nothing of it is in [`Rollout::spec`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<Node, Labels>,
+    /// The labels that a node must have to take part: all of them. Empty: every node does.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub on: Labels,
     /// By which rules.
     pub policy: Policy,
     /// The highest revision in any assignment of these modules so far; the rollout numbers its own from there on.

@@ -9,6 +9,12 @@ impl Rollout {
         self.spec.moves.keys().cloned().collect()
     }
 
+    /// Whether the node takes part.
+    #[must_use]
+    pub fn has(&self, node: &Node) -> bool {
+        self.nodes.contains_key(node)
+    }
+
     /// The module has no stable release.
     pub(super) fn is_first(&self, module: &Module) -> bool {
         self.spec.moves.get(module).is_some_and(|releases| releases.stable.is_none())

@@ -1,7 +1,9 @@
 //! An event changes what is known. Nothing here decides where the rollout goes, except that a failure or a command
 //! that says "back" does so at once.
 
-use super::{Action, Command, Direction, Event, InstanceState, Kind, NodeFacts, NoteKind, Phase, Rollout};
+use super::{
+    Action, Command, Direction, Event, InstanceState, Kind, Left, NodeFacts, NoteKind, Phase, Rollout,
+};
 use crate::ident::{Labels, Module, Node, ReleaseNumber, Revision};
 use crate::placement;
 use crate::reason::{Cause, Reason};
@@ -15,7 +17,7 @@ impl Rollout {
                 let text = format!("{node} cannot be reached");
                 self.node_away(node, text, out);
             }
-            Event::NodeLeft { node } => self.node_left(node, out),
+            Event::NodeLeft { node, why } => self.node_left(node, why, out),
             Event::Prepared { node, module } => {
                 if let Some(facts) = self.facts_mut(&node, &module) {
                     facts.prepared = true;
@@ -61,6 +63,9 @@ impl Rollout {
     /// Says again what the node is to do, even if it never seemed gone: its daemon may have restarted between two
     /// looks.
     fn node_up(&mut self, node: Node, labels: &Labels, out: &mut Vec<Action>) {
+        if !placement::is_for(&self.spec.on, labels) {
+            return self.node_left(node, Left::Labels, out);
+        }
         let now = self.now;
         let domain = placement::domain(labels, self.spec.policy.spec().spread_over.as_deref());
         let known = self.nodes.get(&node).map(|facts| facts.up);
@@ -110,11 +115,11 @@ impl Rollout {
     }
 
     /// Its last word is to go back to stable, in case it can still hear.
-    fn node_left(&mut self, node: Node, out: &mut Vec<Action>) {
+    fn node_left(&mut self, node: Node, why: Left, out: &mut Vec<Action>) {
         if self.nodes.contains_key(&node) {
             self.drop_carriers(std::slice::from_ref(&node), out);
             self.nodes.remove(&node);
-            let text = format!("{node} left the fleet");
+            let text = format!("{node} {why}");
             self.note(out, NoteKind::Node { node }, text);
         }
     }

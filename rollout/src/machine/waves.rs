@@ -157,7 +157,8 @@ impl Rollout {
         let direction = self.direction_now();
         for module in self.modules() {
             if self.moved() && self.facts(node, &module).is_some_and(|facts| facts.given.is_none()) {
-                // It joined while the others were being told.
+                // It joined while the others were being told, and may have been told something else since it left.
+                self.next_revision();
                 self.give(node, &module, None, direction, out);
             } else if let Some(assignment) = self.assignment(node, &module) {
                 out.push(Action::Assign { node: node.clone(), assignment, direction });

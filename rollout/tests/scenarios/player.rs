@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use hot_rollout::{
-    Action, Cause, Command, Event, Figures, InstanceState, Labels, Latency, Millis, Module, Move, Node,
+    Action, Cause, Command, Event, Figures, InstanceState, Labels, Latency, Left, Millis, Module, Move, Node,
     Policy, PolicySpec, ReleaseNumber, Revision, Rollout, Sample, Share, Spec, Step, Time,
 };
 
@@ -98,7 +98,8 @@ impl Player {
                 vec![Event::NodeUp { node, labels }]
             }
             "down" => vec![Event::NodeDown { node: node() }],
-            "left" => vec![Event::NodeLeft { node: node() }],
+            "left" => vec![Event::NodeLeft { node: node(), why: Left::Fleet }],
+            "cordoned" => vec![Event::NodeLeft { node: node(), why: Left::Cordoned }],
             "alone" => {
                 vec![Event::LocalRollback { node: node(), module: words[1].into(), by: words[2].to_owned() }]
             }
@@ -218,7 +219,7 @@ fn spec(words: &[&str]) -> Spec {
             "spread-over" => policy.spread_over = Some((*value).to_owned()),
             "failing" => policy.max_failing = value.parse().unwrap(),
             "parallel" => policy.max_parallel = value.parse().ok(),
-            "nodes" | "modules" | "steps" => {}
+            "nodes" | "modules" | "steps" | "on" => {}
             other => panic!("unknown key {other}"),
         }
     }
@@ -229,6 +230,7 @@ fn spec(words: &[&str]) -> Spec {
         moves: given["modules"].split(',').map(releases).collect(),
         nodes: nodes.keys().cloned().collect(),
         labels: nodes,
+        on: given.get("on").map(|zone| ("zone".to_owned(), (*zone).to_owned())).into_iter().collect(),
         policy: Policy::new(policy).unwrap(),
         revision: Revision(0),
     }

@@ -32,6 +32,8 @@ pub(super) struct Written {
     pub(super) assignments: BTreeMap<(Node, ModuleName), AssignmentValue>,
     /// Rollouts that are over and still in etcd.
     ended: BTreeSet<RolloutId>,
+    /// The highest revisions that nodes had which left: one that comes back obeys none below.
+    pub(super) left: BTreeMap<ModuleName, Revision>,
 }
 
 impl Fleet {
@@ -136,6 +138,24 @@ impl Fleet {
         self.assign(node, assignment, Direction::Onward).await
     }
 
+    /// Has `node` run nothing of `module`, which is not for it, unless it was told so or nothing at all.
+    pub async fn withdraw(
+        &self,
+        node: &Node,
+        module: &Module,
+        rollout: &RolloutId,
+    ) -> Result<(), FleetError> {
+        let known = self.told(node, module).and_then(|value| value.given).map(|given| given.assignment);
+        let Some(known) = known.filter(|known| known.stable.is_some() || known.candidate.is_some()) else {
+            return Ok(());
+        };
+        // No more than is needed: a rollout in which the node takes part again goes on from what it gave.
+        let revision = known.revision.after(1);
+        let (module, rollout) = (module.clone(), rollout.clone());
+        let nothing = Assignment { module, revision, rollout, stable: None, candidate: None, standby: None };
+        self.assign(node, nothing, Direction::Onward).await
+    }
+
     /// Starts the expiry of a rollout's assignments anew, on all nodes.
     pub async fn renew(
         &self,
@@ -152,7 +172,10 @@ impl Fleet {
     pub fn revision(&self, module: &Module) -> Option<Revision> {
         let written = self.written();
         let given = written.assignments.iter().filter(|((_, of), _)| of.as_str() == module.as_str());
-        given.map(|(_, value)| value.revision()).filter(|revision| *revision < MAX_FOUND).max()
+        let given = given.map(|(_, value)| value.revision());
+        let left = written.left.iter().filter(|(of, _)| of.as_str() == module.as_str());
+        let all = given.chain(left.map(|(_, revision)| *revision));
+        all.filter(|revision| *revision < MAX_FOUND).max()
     }
 
     /// The release that `node` was last asked to get ready for.
@@ -163,13 +186,13 @@ impl Fleet {
 
     /// Numbers a release: of this version, for all targets that it has.
     pub async fn number(&self, module: ModuleName, new: NewRelease) -> Result<ReleaseNumber, FleetError> {
-        let NewRelease { version, digest, config, at, by, message } = new;
+        let NewRelease { version, digest, config, at, by, message, on } = new;
         let digests = self.state().targets(&module, &version);
         if !digests.values().any(|shared| *shared == digest) {
             return Err(FleetError::NotShared { module, version });
         }
         let value =
-            ReleaseValue { version, digests, config: config.as_deref().map(Sha256::of), at, by, message };
+            ReleaseValue { version, digests, config: config.as_deref().map(Sha256::of), at, by, message, on };
         let first = self.last_release(&module) + 1;
         if value.config.is_some() {
             return Err(FleetError::UnsignedConfig { module, number: first });

@@ -5,6 +5,7 @@
 //! | `values`, `state` | what is under the keys, and what this node has heard of it: pure |
 //! | `reports` | what nodes say, on its way to the leader: pure |
 //! | `leader`, `prune` | the driver's verbs, which only the leader has; what etcd keeps no longer: pure |
+//! | `cordons` | the nodes that people keep out of rollouts, or take out of the fleet |
 //! | `replica` | what the fleet knows of modules, kept in this node's ledger |
 //! | `member` | this node in its fleet: its lease, elections, obeying, reporting |
 //! | `fetch` | artifacts, from the nodes that have them |
@@ -14,6 +15,7 @@
 //!
 //! Does not decide what a node runs, nor trusts what it reads: see `docs/decisions/0018`.
 
+mod cordons;
 mod feed;
 mod fetch;
 mod leader;
@@ -33,9 +35,10 @@ use hot_artifact::ModuleName;
 use hot_rollout::{Module, Node};
 use tokio::sync::watch;
 
+pub use self::cordons::Cordoned;
 pub use self::fetch::{FetchError, Fetcher, FetcherParts};
 use self::leader::Written;
-pub use self::member::{Member, MemberParts};
+pub use self::member::{Away, Member, MemberParts};
 pub use self::peers::{PeerError, Peers};
 pub use self::rate::Rate;
 pub use self::state::{Change, State};
@@ -114,6 +117,18 @@ pub enum FleetError {
         module: ModuleName,
         /// The number.
         number: u64,
+    },
+    /// The fleet has no such node.
+    #[error("the fleet has no node `{}`", node.as_str().escape_debug())]
+    NoNode {
+        /// The name that was given.
+        node: Node,
+    },
+    /// A node that is there would be back at once.
+    #[error("{node} is there, and would be back in the fleet at once")]
+    NodeUp {
+        /// Which.
+        node: Node,
     },
     /// This node has not heard what it must know to lead.
     #[error("this node does not hear etcd well enough to lead")]

@@ -289,7 +289,10 @@ mod tests {
         let report = ReportValue {
             prepared: None,
             states: vec![applied(1), Event::NodeDown { node: node() }, Event::Timeout],
-            failed: vec![(1, failed(2)), (2, Event::NodeLeft { node: node() })],
+            failed: vec![
+                (1, failed(2)),
+                (2, Event::NodeLeft { node: node(), why: hot_rollout::Left::Fleet }),
+            ],
         };
         assert_eq!(inbox.take(&other, &module(), report, None), []);
     }

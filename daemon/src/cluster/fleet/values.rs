@@ -47,6 +47,9 @@ pub struct CordonValue {
     /// Why; may be empty.
     #[serde(default)]
     pub reason: String,
+    /// It tells load balancers to go away, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drain: bool,
 }
 
 /// What the fleet knows of a module.
@@ -80,6 +83,9 @@ pub struct ReleaseValue {
     /// Why; may be empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// The labels that a node must have to run it, all of them; empty: every node does.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub on: Labels,
 }
 
 /// What a version is for a target, and who took it in.
@@ -204,6 +210,7 @@ impl ReleaseValue {
             at: self.at,
             by: self.by.clone(),
             message: self.message.clone(),
+            on: self.on.clone(),
         })
     }
 }
@@ -219,7 +226,7 @@ mod tests {
         let texts = [
             ("node", r#"{"target":"x86_64-gnu","labels":{"zone":"a"},"grpc":"https://10.0.0.1:7443","http":"10.0.0.1:80","hotd":"0.1.0","since":1}"#.to_owned()),
             ("module", format!(r#"{{"served":[1,2],"quarantine":{{"{digest}":{{"at":1,"reason":"crashed"}}}},"floor":"1.0.0"}}"#)),
-            ("release", format!(r#"{{"version":"1.2.0","digests":{{"x86_64-gnu":"{digest}"}},"config":"{digest}","at":1,"by":"ann","message":"why"}}"#)),
+            ("release", format!(r#"{{"version":"1.2.0","digests":{{"x86_64-gnu":"{digest}"}},"config":"{digest}","at":1,"by":"ann","message":"why","on":{{"zone":"a"}}}}"#)),
             ("assignment", r#"{"epoch":7,"prepare":3,"given":{"assignment":{"module":"greeter","revision":1,"rollout":"r1","stable":2,"candidate":null,"standby":null},"direction":"onward"}}"#.to_owned()),
             ("renewal", r#"{"modules":["greeter"],"revision":4}"#.to_owned()),
             ("report", r#"{"prepared":{"release":3},"states":[{"applied":{"node":"a","module":"greeter","revision":4,"serves":true}}]}"#.to_owned()),
@@ -264,6 +271,7 @@ mod tests {
             at: 1,
             by: "ann".to_owned(),
             message: String::new(),
+            on: Labels::new(),
         };
         let on = |target: &str| Some(value.on(3, target.parse().unwrap())?.digest);
         assert_eq!(on("x86_64-gnu"), Some(gnu));

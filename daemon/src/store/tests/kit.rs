@@ -103,6 +103,7 @@ pub(super) fn new_release(version: &str, bytes: &[u8], config: Option<&[u8]>) ->
         at: 1,
         by: "ops".to_owned(),
         message: "because".to_owned(),
+        on: std::collections::BTreeMap::new(),
     }
 }
 

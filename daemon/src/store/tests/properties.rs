@@ -40,8 +40,9 @@ fn json() -> impl Strategy<Value = Value> {
 }
 
 fn release() -> impl Strategy<Value = Release> {
-    (any::<u64>(), version(), digest(), prop::option::of(digest()), any::<u64>(), ".{0,20}", ".{0,20}")
-        .prop_map(|(number, version, digest, config, at, by, message)| Release {
+    let on = prop::collection::btree_map(".{1,6}", ".{0,6}", 0..3);
+    (any::<u64>(), version(), digest(), prop::option::of(digest()), any::<u64>(), ".{0,20}", ".{0,20}", on)
+        .prop_map(|(number, version, digest, config, at, by, message, on)| Release {
             number,
             version,
             digest,
@@ -49,6 +50,7 @@ fn release() -> impl Strategy<Value = Release> {
             at,
             by,
             message,
+            on,
         })
 }
 

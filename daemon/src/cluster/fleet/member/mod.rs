@@ -2,6 +2,7 @@
 //!
 //! Each of these is a task of its own, so that none waits for another; all go on without etcd and take up where they were.
 
+mod away;
 mod obey;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use hot_rollout::{Event, Module};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub use self::away::Away;
 use super::reports::Outbox;
 use super::state::Change;
 use super::values::{AliveValue, NodeValue, RenewalValue, encode, parse};
@@ -38,6 +40,8 @@ pub struct MemberParts {
     pub about: NodeValue,
     /// Makes its assignments true.
     pub agent: Agent,
+    /// Whether it tells load balancers to go away.
+    pub away: Away,
     /// Where people read what happened.
     pub journal: Journal,
     /// How long it is taken for there without a word.
@@ -57,11 +61,13 @@ impl Member {
         let parts = Arc::new(parts);
         let hear = Self { parts: Arc::clone(&parts) }.hear();
         let renewals = Self { parts: Arc::clone(&parts) }.follow_renewals();
+        let cordon = Self { parts: Arc::clone(&parts) }.follow_cordon();
         let obey = obey::Obeying::new(Arc::clone(&parts), asked).run();
         let present = Present::new(Arc::clone(&parts), reports, answers);
         tokio::select! {
             () = hear => {}
             () = renewals => {}
+            () = cordon => {}
             () = obey => {}
             () = present.run(stopped) => {}
         }
@@ -235,6 +241,9 @@ impl Present {
                 return;
             }
         }
+        if let Err(error) = self.stay().await {
+            tracing::debug!(error = %crate::describe(&error), "this node is not in its fleet again yet");
+        }
         if self.anew || self.reported.elapsed() >= REPORT {
             self.report().await;
         }
@@ -262,6 +271,16 @@ impl Present {
             }
         }
         Ok(())
+    }
+
+    /// Says anew who it is, where somebody has taken it for gone for good and out of the fleet.
+    async fn stay(&self) -> Result<(), EtcdError> {
+        let MemberParts { fleet, about, .. } = &*self.parts;
+        let Standing { heard, stale, .. } = fleet.standing().borrow().clone();
+        if !heard || stale.is_some() || fleet.state().nodes.contains_key(fleet.node()) {
+            return Ok(());
+        }
+        fleet.write_own(&Key::Node(fleet.node().clone()), encode(about), 0).await
     }
 
     /// Writes what is news.
