@@ -1,5 +1,6 @@
 //! Several nodes that share an etcd, on one machine: each a service with a folder of its own.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -9,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use crate::node::WAIT;
-use crate::{Binaries, Etcd, Key, Output, Service, get, text};
+use crate::{Binaries, Etcd, Host, Key, Output, Service, get, text};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
@@ -50,39 +51,41 @@ impl Fleet {
     /// # Errors
     /// As [`Fleet::start`], and when a certificate can't be made.
     pub fn start_with_tls(count: usize) -> Result<Self> {
-        Self::start_with(count, |name, folder| {
-            let program = Binaries::locate()?.hotctl();
-            let pki = |arguments: &[&str]| {
-                let mut command = Command::new(&program);
-                command.arg("pki").args(arguments).current_dir(folder);
-                crate::hotctl::run(command)?.expect(0)
-            };
-            if !folder.join("pki").exists() {
-                pki(&["init", "pki"])?;
-            }
-            pki(&["issue", name, "--dir", "pki", "--address", "127.0.0.1"])?;
-            let at = |file: String| folder.join(file);
-            Ok(format!(
-                "[grpc.tls]\nlisten = [\"127.0.0.1:0\"]\ncertificate = {:?}\nkey = {:?}\nauthority = {:?}\n",
-                at(format!("pki/{name}.pem")),
-                at(format!("pki/{name}.key")),
-                at("pki/ca.pem".to_owned()),
-            ))
+        Self::start_with(count, |name, folder| with_tls(name, &Host::here(), folder))
+    }
+
+    /// A node on each of these hosts, at its address, which call each other by TLS, and an etcd with a member on each of `members`. `config`
+    /// goes on in the nodes' configs, after their `[cluster]`.
+    ///
+    /// # Errors
+    /// As [`Fleet::start_with_tls`].
+    pub fn start_on(hosts: &[Host], members: &[Host], config: &str) -> Result<Self> {
+        Self::start_at(hosts, Etcd::start_on(members)?, |name, host, folder| {
+            Ok(format!("{}{config}", with_tls(name, host, folder)?))
         })
     }
 
     fn start_with(count: usize, more: impl Fn(&str, &Path) -> Result<String>) -> Result<Self> {
+        let hosts = vec![Host::here(); count];
+        Self::start_at(&hosts, Etcd::start()?, |name, _host, folder| more(name, folder))
+    }
+
+    fn start_at(
+        hosts: &[Host],
+        etcd: Etcd,
+        more: impl Fn(&str, &Host, &Path) -> Result<String>,
+    ) -> Result<Self> {
         let folder = tempfile::tempdir().context("a folder for the fleet")?;
         let key = Key::generate(folder.path().join("ada"))?;
-        let (etcd, signers) = (Etcd::start()?, key.signer("ada@example.com")?);
+        let signers = key.signer("ada@example.com")?;
         let config = format!("[cluster]\netcd = {:?}\nlease = \"{}s\"\n", etcd.endpoints(), LEASE.as_secs());
-        let nodes = (1..=count).map(|n| {
-            let name = format!("n{n}");
-            let config = format!("{config}{}", more(&name, folder.path())?);
-            Service::start_named(&name, &signers, &config)
+        let nodes = hosts.iter().enumerate().map(|(index, host)| {
+            let name = format!("n{}", index + 1);
+            let config = format!("{config}{}", more(&name, host, folder.path())?);
+            Service::start_on(host, &name, &signers, &config)
         });
         let fleet = Self { nodes: nodes.collect::<Result<_>>()?, etcd, folder, key };
-        fleet.wait_joined(count)?;
+        fleet.wait_joined(hosts.len())?;
         Ok(fleet)
     }
 
@@ -171,6 +174,31 @@ impl Fleet {
         Ok(nodes.nodes)
     }
 }
+
+/// The lines of a node's config by which it calls others, and is called at this address, by TLS.
+fn with_tls(name: &str, host: &Host, folder: &Path) -> Result<String> {
+    let program = Binaries::locate()?.hotctl();
+    let pki = |arguments: &[&str]| {
+        let mut command = Command::new(&program);
+        command.arg("pki").args(arguments).current_dir(folder);
+        crate::hotctl::run(command)?.expect(0)
+    };
+    if !folder.join("pki").exists() {
+        pki(&["init", "pki"])?;
+    }
+    let listen = SocketAddr::new(host.address(), host.port(CALLS));
+    pki(&["issue", name, "--dir", "pki", "--address", &listen.ip().to_string()])?;
+    let at = |file: String| folder.join(file);
+    Ok(format!(
+        "[grpc.tls]\nlisten = [\"{listen}\"]\ncertificate = {:?}\nkey = {:?}\nauthority = {:?}\n",
+        at(format!("pki/{name}.pem")),
+        at(format!("pki/{name}.key")),
+        at("pki/ca.pem".to_owned()),
+    ))
+}
+
+/// Where a node is called by TLS that has its host to itself.
+const CALLS: u16 = 7443;
 
 /// How long a node is taken for there without a word.
 pub const LEASE: Duration = Duration::from_secs(3);

@@ -10,12 +10,14 @@
 
 mod binaries;
 mod calls;
+mod changes;
 mod cut;
 mod daemon;
 mod etcd;
 mod fleet;
 mod follow;
 mod harm;
+mod hosts;
 mod hotctl;
 mod http;
 mod keys;
@@ -33,14 +35,17 @@ mod skip;
 mod status;
 mod store;
 pub mod trace;
+mod witness;
 
 pub use binaries::Binaries;
 pub use calls::{Door, plan, start, upload_refused};
+pub use changes::{Change, check_terms, most_told};
 pub use cut::{Cut, Point};
 pub use etcd::Etcd;
 pub use fleet::{Fleet, LEASE};
 pub use follow::Follow;
 pub use harm::{Harm, Steps};
+pub use hosts::{Host, Hosts, alone};
 pub use hotctl::{BUILD, Hotctl, Output, run, run_for, text};
 pub use http::{Reply, Request, exchange, exchange_h2, get, raw};
 pub use keys::Key;
@@ -59,3 +64,4 @@ pub use status::{
     Status, Swap, SwapWindow,
 };
 pub use store::{Artifact, Stencil, sha256};
+pub use witness::{Seen, Witness};
