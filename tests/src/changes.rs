@@ -15,6 +15,9 @@ const LEADER: &str = "hot/v1/fleet/leader";
 /// Where assignments are, by node and module.
 const ASSIGNMENTS: &str = "hot/v1/assignments/";
 
+/// Where releases are, by module and number.
+const RELEASES: &str = "hot/v1/fleet/releases/";
+
 /// One change of one key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
@@ -85,7 +88,8 @@ pub fn check_terms(changes: &[Change]) -> Result<Vec<i64>> {
         } else if LEADERS.iter().any(|folder| change.key.starts_with(folder)) {
             ensure!(leads.is_some(), "nobody leads, and yet there is {change:?}");
             if change.key.starts_with(ASSIGNMENTS) {
-                let given: Given = serde_json::from_str(value).with_context(|| format!("{change:?}"))?;
+                // What does not parse is no leader's word, and nobody obeys it.
+                let Ok(given) = serde_json::from_str::<Given>(value) else { continue };
                 ensure!(Some(given.epoch) == leads, "{leads:?} leads, and yet there is {change:?}");
             }
         }
@@ -93,29 +97,33 @@ pub fn check_terms(changes: &[Change]) -> Result<Vec<i64>> {
     Ok(epochs)
 }
 
-/// The most of its traffic that each node was ever told to give each release of a module, basis points.
-///
-/// # Errors
-/// When an assignment does not parse.
-pub fn most_told(changes: &[Change], module: &str) -> Result<BTreeMap<(String, u64), u32>> {
-    let mut most = BTreeMap::new();
+/// The most of its traffic that each node was ever told to give each version of a module, basis points. What does not parse
+/// tells nothing.
+pub fn most_told(changes: &[Change], module: &str) -> BTreeMap<(String, String), u32> {
+    let (mut versions, mut most) = (BTreeMap::new(), BTreeMap::new());
+    let (releases, own) = (format!("{RELEASES}{module}/"), format!("/{module}"));
     for change in changes {
-        let place = change.key.strip_prefix(ASSIGNMENTS).and_then(|place| place.split_once('/'));
-        let (Some((node, of)), Some(value)) = (place, &change.value) else { continue };
-        if of != module {
+        let Some(value) = &change.value else { continue };
+        if let Some(number) = change.key.strip_prefix(&releases) {
+            if let (Ok(number), Ok(release)) = (number.parse::<u64>(), serde_json::from_str::<Release>(value))
+            {
+                versions.insert(number, release.version);
+            }
             continue;
         }
-        let given: Given = serde_json::from_str(value).with_context(|| format!("{change:?}"))?;
-        let Some(assignment) = given.given.map(|given| given.assignment) else { continue };
+        let node = change.key.strip_prefix(ASSIGNMENTS).and_then(|place| place.strip_suffix(&own));
+        let given = serde_json::from_str::<Given>(value).ok().and_then(|value| value.given);
+        let (Some(node), Some(Direction { assignment })) = (node, given) else { continue };
         let candidate = assignment.candidate.map(|candidate| (candidate.release, candidate.weight));
         // Stable gets all as soon as a candidate is no more.
         let stable = assignment.stable.map(|release| (release, WHOLE));
         for (release, weight) in candidate.into_iter().chain(stable) {
-            let known = most.entry((node.to_owned(), release)).or_insert(0);
+            let Some(version) = versions.get(&release) else { continue };
+            let known = most.entry((node.to_owned(), version.clone())).or_insert(0);
             *known = weight.max(*known);
         }
     }
-    Ok(most)
+    most
 }
 
 /// All of a node's traffic.
@@ -123,13 +131,18 @@ const WHOLE: u32 = 10_000;
 
 /// What only leaders write.
 const LEADERS: [&str; 5] =
-    [ASSIGNMENTS, "hot/v1/rollouts/", "hot/v1/renewals/", "hot/v1/fleet/modules/", "hot/v1/fleet/releases/"];
+    [ASSIGNMENTS, RELEASES, "hot/v1/rollouts/", "hot/v1/renewals/", "hot/v1/fleet/modules/"];
 
 /// The parts of an assignment's value that are looked at here.
 #[derive(Deserialize)]
 struct Given {
     epoch: i64,
     given: Option<Direction>,
+}
+
+#[derive(Deserialize)]
+struct Release {
+    version: String,
 }
 
 #[derive(Deserialize)]
@@ -223,20 +236,22 @@ mod tests {
     }
 
     #[test]
-    fn the_most_is_of_a_node_and_a_release() -> Result<()> {
+    fn the_most_is_of_a_node_and_a_version() {
+        let release = |number: u64| {
+            let value = format!(r#"{{"version":"1.{number}.0"}}"#);
+            change(&format!("{RELEASES}probe/{number:010}"), 1, 1, Some(&value))
+        };
         let given = |node: &str, weight: u32| {
             let assignment = format!(
                 r#"{{"assignment":{{"stable":1,"candidate":{{"release":2,"weight":{weight}}}}},"direction":"onward"}}"#
             );
             let value = format!(r#"{{"epoch":1,"given":{assignment}}}"#);
-            change(&format!("hot/v1/assignments/{node}/probe"), 2, 2, Some(&value))
+            change(&format!("{ASSIGNMENTS}{node}/probe"), 2, 2, Some(&value))
         };
-        let most = most_told(&[given("n1", 500), given("n1", 0), given("n2", 700)], "probe")?;
-        let of = |node: &str, release| most.get(&(node.to_owned(), release)).copied();
-        assert_eq!(
-            (of("n1", 1), of("n1", 2), of("n2", 2), of("n3", 2)),
-            (Some(WHOLE), Some(500), Some(700), None)
-        );
-        Ok(())
+        let changes = [release(1), release(2), given("n1", 500), given("n1", 0), given("n2", 700)];
+        let most = most_told(&changes, "probe");
+        let of = |node: &str, version: &str| most.get(&(node.to_owned(), version.to_owned())).copied();
+        let all = [of("n1", "1.1.0"), of("n1", "1.2.0"), of("n2", "1.2.0"), of("n3", "1.2.0")];
+        assert_eq!(all, [Some(WHOLE), Some(500), Some(700), None]);
     }
 }

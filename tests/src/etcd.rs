@@ -1,7 +1,7 @@
 //! A real etcd of a test's own: members on loopback or on hosts, killed, stopped, continued and started again.
 
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 
-use crate::Host;
 use crate::node::WAIT;
 use crate::process::Process;
+use crate::{Host, get};
 
 /// Between two looks at whether a member answers.
 const LOOK: Duration = Duration::from_millis(20);
@@ -163,6 +163,27 @@ impl Etcd {
         self.wait_serves(member)
     }
 
+    /// Starts all members again that were killed: alone, most of them could not serve.
+    ///
+    /// # Errors
+    /// When they do not come up.
+    pub fn restart_all(&mut self) -> Result<()> {
+        for member in 0..self.members.len() {
+            if self.members[member].running.is_none() {
+                self.spawn(member)?;
+            }
+        }
+        (0..self.members.len()).try_for_each(|member| self.wait_serves(member))
+    }
+
+    /// `kill -9` of all members.
+    ///
+    /// # Errors
+    /// When one of them does not run.
+    pub fn kill_all(&mut self) -> Result<()> {
+        (0..self.members.len()).try_for_each(|member| self.kill(member))
+    }
+
     /// `kill -9` of a member.
     ///
     /// # Errors
@@ -222,11 +243,12 @@ impl Etcd {
         Ok(())
     }
 
-    /// Returns when the member answers at its port.
+    /// Returns when the member takes part in an etcd that answers.
     fn wait_serves(&self, member: usize) -> Result<()> {
         let (end, process) = (Instant::now() + WAIT, self.process(member)?);
-        // etcd opens its client's port once it can serve.
-        while TcpStream::connect(self.members[member].client).is_err() {
+        // It listens long before that.
+        let serves = || get(self.members[member].client, "/health").is_ok_and(|reply| reply.status() == 200);
+        while !serves() {
             ensure!(process.alive(), "etcd ended:\n{}", tail(&self.log(member)));
             ensure!(Instant::now() < end, "etcd does not serve:\n{}", tail(&self.log(member)));
             thread::sleep(LOOK);

@@ -23,8 +23,8 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// Wrongs that are kept in words.
 const WRONGS: usize = 10;
 
-/// The most of a node's traffic that each release may have, basis points. A release that is not named may have none.
-type Allowed = BTreeMap<u64, u32>;
+/// The most of a node's traffic that each version may have, basis points. A version that is not named may have none.
+type Allowed = BTreeMap<String, u32>;
 
 /// A witness of one module on some nodes. It stops to look when it is dropped.
 #[derive(Debug)]
@@ -45,8 +45,8 @@ struct Shared {
 pub struct Seen {
     /// Answers of each node.
     pub looks: BTreeMap<String, u64>,
-    /// The most of its traffic that each node gave each release, basis points.
-    pub most: BTreeMap<(String, u64), u32>,
+    /// The most of its traffic that each node gave each version, basis points.
+    pub most: BTreeMap<(String, String), u32>,
     /// What was not allowed, the first of it.
     pub wrong: Vec<String>,
 }
@@ -69,9 +69,9 @@ impl Witness {
         Ok(Self { shared, stop, thread: Some(thread) })
     }
 
-    /// From now on a release may have so much of a node's traffic, basis points, and no more.
-    pub fn allow(&self, release: u64, weight: u32) {
-        self.shared.allowed().insert(release, weight);
+    /// From now on a version may have so much of a node's traffic, basis points, and no more.
+    pub fn allow(&self, version: &str, weight: u32) {
+        self.shared.allowed().insert(version.to_owned(), weight);
     }
 
     /// Stops to look, and gives what was seen.
@@ -114,17 +114,18 @@ impl Shared {
     }
 
     /// Takes in what a node said between two moments, at each of which so much was allowed.
-    fn note(&self, node: &str, runs: &[(u64, u32)], before: &Allowed, after: &Allowed) {
+    fn note(&self, node: &str, runs: &[(String, u32)], before: &Allowed, after: &Allowed) {
         let mut seen = self.seen();
         *seen.looks.entry(node.to_owned()).or_default() += 1;
-        for &(release, weight) in runs {
-            let most = seen.most.entry((node.to_owned(), release)).or_default();
+        for (version, weight) in runs {
+            let weight = *weight;
+            let most = seen.most.entry((node.to_owned(), version.clone())).or_default();
             *most = weight.max(*most);
-            let bound = |allowed: &Allowed| allowed.get(&release).copied().unwrap_or_default();
+            let bound = |allowed: &Allowed| allowed.get(version).copied().unwrap_or_default();
             let allowed = bound(before).max(bound(after));
             if weight > allowed && seen.wrong.len() < WRONGS {
                 seen.wrong.push(format!(
-                    "{node} gives release {release} {weight} basis points of its traffic; allowed are {allowed}"
+                    "{node} gives {version} {weight} basis points of its traffic; allowed are {allowed}"
                 ));
             }
         }
@@ -168,8 +169,8 @@ async fn follow(module: String, node: String, door: Door, shared: Arc<Shared>) {
     }
 }
 
-/// The releases that the node runs, with the part of its traffic that each has.
-async fn look(module: &str, door: &Door, channel: &mut Option<Channel>) -> Result<Vec<(u64, u32)>> {
+/// The versions that the node runs, with the part of its traffic that each has.
+async fn look(module: &str, door: &Door, channel: &mut Option<Channel>) -> Result<Vec<(String, u32)>> {
     let there = match channel {
         Some(channel) => channel.clone(),
         None => channel.insert(door.connect().await?).clone(),
@@ -180,7 +181,7 @@ async fn look(module: &str, door: &Door, channel: &mut Option<Channel>) -> Resul
     let answer = ModuleServiceClient::new(there).list(request).await?.into_inner();
     let modules = answer.modules.into_iter().filter(|of| of.name == module);
     let instances = modules.flat_map(|of| of.nodes).flat_map(|node| node.instances);
-    Ok(instances.map(|instance| (instance.release, instance.weight)).collect())
+    Ok(instances.map(|instance| (instance.version, instance.weight)).collect())
 }
 
 #[cfg(test)]
@@ -190,14 +191,18 @@ mod tests {
     #[test]
     fn what_was_not_allowed_at_either_moment_is_wrong() {
         let shared = Shared::default();
-        let (before, after) = (Allowed::from([(1, 10_000), (2, 5000)]), Allowed::from([(1, 10_000)]));
-        shared.note("n1", &[(1, 5000), (2, 5000)], &before, &after);
-        assert!(shared.seen().wrong.is_empty(), "the second may have been said before");
-        shared.note("n1", &[(2, 1)], &after, &after);
-        shared.note("n1", &[(3, 1)], &before, &before);
-        shared.note("n2", &[(2, 5001)], &before, &before);
+        let allowed = |all: &[(&str, u32)]| -> Allowed {
+            all.iter().map(|(version, weight)| ((*version).to_owned(), *weight)).collect()
+        };
+        let (before, after) = (allowed(&[("1.0.0", 10_000), ("1.1.0", 5000)]), allowed(&[("1.0.0", 10_000)]));
+        let runs = |version: &str, weight| [(version.to_owned(), weight), ("1.0.0".to_owned(), 5000)];
+        shared.note("n1", &runs("1.1.0", 5000), &before, &after);
+        assert!(shared.seen().wrong.is_empty(), "it may have been said before");
+        shared.note("n1", &runs("1.1.0", 1), &after, &after);
+        shared.note("n1", &runs("6.6.6", 1), &before, &before);
+        shared.note("n2", &runs("1.1.0", 5001), &before, &before);
         assert_eq!(shared.seen().wrong.len(), 3, "{:?}", shared.seen().wrong);
-        assert_eq!(shared.seen().most.get(&("n1".to_owned(), 2)), Some(&5000));
+        assert_eq!(shared.seen().most.get(&("n1".to_owned(), "1.1.0".to_owned())), Some(&5000));
         assert_eq!(shared.seen().looks.get("n1"), Some(&3));
     }
 }

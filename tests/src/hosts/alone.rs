@@ -10,11 +10,9 @@ use crate::skipped;
 /// Set for the run inside.
 const INSIDE: &str = "HOT_TEST_ALONE";
 
-/// What has to work for hosts: a folder for names of namespaces, a bridge, a namespace with a cable, and nftables in it.
-const TRY: &str = "mount -t tmpfs tmpfs /run && mkdir /run/netns && ip link add hosts type bridge && ip netns add h1 \
-                   && ip link add cable1 type veth peer name eth0 netns h1 && ip netns exec h1 nft add table inet cuts";
-/// What the run inside begins with.
-const BEGIN: &str = "mount -t tmpfs tmpfs /run && mkdir /run/netns && exec \"$@\"";
+/// What has to work for hosts: a bridge, a namespace with a cable, and nftables.
+const TRY: &str = "ip link add hosts type bridge && ip link add cable type veth peer name end \
+                   && nft add table inet cuts && unshare --net true";
 
 /// Has a test run by itself: starts its program again, inside namespaces that nobody else is in, for the test of the
 /// calling thread alone, and there does `test`. Whatever the test leaves is gone with its process: that is the first one
@@ -38,8 +36,11 @@ pub fn alone(test: impl FnOnce() -> Result<()>) -> Result<()> {
     let thread = std::thread::current();
     let name = thread.name().context("a test has a thread of its name")?;
     let mut command = unshare();
-    command.args(["sh", "-c", BEGIN, "sh"]).arg(env::current_exe()?);
-    command.args(["--exact", name, "--nocapture"]).env(INSIDE, "1").stdin(Stdio::null());
+    command
+        .arg(env::current_exe()?)
+        .args(["--exact", name, "--nocapture"])
+        .env(INSIDE, "1")
+        .stdin(Stdio::null());
     let output = command.stdout(Stdio::piped()).spawn()?.wait_with_output()?;
     let said = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "inside its namespaces:\n{said}");

@@ -1,9 +1,10 @@
 //! One host.
 
 use std::fs::File;
+use std::io::{BufRead as _, BufReader};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 
@@ -41,13 +42,22 @@ impl Host {
     }
 
     pub(super) fn start(number: u8, address: IpAddr) -> Result<Self> {
-        let (name, cable) = (format!("h{number}"), format!("cable{number}"));
-        ip(&format!("netns add {name}\n"))?;
-        ip(&format!(
-            "link add {cable} type veth peer name eth0 netns {name}\nlink set {cable} master hosts up\n"
-        ))?;
-        let file = File::open(format!("/run/netns/{name}")).context("a network namespace")?;
-        let host = Self { address, namespace: Some(Arc::new(Namespace { file, cable })) };
+        let cable = format!("cable{number}");
+        // A namespace is there as long as somebody is in it, or has it open.
+        let mut first = Command::new("unshare");
+        first.args(["--net", "--", "sh", "-c", "echo && exec sleep infinity"]).stdout(Stdio::piped());
+        let mut first = first.spawn().context("a process in a network namespace")?;
+        let mut line = String::new();
+        BufReader::new(first.stdout.take().context("a pipe")?).read_line(&mut line).context("its word")?;
+        let file = File::open(format!("/proc/{}/ns/net", first.id())).context("a network namespace");
+        let plugged = ip(&format!(
+            "link add {cable} type veth peer name eth0 netns {}\nlink set {cable} master hosts up\n",
+            first.id()
+        ));
+        first.kill().context("ending a process")?;
+        first.wait().context("waiting for a process")?;
+        plugged?;
+        let host = Self { address, namespace: Some(Arc::new(Namespace { file: file?, cable })) };
         host.run(|| {
             ip(&format!("link set lo up\naddr add {address}/24 dev eth0\nlink set eth0 up\n"))?;
             fed(Command::new("nft").args(["-f", "-"]), CUTS)

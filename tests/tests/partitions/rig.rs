@@ -20,7 +20,7 @@ pub(crate) const WHOLE: u32 = 10_000;
 /// Longest that a rollout may take to end, once nothing is in its way.
 const ENDS: Duration = Duration::from_secs(60);
 /// Lines of each node's log that are shown with a failure.
-const LINES: usize = 40;
+const LINES: usize = 100;
 /// Longest that a request may take: far above what one takes that is sent once more.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The key of who leads.
@@ -33,8 +33,7 @@ pub(crate) struct Rig {
     loads: Vec<Load>,
     pub(crate) fleet: Fleet,
     pub(crate) hosts: Hosts,
-    /// The number of the last release.
-    releases: u64,
+    /// What was pushed.
     versions: Vec<String>,
 }
 
@@ -76,8 +75,7 @@ impl Rig {
             Load::start(LoadOptions { timeout: PATIENCE, ..options })
         };
         let logs = Logs(fleet.nodes().iter().map(Service::log).collect());
-        let mut rig =
-            Self { logs, witness, loads: Vec::new(), fleet, hosts, releases: 0, versions: Vec::new() };
+        let mut rig = Self { logs, witness, loads: Vec::new(), fleet, hosts, versions: Vec::new() };
         rig.push(0, &good("1.0.0"), &["--steps", "100%", "--bake", "1s"])?.expect(0)?;
         rig.all_serve("1.0.0")?;
         rig.loads = rig.fleet.nodes().iter().map(load).collect::<Result<_>>()?;
@@ -87,29 +85,30 @@ impl Rig {
     /// Pushes a version by way of a node. It may have any part of a node's traffic, until [`Rig::allow`] says otherwise.
     pub(crate) fn push(&mut self, node: usize, module: &Module, more: &[&str]) -> Result<hot_tests::Output> {
         let file: PathBuf = module.build()?;
-        self.releases += 1;
+        self.witness.allow(module.version_text(), WHOLE);
         self.versions.push(module.version_text().to_owned());
-        let bound = if self.releases == 1 || !more.contains(&"20%,100%") { WHOLE } else { FIRST_STEP };
-        self.witness.allow(self.releases, bound);
         self.fleet.push(node, &file, more)
     }
 
     /// Pushes a version by way of a node, for a fifth of the fleet and then all of it, and returns when it is watched in the
     /// first of these steps. Until [`Rig::allow`] says otherwise it may have no more than that step gives.
     pub(crate) fn push_first_step(&mut self, node: usize, module: &Module, bake: &str) -> Result<()> {
-        let release = self.releases + 1;
-        self.push(node, module, &["--steps", "20%,100%", "--bake", bake, "--detach"])?.expect(0)?;
-        let is_baking = |of: &ModuleStatus| {
-            of.phase == "baking"
-                && of.candidate.as_ref().is_some_and(|candidate| candidate.release == release)
-        };
-        self.fleet.nodes()[node].wait_module("probe", is_baking)?;
+        let (file, version) = (module.build()?, module.version_text());
+        self.witness.allow(version, FIRST_STEP);
+        self.versions.push(version.to_owned());
+        let steps = ["--steps", "20%,100%", "--bake", bake, "--detach"];
+        self.fleet.push(node, &file, &steps)?.expect(0)?;
+        self.said(node, "the first step to be watched", |of| {
+            of.phase == "baking" && of.candidate.as_ref().is_some_and(|tried| tried.version == version)
+        })?;
         Ok(())
     }
 
-    /// From now on the last release may have so much of a node's traffic, basis points.
+    /// From now on the last version may have so much of a node's traffic, basis points.
     pub(crate) fn allow(&self, weight: u32) {
-        self.witness.allow(self.releases, weight);
+        if let Some(version) = self.versions.last() {
+            self.witness.allow(version, weight);
+        }
     }
 
     /// Every node serves this version.
@@ -154,6 +153,17 @@ impl Rig {
         }
     }
 
+    /// Each node answers so many requests from now on, and none of them fails.
+    pub(crate) fn lose_nothing(&self, requests: u64) -> Result<()> {
+        for load in &self.loads {
+            let window = load.begin_window();
+            load.wait_requests(window, requests, ENDS)?;
+            let counts = load.end_window(window)?;
+            ensure!(counts.failed() == 0, "{counts}");
+        }
+        Ok(())
+    }
+
     /// The epoch of whoever leads; none while nobody does.
     pub(crate) fn epoch(&self) -> Result<Option<i64>> {
         self.fleet.etcd.created(LEADER)
@@ -166,7 +176,7 @@ impl Rig {
     }
 
     /// Ends it, and checks what has to hold: no node that is not in `hit` lost a request; nobody answered but what was
-    /// pushed; no node ever gave a release more of its traffic than was allowed, nor than a leader told it; and no leader's
+    /// pushed; no node ever gave one more of its traffic than was allowed, nor than a leader told it; and no leader's
     /// word is in etcd but from its own term. `earlier` is what etcd was told and has forgotten.
     pub(crate) fn end_after(mut self, hit: &[usize], earlier: &[Change], from: i64) -> Result<()> {
         for (node, load) in self.loads.into_iter().enumerate() {
@@ -179,13 +189,10 @@ impl Rig {
         let seen = self.witness.end()?;
         let changes = [earlier, &self.fleet.etcd.changes(from)?].concat();
         check_terms(&changes)?;
-        let told = most_told(&changes, "probe")?;
-        for ((node, release), weight) in seen.most.into_iter().filter(|(_, weight)| *weight > 0) {
-            let of = told.get(&(node.clone(), release));
-            ensure!(
-                of.is_some_and(|told| *told >= weight),
-                "{node} gave release {release} {weight}, told was {of:?}"
-            );
+        let told = most_told(&changes, "probe");
+        for (of, weight) in seen.most.into_iter().filter(|(_, weight)| *weight > 0) {
+            let told = told.get(&of);
+            ensure!(told.is_some_and(|told| *told >= weight), "{of:?} has {weight}, told was {told:?}");
         }
         self.logs.0.clear();
         Ok(())
@@ -196,11 +203,15 @@ impl Rig {
         self.end_after(hit, &[], 1)
     }
 
-    /// The index of the node that leads.
+    /// The index of the node that leads, as soon as one does.
     pub(crate) fn leader(&self) -> Result<usize> {
-        let value = self.fleet.etcd.values(LEADER)?;
-        let value = value.first().context("a leader")?;
-        let at = |node: &Service| value.contains(&format!("{:?}", node.name()));
-        self.fleet.nodes().iter().position(at).with_context(|| format!("{value} is none of the nodes"))
+        let mut leader = None;
+        self.fleet.wait("a leader", || {
+            let value = self.fleet.etcd.values(LEADER)?.pop().context("nobody leads")?;
+            let at = |node: &Service| value.contains(&format!("{:?}", node.name()));
+            leader = self.fleet.nodes().iter().position(at);
+            Ok(leader.is_some())
+        })?;
+        leader.context("a leader")
     }
 }
