@@ -2,6 +2,7 @@
 //! becomes of them when something dies, stands still, or can't be reached. A [`rig::Rig`] has what holds in each of these.
 
 mod away;
+mod clocks;
 mod etcd;
 mod leader;
 mod restarts;
