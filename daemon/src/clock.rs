@@ -46,13 +46,13 @@ pub(crate) fn set() {
 /// It is at least `time`, as something says that this node wrote down.
 pub(crate) fn not_before(time: Time) {
     let (mut clocks, at) = (clocks(), Instant::now());
-    let Clocks { rollouts, counted } = *clocks;
-    *clocks = Clocks { rollouts: rollouts.not_before(time, at), counted: counted.not_before(time, at) };
+    *clocks = clocks.not_before(time, at);
 }
 
 /// For rollouts it is `time`, as something says that another node wrote down. How long ago that was is not known.
 pub(crate) fn go_on_from(time: Time) {
-    clocks().rollouts = Clock { time, at: Instant::now() };
+    let (mut clocks, at) = (clocks(), Instant::now());
+    *clocks = clocks.go_on_from(time, at);
 }
 
 /// When `time` will be for rollouts, on the clock that timers use.
@@ -68,6 +68,14 @@ impl Clocks {
     fn read(at: Instant) -> Self {
         let clock = Clock::read(at);
         Self { rollouts: clock, counted: clock }
+    }
+
+    fn not_before(self, time: Time, at: Instant) -> Self {
+        Self { rollouts: self.rollouts.not_before(time, at), counted: self.counted.not_before(time, at) }
+    }
+
+    fn go_on_from(self, time: Time, at: Instant) -> Self {
+        Self { rollouts: Clock { time, at }, ..self }
     }
 }
 
@@ -111,12 +119,15 @@ mod tests {
 
     #[test]
     fn a_leader_goes_on_by_the_time_of_the_one_before_and_counts_by_its_own() {
-        let counted = counted();
-        for time in [Time(1_000), now().plus(Millis::seconds(3_600))] {
-            go_on_from(time);
-            assert!(now() >= time && now() < time.plus(Millis::seconds(60)));
+        let begun = Instant::now();
+        let clock = Clock { time: Time(5_000), at: begun };
+        let (clocks, later) = (Clocks { rollouts: clock, counted: clock }, begun + Duration::from_secs(1));
+        for time in [Time(1_000), Time(3_600_000)] {
+            let leads = clocks.go_on_from(time, begun);
+            assert_eq!(leads.rollouts.now(later), time.plus(Millis::seconds(1)));
+            assert_eq!(leads.counted.now(later), Time(6_000));
         }
-        assert!(super::counted() >= counted && super::counted() < counted.plus(Millis::seconds(60)));
-        set();
+        let restarted = clocks.not_before(Time(9_000), begun);
+        assert_eq!((restarted.rollouts.now(begun), restarted.counted.now(begun)), (Time(9_000), Time(9_000)));
     }
 }
