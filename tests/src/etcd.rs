@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use crate::node::WAIT;
 use crate::process::Process;
-use crate::{Host, get};
+use crate::{Host, raw};
 
 /// Between two looks at whether a member answers.
 const LOOK: Duration = Duration::from_millis(20);
@@ -22,6 +22,8 @@ const TRIES: usize = 5;
 /// Ports on loopback: below those that the kernel gives to whoever asks for any, so that those of a member that is down
 /// are there when it starts again.
 const PORTS: Range<u16> = 10_000..32_000;
+/// Asks a member whether etcd answers by way of it.
+const HEALTH: &str = "GET /health HTTP/1.1\r\nhost: etcd\r\nconnection: close\r\n\r\n";
 /// The ports of a member that has a host to itself: for clients, and for the other members.
 const USUAL: (u16, u16) = (2379, 2380);
 
@@ -247,7 +249,10 @@ impl Etcd {
     fn wait_serves(&self, member: usize) -> Result<()> {
         let (end, process) = (Instant::now() + WAIT, self.process(member)?);
         // It listens long before that.
-        let serves = || get(self.members[member].client, "/health").is_ok_and(|reply| reply.status() == 200);
+        let serves = || {
+            let reply = raw(self.members[member].client, HEALTH.as_bytes());
+            reply.is_ok_and(|reply| reply.starts_with("HTTP/1.1 200 "))
+        };
         while !serves() {
             ensure!(process.alive(), "etcd ended:\n{}", tail(&self.log(member)));
             ensure!(Instant::now() < end, "etcd does not serve:\n{}", tail(&self.log(member)));
