@@ -1,5 +1,6 @@
 //! The clock of rollouts: the time of day as it goes on from the moment at which it was read, whatever is done to the
-//! machine's clock meanwhile.
+//! machine's clock meanwhile. And the clock of what this node counts, which is the same but for a leader of a fleet: that
+//! goes on by the time of the one before it, as the clocks of two machines may differ by an hour.
 //!
 //! Rollouts measure bakes, renewals and deadlines by it, nodes what they count. Set back by a minute in the midst of
 //! one, the time of day would leave a candidate unrenewed; set forward, it would pass a step that nobody watched.
@@ -16,31 +17,66 @@ struct Clock {
     at: Instant,
 }
 
-static CLOCK: LazyLock<Mutex<Clock>> = LazyLock::new(|| Mutex::new(Clock::read(Instant::now())));
+/// The clocks of this process.
+#[derive(Clone, Copy, Debug)]
+struct Clocks {
+    /// Of the rollouts that it drives.
+    rollouts: Clock,
+    /// Of what it counts.
+    counted: Clock,
+}
 
-/// What time it is.
+static CLOCKS: LazyLock<Mutex<Clocks>> = LazyLock::new(|| Mutex::new(Clocks::read(Instant::now())));
+
+/// What time it is for rollouts.
 pub(crate) fn now() -> Time {
-    clock().now(Instant::now())
+    clocks().rollouts.now(Instant::now())
+}
+
+/// What time it is for what this node counts.
+pub(crate) fn counted() -> Time {
+    clocks().counted.now(Instant::now())
 }
 
 /// Reads the time of day anew, as may be done while no rollout runs: a machine may learn the time only after its start.
 pub(crate) fn set() {
-    *clock() = Clock::read(Instant::now());
+    *clocks() = Clocks::read(Instant::now());
 }
 
-/// It is at least `time`, as something that was written down says.
+/// It is at least `time`, as something says that this node wrote down.
 pub(crate) fn not_before(time: Time) {
-    let (mut clock, at) = (clock(), Instant::now());
-    *clock = clock.not_before(time, at);
+    let (mut clocks, at) = (clocks(), Instant::now());
+    *clocks = clocks.not_before(time, at);
 }
 
-/// When `time` will be, on the clock that timers use.
+/// For rollouts it is `time`, as something says that another node wrote down. How long ago that was is not known.
+pub(crate) fn go_on_from(time: Time) {
+    let (mut clocks, at) = (clocks(), Instant::now());
+    *clocks = clocks.go_on_from(time, at);
+}
+
+/// When `time` will be for rollouts, on the clock that timers use.
 pub(crate) fn at(time: Time) -> Instant {
     Instant::now() + Duration::from(time.since(now()))
 }
 
-fn clock() -> MutexGuard<'static, Clock> {
-    CLOCK.lock().unwrap_or_else(PoisonError::into_inner)
+fn clocks() -> MutexGuard<'static, Clocks> {
+    CLOCKS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Clocks {
+    fn read(at: Instant) -> Self {
+        let clock = Clock::read(at);
+        Self { rollouts: clock, counted: clock }
+    }
+
+    fn not_before(self, time: Time, at: Instant) -> Self {
+        Self { rollouts: self.rollouts.not_before(time, at), counted: self.counted.not_before(time, at) }
+    }
+
+    fn go_on_from(self, time: Time, at: Instant) -> Self {
+        Self { rollouts: Clock { time, at }, ..self }
+    }
 }
 
 impl Clock {
@@ -79,5 +115,19 @@ mod tests {
         assert!(now() >= before);
         let (soon, here) = (at(now().plus(Millis::seconds(60))), Instant::now());
         assert!(soon > here + Duration::from_secs(50) && soon < here + Duration::from_secs(70));
+    }
+
+    #[test]
+    fn a_leader_goes_on_by_the_time_of_the_one_before_and_counts_by_its_own() {
+        let begun = Instant::now();
+        let clock = Clock { time: Time(5_000), at: begun };
+        let (clocks, later) = (Clocks { rollouts: clock, counted: clock }, begun + Duration::from_secs(1));
+        for time in [Time(1_000), Time(3_600_000)] {
+            let leads = clocks.go_on_from(time, begun);
+            assert_eq!(leads.rollouts.now(later), time.plus(Millis::seconds(1)));
+            assert_eq!(leads.counted.now(later), Time(6_000));
+        }
+        let restarted = clocks.not_before(Time(9_000), begun);
+        assert_eq!((restarted.rollouts.now(begun), restarted.counted.now(begun)), (Time(9_000), Time(9_000)));
     }
 }

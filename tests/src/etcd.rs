@@ -1,7 +1,8 @@
-//! A real etcd of a test's own: members on loopback, killed, stopped, continued and started again.
+//! A real etcd of a test's own: members on loopback or on hosts, killed, stopped, continued and started again.
 
 use std::fs::File;
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -12,11 +13,19 @@ use rustix::process::Signal;
 
 use crate::node::WAIT;
 use crate::process::Process;
+use crate::{Host, raw};
 
 /// Between two looks at whether a member answers.
 const LOOK: Duration = Duration::from_millis(20);
 /// Tries to find ports that stay free until etcd takes them.
 const TRIES: usize = 5;
+/// Ports on loopback: below those that the kernel gives to whoever asks for any, so that those of a member that is down
+/// are there when it starts again.
+const PORTS: Range<u16> = 10_000..32_000;
+/// Asks a member whether etcd answers by way of it.
+const HEALTH: &str = "GET /health HTTP/1.1\r\nhost: etcd\r\nconnection: close\r\n\r\n";
+/// The ports of a member that has a host to itself: for clients, and for the other members.
+const USUAL: (u16, u16) = (2379, 2380);
 
 /// The members of one etcd. They end when this is dropped.
 #[derive(Debug)]
@@ -28,8 +37,9 @@ pub struct Etcd {
 #[derive(Debug)]
 struct Member {
     name: String,
-    client: u16,
-    peer: u16,
+    host: Host,
+    client: SocketAddr,
+    peer: SocketAddr,
     running: Option<(Child, Process)>,
 }
 
@@ -57,31 +67,43 @@ impl Etcd {
         Err(last.context("at least one try")?)
     }
 
+    /// A member on each of these hosts.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_on(hosts: &[Host]) -> Result<Self> {
+        let at = |host: &Host, port| SocketAddr::new(host.address(), port);
+        Self::start_at(hosts.iter().map(|host| (host.clone(), at(host, USUAL.0), at(host, USUAL.1))))
+    }
+
     fn try_start(count: usize) -> Result<Self> {
-        let folder = tempfile::tempdir().context("a folder for etcd")?;
+        let mut listeners = Vec::with_capacity(2 * count);
         // All bound at once, so that no two are the same.
-        let listeners: Vec<TcpListener> =
-            (0..2 * count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<_>>()?;
-        let ports: Vec<u16> = listeners
-            .iter()
-            .map(|listener| Ok(listener.local_addr()?.port()))
-            .collect::<std::io::Result<_>>()?;
+        while listeners.len() < 2 * count {
+            if let Ok(listener) = TcpListener::bind(("127.0.0.1", rand::random_range(PORTS))) {
+                listeners.push(listener);
+            }
+        }
+        let places: Vec<SocketAddr> =
+            listeners.iter().map(TcpListener::local_addr).collect::<std::io::Result<_>>()?;
         drop(listeners);
-        let members = ports
-            .chunks(2)
-            .enumerate()
-            .map(|(index, ports)| Member {
-                name: format!("m{index}"),
-                client: ports[0],
-                peer: ports[1],
-                running: None,
-            })
-            .collect();
-        let mut etcd = Self { members, folder };
-        for member in 0..count {
+        Self::start_at(places.chunks(2).map(|places| (Host::here(), places[0], places[1])))
+    }
+
+    fn start_at(places: impl Iterator<Item = (Host, SocketAddr, SocketAddr)>) -> Result<Self> {
+        let folder = tempfile::tempdir().context("a folder for etcd")?;
+        let member = |(index, (host, client, peer))| Member {
+            name: format!("m{index}"),
+            host,
+            client,
+            peer,
+            running: None,
+        };
+        let mut etcd = Self { members: places.enumerate().map(member).collect(), folder };
+        for member in 0..etcd.members.len() {
             etcd.spawn(member)?;
         }
-        for member in 0..count {
+        for member in 0..etcd.members.len() {
             etcd.wait_serves(member)?;
         }
         Ok(etcd)
@@ -89,7 +111,7 @@ impl Etcd {
 
     /// Where its members answer.
     pub fn endpoints(&self) -> Vec<String> {
-        self.members.iter().map(|member| format!("http://127.0.0.1:{}", member.client)).collect()
+        self.members.iter().map(|member| format!("http://{}", member.client)).collect()
     }
 
     /// Writes a value, as anybody can who gets at etcd.
@@ -119,9 +141,16 @@ impl Etcd {
         line.map(|number| number.trim().parse().context("a revision")).transpose()
     }
 
-    fn ctl(&self, arguments: &[&str]) -> Result<String> {
+    /// `etcdctl` for its members.
+    pub(crate) fn etcdctl(&self) -> Command {
         let mut command = Command::new("etcdctl");
-        command.env("ETCDCTL_API", "3").args(["--endpoints", &self.endpoints().join(",")]).args(arguments);
+        command.env("ETCDCTL_API", "3").args(["--endpoints", &self.endpoints().join(",")]);
+        command
+    }
+
+    pub(crate) fn ctl(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = self.etcdctl();
+        command.args(arguments);
         let output = command.output().context("etcdctl was not found; scripts/test brings it")?;
         ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).context("its output")
@@ -134,6 +163,27 @@ impl Etcd {
     pub fn restart(&mut self, member: usize) -> Result<()> {
         self.spawn(member)?;
         self.wait_serves(member)
+    }
+
+    /// Starts all members again that were killed: alone, most of them could not serve.
+    ///
+    /// # Errors
+    /// When they do not come up.
+    pub fn restart_all(&mut self) -> Result<()> {
+        for member in 0..self.members.len() {
+            if self.members[member].running.is_none() {
+                self.spawn(member)?;
+            }
+        }
+        (0..self.members.len()).try_for_each(|member| self.wait_serves(member))
+    }
+
+    /// `kill -9` of all members.
+    ///
+    /// # Errors
+    /// When one of them does not run.
+    pub fn kill_all(&mut self) -> Result<()> {
+        (0..self.members.len()).try_for_each(|member| self.kill(member))
     }
 
     /// `kill -9` of a member.
@@ -168,14 +218,11 @@ impl Etcd {
     }
 
     fn spawn(&mut self, member: usize) -> Result<()> {
-        let peers: Vec<String> = self
-            .members
-            .iter()
-            .map(|member| format!("{}=http://127.0.0.1:{}", member.name, member.peer))
-            .collect();
+        let peers: Vec<String> =
+            self.members.iter().map(|member| format!("{}=http://{}", member.name, member.peer)).collect();
         let log = self.log(member);
-        let Member { name, client, peer, .. } = &self.members[member];
-        let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
+        let Member { name, host, client, peer, .. } = &self.members[member];
+        let (client, peer) = (format!("http://{client}"), format!("http://{peer}"));
         let mut command = Command::new("etcd");
         command
             .args(["--name", name, "--initial-cluster", &peers.join(",")])
@@ -188,20 +235,25 @@ impl Etcd {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::options().create(true).append(true).open(&log).context("a log")?);
-        let child = command
-            .spawn()
-            .context("etcd was not found; run this by way of scripts/test, which brings it")?;
+        let spawn = || {
+            command.spawn().context("etcd was not found; run this by way of scripts/test, which brings it")
+        };
+        let child = host.run(spawn)?;
         let process = i32::try_from(child.id()).ok().and_then(Process::of);
         let Some(process) = process else { bail!("etcd ended at once:\n{}", tail(&log)) };
         self.members[member].running = Some((child, process));
         Ok(())
     }
 
-    /// Returns when the member answers at its port.
+    /// Returns when the member takes part in an etcd that answers.
     fn wait_serves(&self, member: usize) -> Result<()> {
         let (end, process) = (Instant::now() + WAIT, self.process(member)?);
-        // etcd opens its client's port once it can serve.
-        while TcpStream::connect(("127.0.0.1", self.members[member].client)).is_err() {
+        // It listens long before that.
+        let serves = || {
+            let reply = raw(self.members[member].client, HEALTH.as_bytes());
+            reply.is_ok_and(|reply| reply.starts_with("HTTP/1.1 200 "))
+        };
+        while !serves() {
             ensure!(process.alive(), "etcd ended:\n{}", tail(&self.log(member)));
             ensure!(Instant::now() < end, "etcd does not serve:\n{}", tail(&self.log(member)));
             thread::sleep(LOOK);

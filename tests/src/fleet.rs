@@ -1,5 +1,6 @@
 //! Several nodes that share an etcd, on one machine: each a service with a folder of its own.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -9,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use crate::node::WAIT;
-use crate::{Binaries, Etcd, Key, Link, Output, Service, get, text};
+use crate::{Binaries, Etcd, Host, Key, Link, Output, Service, get, text};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
@@ -52,7 +53,20 @@ impl Fleet {
     /// # Errors
     /// As [`Fleet::start`], and when a certificate can't be made.
     pub fn start_with_tls(count: usize) -> Result<Self> {
-        Self::start_with(count, tls)
+        Self::start_with(count, |name, folder| with_tls(name, &Host::here(), folder))
+    }
+
+    /// A node on each of these hosts, at its address, which call each other by TLS, and an etcd with a member on each of `members`. `config`
+    /// goes on in the nodes' configs, after their `[cluster]`.
+    ///
+    /// # Errors
+    /// As [`Fleet::start_with_tls`].
+    pub fn start_on(hosts: &[Host], members: &[Host], config: &str) -> Result<Self> {
+        let fleet = Self::start_at(hosts, Etcd::start_on(members)?, |name, host, folder| {
+            Ok(format!("{}{config}", with_tls(name, host, folder)?))
+        })?;
+        fleet.wait_joined(hosts.len())?;
+        Ok(fleet)
     }
 
     /// As [`Fleet::start`], a node for each of these values of its label `zone`.
@@ -86,9 +100,10 @@ impl Fleet {
     pub fn start_with_links(count: usize, more: &str) -> Result<Self> {
         let links: Vec<Link> = (0..count).map(|_| Link::open()).collect::<Result<_>>()?;
         let mut addresses = links.iter().map(Link::address);
-        let mut fleet = Self::start_linked(count, |name, folder| {
+        let here = vec![Host::here(); count];
+        let mut fleet = Self::start_at(&here, Etcd::start()?, |name, _host, folder| {
             let address = addresses.next().context("a link")?;
-            Ok(format!("call = \"https://{address}\"\n{more}\n{}", tls(name, folder)?))
+            Ok(format!("call = \"https://{address}\"\n{more}\n{}", with_tls(name, &Host::here(), folder)?))
         })?;
         fleet.links = links;
         fleet.lead()?;
@@ -96,21 +111,26 @@ impl Fleet {
         Ok(fleet)
     }
 
-    fn start_with(count: usize, more: impl FnMut(&str, &Path) -> Result<String>) -> Result<Self> {
-        let fleet = Self::start_linked(count, more)?;
+    fn start_with(count: usize, mut more: impl FnMut(&str, &Path) -> Result<String>) -> Result<Self> {
+        let hosts = vec![Host::here(); count];
+        let fleet = Self::start_at(&hosts, Etcd::start()?, |name, _host, folder| more(name, folder))?;
         fleet.wait_joined(count)?;
         Ok(fleet)
     }
 
-    fn start_linked(count: usize, mut more: impl FnMut(&str, &Path) -> Result<String>) -> Result<Self> {
+    fn start_at(
+        hosts: &[Host],
+        etcd: Etcd,
+        mut more: impl FnMut(&str, &Host, &Path) -> Result<String>,
+    ) -> Result<Self> {
         let folder = tempfile::tempdir().context("a folder for the fleet")?;
         let key = Key::generate(folder.path().join("ada"))?;
-        let (etcd, signers) = (Etcd::start()?, key.signer("ada@example.com")?);
+        let signers = key.signer("ada@example.com")?;
         let config = cluster(&etcd);
-        let nodes = (1..=count).map(|n| {
-            let name = format!("n{n}");
-            let config = format!("{config}{}", more(&name, folder.path())?);
-            Service::start_named(&name, &signers, &config)
+        let nodes = hosts.iter().enumerate().map(|(index, host)| {
+            let name = format!("n{}", index + 1);
+            let config = format!("{config}{}", more(&name, host, folder.path())?);
+            Service::start_on(host, &name, &signers, &config)
         });
         Ok(Self { nodes: nodes.collect::<Result<_>>()?, links: Vec::new(), etcd, folder, key })
     }
@@ -248,11 +268,8 @@ fn in_zone(zone: &str) -> String {
     format!("[cluster.labels]\nzone = {zone:?}\n")
 }
 
-/// How long a node is taken for there without a word.
-pub const LEASE: Duration = Duration::from_secs(3);
-
-/// The table for calls by TLS, with a certificate of `hotctl pki`.
-fn tls(name: &str, folder: &Path) -> Result<String> {
+/// The lines of a node's config by which it calls others, and is called at this address, by TLS.
+fn with_tls(name: &str, host: &Host, folder: &Path) -> Result<String> {
     let program = Binaries::locate()?.hotctl();
     let pki = |arguments: &[&str]| {
         let mut command = Command::new(&program);
@@ -262,12 +279,19 @@ fn tls(name: &str, folder: &Path) -> Result<String> {
     if !folder.join("pki").exists() {
         pki(&["init", "pki"])?;
     }
-    pki(&["issue", name, "--dir", "pki", "--address", "127.0.0.1"])?;
+    let listen = SocketAddr::new(host.address(), host.port(CALLS));
+    pki(&["issue", name, "--dir", "pki", "--address", &listen.ip().to_string()])?;
     let at = |file: String| folder.join(file);
     Ok(format!(
-        "[grpc.tls]\nlisten = [\"127.0.0.1:0\"]\ncertificate = {:?}\nkey = {:?}\nauthority = {:?}\n",
+        "[grpc.tls]\nlisten = [\"{listen}\"]\ncertificate = {:?}\nkey = {:?}\nauthority = {:?}\n",
         at(format!("pki/{name}.pem")),
         at(format!("pki/{name}.key")),
         at("pki/ca.pem".to_owned()),
     ))
 }
+
+/// Where a node is called by TLS that has its host to itself.
+const CALLS: u16 = 7443;
+
+/// How long a node is taken for there without a word.
+pub const LEASE: Duration = Duration::from_secs(3);

@@ -5,9 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
-
-use crate::Module;
+use anyhow::{Context, Result};
 
 /// What happens at a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,16 +49,7 @@ impl Steps {
     /// # Errors
     /// When what counts them can't be built.
     pub fn on(folder: &Path, log: &Path) -> Result<Self> {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("preload/steps.c");
-        let library = Module::folder()?.join("preload-steps.so");
-        // To a file of this build's own and then a rename: others may build the same, or have it loaded.
-        let fresh = tempfile::Builder::new().prefix("build-").suffix(".so").tempfile_in(Module::folder()?)?;
-        let mut command = Command::new("cc");
-        command.args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror"]).arg(&source);
-        command.arg("-o").arg(fresh.path()).arg("-ldl");
-        let output = crate::run(command)?;
-        ensure!(output.code == 0, "{} does not compile:\n{}", source.display(), output.stderr);
-        fresh.persist(&library).with_context(|| library.display().to_string())?;
+        let library = crate::preload::library("steps")?;
         Ok(Self { library, folder: folder.to_owned(), log: log.to_owned() })
     }
 

@@ -182,7 +182,10 @@ impl NodeService for Services {
         Err(Status::unimplemented("nobody operates it"))
     }
 
-    async fn uncordon(&self, _: Request<v1::UncordonRequest>) -> Result<Response<v1::UncordonResponse>, Status> {
+    async fn uncordon(
+        &self,
+        _: Request<v1::UncordonRequest>,
+    ) -> Result<Response<v1::UncordonResponse>, Status> {
         Err(Status::unimplemented("nobody operates it"))
     }
 

@@ -10,12 +10,14 @@
 
 mod binaries;
 mod calls;
+mod changes;
 mod cut;
 mod daemon;
 mod etcd;
 mod fleet;
 mod follow;
 mod harm;
+mod hosts;
 mod hotctl;
 mod http;
 mod keys;
@@ -26,6 +28,7 @@ mod marker;
 mod modules;
 mod node;
 pub mod order;
+mod preload;
 mod process;
 mod sending;
 mod series;
@@ -34,14 +37,17 @@ mod skip;
 mod status;
 mod store;
 pub mod trace;
+mod witness;
 
 pub use binaries::Binaries;
 pub use calls::{Door, plan, start, upload_refused};
+pub use changes::{Change, check_terms, most_told};
 pub use cut::{Cut, Point};
 pub use etcd::Etcd;
 pub use fleet::{Fleet, LEASE};
 pub use follow::Follow;
 pub use harm::{Harm, Steps};
+pub use hosts::{Host, Hosts, alone};
 pub use hotctl::{BUILD, Hotctl, Output, run, run_for, text};
 pub use http::{Reply, Request, exchange, exchange_h2, get, raw};
 pub use keys::Key;
@@ -51,6 +57,7 @@ pub use load::{Counts, Failure, Load, LoadOptions, Pace, Window};
 pub use marker::Marker;
 pub use modules::{Module, built, example, has_cpp, panics, target};
 pub use node::{Events, Node, NodeOptions, Refusal, WAIT};
+pub use preload::clock_ahead;
 pub use process::{Holds, Process, within};
 pub use sending::{Crowd, Sending, abandon, remove_and_leave};
 pub use series::Series;
@@ -61,3 +68,4 @@ pub use status::{
     Status, Swap, SwapWindow,
 };
 pub use store::{Artifact, Stencil, sha256};
+pub use witness::{Seen, Witness};

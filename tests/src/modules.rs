@@ -59,6 +59,11 @@ impl Module {
         self
     }
 
+    /// Its version.
+    pub fn version_text(&self) -> &str {
+        &self.version
+    }
+
     /// Under another name, and with the route `/NAME`.
     #[must_use]
     pub fn name(self, name: &str) -> Self {

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use crate::daemon::{self, Daemon};
 use crate::node::{Events, WAIT};
 use crate::process::{self, Process};
-use crate::{Binaries, Door, Hotctl, ModuleStatus, Output, Status};
+use crate::{Binaries, Door, Host, Hotctl, ModuleStatus, Output, Status};
 
 /// A service that runs. Whatever is left of it ends when it is dropped.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub struct Service {
     http_lines: String,
     /// Its name.
     name: String,
+    /// Where its programs run.
+    host: Host,
 }
 
 impl Service {
@@ -69,7 +71,15 @@ impl Service {
     /// # Errors
     /// As [`Service::start`].
     pub fn start_named(name: &str, signers: &str, config: &str) -> Result<Self> {
-        Self::start_as(name, signers, "", config, Ok)
+        Self::start_as(name, Host::here(), signers, "", config, Ok)
+    }
+
+    /// As [`Service::start_named`], on a host, whose address its gateway listens at.
+    ///
+    /// # Errors
+    /// As [`Service::start`].
+    pub fn start_on(host: &Host, name: &str, signers: &str, config: &str) -> Result<Self> {
+        Self::start_as(name, host.clone(), signers, "", config, Ok)
     }
 
     fn start_by(
@@ -78,11 +88,12 @@ impl Service {
         config: &str,
         spawn: impl FnOnce(Command) -> Result<Command>,
     ) -> Result<Self> {
-        Self::start_as("web-1", signers, http, config, spawn)
+        Self::start_as("web-1", Host::here(), signers, http, config, spawn)
     }
 
     fn start_as(
         name: &str,
+        host: Host,
         signers: &str,
         http: &str,
         config: &str,
@@ -98,8 +109,8 @@ impl Service {
         }
         fs::write(at("etc/allowed_signers"), signers).context("the allowed signers")?;
         fs::write(at("etc/revoked_keys"), "").context("the revoked keys")?;
-        let spawn = start_spawn(&binaries, folder.path(), spawn)?;
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let spawn = start_spawn(&binaries, &host, folder.path(), spawn)?;
+        let any = SocketAddr::new(host.address(), 0);
         let (http_lines, name) = (http.to_owned(), name.to_owned());
         let mut service = Self {
             binaries,
@@ -111,6 +122,7 @@ impl Service {
             grpc: None,
             http_lines,
             name,
+            host,
         };
         service.configure(config)?;
         service.boot()?;
@@ -128,10 +140,11 @@ impl Service {
             if requires_default() || config.contains("[sandbox]") { "" } else { "[sandbox]\nrequire = []\n" };
         let at = |name: &str| self.folder.path().join(name);
         let text = format!(
-            "node = {:?}\ndata_dir = {:?}\n[http]\nlisten = [\"127.0.0.1:0\"]\n{}[grpc]\nsocket = {:?}\n\
+            "node = {:?}\ndata_dir = {:?}\n[http]\nlisten = [\"{}\"]\n{}[grpc]\nsocket = {:?}\n\
              [spawn]\nsocket = {:?}\n[trust]\nallowed_signers = {:?}\nrevoked = {:?}\n{config}\n{sandbox}",
             self.name,
             self.data_dir(),
+            SocketAddr::new(self.host.address(), self.host.port(HTTP)),
             self.http_lines,
             self.socket(),
             at(SPAWN_SOCKET),
@@ -156,7 +169,8 @@ impl Service {
     pub fn boot_with(&mut self, change: impl FnOnce(Command) -> Result<Command>) -> Result<()> {
         let mut command = daemon::command(&self.binaries.hotd());
         command.arg("--config").arg(self.config()).current_dir(self.folder.path());
-        let started = Daemon::start(change(command)?, &self.folder.path().join("hotd.log"));
+        let command = change(command)?;
+        let started = self.host.run(|| Daemon::start(command, &self.log()));
         let (hotd, ready) = started.with_context(|| self.spawn_tail())?;
         self.hotd = Some(hotd);
         let http = ready.strip_prefix("http=").and_then(|rest| rest.split_once(" socket="));
@@ -241,8 +255,13 @@ impl Service {
     /// # Errors
     /// When it is not there within [`WAIT`].
     pub fn start_spawn_with(&mut self, change: impl FnOnce(Command) -> Result<Command>) -> Result<()> {
-        self.spawn = start_spawn(&self.binaries, self.folder.path(), change)?;
+        self.spawn = start_spawn(&self.binaries, &self.host, self.folder.path(), change)?;
         Ok(())
+    }
+
+    /// The file of what `hotd` says, from its first start on.
+    pub fn log(&self) -> PathBuf {
+        self.folder.path().join("hotd.log")
     }
 
     /// Its name.
@@ -396,7 +415,7 @@ impl Service {
     }
 
     fn log_tail(&self) -> String {
-        daemon::tail(&self.folder.path().join("hotd.log"))
+        daemon::tail(&self.log())
     }
 
     /// What became of `hot-spawn`, without which `hotd` serves nothing.
@@ -412,17 +431,22 @@ fn requires_default() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Where the gateway of a node listens that has its host to itself.
+const HTTP: u16 = 8080;
+
 /// Where `hot-spawn` listens, below the service's folder.
 const SPAWN_SOCKET: &str = "run/spawn.sock";
 
 fn start_spawn(
     binaries: &Binaries,
+    host: &Host,
     folder: &Path,
     change: impl FnOnce(Command) -> Result<Command>,
 ) -> Result<Daemon> {
     let mut command = daemon::command(&binaries.hot_spawn());
     command.arg("--socket").arg(folder.join(SPAWN_SOCKET)).current_dir(folder);
-    let (spawn, _ready) = Daemon::start(change(command)?, &folder.join("spawn.log"))?;
+    let command = change(command)?;
+    let (spawn, _ready) = host.run(|| Daemon::start(command, &folder.join("spawn.log")))?;
     Ok(spawn)
 }
 

@@ -38,7 +38,7 @@ impl Agent {
     pub(super) fn count_anew(&self, slot: &mut Slot) {
         let counters: BTreeMap<InstanceId, Counters> =
             slot.instances().map(|run| (run.id, self.shared.parts.gateway.counters(run.id))).collect();
-        slot.baseline = Some(Baseline { since: clock::now(), begun: Instant::now(), counters });
+        slot.baseline = Some(Baseline { since: clock::counted(), begun: Instant::now(), counters });
     }
 }
 

@@ -46,7 +46,7 @@ impl Agent {
             module: module.clone(),
             revision,
             since,
-            until: clock::now(),
+            until: clock::counted(),
             candidate,
             stable,
         }));

@@ -20,7 +20,7 @@ use super::undone::Undone;
 use super::views::Views;
 use super::{Ask, Held, Order, Parts, Refusal, on};
 use crate::clock::{self, at, now};
-use crate::cluster::ClusterError;
+use crate::cluster::{Cluster, ClusterError};
 use crate::journal::Entry;
 use crate::ledger::Ledger;
 
@@ -104,8 +104,14 @@ impl Actor {
 
     /// Goes on with what was loaded, but for those that another one has overtaken.
     async fn resume(&mut self, overtaken: &BTreeMap<RolloutId, RolloutId>) {
-        for record in self.running.values() {
-            clock::not_before(record.machine.now());
+        let machines = || self.running.values().map(|record| &record.machine);
+        match &self.parts.cluster {
+            Cluster::Local(_) => machines().for_each(|machine| clock::not_before(machine.now())),
+            Cluster::Fleet(_) => {
+                // By the clock of whoever led. One that only waits for nodes may have its time from long ago.
+                let last = machines().filter(|machine| machine.outcome().is_none()).map(Rollout::now).max();
+                last.into_iter().for_each(clock::go_on_from);
+            }
         }
         let ids: Vec<RolloutId> = self.running.keys().cloned().collect();
         for id in ids {

@@ -42,7 +42,7 @@ impl Lease {
             connection.call(async |client| client.lease_client().grant(seconds, None).await).await?;
         let id = granted.id();
         let held = Arc::new(Held { until: Mutex::new(asked + ttl), lost: CancellationToken::new() });
-        let task = tokio::spawn(keep(connection.clone(), id, ttl, Arc::clone(&held)));
+        let task = tokio::spawn(keep(connection.clone(), id, asked, ttl, Arc::clone(&held)));
         let connection = connection.clone();
         Ok(Self { id, connection, held, _task: AbortOnDropHandle::new(task) })
     }
@@ -85,10 +85,11 @@ impl Held {
     }
 }
 
-/// Renews the lease until it is lost.
-async fn keep(connection: Connection, id: i64, ttl: Duration, held: Arc<Held>) {
+/// Renews the lease, which was asked for at that moment, until it is lost.
+async fn keep(connection: Connection, id: i64, asked: Instant, ttl: Duration, held: Arc<Held>) {
     let pause = ttl / TRIES;
-    let mut next = Instant::now() + pause;
+    // An etcd that was slow to give it has left less of it.
+    let mut next = asked + pause;
     loop {
         tokio::time::sleep_until(next.min(held.until()).into()).await;
         let asked = Instant::now();

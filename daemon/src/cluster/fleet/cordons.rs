@@ -82,7 +82,8 @@ impl Fleet {
             writes.push(Write::Delete(Key::Assignment(node.clone(), module)));
         }
         let local = self.state();
-        let local = local.local_rollbacks(node).map(|(module, _)| Key::LocalRollback(node.clone(), module.clone()));
+        let local =
+            local.local_rollbacks(node).map(|(module, _)| Key::LocalRollback(node.clone(), module.clone()));
         writes.extend(local.map(Write::Delete));
         // What it reported, and which artifacts it had, went with its lease. The node itself comes last: until it is gone
         // the call can be made once more.

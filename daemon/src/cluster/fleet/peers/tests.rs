@@ -116,6 +116,25 @@ impl NodeService for Named {
         let node = v1::Node { name: self.0.to_owned(), ..v1::Node::default() };
         Ok(Response::new(v1::GetNodeResponse { node: Some(node) }))
     }
+
+    async fn cordon(&self, _: Request<v1::CordonRequest>) -> Result<Response<v1::CordonResponse>, Status> {
+        Err(Status::unimplemented("nobody operates it"))
+    }
+
+    async fn drain(&self, _: Request<v1::DrainRequest>) -> Result<Response<v1::DrainResponse>, Status> {
+        Err(Status::unimplemented("nobody operates it"))
+    }
+
+    async fn uncordon(
+        &self,
+        _: Request<v1::UncordonRequest>,
+    ) -> Result<Response<v1::UncordonResponse>, Status> {
+        Err(Status::unimplemented("nobody operates it"))
+    }
+
+    async fn leave(&self, _: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveResponse>, Status> {
+        Err(Status::unimplemented("nobody operates it"))
+    }
 }
 
 /// A socket at which that node answers.
