@@ -130,7 +130,8 @@ impl Api {
         let LocalRollback { from, to, by, message, .. } = local;
         let why = if message.is_empty() { String::new() } else { format!(" ({message})") };
         let text = format!(
-            "{by} took {module} back from release {from} to {to} on {node} alone, while its fleet could not be told{why}. That              stands until the fleet goes the same way; `hotctl rollback {module} --lift` has {node} follow its fleet again"
+            "{by} took {module} back from release {from} to {to} on {node} alone, while its fleet could not be told{why}. That \
+             stands until the fleet goes the same way; `hotctl rollback {module} --lift` has {node} follow its fleet again"
         );
         let since = Some(convert::timestamp(local.at));
         v1::NodeProblem { node: node.to_string(), code: ROLLED_BACK_ALONE.to_owned(), text, since }
