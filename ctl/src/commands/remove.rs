@@ -13,7 +13,7 @@ use crate::words;
 
 /// Remove a module with all that runs of it, or one of its versions
 ///
-/// Of a module as a whole it asks first, on a terminal, and says what will end; a script says --yes. A version that is
+/// In a fleet from all of its nodes. Of a module as a whole it asks first, on a terminal, and says what will end; a script says --yes. A version that is
 /// stable, candidate or standby is not removed by itself. What was removed leaves a tombstone: its version is never given to
 /// other bytes.
 #[derive(Debug, clap::Args)]
@@ -43,7 +43,7 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     }
     let request = RemoveRequest { module: args.module.clone(), version: version.clone() };
     let answer = client.ask_after(Wait::WayBack, client.modules().remove(request)).await?;
-    let removed = RemovedJson { module: args.module, versions: answer.versions };
+    let removed = RemovedJson { module: args.module, versions: answer.versions, away: answer.away };
     if context.out.json() {
         context.out.object(&removed)?;
     } else {
@@ -117,11 +117,19 @@ fn asked(mut answers: impl BufRead, mut questions: impl Write, question: &str) -
 
 /// What was done. Nothing is left to do where it was removed before: that is what was asked for.
 fn text(removed: &RemovedJson, version: &str) -> String {
-    let RemovedJson { module, versions } = removed;
-    match versions.as_slice() {
+    let RemovedJson { module, versions, away } = removed;
+    let done = match versions.as_slice() {
         [] if version.is_empty() => format!("{module}: was removed already"),
         [] => format!("{module} {version}: was removed already"),
         versions => format!("{module}: removed {}", versions.join(", ")),
+    };
+    match away.as_slice() {
+        [] => done,
+        [one] => format!("{done}; {one} is not there, and lets go of what it has when it is back"),
+        away => format!(
+            "{done}; {} are not there, and let go of what they have when they are back",
+            away.join(", ")
+        ),
     }
 }
 
@@ -136,10 +144,14 @@ mod tests {
         let removed = |versions: &[&str]| RemovedJson {
             module: "greeter".to_owned(),
             versions: versions.iter().map(|&version| version.to_owned()).collect(),
+            away: Vec::new(),
         };
         assert_eq!(text(&removed(&["1.0.0", "1.1.0"]), ""), "greeter: removed 1.0.0, 1.1.0");
         assert_eq!(text(&removed(&[]), ""), "greeter: was removed already");
         assert_eq!(text(&removed(&[]), "1.0.0"), "greeter 1.0.0: was removed already");
+        let away = RemovedJson { away: vec!["n3".to_owned()], ..removed(&["1.0.0"]) };
+        let follows = "greeter: removed 1.0.0; n3 is not there, and lets go of what it has when it is back";
+        assert_eq!(text(&away, ""), follows);
     }
 
     #[test]

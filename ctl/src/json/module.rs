@@ -269,6 +269,8 @@ impl From<v1::LogLine> for LogLineJson {
 pub(crate) struct RemovedJson {
     pub module: String,
     pub versions: Vec<String>,
+    /// Nodes that are not there, and follow when they are back.
+    pub away: Vec<String>,
 }
 
 /// What `restart -o json` prints.

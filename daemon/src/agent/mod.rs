@@ -275,8 +275,14 @@ impl Agent {
 
     /// Whether anything of `module` runs, or is to.
     pub(crate) fn runs(&self, module: &Module) -> bool {
-        let runs = |slot: &Slot| slot.orders.assignment.is_some() || !slot.runs.is_empty();
-        self.slots(|slots| slots.get(module).is_some_and(runs))
+        let has = |slot: &Slot| slot.orders.assignment.as_ref().is_some_and(|of| !of.weights().is_empty());
+        self.slots(|slots| slots.get(module).is_some_and(|slot| has(slot) || !slot.runs.is_empty()))
+    }
+
+    /// The releases that it is to run, or to keep ready.
+    pub(crate) fn assigned(&self, module: &Module) -> Vec<ReleaseNumber> {
+        let assignment = self.slots(|slots| slots.get(module)?.orders.assignment.clone());
+        assignment.map_or_else(Vec::new, |of| of.weights().into_iter().map(|(it, ..)| it).collect())
     }
 
     /// Why stable releases do not serve by themselves, a sentence each.

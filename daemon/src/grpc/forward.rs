@@ -24,7 +24,7 @@ use crate::agent::Agent;
 use crate::cluster::Fleet;
 
 /// What only the leader can do or knows, by the path of the call.
-const OF_THE_LEADER: [&str; 18] = [
+const OF_THE_LEADER: [&str; 19] = [
     "/hot.v1.RolloutService/Start",
     "/hot.v1.RolloutService/Get",
     "/hot.v1.RolloutService/List",
@@ -38,6 +38,7 @@ const OF_THE_LEADER: [&str; 18] = [
     "/hot.v1.ModuleService/Get",
     "/hot.v1.ModuleService/Watch",
     "/hot.v1.ModuleService/History",
+    "/hot.v1.ModuleService/Remove",
     "/hot.v1.PlanService/Plan",
     "/hot.v1.NodeService/Cordon",
     "/hot.v1.NodeService/Drain",

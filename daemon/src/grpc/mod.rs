@@ -23,6 +23,7 @@ mod plan;
 mod policy;
 mod problems;
 mod refusal;
+mod removal;
 mod rollouts;
 pub(crate) mod status;
 mod swaps;

@@ -7,28 +7,25 @@ use std::time::{Duration, Instant};
 use futures_util::Stream;
 use hot_artifact::{ModuleName, Version};
 use hot_proto::v1::{self, module_service_server::ModuleService};
-use hot_rollout::{Kind, Module, ReleaseNumber, Role};
+use hot_rollout::{Kind, Module, ReleaseNumber};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 
 use super::auth::Caller;
 use super::everywhere::is_own;
 use super::refusal::driver_refused;
+use super::removal::Removing;
 use super::rollouts::module_name;
-use super::status::{Refused, internal, refused};
 use super::{Api, convert};
-use crate::driver::{Refusal, View};
-use crate::journal::Entry;
+use crate::driver::View;
 use crate::ledger::Ledger;
-use crate::store::{ModuleRecord, Removal, RemoveError};
+use crate::store::{ModuleRecord, Removal};
 
 /// How many history entries a call gives when the caller does not say, and at the most.
 const HISTORY: (usize, usize) = (50, 1000);
 /// How many lines `Logs` begins with when the caller does not say, and at the most.
 const TAIL: (usize, usize) = (100, 10_000);
-/// Rollouts of one module that are ended, one after the other, before it is removed.
-const MAX_STOPS: usize = 4;
 /// The reason of a module of which nothing is here any more, whatever its latest rollout came to.
 const REMOVED: &str = "removed: nothing of it runs or is kept; push a new version to have it again";
 /// A watcher hears at least so often: counters move without events.
@@ -122,38 +119,13 @@ impl ModuleService for Modules {
         let by = Caller::of(&request);
         let v1::RemoveRequest { module, version } = request.into_inner();
         let name = module_name(&module)?;
-        let record = self.0.known(&name)?;
         let version = (!version.is_empty()).then(|| {
             version
                 .parse::<Version>()
                 .map_err(|_no_version| super::status::invalid("version", version, "a semver such as 1.2.0"))
         });
         let version = version.transpose()?;
-        let is_gone = match &version {
-            None => !self.0.is_here(&name, &record),
-            Some(version) => {
-                record.tombstones().contains_key(version) && !record.versions().contains_key(version)
-            }
-        };
-        if is_gone {
-            return Ok(Response::new(v1::RemoveResponse::default()));
-        }
-        let this = self.clone();
-        let versions = crate::to_its_end(async move {
-            let is_whole = version.is_none();
-            let versions = match version {
-                None => {
-                    this.stop_module(&name, &by).await?;
-                    record.versions().keys().cloned().collect()
-                }
-                Some(version) => {
-                    this.refuse_in_use(&name, &record, &version)?;
-                    vec![version]
-                }
-            };
-            this.remove_versions(&name, versions, is_whole, &by).await
-        });
-        Ok(Response::new(v1::RemoveResponse { versions: versions.await? }))
+        Ok(Response::new(self.0.clone().remove(Removing { name, version, by }).await?))
     }
 
     async fn logs(&self, request: Request<v1::LogsRequest>) -> Reply<Self::LogsStream> {
@@ -268,7 +240,7 @@ impl Modules {
 
     fn versions_of(&self, name: &ModuleName, record: &ModuleRecord) -> Vec<v1::Version> {
         let module = Module(name.to_string());
-        let roles = self.roles(&module);
+        let roles = self.0.roles(&module);
         let stored = self.0.ledger.store().versions(name);
         let mut versions: Vec<v1::Version> = stored
             .iter()
@@ -312,116 +284,6 @@ impl Modules {
         }
         versions.sort_by_key(|of| std::cmp::Reverse(of.version.parse::<Version>().ok()));
         versions
-    }
-
-    fn roles(&self, module: &Module) -> Vec<(ReleaseNumber, v1::Role)> {
-        let assignment = self.0.agent.slots(|slots| slots.get(module)?.orders.assignment.clone());
-        let role = |role: Role| match role {
-            Role::Stable => v1::Role::Stable,
-            Role::Candidate => v1::Role::Candidate,
-            Role::Standby => v1::Role::Standby,
-        };
-        assignment.map_or_else(Vec::new, |of| {
-            of.weights().into_iter().map(|(it, as_, _)| (it, role(as_))).collect()
-        })
-    }
-
-    /// A version that is served, tried or kept ready must stay.
-    fn refuse_in_use(
-        &self,
-        name: &ModuleName,
-        record: &ModuleRecord,
-        version: &Version,
-    ) -> Result<(), Status> {
-        let module = Module(name.to_string());
-        let mut roles = self.roles(&module);
-        // One that prepares has told no node yet.
-        let moves = self.0.driver.running(&module).and_then(|view| view.spec.moves.get(&module).copied());
-        roles.extend(moves.map(|moves| (moves.candidate, v1::Role::Candidate)));
-        let uses = |release: &ReleaseNumber| {
-            record.releases().get(&release.0).is_some_and(|it| it.version == *version)
-        };
-        let Some((release, role)) = roles.iter().find(|(release, _)| uses(release)) else { return Ok(()) };
-        let role = match role {
-            v1::Role::Stable => "stable",
-            v1::Role::Candidate => "the candidate",
-            v1::Role::Standby => "the standby",
-            v1::Role::Unspecified => "in use",
-        };
-        Err(refused(Refused {
-            grpc: Code::FailedPrecondition,
-            code: "in_use",
-            field: "version",
-            found: format!(
-                "{name} {version} is {role} (release {release}), so it can't be removed by itself"
-            ),
-            expected: String::new(),
-            advice: "Push or roll back to another version first, or remove the whole module.".to_owned(),
-        }))
-    }
-
-    /// Ends all that runs of a module and forgets its assignment.
-    async fn stop_module(&self, name: &ModuleName, by: &str) -> Result<(), Status> {
-        let module = Module(name.to_string());
-        let ended = self.end_rollouts(&module, by);
-        self.0.driver.in_time(std::slice::from_ref(&module), ended).await.map_err(driver_refused)?;
-        self.0.agent.forget(name).await.map_err(|error| internal(&error))
-    }
-
-    /// Ends what runs, and as often as another one that waited takes its place.
-    async fn end_rollouts(&self, module: &Module, by: &str) -> Result<(), Refusal> {
-        for _ in 0..MAX_STOPS {
-            let Some(view) = self.0.driver.running(module) else { break };
-            let abort = hot_rollout::Command::Abort { by: by.to_owned() };
-            let id = view.status.id.clone();
-            match self.0.driver.command(id.clone(), abort, "the module is removed".to_owned()).await {
-                // A rollback that goes on by itself, or one that has just ended.
-                Ok(_) | Err(Refusal::TooLate { .. } | Refusal::Over(_)) => {}
-                Err(refusal) => return Err(refusal),
-            }
-            self.0.driver.ended(&id).await?;
-        }
-        Ok(())
-    }
-
-    /// Removes these, and tells of those that went also where one of them can't be removed.
-    async fn remove_versions(
-        &self,
-        name: &ModuleName,
-        versions: Vec<Version>,
-        is_whole: bool,
-        by: &str,
-    ) -> Result<Vec<String>, Status> {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let at = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        let (store, module, who) = (self.0.ledger.store().clone(), name.clone(), by.to_owned());
-        let (removed, failed) = crate::blocking(move || {
-            let mut removed = Vec::new();
-            for version in versions {
-                match store.remove_version(&module, &version, at, &who, "") {
-                    Ok(_) => removed.push(version.to_string()),
-                    // Somebody else's removal, or `keep`, was there first: it is gone, as was asked.
-                    Err(RemoveError::Unknown { .. }) if is_whole => {}
-                    Err(error) => return (removed, Some(error)),
-                }
-            }
-            (removed, None)
-        })
-        .await;
-        if failed.is_none() || !removed.is_empty() {
-            let what: Vec<&str> =
-                std::iter::once(name.as_str()).chain(removed.iter().map(String::as_str)).collect();
-            let text = format!("{by} removed {}", what.join(" "));
-            let (kind, module, by) = ("version.removed", name.to_string(), by.to_owned());
-            self.0.journal.write(Entry { kind, module, by, text, ..Entry::default() }).await;
-        }
-        match failed {
-            None => Ok(removed),
-            Some(error @ RemoveError::Unknown { .. }) => {
-                Err(super::status::not_found("version", error.to_string(), "`hotctl versions` lists them."))
-            }
-            Some(error @ RemoveError::Update(_)) => Err(internal(&error)),
-        }
     }
 }
 

@@ -102,7 +102,7 @@ impl Api {
         })
     }
 
-    fn fleet_refused(&self, error: FleetError) -> Status {
+    pub(super) fn fleet_refused(&self, error: FleetError) -> Status {
         match &error {
             FleetError::NoNode { .. } => {
                 not_found("node", error.to_string(), "`hotctl nodes` lists them.")

@@ -338,6 +338,28 @@ impl Files {
         Ok(digests)
     }
 
+    /// Takes over that a version was removed elsewhere: what is here of it goes, and its digest is bound.
+    pub(super) fn adopt_removal(
+        &self,
+        module: &ModuleName,
+        version: &Version,
+        (target, digest): (Target, Sha256),
+        at: UnixMillis,
+        by: &str,
+    ) -> Result<(), UpdateError> {
+        let _writing = self.writing();
+        let why = Removal::Removed { by: by.to_owned(), reason: String::new() };
+        let digests = self.update_while_writing(module, Urgency::Normal, |record| {
+            let digests = bury(record, version, at, why);
+            if let Some(tombstone) = record.tombstones.get_mut(version) {
+                tombstone.digests.entry(target).or_insert(digest);
+            }
+            digests
+        })?;
+        self.drop_artifacts(&digests);
+        Ok(())
+    }
+
     /// Removes the versions of each module beyond the newest `keep`, and old releases, but nothing that is protected.
     pub(super) fn collect(&self, protected: &Protected, keep: usize, at: UnixMillis) -> Collected {
         let names: Vec<ModuleName> = self.known().modules.keys().cloned().collect();

@@ -34,7 +34,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use hot_artifact::{ModuleName, Sha256, Version};
+use hot_artifact::{ModuleName, Sha256, Target, Version};
 
 pub use self::artifacts::{Collected, CommitError, Committed, Protected, RemoveError, SignAgainError};
 pub use self::doubts::InDoubt;
@@ -317,6 +317,21 @@ impl Store {
         reason: &str,
     ) -> Result<Vec<Sha256>, RemoveError> {
         self.0.files.remove_version(module, version, at, by, reason)
+    }
+
+    /// Takes over that a version was removed elsewhere, whether or not this node has it. The caller knows that nothing runs it.
+    ///
+    /// # Errors
+    /// The module's record can't be written; nothing has changed then.
+    pub fn adopt_removal(
+        &self,
+        module: &ModuleName,
+        version: &Version,
+        bound: (Target, Sha256),
+        at: UnixMillis,
+        by: &str,
+    ) -> Result<(), UpdateError> {
+        self.0.files.adopt_removal(module, version, bound, at, by)
     }
 
     /// Removes the versions of each module beyond the newest [`Options::keep`], and configs that no release names any

@@ -92,6 +92,15 @@ impl ModuleRecord {
         &self.tombstones
     }
 
+    /// Whether a person removed a version, of which nothing is left, and what it was for `target` is known.
+    #[must_use]
+    pub fn has_removed(&self, version: &Version, target: Target) -> bool {
+        let known = self.tombstones.get(version).is_some_and(|tombstone| {
+            matches!(tombstone.why, Removal::Removed { .. }) && tombstone.digests.contains_key(&target)
+        });
+        known && !self.versions.contains_key(version)
+    }
+
     /// The digest that (version, target) was bound to, stored or removed.
     #[must_use]
     pub fn bound(&self, version: &Version, target: Target) -> Option<Sha256> {

@@ -112,7 +112,7 @@ impl Fleet {
     }
 
     /// Waits until this node has heard something that is in etcd. It is so, heard or not.
-    async fn hear(&self, is_so: impl FnMut(&std::sync::Arc<State>) -> bool) {
+    pub(super) async fn hear(&self, is_so: impl FnMut(&std::sync::Arc<State>) -> bool) {
         drop(tokio::time::timeout(HEARD_WITHIN, self.states().wait_for(is_so)).await);
     }
 }

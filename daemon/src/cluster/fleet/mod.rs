@@ -23,6 +23,7 @@ mod member;
 mod peers;
 mod prune;
 mod rate;
+mod removed;
 mod replica;
 mod reports;
 mod state;
@@ -107,10 +108,20 @@ pub enum FleetError {
         /// The version.
         version: hot_artifact::Version,
     },
+    /// Somebody has removed a version from the fleet.
+    #[error("{module} {version} was removed from this fleet by {by}: push it under a new version")]
+    Removed {
+        /// The module.
+        module: ModuleName,
+        /// The version.
+        version: hot_artifact::Version,
+        /// Who.
+        by: String,
+    },
     /// This node has another release of that number.
     #[error(
-        "release {number} of {module} is another one on this node than in its fleet, as of a time when it was alone; remove the \
-         module from this node, or begin with an empty data folder"
+        "release {number} of {module} is another one on this node than in its fleet, as of a time when it was alone: stop its \
+         hotd, and let it begin with an empty data folder"
     )]
     Differs {
         /// The module.

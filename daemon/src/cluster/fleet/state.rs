@@ -49,7 +49,7 @@ pub enum Change {
     Module(ModuleName),
     /// There is a new release.
     Release(ModuleName, u64),
-    /// There is a new version for a target.
+    /// There is a new version for a target, or it was removed.
     Version(ModuleName, Version, Target),
     /// A value is not what its key says; it is left out.
     Wrong(String),
@@ -105,6 +105,10 @@ impl State {
                 let value: VersionValue = parse(name, value)?;
                 let id = (module.clone(), version.clone(), target);
                 let change = Change::Version(module, version, target);
+                if self.versions.get(&id).is_some_and(|there| value.removes(there)) {
+                    self.versions.insert(id, value);
+                    return Ok(Some(change));
+                }
                 once(&mut self.versions, id, value, &keys_text(name), change)
             }
             Key::Rollout(_) | Key::Renewal(_) | Key::Assignment(..) | Key::Report(..) | Key::Holder(..) => {
@@ -183,7 +187,7 @@ impl State {
         self.versions.get(&(module.clone(), version.clone(), target))
     }
 
-    /// What is known of the artifact of a version that has this digest.
+    /// What is known of the artifact of a version that has this digest, and was not removed.
     #[must_use]
     pub fn named(
         &self,
@@ -192,15 +196,18 @@ impl State {
         digest: hot_artifact::Sha256,
     ) -> Option<&VersionValue> {
         let is_it = |(name, of, _): &(ModuleName, Version, Target), value: &VersionValue| {
-            name == module && of == version && value.record.digest == digest
+            name == module && of == version && value.record.digest == digest && value.removed.is_none()
         };
         self.versions.iter().find(|(key, value)| is_it(key, value)).map(|(_, value)| value)
     }
 
-    /// The artifacts of a version, by target.
+    /// The artifacts of a version, by target; not those that were removed.
     #[must_use]
     pub fn targets(&self, module: &ModuleName, version: &Version) -> BTreeMap<Target, hot_artifact::Sha256> {
-        let of = self.versions.iter().filter(|((name, of, _), _)| name == module && of == version);
+        let is_of = |(name, of, _): &(ModuleName, Version, Target), value: &VersionValue| {
+            name == module && of == version && value.removed.is_none()
+        };
+        let of = self.versions.iter().filter(|(key, value)| is_of(key, value));
         of.map(|((_, _, target), value)| (*target, value.record.digest)).collect()
     }
 }
@@ -312,6 +319,31 @@ mod tests {
         let foreign =
             Found { key: b"hot/v1/else".to_vec(), value: vec![], created: 1, modified: 1, lease: 0 };
         assert_eq!(state.put(&keys(), &foreign), None);
+    }
+
+    #[test]
+    fn a_version_is_changed_by_its_removal_alone() {
+        let mut state = State::default();
+        let (module, version): (ModuleName, Version) = ("greeter".parse().unwrap(), "1.0.0".parse().unwrap());
+        let target: Target = "x86_64-gnu".parse().unwrap();
+        let key = Key::Version(module.clone(), version.clone(), target);
+        let value = |bytes: &str, more: &str| {
+            let digest = hot_artifact::Sha256::of(bytes.as_bytes());
+            format!(
+                r#"{{"record":{{"module":"greeter","version":"1.0.0","target":"x86_64-gnu","digest":"{digest}","size":1,
+                "metadata":"","principal":"ann","signature":"","at":1,"by":"ann"}},"node":"a"{more}}}"#
+            )
+        };
+        let removed = r#","removed":{"by":"ann","at":2}"#;
+        let news = Some(Change::Version(module.clone(), version.clone(), target));
+        assert_eq!(put(&mut state, &key, &value("good", "")), news);
+        assert!(matches!(put(&mut state, &key, &value("bad", removed)), Some(Change::Wrong(_))));
+        assert_eq!(state.targets(&module, &version).len(), 1);
+        assert_eq!(put(&mut state, &key, &value("good", removed)), news);
+        assert!(state.targets(&module, &version).is_empty() && state.best(&module, &version).is_none());
+        // Nobody takes that back.
+        assert!(matches!(put(&mut state, &key, &value("good", "")), Some(Change::Wrong(_))));
+        assert!(state.targets(&module, &version).is_empty());
     }
 
     #[test]

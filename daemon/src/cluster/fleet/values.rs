@@ -95,6 +95,18 @@ pub struct VersionValue {
     pub record: VersionRecord,
     /// The node that has it first.
     pub node: Node,
+    /// That a person removed it; nobody runs it from then on. The only member that is ever written anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed: Option<RemovedValue>,
+}
+
+/// That a person removed a version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedValue {
+    /// Who.
+    pub by: String,
+    /// When.
+    pub at: u64,
 }
 
 /// A rollout.
@@ -193,6 +205,16 @@ impl AssignmentValue {
     /// The revision of what the node is to run; 0: it was told nothing yet.
     pub(super) fn revision(&self) -> Revision {
         self.given.as_ref().map_or(Revision(0), |given| given.assignment.revision)
+    }
+}
+
+impl VersionValue {
+    /// Whether this is what `there` is once somebody removed it.
+    #[must_use]
+    pub fn removes(&self, there: &Self) -> bool {
+        there.removed.is_none()
+            && self.removed.is_some()
+            && Self { removed: self.removed.clone(), ..there.clone() } == *self
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use hot_artifact::Sha256;
+use hot_artifact::{Sha256, Target};
 use serde_json::json;
 
 use super::kit::*;
@@ -61,6 +61,31 @@ fn a_version_never_changes() {
     let (store, found) = open(folder.path());
     assert_eq!((found.artifacts, found.removed), (0, vec![]));
     assert!(matches!(push(&store, "greeter", "1.0.0", &v1, 5), Err(CommitError::Removed { .. })));
+}
+
+#[test]
+fn what_was_removed_elsewhere_is_refused_here_whether_it_was_here_or_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = open(folder.path());
+    let (here, elsewhere) = (bytes(1, 100), bytes(2, 100));
+    push(&store, "greeter", "1.0.0", &here, 1).unwrap();
+    let adopt = |store: &Store, version: &str, bytes: &[u8]| {
+        let bound = (Target::native(), Sha256::of(bytes));
+        store.adopt_removal(&name("greeter"), &version.parse().unwrap(), bound, 3, "ops").unwrap();
+    };
+    adopt(&store, "1.0.0", &here);
+    adopt(&store, "1.1.0", &elsewhere);
+    adopt(&store, "1.1.0", &elsewhere);
+    drop(store);
+    let (store, found) = open(folder.path());
+    assert_eq!((found.artifacts, found.removed), (0, vec![]));
+    for (version, bytes) in [("1.0.0", &here), ("1.1.0", &elsewhere), ("1.1.0", &here)] {
+        assert!(matches!(push(&store, "greeter", version, bytes, 5), Err(CommitError::Removed { .. })));
+    }
+    let record = store.module(&name("greeter")).unwrap();
+    assert!(record.has_removed(&"1.1.0".parse().unwrap(), Target::native()));
+    assert!(!record.has_removed(&"1.2.0".parse().unwrap(), Target::native()));
+    push(&store, "greeter", "1.2.0", &elsewhere, 6).unwrap();
 }
 
 #[test]

@@ -42,16 +42,20 @@ impl Fleet {
     /// Tells the fleet of a version that was let in here.
     ///
     /// # Errors
-    /// It is there with another digest, or etcd can't be reached: then it is a version of this node alone.
+    /// It is there with another digest, or was removed, or etcd can't be reached: then it is a version of this node alone.
     pub async fn share_version(&self, record: VersionRecord) -> Result<(), FleetError> {
         let key = Key::Version(record.module.clone(), record.version.clone(), record.target);
         let name = self.keys().of(&key);
         let digest = record.digest;
-        let value = encode(&VersionValue { record, node: self.node().clone() });
+        let value = encode(&VersionValue { record, node: self.node().clone(), removed: None });
         let created = self.connection().create(&name, value).await?;
         match created {
             None => Ok(()),
             Some(found) => match parse::<VersionValue>(&found.key, &found.value) {
+                Ok(VersionValue { record, removed: Some(removed), .. }) if record.digest == digest => {
+                    let (module, version) = (record.module, record.version);
+                    Err(FleetError::Removed { module, version, by: removed.by })
+                }
                 Ok(there) if there.record.digest == digest => Ok(()),
                 Ok(_) | Err(_) => Err(WriteError::Exists { key: name }.into()),
             },

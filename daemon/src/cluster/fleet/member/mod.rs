@@ -4,6 +4,7 @@
 
 mod away;
 mod obey;
+mod removed;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -62,12 +63,14 @@ impl Member {
         let hear = Self { parts: Arc::clone(&parts) }.hear();
         let renewals = Self { parts: Arc::clone(&parts) }.follow_renewals();
         let cordon = Self { parts: Arc::clone(&parts) }.follow_cordon();
+        let removed = Self { parts: Arc::clone(&parts) }.follow_removed();
         let obey = obey::Obeying::new(Arc::clone(&parts), asked).run();
         let present = Present::new(Arc::clone(&parts), reports, answers);
         tokio::select! {
             () = hear => {}
             () = renewals => {}
             () = cordon => {}
+            () = removed => {}
             () = obey => {}
             () = present.run(stopped) => {}
         }
