@@ -397,10 +397,7 @@ fn about(config: &Config, http: &Served) -> About {
 /// What this node lacks of the full service, a sentence each; what its instances are held without is not for here.
 fn missing(config: &Config) -> Vec<String> {
     let dev = "This is a dev node: it refuses no instance for what that is held without; push only modules that you trust.";
-    let fleet = "Fleets are not complete in this version: there is no cordon, no rollback while etcd is gone, and configs are not \
-                 signed; docs/fleet.md has the list.";
-    let dev = (config.mode == Mode::Dev).then_some(dev);
-    dev.into_iter().chain(config.cluster.as_ref().map(|_| fleet)).map(str::to_owned).collect()
+    (config.mode == Mode::Dev).then_some(dev).into_iter().map(str::to_owned).collect()
 }
 
 fn tell(recovered: &Recovered) {
