@@ -42,9 +42,9 @@ fn main() -> Result<ExitCode> {
     );
     story.push(1, &bad?, &["--canary", "10%", "--bake", "20s"], 3)?;
 
-    say("push 1.1.0 by way of n3, and kill the node that leads in the middle");
     let leader = story.fleet.leader(2)?;
     let other = (leader + 1) % NODES;
+    say(&format!("push 1.1.0 by way of n{}, and kill the node that leads in the middle", other + 1));
     let mut push = story.start_push(other, &second?, &["--canary", "10%", "--bake", "8s"])?;
     story.fleet.nodes()[other].wait_module("greeter", |module| module.phase == "baking")?;
     let killed = Instant::now();
