@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use crate::node::WAIT;
 use crate::process::Process;
-use crate::{Host, raw};
+use crate::{Binaries, Host, raw};
 
 /// Between two looks at whether a member answers.
 const LOOK: Duration = Duration::from_millis(20);
@@ -31,6 +31,10 @@ const USUAL: (u16, u16) = (2379, 2380);
 #[derive(Debug)]
 pub struct Etcd {
     members: Vec<Member>,
+    /// Whether its clients call by TLS, and must show a certificate.
+    secure: bool,
+    /// The user and the password that it wants to hear, once [`Etcd::want_password`] was called.
+    user: Option<(String, String)>,
     folder: tempfile::TempDir,
 }
 
@@ -52,14 +56,26 @@ impl Etcd {
         Self::start_many(1)
     }
 
+    /// One member that is called by TLS, and by those alone who show a certificate of its authority: [`Etcd::pki`] has them.
+    ///
+    /// # Errors
+    /// As [`Self::start`], and when a certificate can't be made.
+    pub fn start_with_tls() -> Result<Self> {
+        Self::try_many(1, true)
+    }
+
     /// So many members, each on an address of its own on loopback.
     ///
     /// # Errors
     /// As [`Self::start`].
     pub fn start_many(count: usize) -> Result<Self> {
+        Self::try_many(count, false)
+    }
+
+    fn try_many(count: usize, secure: bool) -> Result<Self> {
         let mut last = None;
         for _ in 0..TRIES {
-            match Self::try_start(count) {
+            match Self::try_start(count, secure) {
                 Ok(etcd) => return Ok(etcd),
                 Err(error) => last = Some(error),
             }
@@ -73,10 +89,10 @@ impl Etcd {
     /// As [`Self::start`].
     pub fn start_on(hosts: &[Host]) -> Result<Self> {
         let at = |host: &Host, port| SocketAddr::new(host.address(), port);
-        Self::start_at(hosts.iter().map(|host| (host.clone(), at(host, USUAL.0), at(host, USUAL.1))))
+        Self::start_at(hosts.iter().map(|host| (host.clone(), at(host, USUAL.0), at(host, USUAL.1))), false)
     }
 
-    fn try_start(count: usize) -> Result<Self> {
+    fn try_start(count: usize, secure: bool) -> Result<Self> {
         let mut listeners = Vec::with_capacity(2 * count);
         // All bound at once, so that no two are the same.
         while listeners.len() < 2 * count {
@@ -87,11 +103,15 @@ impl Etcd {
         let places: Vec<SocketAddr> =
             listeners.iter().map(TcpListener::local_addr).collect::<std::io::Result<_>>()?;
         drop(listeners);
-        Self::start_at(places.chunks(2).map(|places| (Host::here(), places[0], places[1])))
+        Self::start_at(places.chunks(2).map(|places| (Host::here(), places[0], places[1])), secure)
     }
 
-    fn start_at(places: impl Iterator<Item = (Host, SocketAddr, SocketAddr)>) -> Result<Self> {
+    fn start_at(places: impl Iterator<Item = (Host, SocketAddr, SocketAddr)>, secure: bool) -> Result<Self> {
         let folder = tempfile::tempdir().context("a folder for etcd")?;
+        if secure {
+            pki(folder.path(), &["init", "pki"])?;
+            pki(folder.path(), &["issue", "etcd", "--dir", "pki", "--address", "127.0.0.1"])?;
+        }
         let member = |(index, (host, client, peer))| Member {
             name: format!("m{index}"),
             host,
@@ -99,7 +119,7 @@ impl Etcd {
             peer,
             running: None,
         };
-        let mut etcd = Self { members: places.enumerate().map(member).collect(), folder };
+        let mut etcd = Self { members: places.enumerate().map(member).collect(), secure, user: None, folder };
         for member in 0..etcd.members.len() {
             etcd.spawn(member)?;
         }
@@ -111,7 +131,57 @@ impl Etcd {
 
     /// Where its members answer.
     pub fn endpoints(&self) -> Vec<String> {
-        self.members.iter().map(|member| format!("http://{}", member.client)).collect()
+        let scheme = if self.secure { "https" } else { "http" };
+        self.members.iter().map(|member| format!("{scheme}://{}", member.client)).collect()
+    }
+
+    /// The folder of its authority: `ca.pem`, and `etcd.pem` with `etcd.key`, which etcd shows and takes.
+    pub fn pki(&self) -> PathBuf {
+        self.folder.path().join("pki")
+    }
+
+    /// The lines of a node's `[cluster]` by which it gets in.
+    pub fn door(&self) -> String {
+        let mut lines = format!("etcd = {:?}\n", self.endpoints());
+        if self.secure {
+            let at = |name: &str| self.pki().join(name);
+            lines += &format!(
+                "authority = {:?}\ncertificate = {:?}\nkey = {:?}\n",
+                at("ca.pem"),
+                at("etcd.pem"),
+                at("etcd.key")
+            );
+        }
+        if let Some((user, _)) = &self.user {
+            lines += &format!("user = {user:?}\npassword_file = {:?}\n", self.password_file());
+        }
+        lines
+    }
+
+    /// Where the password of a node's user is.
+    pub fn password_file(&self) -> PathBuf {
+        self.folder.path().join("password")
+    }
+
+    /// Has etcd want a password from now on: of `root`, and of `hot`, who may read and write below `prefix` alone.
+    ///
+    /// # Errors
+    /// When etcd refuses.
+    pub fn want_password(&mut self, prefix: &str) -> Result<()> {
+        for command in [
+            &["user", "add", "root:root-word"][..],
+            &["user", "grant-role", "root", "root"],
+            &["role", "add", "hot"],
+            &["role", "grant-permission", "--prefix=true", "hot", "readwrite", prefix],
+            &["user", "add", "hot:hot-word"],
+            &["user", "grant-role", "hot", "hot"],
+            &["auth", "enable"],
+        ] {
+            self.ctl(command)?;
+        }
+        self.user = Some(("hot".to_owned(), "hot-word".to_owned()));
+        std::fs::write(self.password_file(), "hot-word\n").context("the password")?;
+        Ok(())
     }
 
     /// Writes a value, as anybody can who gets at etcd.
@@ -145,6 +215,14 @@ impl Etcd {
     pub(crate) fn etcdctl(&self) -> Command {
         let mut command = Command::new("etcdctl");
         command.env("ETCDCTL_API", "3").args(["--endpoints", &self.endpoints().join(",")]);
+        if self.secure {
+            let at = |name: &str| self.pki().join(name);
+            command.arg("--cacert").arg(at("ca.pem")).arg("--cert").arg(at("etcd.pem"));
+            command.arg("--key").arg(at("etcd.key"));
+        }
+        if self.user.is_some() {
+            command.args(["--user", "root:root-word"]);
+        }
         command
     }
 
@@ -222,7 +300,8 @@ impl Etcd {
             self.members.iter().map(|member| format!("{}=http://{}", member.name, member.peer)).collect();
         let log = self.log(member);
         let Member { name, host, client, peer, .. } = &self.members[member];
-        let (client, peer) = (format!("http://{client}"), format!("http://{peer}"));
+        let scheme = if self.secure { "https" } else { "http" };
+        let (client, peer) = (format!("{scheme}://{client}"), format!("http://{peer}"));
         let mut command = Command::new("etcd");
         command
             .args(["--name", name, "--initial-cluster", &peers.join(",")])
@@ -235,6 +314,13 @@ impl Etcd {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::options().create(true).append(true).open(&log).context("a log")?);
+        if self.secure {
+            let at = |name: &str| self.pki().join(name);
+            command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(at("ca.pem"));
+            command.arg("--cert-file").arg(at("etcd.pem")).arg("--key-file").arg(at("etcd.key"));
+        }
+        // A token that is soon over: a node has to ask for another one.
+        command.args(["--auth-token-ttl", "2"]);
         let spawn = || {
             command.spawn().context("etcd was not found; run this by way of scripts/test, which brings it")
         };
@@ -250,6 +336,9 @@ impl Etcd {
         let (end, process) = (Instant::now() + WAIT, self.process(member)?);
         // It listens long before that.
         let serves = || {
+            if self.secure {
+                return self.ctl(&["endpoint", "health"]).is_ok();
+            }
             let reply = raw(self.members[member].client, HEALTH.as_bytes());
             reply.is_ok_and(|reply| reply.starts_with("HTTP/1.1 200 "))
         };
@@ -274,6 +363,13 @@ impl Drop for Etcd {
             drop(child.wait());
         }
     }
+}
+
+fn pki(folder: &Path, arguments: &[&str]) -> Result<()> {
+    let mut command = Command::new(Binaries::locate()?.hotctl());
+    command.arg("pki").args(arguments).current_dir(folder);
+    crate::hotctl::run(command)?.expect(0)?;
+    Ok(())
 }
 
 fn tail(log: &Path) -> String {

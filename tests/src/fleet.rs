@@ -56,6 +56,22 @@ impl Fleet {
         Self::start_with(count, |name, folder| with_tls(name, &Host::here(), folder))
     }
 
+    /// So many nodes of an etcd that wants to know who calls.
+    ///
+    /// # Errors
+    /// As [`Fleet::start`].
+    pub fn start_behind(etcd: Etcd, count: usize) -> Result<Self> {
+        let hosts = vec![Host::here(); count];
+        let fleet = Self::start_at(&hosts, etcd, |_, _, _| Ok(String::new()))?;
+        fleet.wait_joined(count)?;
+        Ok(fleet)
+    }
+
+    /// What a node has in its config of a fleet, by these lines for the way to etcd.
+    pub fn config_with(door: &str) -> String {
+        config(door)
+    }
+
     /// A node on each of these hosts, at its address, which call each other by TLS, and an etcd with a member on each of `members`. `config`
     /// goes on in the nodes' configs, after their `[cluster]`.
     ///
@@ -86,7 +102,7 @@ impl Fleet {
     /// # Errors
     /// When it does not serve.
     pub fn move_to_zone(&mut self, node: usize, zone: &str) -> Result<()> {
-        let config = format!("{}{}", cluster(&self.etcd), in_zone(zone));
+        let config = format!("{}{}", config(&self.etcd.door()), in_zone(zone));
         let node = &mut self.nodes[node];
         node.configure(&config)?;
         node.terminate()?;
@@ -126,10 +142,10 @@ impl Fleet {
         let folder = tempfile::tempdir().context("a folder for the fleet")?;
         let key = Key::generate(folder.path().join("ada"))?;
         let signers = key.signer("ada@example.com")?;
-        let config = cluster(&etcd);
+        let common = config(&etcd.door());
         let nodes = hosts.iter().enumerate().map(|(index, host)| {
             let name = format!("n{}", index + 1);
-            let config = format!("{config}{}", more(&name, host, folder.path())?);
+            let config = format!("{common}{}", more(&name, host, folder.path())?);
             Service::start_on(host, &name, &signers, &config)
         });
         Ok(Self { nodes: nodes.collect::<Result<_>>()?, links: Vec::new(), etcd, folder, key })
@@ -260,8 +276,8 @@ impl Fleet {
 }
 
 /// What all nodes have in their configs.
-fn cluster(etcd: &Etcd) -> String {
-    format!("[cluster]\netcd = {:?}\nlease = \"{}s\"\n", etcd.endpoints(), LEASE.as_secs())
+fn config(door: &str) -> String {
+    format!("[cluster]\n{door}lease = \"{}s\"\n", LEASE.as_secs())
 }
 
 fn in_zone(zone: &str) -> String {

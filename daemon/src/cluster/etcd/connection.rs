@@ -64,7 +64,7 @@ pub enum EtcdError {
         /// Its members.
         endpoints: String,
         /// Why not.
-        source: etcd_client::Error,
+        source: Said,
     },
     /// No answer came in time. What was asked for may have been done.
     #[error("etcd ({endpoints}) did not answer within {} s", CALL.as_secs())]
@@ -74,7 +74,7 @@ pub enum EtcdError {
     },
     /// etcd says no.
     #[error("etcd refuses it")]
-    Refused(#[source] etcd_client::Error),
+    Refused(#[source] Said),
     /// The value is larger than what may be kept.
     #[error("the value of {key} has {found} bytes; expected at most {MAX_VALUE}")]
     TooLarge {
@@ -83,6 +83,33 @@ pub enum EtcdError {
         /// Its size.
         found: usize,
     },
+}
+
+/// What etcd or the way to it said, in a few words: the library's own texts have all of its layers in them.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Said(String);
+
+impl From<etcd_client::Error> for Said {
+    fn from(error: etcd_client::Error) -> Self {
+        Self(match &error {
+            etcd_client::Error::GRpcStatus(status) => match deepest(status) {
+                Some(cause) => cause.to_string(),
+                None => status.message().to_owned(),
+            },
+            etcd_client::Error::TransportError(error) => {
+                deepest(error).map_or_else(|| error.to_string(), ToString::to_string)
+            }
+            other => other.to_string(),
+        })
+    }
+}
+
+/// What is behind all of it.
+fn deepest<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(error.source(), |error| error.source()).last()
 }
 
 /// A key as it was found.
@@ -293,9 +320,9 @@ impl Connection {
             _ => false,
         };
         if unreachable {
-            EtcdError::Unreachable { endpoints: self.endpoints(), source: error }
+            EtcdError::Unreachable { endpoints: self.endpoints(), source: error.into() }
         } else {
-            EtcdError::Refused(error)
+            EtcdError::Refused(error.into())
         }
     }
 

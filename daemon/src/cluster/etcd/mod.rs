@@ -10,7 +10,7 @@ mod lease;
 mod term;
 mod watch;
 
-pub use connection::{Connection, EtcdError, Files, Found, Listed, MAX_VALUE, Settings};
+pub use connection::{Connection, EtcdError, Files, Found, Listed, MAX_VALUE, Said, Settings};
 pub use keys::{Folder, Key, Keys, LAYOUT};
 pub use lease::Lease;
 pub use term::{Leader, MAX_OPERATIONS, Stood, Term, Write, WriteError};

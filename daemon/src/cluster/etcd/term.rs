@@ -99,7 +99,7 @@ impl Term {
         match there {
             Some(found) if found.lease == lease => Ok(Stood::Elected(Self { key, epoch: found.created })),
             Some(found) => Ok(Stood::Other(found)),
-            None => Err(EtcdError::Refused(etcd_client::Error::Internal("no answer".to_owned()))),
+            None => Err(EtcdError::Refused(etcd_client::Error::Internal("no answer".to_owned()).into())),
         }
     }
 
