@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use hot_tests::{Fleet, Key, LEASE, Load, LoadOptions, Module, Problem, Service, sha256};
+use hot_tests::{Fleet, Key, LEASE, Load, LoadOptions, Module, Problem, Service, sha256, text};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -349,4 +349,87 @@ fn what_others_write_to_etcd_makes_nothing_run_and_ends_nobody() -> Result<()> {
     // Whatever revisions it had, the word of the leader counts again.
     fleet.push(0, &good("1.1.0")?, &QUICK)?.expect(0)?;
     all_serve(&fleet, "1.1.0")
+}
+
+/// Nor has it what was signed once, and is no longer to run: by a key that was revoked since, or below the floor.
+#[test]
+fn what_others_write_to_etcd_brings_back_nothing_that_is_revoked_or_below_the_floor() -> Result<()> {
+    let mut fleet = Fleet::start(2)?;
+    let bea = Key::generate(fleet.key_file().with_file_name("bea"))?;
+    for node in fleet.nodes() {
+        std::fs::write(node.signers(), fleet.signer()? + &bea.signer("bea@example.com")?)?;
+    }
+    let releases = [("0.8.0", false), ("1.0.0", true), ("1.1.0", false), ("1.2.0", false)];
+    for (version, by_bea) in releases {
+        let file = good(version)?;
+        let key = if by_bea { bea.path().to_owned() } else { fleet.key_file() };
+        let command = [&["push", text(&file)?, "--key", text(&key)?], &QUICK[..]].concat();
+        fleet.nodes()[0].hotctl(&command)?.expect(0)?;
+        all_serve(&fleet, version)?;
+    }
+    for node in fleet.nodes() {
+        let fresh = node.scratch().join("revoked");
+        std::fs::write(&fresh, bea.public()? + "\n")?;
+        std::fs::rename(fresh, node.revoked())?;
+    }
+    // A floor that both nodes have heard of, whoever leads.
+    let floor = json!({ "served": [1, 2, 3, 4], "floor": "1.0.0" }).to_string();
+    fleet.etcd.put("hot/v1/fleet/modules/probe", &floor)?;
+    for node in [0, 1] {
+        fleet.node(node).terminate()?;
+        fleet.node(node).boot()?;
+    }
+    all_serve(&fleet, "1.2.0")?;
+    let loads = load_all(&fleet)?;
+
+    fleet.etcd.put("hot/v1/fleet/modules/probe", &json!({ "served": [1, 2] }).to_string())?;
+    for node in ["n1", "n2"] {
+        for (stable, direction) in [(1, "onward"), (2, "onward"), (1, "toward_stable"), (2, "toward_stable")]
+        {
+            let assignment = json!({
+                "module": "probe", "revision": u64::MAX - stable, "rollout": "r6", "stable": stable, "candidate": null,
+                "standby": null,
+            });
+            let given = json!({ "assignment": assignment, "direction": direction });
+            let value = json!({ "epoch": 1, "prepare": stable, "given": given });
+            fleet.etcd.put(&format!("hot/v1/assignments/{node}/probe"), &value.to_string())?;
+        }
+    }
+    // All of it is heard: what was written last is told of.
+    fleet.etcd.put("hot/v1/fleet/nodes/n9", "{")?;
+    for node in fleet.nodes() {
+        fleet.wait("what is wrong to be told", || {
+            Ok(node
+                .hotctl(&["events", "--limit", "200"])?
+                .expect(0)?
+                .stdout
+                .contains("a value in etcd is left out"))
+        })?;
+    }
+    // A host would start within that time.
+    for _ in 0..20 {
+        for node in fleet.nodes() {
+            let module = node.module("probe")?;
+            let here = module.nodes.iter().find(|of| of.node == node.name()).context("this node")?;
+            assert!(here.instances.iter().all(|run| run.release > 2 || !run.runs()), "{here:?}");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    for load in loads {
+        let counts = load.stop()?;
+        assert_eq!((counts.failed(), counts.of("1.2.0")), (0, counts.requests), "{counts}");
+    }
+    // Such a word is taken where the release may run: it was for these reasons that the others were not.
+    let assignment = json!({
+        "module": "probe", "revision": 9_999, "rollout": "r6", "stable": 3, "candidate": null, "standby": null,
+    });
+    let value = json!({ "epoch": 1, "given": { "assignment": assignment, "direction": "onward" } });
+    fleet.etcd.put("hot/v1/assignments/n2/probe", &value.to_string())?;
+    fleet.wait("1.1.0 on n2", || Ok(fleet.serves(1)?.trim() == "probe 1.1.0"))?;
+    // The leader's word counts again, and the floor stands.
+    fleet.push(0, &good("1.3.0")?, &QUICK)?.expect(0)?;
+    all_serve(&fleet, "1.3.0")?;
+    let refused = fleet.push(1, &good("0.9.0")?, &QUICK)?;
+    assert!(refused.code != 0 && refused.stderr.contains("floor"), "{}", refused.stderr);
+    Ok(())
 }
