@@ -222,6 +222,43 @@ fn a_candidate_that_is_aborted_without_etcd_sends_all_back_when_it_can() -> Resu
     })
 }
 
+/// The leader hangs, and keeps its connections: a person at another node does not wait for it.
+#[test]
+fn an_abort_beside_a_leader_that_hangs_moves_traffic_there_at_once() -> Result<()> {
+    let fleet = Fleet::start(3)?;
+    fleet.push(0, &good("1.0.0")?, &QUICK)?.expect(0)?;
+    all_serve(&fleet, "1.0.0")?;
+    let leader = fleet.leader(0)?;
+    let person = (leader + 1) % 3;
+    let slow = ["--steps", "50%,100%", "--bake", "60s", "--spread", "--detach"];
+    fleet.push(person, &good("1.1.0")?, &slow)?.expect(0)?;
+    fleet.nodes()[person].wait_module("probe", |module| module.phase == "baking")?;
+    let load = Load::start(LoadOptions::closed(fleet.nodes()[person].http(), "/probe", 4).at(100))?;
+    let process = fleet.nodes()[leader].daemon()?;
+    process.signal(Signal::STOP)?;
+    let asked = Instant::now();
+    let (moved, answer) = std::thread::scope(|scope| {
+        let abort = scope.spawn(|| fleet.nodes()[person].hotctl(&["abort", "probe"]));
+        // Long before the answer: this node needs nobody for that.
+        let moved = fleet.wait("the candidate to get nothing here", || {
+            (0..20).try_fold(true, |all, _| Ok(all && fleet.serves(person)?.trim() == "probe 1.0.0"))
+        });
+        (moved.map(|()| asked.elapsed()), abort.join())
+    });
+    // Within a lease nobody can have taken the leader's place.
+    assert!(moved? < LEASE, "traffic waited for the leader");
+    let answer = answer.map_err(|_panic| anyhow::anyhow!("the abort"))??;
+    assert!(matches!(answer.code, 0 | 5), "{}: {}{}", answer.code, answer.stdout, answer.stderr);
+    let counts = load.stop()?;
+    assert_eq!(counts.failed(), 0, "{counts}");
+    process.signal(Signal::CONT)?;
+    all_serve(&fleet, "1.0.0")?;
+    fleet.wait("the rollout to end", || {
+        let module = fleet.nodes()[person].module("probe")?;
+        Ok(module.phase == "rolled_back")
+    })
+}
+
 #[test]
 fn a_node_that_joins_serves_what_is_stable() -> Result<()> {
     let mut fleet = Fleet::start(2)?;
