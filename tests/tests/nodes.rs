@@ -205,6 +205,34 @@ fn a_release_runs_on_the_nodes_that_have_its_labels() -> Result<()> {
 }
 
 #[test]
+fn a_push_for_some_nodes_is_for_these_under_the_next_leader_too() -> Result<()> {
+    let mut fleet = Fleet::start_in_zones(&["a", "a", "b"])?;
+    let on = |steps: &[&'static str], label| [steps, &["--on", label]].concat();
+    fleet.push(0, &good("1.0.0")?, &on(&QUICK, "all"))?.expect(0)?;
+    (0..3).try_for_each(|node| serves(&fleet, node, "1.0.0"))?;
+    let leader = fleet.leader(0)?;
+    let other = (leader + 1) % 3;
+    let busy = load(&fleet.nodes()[other])?;
+    let slow = on(&["--steps", "50%,100%", "--bake", "4s", "--detach"], "zone=a");
+    fleet.push(other, &good("1.1.0")?, &slow)?.expect(0)?;
+    fleet.nodes()[other].wait_module("probe", |module| module.phase == "baking")?;
+    fleet.node(leader).kill()?;
+    fleet.wait("another leader", || Ok(fleet.leader(other)? != leader))?;
+    fleet.node(leader).boot()?;
+    ends(&fleet, other)?;
+    (0..2).try_for_each(|node| serves(&fleet, node, "1.1.0"))?;
+    does_not_serve(&fleet, 2)?;
+    // Nor do those that come later forget for whom it is.
+    fleet.push(other, &good("1.2.0")?, &QUICK)?.expect(0)?;
+    (0..2).try_for_each(|node| serves(&fleet, node, "1.2.0"))?;
+    does_not_serve(&fleet, 2)?;
+    // The node that is for nothing of it any more answered until it was told so, and lost nothing by the change of leader.
+    let counts = busy.stop()?;
+    assert!(other == 2 || counts.failed() == 0, "{counts}");
+    Ok(())
+}
+
+#[test]
 fn a_node_that_is_alone_has_nothing_to_be_kept_out_of() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let key = Key::generate(folder.path().join("ada"))?;
