@@ -333,8 +333,8 @@ pub(crate) fn problems(problems: &[NodeProblem], now: SystemTime, layout: Layout
     problems.iter().flat_map(line).collect()
 }
 
-/// One event: a line, or a paragraph on a terminal that is too narrow for it.
-pub(crate) fn event(event: &Event, layout: Layout) -> Vec<String> {
+/// One event: a line, or a paragraph on a terminal that is too narrow for it; with its node in a column of that width.
+pub(crate) fn event(event: &Event, column: Option<usize>, layout: Layout) -> Vec<String> {
     let time = event.time.map(words::time).unwrap_or_default();
     let by = if event.principal.is_empty() { String::new() } else { format!(" (by {})", event.principal) };
     // As a rule the text names the module; a reader of all modules' events must know it in any case.
@@ -344,7 +344,8 @@ pub(crate) fn event(event: &Event, layout: Layout) -> Vec<String> {
         module if names.any(|name| name == module) => String::new(),
         module => format!("{module}: "),
     };
-    paragraph(&words::clean(&format!("{time}  {}  {module}{}{by}", event.kind, event.text)), layout)
+    let node = column.map_or_else(String::new, |width| format!("{:<width$}  ", event.node));
+    paragraph(&words::clean(&format!("{time}  {node}{}  {module}{}{by}", event.kind, event.text)), layout)
 }
 
 #[cfg(test)]

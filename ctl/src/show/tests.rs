@@ -166,6 +166,7 @@ fn an_event_is_one_line() {
             time: Some(prost_types::Timestamp { seconds: 0, nanos: 0 }),
             ..Event::default()
         },
+        None,
         Layout::PIPE,
     );
     assert_eq!(lines, ["1970-01-01T00:00:00Z  rollout.started  greeter 1.1.0\u{fffd}second (by dev)"]);
@@ -176,8 +177,11 @@ fn an_event_is_one_line() {
             text: text.to_owned(),
             ..Event::default()
         };
-        super::event(&event, Layout::PIPE).join("|")
+        super::event(&event, None, Layout::PIPE).join("|")
     };
+    let of_fleet =
+        Event { node: "n1".to_owned(), kind: "k".to_owned(), text: "t".to_owned(), ..Event::default() };
+    assert_eq!(event(&of_fleet, Some(4), Layout::PIPE), ["  n1    k  t"]);
     assert_eq!(said("step 1 of 2 begins").trim(), "k  greeter: step 1 of 2 begins");
     assert_eq!(said("greeter 1.1.0 starts").trim(), "k  greeter 1.1.0 starts", "it is not named twice");
     assert_eq!(said("greeter-2 is another").trim(), "k  greeter: greeter-2 is another");
