@@ -23,7 +23,7 @@ use crate::dev::{DevError, DevFolder, Record};
 use crate::driver::{Driver, OnCrashLoop, Parts as DriverParts};
 use crate::gateway::{Door, Drained, Gateway, StartError};
 use crate::grpc::listen::{self, Doors, ListenError};
-use crate::grpc::{About, Api, Followers};
+use crate::grpc::{About, Api};
 use crate::isolation::Asked;
 use crate::journal::{Entry, Journal};
 use crate::ledger::Ledger;
@@ -154,7 +154,6 @@ impl Node {
             driver,
             agent: agent.clone(),
             journal,
-            followers: Followers::default(),
             stopped: stopped.clone(),
         };
         let token = folder.as_ref().map(|folder| folder.token().to_owned());

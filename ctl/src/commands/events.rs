@@ -44,6 +44,11 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
             client.ask(client.modules().get(GetModuleRequest { module: args.module })).await?;
         }
         hearing.take(answer.heard, context.out);
+        if !context.out.json() {
+            let lines = show::events(&answer.events, hearing.column(), context.out.layout());
+            context.out.text(&lines.join("\n"))?;
+            return Ok(Exit::Success);
+        }
         for event in answer.events {
             print(context.out, event, &hearing)?;
         }

@@ -15,7 +15,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::Api;
 use super::convert::timestamp;
-use super::everywhere::{Piece, Said, Since, Telling, Told, by_time, is_own, latest, tell};
+use super::everywhere::{Piece, Said, Since, Telling, Told, by_time, is_own, latest, place_to_follow, tell};
 use super::rollouts::module_name;
 use super::status::{Refused, internal, refused};
 use crate::store::{EventQuery, Sequenced};
@@ -62,7 +62,7 @@ impl EventService for Events {
         let Some(whose) = whose else {
             return Ok(Response::new(Box::pin(self.own_follow(request).await?)));
         };
-        let place = self.0.followers.enter().map_err(|status| *status)?;
+        let place = place_to_follow().map_err(|status| *status)?;
         let tail = usize::try_from(request.tail).unwrap_or(usize::MAX).min(LIMIT.1);
         let (sender, receiver) = mpsc::channel(16);
         let (telling, stopped) = (FleetEvents { of: self.clone(), request }, self.0.stopped.clone());

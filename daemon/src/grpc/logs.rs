@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::Api;
-use super::everywhere::{Piece, Said, Since, Telling, Told, Whose, tell};
+use super::everywhere::{Piece, Said, Since, Telling, Told, Whose, place_to_follow, tell};
 use crate::agent::{Run, RunState};
 use crate::supervisor::{Instance, InstanceId, Line};
 
@@ -62,7 +62,7 @@ pub(super) fn here(api: &Api, wanted: Wanted) -> Lines {
 
 /// The lines of these nodes.
 pub(super) fn everywhere(api: &Api, wanted: Wanted, whose: Whose) -> Result<Lines, Box<Status>> {
-    let place = wanted.follow.then(|| api.followers.enter()).transpose()?;
+    let place = wanted.follow.then(place_to_follow).transpose()?;
     let (sender, receiver) = mpsc::channel(16);
     let telling = FleetLines { api: api.clone(), wanted };
     tokio::spawn(async move {

@@ -27,6 +27,7 @@ mod rollouts;
 pub(crate) mod status;
 mod swaps;
 mod turns;
+mod versions;
 
 use std::time::{Duration, SystemTime};
 
@@ -43,7 +44,6 @@ use tonic::transport::Server;
 use tower::layer::util::{Identity, Stack};
 
 use self::auth::Gate;
-pub use self::everywhere::Followers;
 use self::forward::ForwardLayer;
 use self::listen::{Doors, patient};
 pub(crate) use self::status::disk;
@@ -114,8 +114,6 @@ pub struct Api {
     pub agent: Agent,
     /// What happened.
     pub journal: Journal,
-    /// Who follows all nodes.
-    pub followers: Followers,
     /// The node is shutting down: streams end.
     pub stopped: CancellationToken,
 }

@@ -83,9 +83,20 @@ impl ModuleService for Modules {
     }
 
     async fn versions(&self, request: Request<v1::VersionsRequest>) -> Reply<v1::VersionsResponse> {
+        let own = is_own(&request);
         let name = module_name(&request.into_inner().module)?;
-        let record = self.0.known(&name)?;
-        Ok(Response::new(v1::VersionsResponse { versions: self.versions_of(&name, &record) }))
+        // Another node that asks knows the module, even where this one does not yet.
+        let record = match self.0.known(&name) {
+            Err(_unknown) if own => return Ok(Response::new(v1::VersionsResponse::default())),
+            record => record?,
+        };
+        let versions = self.versions_of(&name, &record);
+        let whose = if own { None } else { self.0.whose("").map_err(|status| *status)? };
+        let answer = match whose {
+            None => v1::VersionsResponse { versions, heard: None },
+            Some(whose) => super::versions::everywhere(&self.0, &name, versions, whose).await,
+        };
+        Ok(Response::new(answer))
     }
 
     async fn history(&self, request: Request<v1::HistoryRequest>) -> Reply<v1::HistoryResponse> {
@@ -304,6 +315,7 @@ impl Modules {
                 removed: false,
                 gone: String::new(),
                 may_return: false,
+                nodes: Vec::new(),
                 quarantined: record
                     .quarantine
                     .get(&of.digest)

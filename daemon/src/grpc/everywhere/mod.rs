@@ -9,7 +9,6 @@
 mod order;
 mod told;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -17,7 +16,7 @@ use hot_proto::v1;
 use hot_proto::v1::module_service_client::ModuleServiceClient;
 use hot_proto::v1::node_service_client::NodeServiceClient;
 use hot_rollout::Node;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
@@ -37,30 +36,21 @@ const UNREACHABLE: &str = "node.unreachable";
 /// no more than 64.
 const MAX_FOLLOWERS: usize = 16;
 
-/// Room for those who follow all nodes; clones are the same.
-#[derive(Clone, Debug)]
-pub struct Followers(Arc<Semaphore>);
+/// Room for them.
+static FOLLOWERS: Semaphore = Semaphore::const_new(MAX_FOLLOWERS);
 
-impl Default for Followers {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_FOLLOWERS)))
-    }
-}
-
-impl Followers {
-    /// A place, for as long as it is held.
-    pub(super) fn enter(&self) -> Result<OwnedSemaphorePermit, Box<Status>> {
-        Arc::clone(&self.0).try_acquire_owned().map_err(|_full| {
-            Box::new(refused(Refused {
-                grpc: Code::ResourceExhausted,
-                code: "too_many_followers",
-                field: "",
-                found: format!("{MAX_FOLLOWERS} callers follow all nodes by way of this one already"),
-                expected: String::new(),
-                advice: "Ask another node, or for one node with `--on`.".to_owned(),
-            }))
-        })
-    }
+/// A place for one who follows all nodes, for as long as it is held.
+pub(super) fn place_to_follow() -> Result<SemaphorePermit<'static>, Box<Status>> {
+    FOLLOWERS.try_acquire().map_err(|_full| {
+        Box::new(refused(Refused {
+            grpc: Code::ResourceExhausted,
+            code: "too_many_followers",
+            field: "",
+            found: format!("{MAX_FOLLOWERS} callers follow all nodes by way of this one already"),
+            expected: String::new(),
+            advice: "Ask another node, or for what this one alone has to say with `--on`.".to_owned(),
+        }))
+    })
 }
 
 /// Nodes that are asked for what they have to say.

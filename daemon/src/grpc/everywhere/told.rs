@@ -275,12 +275,12 @@ impl<I: Send + Sync + 'static> Reader<I> {
                     let past = Piece { items: past, dropped: 0 };
                     next = Some(futures_util::stream::iter([past]).chain(then).boxed());
                 }
-                None if heard.replace(false) != Some(false) => {
-                    if !self.say(News::Lost).await {
+                None => {
+                    let was = heard.replace(false);
+                    if was != Some(false) && !self.say(News::Lost).await {
                         return;
                     }
                 }
-                None => {}
             }
         }
     }
