@@ -24,6 +24,9 @@ const LOOK: Duration = Duration::from_millis(500);
 /// The most lines that a call begins with.
 pub(super) const MOST: usize = 10_000;
 
+/// Lines of one message of a fleet: at 4 KiB each well below what a caller takes.
+const AT_ONCE: usize = 1000;
+
 /// One instance of a module.
 pub(super) struct Source {
     pub(super) id: InstanceId,
@@ -128,16 +131,24 @@ impl Telling for FleetLines {
             Said::Heard(heard) => {
                 vec![v1::LogsResponse { heard: Some(heard), ..v1::LogsResponse::default() }]
             }
-            Said::Piece(Piece { items, dropped: 0 }) if items.is_empty() => Vec::new(),
-            Said::Piece(Piece { items, dropped }) => {
-                vec![v1::LogsResponse { lines: items, dropped, heard: None }]
-            }
+            Said::Piece(piece) => messages(piece),
         }
     }
 
     fn keep(line: &v1::LogLine) -> v1::LogLine {
         v1::LogLine { time: line.time, ..v1::LogLine::default() }
     }
+}
+
+/// As many messages as that takes.
+fn messages(Piece { items: mut lines, mut dropped }: Piece<v1::LogLine>) -> Vec<v1::LogsResponse> {
+    let mut messages = Vec::new();
+    while !lines.is_empty() || dropped > 0 {
+        let rest = lines.split_off(lines.len().min(AT_ONCE));
+        messages.push(v1::LogsResponse { lines, dropped, heard: None });
+        (lines, dropped) = (rest, 0);
+    }
+    messages
 }
 
 /// Sends the last `tail` lines of a module and, with `follow`, each new one until nobody reads.
@@ -258,5 +269,24 @@ fn log_line(api: &Api, source: &Source, line: &Line) -> v1::LogLine {
         version: source.version.clone(),
         source: v1::LogSource::Output.into(),
         text: line.text.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_lines_are_several_messages() {
+        let sizes = |count: u64, dropped| {
+            let line = |instance| v1::LogLine { instance, ..v1::LogLine::default() };
+            let said = messages(Piece { items: (0..count).map(line).collect(), dropped });
+            let all: Vec<u64> = said.iter().flat_map(|of| &of.lines).map(|line| line.instance).collect();
+            assert_eq!(all, (0..count).collect::<Vec<_>>(), "all of them, in order");
+            said.iter().map(|of| (of.lines.len(), of.dropped)).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(0, 0), []);
+        assert_eq!(sizes(0, 3), [(0, 3)]);
+        assert_eq!(sizes(2500, 3), [(1000, 3), (1000, 0), (500, 0)]);
     }
 }
