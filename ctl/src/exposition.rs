@@ -1,6 +1,7 @@
 //! Metrics in the text format of Prometheus, 0.0.4
 //! (prometheus.io/docs/instrumenting/exposition_formats): one `# TYPE` line and then the samples of each metric, with
-//! the labels module, release, version and instance in front of the module's own.
+//! the labels module, release, version and instance in front of the module's own. In a fleet `node` comes before them: ids of
+//! instances are of one node.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +9,16 @@ use hot_proto::v1::metric_series::Value;
 use hot_proto::v1::{InstanceMetrics, MetricHistogram, MetricSeries};
 
 /// The whole page.
-pub(crate) fn text(module: &str, instances: &[InstanceMetrics]) -> String {
+pub(crate) fn text(module: &str, instances: &[InstanceMetrics], is_fleet: bool) -> String {
     // All samples of a metric must stand together, whichever instance they are of.
     let mut metrics: BTreeMap<&str, Vec<(String, &Value)>> = BTreeMap::new();
     for instance in instances {
         for series in &instance.series {
             let Some(value) = &series.value else { continue };
-            metrics.entry(&series.name).or_default().push((labels(module, instance, series), value));
+            metrics
+                .entry(&series.name)
+                .or_default()
+                .push((labels(module, instance, series, is_fleet), value));
         }
     }
     let mut page = String::new();
@@ -54,9 +58,10 @@ fn sample(page: &mut String, name: &str, labels: &str, value: &Value) {
     }
 }
 
-fn labels(module: &str, instance: &InstanceMetrics, series: &MetricSeries) -> String {
+fn labels(module: &str, instance: &InstanceMetrics, series: &MetricSeries, is_fleet: bool) -> String {
+    let node = if is_fleet { format!("node=\"{}\",", escaped(&instance.node)) } else { String::new() };
     let mut text = format!(
-        "module=\"{}\",release=\"{}\",version=\"{}\",instance=\"{}\"",
+        "{node}module=\"{}\",release=\"{}\",version=\"{}\",instance=\"{}\"",
         escaped(module),
         instance.release,
         escaped(&instance.version),
@@ -115,7 +120,9 @@ mod tests {
             series("greetings_total", &[], Value::Counter(0.25)),
             series("took_seconds", &[], Value::Gauge(1.0)),
         ];
-        let page = text("greeter", &[instance(1, first), instance(2, second)]);
+        let of_fleet = text("greeter", &[instance(1, vec![series("c", &[], Value::Counter(1.0))])], true);
+        assert!(of_fleet.contains("c{node=\"n1\",module=\"greeter\","), "{of_fleet}");
+        let page = text("greeter", &[instance(1, first), instance(2, second)], false);
         let of = |number: u64| {
             format!("module=\"greeter\",release=\"{}\",version=\"1.0.0\",instance=\"{number}\"", number + 1)
         };

@@ -15,6 +15,7 @@ mod failure;
 #[cfg(test)]
 mod fake;
 mod follow;
+mod heard;
 mod json;
 mod node;
 mod offer;

@@ -284,6 +284,16 @@ impl Out {
         }
     }
 
+    /// What is to be known beside a result that goes on, on standard error: with `-o json` as an object.
+    pub(crate) fn aside(&mut self, text: &str, value: &impl Serialize) {
+        let text = if self.json() {
+            serde_json::to_string(value).unwrap_or_else(|_| text.to_owned())
+        } else {
+            text.lines().map(words::clean).collect::<Vec<_>>().join("\n")
+        };
+        self.complain(&text);
+    }
+
     /// For a hint from where there is no `Out`. Nothing with `-o json`.
     pub(crate) fn notice(&self) -> Notice {
         Notice { given: Arc::new(AtomicBool::new(self.json())) }

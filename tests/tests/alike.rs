@@ -58,6 +58,8 @@ impl Kept {
 struct Told {
     kept: Kept,
     lines: Vec<String>,
+    /// The version that is tried or stable from now on; empty: whichever.
+    pushed: String,
 }
 
 impl Told {
@@ -67,6 +69,7 @@ impl Told {
 
     fn push(&mut self, version: &str, more: &[&str]) -> Result<()> {
         let output = self.kept.push(&Module::new("good").version(version).build()?, more)?;
+        version.clone_into(&mut self.pushed);
         self.note(&format!("push {version} {more:?}"), &output);
         Ok(())
     }
@@ -77,9 +80,15 @@ impl Told {
         Ok(())
     }
 
-    /// Waits for a phase, and notes what is so then.
+    /// Waits for the last push, or the rollback after it, to be in a phase, and notes what is so then.
     fn until(&mut self, phase: &str) -> Result<()> {
-        let module = self.kept.node().wait_module("probe", |module| module.phase == phase)?;
+        // A node of a fleet that has begun anew says how the rollout before ended, until it leads.
+        let pushed = self.pushed.clone();
+        let module = self.kept.node().wait_module("probe", |module| {
+            let is_tried = module.candidate.as_ref().is_some_and(|of| of.version == pushed);
+            let is_it = is_tried || module.stable.as_ref().is_some_and(|of| of.version == pushed);
+            module.phase == phase && (is_it || pushed.is_empty())
+        })?;
         let release = |of: &Option<hot_tests::Release>| {
             of.as_ref().map_or_else(|| "nothing".to_owned(), |of| format!("{} ({})", of.version, of.release))
         };
@@ -97,7 +106,7 @@ impl Told {
 }
 
 fn story(kept: Kept) -> Result<Vec<String>> {
-    let mut told = Told { kept, lines: Vec::new() };
+    let mut told = Told { kept, lines: Vec::new(), pushed: String::new() };
     // Nothing is there yet.
     told.say(&["rollback", "probe"])?;
     told.say(&["abort", "probe"])?;
@@ -126,6 +135,7 @@ fn story(kept: Kept) -> Result<Vec<String>> {
     told.push("1.4.0", &SLOW)?;
     told.until("baking")?;
     told.say(&["abort", "probe"])?;
+    told.pushed.clear();
     told.until("rolled_back")?;
     told.kept.restart()?;
     told.until("rolled_back")?;

@@ -372,7 +372,7 @@ fn what_others_write_to_etcd_makes_nothing_run_and_ends_nobody() -> Result<()> {
     }
     for node in fleet.nodes() {
         fleet.wait("what is wrong to be told", || {
-            let events = node.hotctl(&["events", "--limit", "100"])?.expect(0)?.stdout;
+            let events = node.hotctl(&["events", "--on", node.name(), "-n", "100"])?.expect(0)?.stdout;
             ensure!(events.contains("a value in etcd is left out"), "{events}");
             Ok(true)
         })?;

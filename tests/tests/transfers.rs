@@ -43,8 +43,9 @@ fn serves(fleet: &Fleet, node: usize) -> Result<()> {
 /// The node's events tell that another one was dropped, and why.
 fn tells(fleet: &Fleet, node: usize, of: &str, why: &str) -> Result<()> {
     fleet.wait("the event", || {
+        let asked = &fleet.nodes()[node];
         let events =
-            fleet.nodes()[node].hotctl(&["events", "--limit", "100", "-o", "json"])?.expect(0)?.stdout;
+            asked.hotctl(&["events", "--on", asked.name(), "-n", "100", "-o", "json"])?.expect(0)?.stdout;
         let told = events.lines().any(|line| {
             let is_of =
                 line.contains("transfer.dropped") && line.contains(&format!("\"{of} is not asked for"));

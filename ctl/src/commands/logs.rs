@@ -6,6 +6,7 @@ use prost_types::Timestamp;
 use super::{Context, of_release};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::heard::Hearing;
 use crate::json::LogLineJson;
 use crate::node::next;
 use crate::output::{Out, OutputError, Tone, paint};
@@ -13,7 +14,9 @@ use crate::words;
 
 /// Show what a module prints and logs; with -f go on with each new line
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  hotctl logs greeter\n  hotctl logs greeter -f --release 3")]
+#[command(
+    after_help = "Examples:\n  hotctl logs greeter\n  hotctl logs greeter -f --release 3\n  hotctl logs greeter --on web-3"
+)]
 pub(crate) struct Args {
     /// Name of the module
     module: String,
@@ -29,15 +32,20 @@ pub(crate) struct Args {
     /// Only of this release
     #[arg(long, value_name = "RELEASE", default_value_t, hide_default_value = true)]
     release: u64,
+
+    /// Only those of this node
+    #[arg(long, value_name = "NODE", default_value_t, hide_default_value = true)]
+    on: String,
 }
 
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let client = context.connect().await?;
-    let Args { module, tail, follow, release } = args;
-    let request = LogsRequest { module: module.clone(), tail, follow, release };
+    let Args { module, tail, follow, release, on } = args;
+    let request = LogsRequest { module: module.clone(), tail, follow, release, on };
     let mut stream = client.ask(client.modules().logs(request)).await?;
-    let mut is_silent = true;
+    let (mut is_silent, mut hearing) = (true, Hearing::of("lines"));
     while let Some(message) = next(&mut stream, context.out).await? {
+        hearing.take(message.heard, context.out);
         if message.dropped > 0 {
             context.out.hint(&format!("{} lines were dropped here: they came too fast", message.dropped));
         }
@@ -54,7 +62,9 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     }
     if is_silent {
         let node = client.ask(client.nodes().get(GetNodeRequest::default())).await?.node.unwrap_or_default();
-        context.out.hint(&silence(&of_release(&module, release), node.since));
+        // Of several each began at another time.
+        let since = node.since.filter(|_| hearing.column().is_none());
+        context.out.hint(&silence(&of_release(&module, release), since));
     }
     Ok(Exit::Success)
 }

@@ -6,6 +6,7 @@ use super::{Context, of_release};
 use crate::exit::Exit;
 use crate::exposition;
 use crate::failure::Failure;
+use crate::heard::Hearing;
 use crate::json::MetricsJson;
 
 /// Show what a module has counted, in the text format of Prometheus
@@ -18,16 +19,23 @@ pub(crate) struct Args {
     /// Only of this release
     #[arg(long, value_name = "RELEASE", default_value_t, hide_default_value = true)]
     release: u64,
+
+    /// Only those of this node
+    #[arg(long, value_name = "NODE", default_value_t, hide_default_value = true)]
+    on: String,
 }
 
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let client = context.connect().await?;
-    let request = MetricsRequest { module: args.module.clone(), release: args.release };
-    let instances = client.ask(client.modules().metrics(request)).await?.instances;
+    let request = MetricsRequest { module: args.module.clone(), release: args.release, on: args.on };
+    let answer = client.ask(client.modules().metrics(request)).await?;
     if context.out.json() {
-        context.out.object(&MetricsJson::new(&args.module, instances))?;
+        context.out.object(&MetricsJson::new(&args.module, answer))?;
         return Ok(Exit::Success);
     }
+    let mut hearing = Hearing::of("metrics");
+    hearing.take(answer.heard, context.out);
+    let instances = answer.instances;
     for instance in instances.iter().filter(|instance| !instance.reason.is_empty()) {
         context
             .out
@@ -40,6 +48,6 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
             _ => format!("no metrics: the instances {of} have counted nothing since they started"),
         });
     }
-    context.out.text(&exposition::text(&args.module, &instances))?;
+    context.out.text(&exposition::text(&args.module, &instances, hearing.column().is_some()))?;
     Ok(Exit::Success)
 }

@@ -7,6 +7,7 @@ use hot_proto::v1::VersionsRequest;
 use super::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::heard::Hearing;
 use crate::json::VersionsJson;
 use crate::show;
 
@@ -22,11 +23,12 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     let client = context.connect().await?;
     let request = VersionsRequest { module: args.module.clone() };
     let answer = client.ask(client.modules().versions(request)).await?;
-    let versions = answer.versions;
     if context.out.json() {
-        context.out.object(&VersionsJson::new(&args.module, versions))?;
+        context.out.object(&VersionsJson::new(&args.module, answer))?;
     } else {
-        let lines = show::versions(&versions, SystemTime::now(), context.out.layout());
+        let mut hearing = Hearing::of("versions");
+        hearing.take(answer.heard.clone(), context.out);
+        let lines = show::versions(&answer, SystemTime::now(), context.out.layout());
         context.out.text(&lines.join("\n"))?;
     }
     Ok(Exit::Success)

@@ -11,6 +11,8 @@ use serde::Serialize;
 pub(crate) struct MetricsJson {
     module: String,
     instances: Vec<InstanceJson>,
+    /// Nodes that did not answer.
+    silent: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -46,9 +48,9 @@ struct BucketJson {
 }
 
 impl MetricsJson {
-    pub(crate) fn new(module: &str, instances: Vec<v1::InstanceMetrics>) -> Self {
-        let instances = instances.into_iter().map(InstanceJson::from).collect();
-        Self { module: module.to_owned(), instances }
+    pub(crate) fn new(module: &str, answer: v1::MetricsResponse) -> Self {
+        let instances = answer.instances.into_iter().map(InstanceJson::from).collect();
+        Self { module: module.to_owned(), instances, silent: answer.heard.unwrap_or_default().silent }
     }
 }
 
@@ -112,9 +114,11 @@ mod tests {
             series: vec![series("c", Value::Counter(1.0)), series("h", Value::Histogram(histogram))],
             reason: String::new(),
         };
+        let heard = Some(v1::Heard { nodes: vec!["n1".to_owned()], silent: vec!["n2".to_owned()] });
+        let answer = v1::MetricsResponse { instances: vec![instance], heard };
         assert_eq!(
-            serde_json::to_string(&MetricsJson::new("greeter", vec![instance])).expect("serialises"),
-            r#"{"module":"greeter","instances":[{"node":"n1","instance":4,"release":2,"version":"1.0.0","reason":"","series":[{"name":"c","kind":"counter","labels":{"a":"b"},"value":1.0,"histogram":null},{"name":"h","kind":"histogram","labels":{"a":"b"},"value":null,"histogram":{"buckets":[{"le":0.5,"count":1},{"le":1.0,"count":3}],"count":6,"sum":12.5}}]}]}"#
+            serde_json::to_string(&MetricsJson::new("greeter", answer)).expect("serialises"),
+            r#"{"module":"greeter","instances":[{"node":"n1","instance":4,"release":2,"version":"1.0.0","reason":"","series":[{"name":"c","kind":"counter","labels":{"a":"b"},"value":1.0,"histogram":null},{"name":"h","kind":"histogram","labels":{"a":"b"},"value":null,"histogram":{"buckets":[{"le":0.5,"count":1},{"le":1.0,"count":3}],"count":6,"sum":12.5}}]}],"silent":["n2"]}"#
         );
     }
 }

@@ -86,6 +86,19 @@ impl From<v1::Event> for EventJson {
     }
 }
 
+/// Whose answers these are, and whose are missing.
+#[derive(Debug, Serialize)]
+pub(crate) struct HeardJson {
+    heard: Vec<String>,
+    silent: Vec<String>,
+}
+
+impl From<&v1::Heard> for HeardJson {
+    fn from(heard: &v1::Heard) -> Self {
+        Self { heard: heard.nodes.clone(), silent: heard.silent.clone() }
+    }
+}
+
 /// Something that is wrong with a node now.
 #[derive(Debug, Serialize)]
 pub(crate) struct ProblemJson {

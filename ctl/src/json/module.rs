@@ -151,6 +151,8 @@ impl From<v1::Instance> for InstanceJson {
 pub(crate) struct VersionsJson {
     module: String,
     versions: Vec<VersionJson>,
+    /// Nodes that did not answer.
+    silent: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -167,11 +169,14 @@ struct VersionJson {
     quarantined: String,
     gone: String,
     may_return: bool,
+    /// Nodes that store it.
+    nodes: Vec<String>,
 }
 
 impl VersionsJson {
-    pub(crate) fn new(module: &str, versions: Vec<v1::Version>) -> Self {
-        let versions = versions
+    pub(crate) fn new(module: &str, answer: v1::VersionsResponse) -> Self {
+        let versions = answer
+            .versions
             .into_iter()
             .map(|version| VersionJson {
                 role: words::role(version.role),
@@ -185,9 +190,10 @@ impl VersionsJson {
                 quarantined: version.quarantined,
                 gone: version.gone,
                 may_return: version.may_return,
+                nodes: version.nodes,
             })
             .collect();
-        Self { module: module.to_owned(), versions }
+        Self { module: module.to_owned(), versions, silent: answer.heard.unwrap_or_default().silent }
     }
 }
 
@@ -301,7 +307,11 @@ mod tests {
 
     #[test]
     fn versions_hold_still() {
-        let json = serde_json::to_string_pretty(&VersionsJson::new("greeter", examples::versions()));
+        let heard = Some(v1::Heard { nodes: vec!["n1".to_owned()], silent: vec!["n2".to_owned()] });
+        let mut versions = examples::versions();
+        versions[1].nodes = vec!["n1".to_owned()];
+        let answer = v1::VersionsResponse { versions, heard };
+        let json = serde_json::to_string_pretty(&VersionsJson::new("greeter", answer));
         assert_eq!(json.expect("serialises"), include_str!("../../tests/shapes/versions.json").trim_end());
     }
 

@@ -3,7 +3,7 @@
 use super::*;
 use hot_proto::v1::{
     ErrorDetail, ModuleNode, PlanRefusal, PlanResponse, PlannedModule, PlannedStep, PlannedUpload,
-    PlannedWeight, SwapWindow,
+    PlannedWeight, SwapWindow, Version,
 };
 use prost_types::Timestamp;
 

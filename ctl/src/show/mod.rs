@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use hot_proto::v1::{
     DeniedCall, Event, HistoryEntry, Instance, InstanceState, Module, Node, NodeProblem, Outcome, Phase,
-    ReleaseRef, Role, Swap, Version,
+    ReleaseRef, Role, Swap, VersionsResponse,
 };
 
 use crate::on;
@@ -198,10 +198,10 @@ fn why(module: &Module) -> String {
     }
 }
 
-/// The versions of a module.
-pub(crate) fn versions(versions: &[Version], now: SystemTime, layout: Layout) -> Vec<String> {
+/// The versions of a module, and below them which are not on all nodes of the fleet that answer.
+pub(crate) fn versions(answer: &VersionsResponse, now: SystemTime, layout: Layout) -> Vec<String> {
     let mut table = Table::new(["VERSION", "TARGET", "DIGEST", "SIZE", "SIGNED BY", "COMMITTED", "STATE"]);
-    for version in versions {
+    for version in &answer.versions {
         let state = if version.removed {
             // A node of an older version does not say how.
             Cell::toned(if version.gone.is_empty() { "removed" } else { &version.gone }, Tone::Dim)
@@ -225,7 +225,13 @@ pub(crate) fn versions(versions: &[Version], now: SystemTime, layout: Layout) ->
             state,
         ]);
     }
-    table.lines(layout)
+    let mut lines = table.lines(layout);
+    let all = answer.heard.as_ref().map_or(0, |heard| heard.nodes.len());
+    for version in answer.versions.iter().filter(|of| !of.removed && of.nodes.len() < all) {
+        let text = format!("{} for {} is on {}", version.version, version.target, version.nodes.join(", "));
+        lines.extend(paragraph(&words::clean(&text), layout));
+    }
+    lines
 }
 
 /// The history of a module.
@@ -333,8 +339,8 @@ pub(crate) fn problems(problems: &[NodeProblem], now: SystemTime, layout: Layout
     problems.iter().flat_map(line).collect()
 }
 
-/// One event: a line, or a paragraph on a terminal that is too narrow for it.
-pub(crate) fn event(event: &Event, layout: Layout) -> Vec<String> {
+/// One event: a line, or a paragraph on a terminal that is too narrow for it; with its node in a column of that width.
+pub(crate) fn event(event: &Event, column: Option<usize>, layout: Layout) -> Vec<String> {
     let time = event.time.map(words::time).unwrap_or_default();
     let by = if event.principal.is_empty() { String::new() } else { format!(" (by {})", event.principal) };
     // As a rule the text names the module; a reader of all modules' events must know it in any case.
@@ -344,7 +350,29 @@ pub(crate) fn event(event: &Event, layout: Layout) -> Vec<String> {
         module if names.any(|name| name == module) => String::new(),
         module => format!("{module}: "),
     };
-    paragraph(&words::clean(&format!("{time}  {}  {module}{}{by}", event.kind, event.text)), layout)
+    let node = column.map_or_else(String::new, |width| format!("{:<width$}  ", event.node));
+    paragraph(&words::clean(&format!("{time}  {node}{}  {module}{}{by}", event.kind, event.text)), layout)
+}
+
+/// Events, a line each; what nodes say one after the other in the same words is one, with the time of the first.
+pub(crate) fn events(events: &[Event], column: Option<usize>, layout: Layout) -> Vec<String> {
+    let same = |one: &Event, other: &Event| {
+        let what =
+            |of: &Event| (of.kind.clone(), of.module.clone(), of.rollout.clone(), of.principal.clone());
+        column.is_some() && one.node != other.node && what(one) == what(other) && one.text == other.text
+    };
+    let said: Vec<Event> = events
+        .chunk_by(same)
+        .filter_map(|all| {
+            let mut first = all.first()?.clone();
+            if all.len() > 1 {
+                first.node = format!("{} nodes", all.len());
+            }
+            Some(first)
+        })
+        .collect();
+    let width = said.iter().map(|event| event.node.chars().count()).max().unwrap_or(0);
+    said.iter().flat_map(|of| event(of, column.map(|column| column.max(width)), layout)).collect()
 }
 
 #[cfg(test)]

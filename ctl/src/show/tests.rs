@@ -1,6 +1,6 @@
 use std::time::{Duration, SystemTime};
 
-use hot_proto::v1::{Cordon, SwapWindow};
+use hot_proto::v1::{Cordon, Heard, SwapWindow, Version};
 
 use super::*;
 
@@ -73,7 +73,7 @@ fn what_a_failed_instance_printed_and_was_refused_is_shown_below() {
 #[test]
 fn versions_and_history() {
     assert_eq!(
-        versions(&examples::versions(), now(), Layout::PIPE),
+        versions(&of_one(examples::versions()), now(), Layout::PIPE),
         [
             "VERSION  TARGET            DIGEST        SIZE     SIGNED BY  COMMITTED  STATE",
             "1.2.0    x86_64-linux-gnu  cccccccccccc  1.5 KiB  dev        1m ago     quarantined: crashed with signal 11",
@@ -166,6 +166,7 @@ fn an_event_is_one_line() {
             time: Some(prost_types::Timestamp { seconds: 0, nanos: 0 }),
             ..Event::default()
         },
+        None,
         Layout::PIPE,
     );
     assert_eq!(lines, ["1970-01-01T00:00:00Z  rollout.started  greeter 1.1.0\u{fffd}second (by dev)"]);
@@ -176,11 +177,42 @@ fn an_event_is_one_line() {
             text: text.to_owned(),
             ..Event::default()
         };
-        super::event(&event, Layout::PIPE).join("|")
+        super::event(&event, None, Layout::PIPE).join("|")
     };
+    let of_fleet =
+        Event { node: "n1".to_owned(), kind: "k".to_owned(), text: "t".to_owned(), ..Event::default() };
+    assert_eq!(event(&of_fleet, Some(4), Layout::PIPE), ["  n1    k  t"]);
     assert_eq!(said("step 1 of 2 begins").trim(), "k  greeter: step 1 of 2 begins");
     assert_eq!(said("greeter 1.1.0 starts").trim(), "k  greeter 1.1.0 starts", "it is not named twice");
     assert_eq!(said("greeter-2 is another").trim(), "k  greeter: greeter-2 is another");
+}
+
+#[test]
+fn what_nodes_say_in_the_same_words_is_one_line() {
+    let event = |node: &str, text: &str| Event {
+        node: node.to_owned(),
+        kind: "k".to_owned(),
+        text: text.to_owned(),
+        ..Event::default()
+    };
+    let all = [event("n1", "a"), event("n2", "a"), event("n3", "b"), event("n3", "b"), event("n1", "a")];
+    let lines = events(&all, Some(2), Layout::PIPE);
+    assert_eq!(lines, ["  2 nodes  k  a", "  n3       k  b", "  n3       k  b", "  n1       k  a"]);
+    assert_eq!(events(&all, None, Layout::PIPE).len(), 5, "of one node each is one");
+}
+
+fn of_one(versions: Vec<Version>) -> VersionsResponse {
+    VersionsResponse { versions, heard: None }
+}
+
+#[test]
+fn a_version_that_is_not_everywhere_says_where_it_is() {
+    let mut versions = examples::versions();
+    versions[0].nodes = vec!["n2".to_owned()];
+    versions[1].nodes = vec!["n1".to_owned(), "n2".to_owned()];
+    let heard = Heard { nodes: vec!["n1".to_owned(), "n2".to_owned()], silent: Vec::new() };
+    let lines = super::versions(&VersionsResponse { versions, heard: Some(heard) }, now(), Layout::PIPE);
+    assert_eq!(lines[5..], ["1.2.0 for x86_64-linux-gnu is on n2"]);
 }
 
 #[test]
@@ -193,7 +225,7 @@ fn a_narrow_terminal_has_no_line_that_it_would_break() {
     let shown = [
         super::modules(&modules, layout),
         module(&modules[1], now(), layout),
-        versions(&examples::versions(), now(), layout),
+        versions(&of_one(examples::versions()), now(), layout),
         history(&examples::history(), now(), layout),
         problems,
     ];

@@ -10,7 +10,9 @@ mod local;
 use std::collections::{BTreeMap, BTreeSet};
 
 use hot_artifact::{ModuleName, Sha256, Version};
-use hot_rollout::{Assignment, Direction, Event, Labels, Module, Node, ReleaseNumber, Revision, RolloutId};
+use hot_rollout::{
+    Assignment, Direction, Event, Labels, Left, Module, Node, ReleaseNumber, Revision, RolloutId,
+};
 use serde_json::Value;
 
 pub use self::fleet::{Fleet, FleetError};
@@ -62,6 +64,15 @@ impl Cluster {
                 let state = fleet.state();
                 state.usable().into_iter().map(|node| (node.clone(), state.labels(&node))).collect()
             }
+        }
+    }
+
+    /// Why a node is none that a rollout may use.
+    #[must_use]
+    pub fn why_left(&self, node: &Node) -> Left {
+        match self {
+            Self::Local(_) => Left::Fleet,
+            Self::Fleet(fleet) => fleet.state().why_left(node),
         }
     }
 

@@ -59,7 +59,22 @@ impl Actor {
         let running = self.parts.cluster.take_over().await?;
         self.load(running).await;
         self.resume(&BTreeMap::new()).await;
+        self.let_go_of_those_that_left().await;
         Ok(())
+    }
+
+    /// What the last leader did not live to tell its rollouts: who is kept out of them by now, or has left.
+    async fn let_go_of_those_that_left(&mut self) {
+        let usable = self.parts.cluster.nodes();
+        let left = |(id, record): (&RolloutId, &Record)| {
+            let nodes = record.machine.nodes().filter(|node| !usable.contains(*node));
+            nodes.map(|node| (id.clone(), node.clone())).collect::<Vec<_>>()
+        };
+        let left: Vec<(RolloutId, Node)> = self.running.iter().flat_map(left).collect();
+        for (id, node) in left {
+            let why = self.parts.cluster.why_left(&node);
+            drop(self.feed(&id, Event::NodeLeft { node, why }).await);
+        }
     }
 
     /// Another node leads: what runs is its own from here on.
@@ -240,7 +255,9 @@ impl Actor {
 
     /// Has nodes that came serve what is stable of the modules that no rollout moves now.
     async fn bring_up(&mut self) {
-        for node in std::mem::take(&mut self.behind) {
+        // One that is kept out of rollouts, or has left, is told nothing; it comes again when that is over.
+        let usable = self.parts.cluster.nodes();
+        for node in std::mem::take(&mut self.behind).into_iter().filter(|node| usable.contains(node)) {
             match self.bring_up_one(&node).await {
                 Ok(true) => {}
                 Ok(false) => drop(self.behind.insert(node)),
@@ -266,11 +283,10 @@ impl Actor {
     }
 
     /// Whether a rollout decides what the node runs of the module. Of one that has only to wait for nodes to follow, those
-    /// that it is not for know already what they run.
+    /// that it is not for know already what they run; but as long as none has followed, they are all that serve.
     fn moves(&self, module: &Module, node: &Node) -> bool {
         self.running.values().map(|record| &record.machine).any(|machine| {
-            let waits = *machine.phase() == Phase::Incomplete;
-            machine.spec().moves.contains_key(module) && (machine.has(node) || !waits)
+            machine.spec().moves.contains_key(module) && (machine.has(node) || !machine.is_followed())
         })
     }
 

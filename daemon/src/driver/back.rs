@@ -7,8 +7,9 @@ use hot_artifact::{ModuleName, Version};
 use hot_rollout::{Command, Module, Outcome, ReleaseNumber, RolloutId};
 
 use super::local::{Said, Way, WentAlone};
-use super::{Ask, Driver, Order, Refusal, View, begin, check, stored};
+use super::{Ask, Driver, Order, Refusal, View, begin, check, on, stored};
 use crate::agent::Flip;
+use crate::ledger::Ledger;
 
 /// How long a way back that has moved traffic is waited for to be written down as over: many times what a disk takes.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -24,6 +25,8 @@ pub(crate) struct GoBack {
     pub request: String,
     /// See [`Said::here`].
     pub here: bool,
+    /// What was stable on this node when the leader was asked, where it was asked before this node.
+    pub was: Option<ReleaseNumber>,
 }
 
 /// Where to go back to.
@@ -66,6 +69,8 @@ impl Driver {
         here: bool,
     ) -> Result<Who<Option<Flip>>, Refusal> {
         let view = self.views.borrow().get(&id);
+        let tries = |module: &Module| self.parts.agent.trial(module).is_some();
+        let tried = view.as_ref().is_some_and(|view| view.spec.moves.keys().any(tries));
         let refusal = match self.command(id, Command::Abort { by: by.clone() }, message.clone()).await {
             Ok(flip) => return Ok(Who::All(flip)),
             Err(refusal) => refusal,
@@ -74,7 +79,8 @@ impl Driver {
         match moves
             .and_then(|(module, releases)| Some((module.as_str().parse().ok()?, releases.stable?, releases)))
         {
-            Some((module, to, releases)) if self.is_unheard(&refusal) => {
+            // A node that tried nothing has nothing to take back alone: the driver goes on trying to tell those that do.
+            Some((module, to, releases)) if tried && self.is_unheard(&refusal) => {
                 let way = Way { from: releases.candidate, tried: true, to };
                 self.go_alone(&module, way, Said { by, message, here }, None).await.map(Who::Alone)
             }
@@ -91,13 +97,22 @@ impl Driver {
     /// Takes a module back: its running rollout is aborted, else its preceding stable serves again. Traffic has moved
     /// on this node when it returns. Where the fleet can't be told this node goes back alone.
     pub(crate) async fn go_back(&self, back: GoBack) -> Result<Who<WentBack>, Refusal> {
-        let modules = [Module(back.module.to_string())];
+        let name = Module(back.module.to_string());
+        let modules = [name.clone()];
+        let was =
+            back.was.or_else(|| self.parts.ledger.module(&back.module).as_deref().and_then(Ledger::stable));
+        let asked = self.drives_all() || back.was.is_some();
         if self.drives_all() {
             match self.in_time(&modules, self.go_back_now(back.clone())).await {
                 // As where this node leads no more since.
                 Err(refusal) if self.is_unheard(&refusal) => {}
                 done => return done,
             }
+        }
+        // The leader may have gone back before it went silent. Then the one before is one too many.
+        let stable = self.parts.ledger.module(&back.module).as_deref().and_then(Ledger::stable);
+        if asked && self.parts.agent.trial(&name).is_none() && stable != was {
+            return Err(Refusal::MovedMeanwhile { module: back.module });
         }
         let (way, said) = (self.way_alone(&back.module, &back.to)?, back.said());
         let alone = self.go_alone(&back.module, way, said, None);
@@ -124,7 +139,10 @@ impl Driver {
         // A way back by a key that was revoked a moment ago is none.
         drop(self.parts.trust.fresh().await);
         // Where a candidate was tried beside it, this went to stable: on the way, but not there yet.
-        let flip = self.parts.agent.turn_back(&name, Some(target), &back.by).filter(|flip| flip.to == target);
+        let flip = on::is_for_here(&self.parts, module, target)
+            .then(|| self.parts.agent.turn_back(&name, Some(target), &back.by))
+            .flatten()
+            .filter(|flip| flip.to == target);
         let done = match self.ask(|reply| Ask::GoBack(back.clone(), reply)).await {
             Ok((rollout, from, to)) => WentBack { rollout, aborted: false, from, to, flip },
             Err(Refusal::Begun(id)) => {
@@ -155,10 +173,11 @@ impl Driver {
             return Err(Refusal::NothingToReturnTo { module, why });
         };
         let rollout = view.status.id.clone();
+        let tried = self.parts.agent.trial(&Module(module.to_string())).is_some();
         let order = Order { id: rollout.clone(), command: Command::Abort { by }, message, request };
         match self.order(order).await {
             Ok(flip) => Ok(Who::All(WentBack { rollout, aborted: true, from, to, flip })),
-            Err(refusal) if self.is_unheard(&refusal) => {
+            Err(refusal) if tried && self.is_unheard(&refusal) => {
                 let way = Way { from, tried: true, to };
                 self.go_alone(&module, way, said, None).await.map(Who::Alone)
             }

@@ -98,7 +98,8 @@ impl Driver {
         why: &str,
     ) -> Result<(), Refusal> {
         let (name, to, message) = (Module(module.to_string()), To::Release(to), why.to_owned());
-        self.go_back(GoBack { module, to, by, message, request: String::new(), here: true }).await?;
+        self.go_back(GoBack { module, to, by, message, request: String::new(), here: true, was: None })
+            .await?;
         // Not before: what is stable can't be quarantined.
         let kept = self.parts.cluster.quarantine(name, from, why.to_owned(), now().0).await;
         if let Err(error) = kept {

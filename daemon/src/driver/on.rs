@@ -6,7 +6,7 @@ use hot_artifact::ModuleName;
 use hot_rollout::placement::is_for;
 use hot_rollout::{Labels, Node, ReleaseNumber};
 
-use super::Refusal;
+use super::{Parts, Refusal};
 use crate::cluster::Cluster;
 use crate::ledger::Ledger;
 use crate::store::ModuleRecord;
@@ -35,6 +35,16 @@ pub(super) fn nodes(cluster: &Cluster, on: Labels) -> Result<(BTreeSet<Node>, La
         Cluster::Local(local) => Ok((local.nodes(), Labels::new())),
         Cluster::Fleet(_) => Ok((matching(cluster.nodes(), &cluster.labels(), &on)?, on)),
     }
+}
+
+/// Whether a rollout to `release` has this node take part: one that is kept out, or is for nothing of it, is left as it is.
+pub(super) fn is_for_here(parts: &Parts, module: &ModuleName, release: ReleaseNumber) -> bool {
+    let Cluster::Fleet(_) = &parts.cluster else { return true };
+    let labels = parts.cluster.labels();
+    let (Some(labels), Some(record)) = (labels.get(&parts.node), parts.ledger.module(module)) else {
+        return false;
+    };
+    is_for(&of(&record, release), labels)
 }
 
 /// That labels are asked for only where nodes have some.

@@ -102,6 +102,12 @@ pub(crate) enum Refusal {
         /// The disk is full.
         full: bool,
     },
+    /// What is stable changed while the leader was asked.
+    #[error(
+        "something else of {module} became stable while the leader was asked, which has not answered: the fleet may go back already, \
+         and this node did nothing alone"
+    )]
+    MovedMeanwhile { module: ModuleName },
     /// Nobody but this node knows of it, and so nothing was done.
     #[error("the fleet can't be told: {why}")]
     Untold { why: String },

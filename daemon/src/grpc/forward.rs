@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hot_proto::v1::{self, rollout_selector::By};
-use hot_rollout::{Module, Node};
+use hot_rollout::{Module, Node, ReleaseNumber};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Full, Limited};
 use prost::Message as _;
@@ -173,13 +173,31 @@ where
         let by = head.extensions.get::<Caller>().map_or("unknown", |Caller(by)| by);
         let _moved = agent.turn_back(&module, None, by);
     }
+    // Before the leader is asked: it may do it, and go silent then.
+    let was = stable_of(agent, head.uri.path(), &body);
     let unheard = |answer: &Response<Body>| {
         Status::from_header_map(answer.headers()).is_some_and(|status| status.code() == Code::Unavailable)
     };
     match tokio::time::timeout(PATIENCE, send(order(), node, url, fleet)).await {
         Ok(answer) if !unheard(&answer) => Ok(answer),
-        Ok(_) | Err(_) => inner.call(order()).await,
+        Ok(_) | Err(_) => {
+            let mut order = order();
+            if let Some(was) = was {
+                order.extensions_mut().insert(was);
+            }
+            inner.call(order).await
+        }
     }
+}
+
+/// What was stable on this node before the leader was asked to go back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WasStable(pub(super) ReleaseNumber);
+
+fn stable_of(agent: &Agent, path: &str, body: &[u8]) -> Option<WasStable> {
+    let message = body.get(FRAME..).filter(|_| path == ROLLBACK)?;
+    let module = Module(v1::RollbackRequest::decode(message).ok()?.module);
+    agent.stable(&module).map(WasStable)
 }
 
 /// The module that a call toward stable is about, where this node tries a candidate of it.

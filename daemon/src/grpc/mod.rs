@@ -28,6 +28,7 @@ mod rollouts;
 pub(crate) mod status;
 mod swaps;
 mod turns;
+mod versions;
 
 use std::time::{Duration, SystemTime};
 

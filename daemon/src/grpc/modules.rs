@@ -25,7 +25,7 @@ use crate::store::{ModuleRecord, Removal};
 /// How many history entries a call gives when the caller does not say, and at the most.
 const HISTORY: (usize, usize) = (50, 1000);
 /// How many lines `Logs` begins with when the caller does not say, and at the most.
-const TAIL: (usize, usize) = (100, 10_000);
+const TAIL: (usize, usize) = (100, super::logs::MOST);
 /// The reason of a module of which nothing is here any more, whatever its latest rollout came to.
 const REMOVED: &str = "removed: nothing of it runs or is kept; push a new version to have it again";
 /// A watcher hears at least so often: counters move without events.
@@ -80,9 +80,20 @@ impl ModuleService for Modules {
     }
 
     async fn versions(&self, request: Request<v1::VersionsRequest>) -> Reply<v1::VersionsResponse> {
+        let own = is_own(&request);
         let name = module_name(&request.into_inner().module)?;
-        let record = self.0.known(&name)?;
-        Ok(Response::new(v1::VersionsResponse { versions: self.versions_of(&name, &record) }))
+        // Another node that asks knows the module, even where this one does not yet.
+        let record = match self.0.known(&name) {
+            Err(_unknown) if own => return Ok(Response::new(v1::VersionsResponse::default())),
+            record => record?,
+        };
+        let versions = self.versions_of(&name, &record);
+        let whose = if own { None } else { self.0.whose("").map_err(|status| *status)? };
+        let answer = match whose {
+            None => v1::VersionsResponse { versions, heard: None },
+            Some(whose) => super::versions::everywhere(&self.0, &name, versions, whose).await,
+        };
+        Ok(Response::new(answer))
     }
 
     async fn history(&self, request: Request<v1::HistoryRequest>) -> Reply<v1::HistoryResponse> {
@@ -129,36 +140,51 @@ impl ModuleService for Modules {
     }
 
     async fn logs(&self, request: Request<v1::LogsRequest>) -> Reply<Self::LogsStream> {
-        let v1::LogsRequest { module, tail, follow, release } = request.into_inner();
+        let own = is_own(&request);
+        let v1::LogsRequest { module, tail, follow, release, on } = request.into_inner();
         let name = module_name(&module)?;
-        let record = self.0.known(&name)?;
-        let release = Api::known_release(&name, &record, release)?;
+        let release = self.of_release(own, &name, release)?;
         let tail = match usize::try_from(tail).unwrap_or(usize::MAX) {
             0 => TAIL.0,
             tail => tail.min(TAIL.1),
         };
-        let (sender, receiver) = mpsc::channel(16);
-        let (service, stopped) = (self.clone(), self.0.stopped.clone());
-        tokio::spawn(async move {
-            tokio::select! {
-                () = super::logs::feed(&service.0, &name, release, tail, follow, sender) => {}
-                () = stopped.cancelled() => {}
-            }
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        let wanted = super::logs::Wanted { name, release, tail, follow };
+        let whose = if own { None } else { self.0.whose(&on).map_err(|status| *status)? };
+        let lines = match whose {
+            None => super::logs::here(&self.0, wanted),
+            Some(whose) => super::logs::everywhere(&self.0, wanted, whose).map_err(|status| *status)?,
+        };
+        Ok(Response::new(Box::pin(lines)))
     }
 
     async fn metrics(&self, request: Request<v1::MetricsRequest>) -> Reply<v1::MetricsResponse> {
-        let v1::MetricsRequest { module, release } = request.into_inner();
-        let name = module_name(&module)?;
-        let record = self.0.known(&name)?;
-        let release = Api::known_release(&name, &record, release)?;
-        let instances = super::metrics::gather(&self.0, &name, release).await;
-        Ok(Response::new(v1::MetricsResponse { instances }))
+        let own = is_own(&request);
+        let request = request.into_inner();
+        let name = module_name(&request.module)?;
+        let release = self.of_release(own, &name, request.release)?;
+        let whose = if own { None } else { self.0.whose(&request.on).map_err(|status| *status)? };
+        let Some(whose) = whose else {
+            let instances = super::metrics::gather(&self.0, &name, release).await;
+            return Ok(Response::new(v1::MetricsResponse { instances, heard: None }));
+        };
+        Ok(Response::new(super::metrics::everywhere(&self.0, &name, release, whose).await))
     }
 }
 
 impl Modules {
+    /// The release that a caller names, 0 for none. Another node that asks knows the module, even where this one does not yet.
+    fn of_release(
+        &self,
+        own: bool,
+        name: &ModuleName,
+        release: u64,
+    ) -> Result<Option<ReleaseNumber>, Status> {
+        if own {
+            return Ok((release != 0).then_some(ReleaseNumber(release)));
+        }
+        Api::known_release(name, &*self.0.known(name)?, release)
+    }
+
     /// All modules, or only this one, out of memory.
     fn all(&self, only: &str) -> Vec<v1::Module> {
         let views = Arc::clone(&self.0.driver.views().borrow());
@@ -261,6 +287,7 @@ impl Modules {
                 removed: false,
                 gone: String::new(),
                 may_return: false,
+                nodes: Vec::new(),
                 quarantined: record
                     .quarantine
                     .get(&of.digest)

@@ -71,6 +71,12 @@ pub(super) fn driver_refused(refusal: Refusal) -> Status {
         }
         Refusal::NoNodes { .. } | Refusal::NoFleet { .. } => return no_labels(&refusal),
         Refusal::Begun(_) => (Code::AlreadyExists, "already_started", "request_id", ""),
+        Refusal::MovedMeanwhile { .. } => (
+            Code::Aborted,
+            "moved_meanwhile",
+            "",
+            "`hotctl status` says what serves; ask again if that is not it.",
+        ),
         Refusal::NotGoneBack { .. } => {
             (Code::Aborted, "not_gone_back", "to", "`hotctl status` says what serves.")
         }

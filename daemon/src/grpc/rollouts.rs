@@ -13,7 +13,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::auth::Caller;
 use super::everywhere::is_own;
-use super::forward::is_sent_on;
+use super::forward::{WasStable, is_sent_on};
 use super::policy::overridden;
 use super::refusal::driver_refused;
 use super::status::{Refused, invalid, not_found, refused};
@@ -151,6 +151,7 @@ impl RolloutService for Rollouts {
     async fn rollback(&self, request: Request<v1::RollbackRequest>) -> Reply<v1::RollbackResponse> {
         let received = (Instant::now(), SystemTime::now());
         let (by, here) = (Caller::of(&request), !is_sent_on(&request));
+        let was = request.extensions().get::<WasStable>().map(|WasStable(release)| *release);
         let v1::RollbackRequest { module, to, message, request_id } = request.into_inner();
         check_request_id(&request_id)?;
         let module = module_name(&module)?;
@@ -168,7 +169,7 @@ impl RolloutService for Rollouts {
         };
         let message = checked_message(message)?;
         let name = Module(module.to_string());
-        let back = GoBack { module, to, by, message, request: request_id, here };
+        let back = GoBack { module, to, by, message, request: request_id, here, was };
         let went = self.0.driver.go_back(back).await.map_err(driver_refused)?;
         let WentBack { rollout, aborted, from, to, flip } = match went {
             Who::All(went) => went,

@@ -1,5 +1,6 @@
 //! Questions about the nodes that several rooms ask.
 
+use super::Phase;
 use super::Rollout;
 use super::facts::Facts;
 use crate::ident::{Module, Node};
@@ -13,6 +14,17 @@ impl Rollout {
     #[must_use]
     pub fn has(&self, node: &Node) -> bool {
         self.nodes.contains_key(node)
+    }
+
+    /// The nodes that take part.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.keys()
+    }
+
+    /// Whether it waits for some nodes to follow, and others have: what it goes to serves somewhere.
+    #[must_use]
+    pub fn is_followed(&self) -> bool {
+        self.phase == Phase::Incomplete && self.not_in_line(|_| true).len() < self.nodes.len()
     }
 
     /// The module has no stable release.

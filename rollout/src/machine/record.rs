@@ -357,11 +357,11 @@ impl Rollout {
 
     /// Goes back, whatever was about to be done.
     pub(super) fn go_back(&mut self, reason: Reason, out: &mut Vec<Action>) {
+        let nodes = &self.nodes;
         out.retain(|action| match action {
-            Action::Assign { .. }
-            | Action::SetStable { .. }
-            | Action::Prepare { .. }
-            | Action::Renew { .. } => false,
+            // The last word to one that has left: nobody speaks to it again.
+            Action::Assign { node, .. } => !nodes.contains_key(node),
+            Action::SetStable { .. } | Action::Prepare { .. } | Action::Renew { .. } => false,
             Action::Quarantine { .. } | Action::Note(_) | Action::Finished(_) => true,
         });
         let text = format!("going back: {reason}");

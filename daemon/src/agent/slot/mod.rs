@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
 use hot_artifact::{Sha256, Version};
-use hot_rollout::{Assignment, Millis, ReleaseNumber, Role, Time, Weight};
+use hot_rollout::{Assignment, Cause, Millis, ReleaseNumber, Role, Time, Weight};
 
 use super::Flip;
 use super::denied::Told;
@@ -173,6 +173,9 @@ impl Slot {
     pub(super) fn put_back(&mut self, before: Orders, local: &LocalRollback) {
         if self.orders.local.as_ref() == Some(local) {
             let was = std::mem::replace(&mut self.orders, before).wanted();
+            // What was tried stays left, as a person went away from all of it.
+            let by = local.by.clone();
+            self.orders.take_back(Cause::ByHand { by });
             self.wants_other(&was);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hot_rollout::{Event, Labels, Left, Module, Node};
+use hot_rollout::{Event, Labels, Module, Node};
 use tokio::sync::mpsc;
 
 use super::reports::Inbox;
@@ -72,7 +72,7 @@ impl Fleet {
         let left: Vec<Node> = told.keys().filter(|node| !usable.contains(*node)).cloned().collect();
         for node in left {
             told.remove(&node);
-            let why = if state.nodes.contains_key(&node) { Left::Cordoned } else { Left::Fleet };
+            let why = state.why_left(&node);
             events.push(Event::NodeLeft { node, why });
         }
         events

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hot_artifact::{ModuleName, Target, Version};
-use hot_rollout::{Event, Labels, Module, Node};
+use hot_rollout::{Event, Labels, Left, Module, Node};
 
 use super::values::{
     AliveValue, CordonValue, Malformed, ModuleValue, NodeValue, ReleaseValue, VersionValue, parse,
@@ -151,6 +151,12 @@ impl State {
     #[must_use]
     pub fn usable(&self) -> BTreeSet<Node> {
         self.nodes.keys().filter(|node| !self.cordons.contains_key(*node)).cloned().collect()
+    }
+
+    /// Why a node is none of them.
+    #[must_use]
+    pub fn why_left(&self, node: &Node) -> Left {
+        if self.nodes.contains_key(node) { Left::Cordoned } else { Left::Fleet }
     }
 
     /// The nodes that are there.
