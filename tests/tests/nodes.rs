@@ -204,6 +204,33 @@ fn a_release_runs_on_the_nodes_that_have_its_labels() -> Result<()> {
     Ok(())
 }
 
+/// A rollout for some nodes waits for one that is down, and another one is taken out of it meanwhile.
+#[test]
+fn a_cordoned_node_keeps_a_module_that_is_for_some_nodes() -> Result<()> {
+    let mut fleet = Fleet::start_in_zones(&["a", "a", "a"])?;
+    fleet.push(0, &good("1.0.0")?, &QUICK)?.expect(0)?;
+    (0..3).try_for_each(|node| serves(&fleet, node, "1.0.0"))?;
+    let leader = fleet.leader(0)?;
+    let (down, cordoned) = ((leader + 1) % 3, (leader + 2) % 3);
+    fleet.node(down).kill()?;
+    fleet.push(leader, &good("1.1.0")?, &[&QUICK[..], &["--on", "zone=a"]].concat())?.expect(5)?;
+    serves(&fleet, cordoned, "1.1.0")?;
+    let busy = load(&fleet.nodes()[cordoned])?;
+    let name = fleet.nodes()[cordoned].name().to_owned();
+    fleet.nodes()[leader].hotctl(&["cordon", &name])?.expect(0)?;
+    // The leader looks once a second at who is behind.
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    let counts = busy.stop()?;
+    assert_eq!((counts.failed(), counts.of("1.1.0")), (0, counts.requests), "{counts}");
+    // Nor is it told anything by the push that comes next.
+    fleet.node(down).boot()?;
+    ends(&fleet, leader)?;
+    fleet.push(leader, &good("1.2.0")?, &QUICK)?.expect(0)?;
+    serves(&fleet, cordoned, "1.1.0")?;
+    fleet.nodes()[leader].hotctl(&["uncordon", &name])?.expect(0)?;
+    (0..3).try_for_each(|node| serves(&fleet, node, "1.2.0"))
+}
+
 #[test]
 fn a_push_for_some_nodes_is_for_these_under_the_next_leader_too() -> Result<()> {
     let mut fleet = Fleet::start_in_zones(&["a", "a", "b"])?;
