@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use hot_tests::{Fleet, Follow, Module, get};
+use hot_tests::{Fleet, Module, get};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -119,18 +119,10 @@ fn any_node_tells_what_all_have_to_say() -> Result<()> {
     Ok(())
 }
 
-/// Waits for an event.
-fn wait(follow: &mut Follow, wanted: impl Fn(&Event) -> bool) -> Result<Event> {
-    follow.wait(SOON, |line| serde_json::from_str(line).ok().filter(|event| wanted(event)))
-}
-
-/// Waits until standard error says who is silent.
-fn wait_silent(follow: &mut Follow, nodes: &[&str]) -> Result<()> {
-    follow.wait(SOON, |line| {
-        let said: Value = serde_json::from_str(line).ok()?;
-        let silent: Vec<&str> = said["silent"].as_array()?.iter().filter_map(Value::as_str).collect();
-        (silent == nodes).then_some(())
-    })
+/// The silent nodes, of a line that names them.
+fn silent(line: &str) -> Option<Vec<String>> {
+    let said: Value = serde_json::from_str(line).ok()?;
+    serde_json::from_value(said.get("silent")?.clone()).ok()
 }
 
 #[test]
@@ -154,7 +146,7 @@ fn following_goes_on_without_a_node_and_with_it_again() -> Result<()> {
     })?;
 
     fleet.node(killed).kill()?;
-    wait_silent(&mut follow, &[lost])?;
+    follow.wait(SOON, |line| (silent(line)? == [lost]).then_some(()))?;
     lines.wait(SOON, |line| line.contains(&format!("{lost} does not answer any more")).then_some(()))?;
     let said = fleet.nodes()[asked].hotctl(&["events", "-n", "5"])?.expect(0)?;
     assert!(!said.stdout.is_empty());
@@ -167,8 +159,14 @@ fn following_goes_on_without_a_node_and_with_it_again() -> Result<()> {
 
     // What happened to it meanwhile is told when it is back, and nothing twice.
     fleet.boot(killed)?;
-    wait_silent(&mut follow, &[])?;
-    wait(&mut follow, |event| event.kind == "instance.adopted" && event.node == lost)?;
+    // By two pipes: either may be read first.
+    let (mut heard, mut adopted) = (false, false);
+    follow.wait(SOON, |line| {
+        heard |= silent(line).is_some_and(|nodes| nodes.is_empty());
+        let event: Option<Event> = serde_json::from_str(line).ok();
+        adopted |= event.is_some_and(|event| event.kind == "instance.adopted" && event.node == lost);
+        (heard && adopted).then_some(())
+    })?;
     lines.wait(SOON, |line| line.contains(&format!("{lost} answers: its lines come")).then_some(()))?;
     let seen: Vec<Event> = follow.seen().iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
     each_in_order(&seen)
