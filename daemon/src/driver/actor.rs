@@ -294,8 +294,10 @@ impl Actor {
     async fn bring_up_one(&self, node: &Node) -> Result<bool, ClusterError> {
         let mut all = true;
         let labels = self.parts.cluster.labels().remove(node).unwrap_or_default();
-        for (name, record) in self.parts.ledger.modules() {
+        for (name, _) in self.parts.ledger.modules() {
             let module = Module(name.to_string());
+            // As it is now: the module before this one may have taken long, and it may have been removed since.
+            let Some(record) = self.parts.ledger.module(&name) else { continue };
             let moved = self.moves(&module, node);
             all &= !moved;
             let Some(stable) = Ledger::stable(&record).filter(|_| !moved) else { continue };

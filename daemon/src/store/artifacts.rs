@@ -102,6 +102,15 @@ pub enum CommitError {
 }
 
 impl CommitError {
+    /// Whether it is for what the bytes are, and not for the disk: another try would come to the same.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        match self {
+            Self::OtherFile { .. } | Self::TooLong { .. } | Self::Bound { .. } | Self::Removed { .. } => true,
+            Self::Io { .. } | Self::Sync(_) | Self::Write(_) | Self::Update(_) => false,
+        }
+    }
+
     /// Whether free space on the disk would help.
     #[must_use]
     pub fn is_full(&self) -> bool {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use hot_artifact::{ModuleName, Sha256};
 
 use super::State;
+use super::values::VersionValue;
 use crate::cluster::etcd::Key;
 
 /// Releases of a module that are kept, besides those that can be gone back to. Each node has a history of its own.
@@ -29,8 +30,9 @@ pub(super) fn beyond(state: &State, module: &ModuleName, most: usize) -> Vec<Key
     let kept = digests(&|number| !old.contains(&number));
     let left: BTreeSet<Sha256> =
         digests(&|number| old.contains(&number)).difference(&kept).copied().collect();
-    let versions =
-        state.versions.iter().filter(|((of, ..), value)| of == module && left.contains(&value.record.digest));
+    // What a person removed is kept: without it the version could be made again.
+    let goes = |value: &VersionValue| value.removed.is_none() && left.contains(&value.record.digest);
+    let versions = state.versions.iter().filter(|((of, ..), value)| of == module && goes(value));
     let versions =
         versions.map(|((module, version, target), _)| Key::Version(module.clone(), version.clone(), *target));
     let releases = old.iter().map(|number| Key::Release(module.clone(), *number));
@@ -42,7 +44,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cluster::fleet::values::{ReleaseValue, VersionValue};
+    use crate::cluster::fleet::values::{ReleaseValue, RemovedValue};
 
     /// Releases 1 to `count` of versions of their own, of which 3 and the last one were stable.
     fn state(count: u64) -> State {
@@ -86,6 +88,15 @@ mod tests {
         ];
         assert_eq!(names, expected, "3 was stable");
         assert_eq!(beyond(&state(200), &module(), 9).len(), 9);
+    }
+
+    #[test]
+    fn a_version_that_was_removed_stays_though_nothing_names_it() {
+        let mut state = state(101);
+        let removed = RemovedValue { by: "ann".to_owned(), at: 2 };
+        state.versions.values_mut().for_each(|value| value.removed = Some(removed.clone()));
+        let names: Vec<String> = beyond(&state, &module(), 9).iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["fleet/releases/greeter/0000000001"]);
     }
 
     #[test]

@@ -99,8 +99,8 @@ impl Outbox {
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     latest: BTreeMap<(Node, Module), ReportValue>,
-    /// The last failure of each node that was taken.
-    failures: BTreeMap<Node, u64>,
+    /// The last failure that was taken, of each module of a node: reports of two modules come in any order.
+    failures: BTreeMap<(Node, Module), u64>,
 }
 
 impl Inbox {
@@ -113,7 +113,7 @@ impl Inbox {
         asked: Option<ReleaseNumber>,
     ) -> Vec<Event> {
         let mut events = said(node, module, &report, asked);
-        let known = self.failures.entry(node.clone()).or_default();
+        let known = self.failures.entry((node.clone(), module.clone())).or_default();
         let newest = report.failed.iter().map(|(number, _)| *number).max();
         let taken = *known;
         let failed = report.failed.iter().filter(|(number, _)| *number > taken);

@@ -134,7 +134,9 @@ impl FetchError {
     /// Whether this node does not want it, which another try would not change.
     pub(super) fn is_refusal(&self) -> bool {
         match self {
-            Self::Refused(_) | Self::Commit(_) | Self::Fleet(FleetError::Differs { .. }) => true,
+            Self::Refused(error) => !matches!(**error, VerifyError::Read { .. }),
+            Self::Commit(error) => error.is_refusal(),
+            Self::Fleet(FleetError::Differs { .. }) => true,
             Self::Unknown { .. }
             | Self::Fleet(_)
             | Self::NoPeer { .. }

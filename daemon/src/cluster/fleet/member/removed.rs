@@ -34,6 +34,8 @@ impl super::Member {
                     }
                 }
             }
+            // Whoever holds it while the next word comes has all of it copied.
+            drop(state);
             let changed = tokio::select! {
                 changed = states.changed() => changed,
                 () = tokio::time::sleep(AGAIN), if waits => Ok(()),
