@@ -57,12 +57,6 @@ pub(super) fn driver_refused(refusal: Refusal) -> Status {
         Refusal::Over(_) => {
             (Code::FailedPrecondition, "no_rollout", "rollout", "`hotctl history` shows how it ended.")
         }
-        Refusal::NothingToReturnTo { .. } => (
-            Code::FailedPrecondition,
-            "nothing_to_return_to",
-            "to",
-            "`hotctl history` shows what was stable; to have a later version again, push it again.",
-        ),
         Refusal::TooLate { .. } => {
             (Code::FailedPrecondition, "too_late", "rollout", "`hotctl status` says where it is.")
         }
@@ -71,14 +65,8 @@ pub(super) fn driver_refused(refusal: Refusal) -> Status {
         }
         Refusal::NoNodes { .. } | Refusal::NoFleet { .. } => return no_labels(&refusal),
         Refusal::Begun(_) => (Code::AlreadyExists, "already_started", "request_id", ""),
-        Refusal::MovedMeanwhile { .. } => (
-            Code::Aborted,
-            "moved_meanwhile",
-            "",
-            "`hotctl status` says what serves; ask again if that is not it.",
-        ),
-        Refusal::NotGoneBack { .. } => {
-            (Code::Aborted, "not_gone_back", "to", "`hotctl status` says what serves.")
+        Refusal::NothingToReturnTo { .. } | Refusal::MovedMeanwhile { .. } | Refusal::NotGoneBack { .. } => {
+            return no_way_back(&refusal);
         }
         Refusal::StillRuns(_) => {
             (Code::DeadlineExceeded, "still_running", "rollout", "`hotctl status` says what it waits for.")
@@ -107,6 +95,28 @@ pub(super) fn driver_refused(refusal: Refusal) -> Status {
 fn refused_for(grpc: Code, code: &'static str, field: &'static str, found: String, advice: &str) -> Status {
     let (expected, advice) = (String::new(), advice.to_owned());
     refused(Refused { grpc, code, field, found, expected, advice })
+}
+
+/// A way back that there is not, or that is not to be taken now.
+fn no_way_back(refusal: &Refusal) -> Status {
+    let (grpc, code, field, advice) = match refusal {
+        Refusal::NotGoneBack { .. } => {
+            (Code::Aborted, "not_gone_back", "to", "`hotctl status` says what serves.")
+        }
+        Refusal::MovedMeanwhile { .. } => (
+            Code::Aborted,
+            "moved_meanwhile",
+            "",
+            "`hotctl status` says what serves; ask again if that is not it.",
+        ),
+        _ => (
+            Code::FailedPrecondition,
+            "nothing_to_return_to",
+            "to",
+            "`hotctl history` shows what was stable; to have a later version again, push it again.",
+        ),
+    };
+    refused_for(grpc, code, field, refusal.to_string(), advice)
 }
 
 /// There is no node with the labels that a push names.
