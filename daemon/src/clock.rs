@@ -38,6 +38,12 @@ pub(crate) fn counted() -> Time {
     clocks().counted.now(Instant::now())
 }
 
+/// The time of day, for what is written down with it.
+pub(crate) fn of_day() -> Time {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+}
+
 /// Reads the time of day anew, as may be done while no rollout runs: a machine may learn the time only after its start.
 pub(crate) fn set() {
     *clocks() = Clocks::read(Instant::now());
@@ -81,8 +87,7 @@ impl Clocks {
 
 impl Clock {
     fn read(at: Instant) -> Self {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { time: Time(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)), at }
+        Self { time: of_day(), at }
     }
 
     fn now(self, at: Instant) -> Time {

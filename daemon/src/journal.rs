@@ -59,13 +59,12 @@ impl Journal {
         } else {
             tracing::info!(kind = entry.kind, module = %entry.module, rollout = %entry.rollout, "{}", entry.text);
         }
-        let at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let mut fields = entry.fields;
         if !entry.by.is_empty() {
             fields.insert("by".to_owned(), entry.by.into());
         }
         let event = Event {
-            at: u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
+            at: crate::clock::of_day().0,
             module: entry.module.parse().ok(),
             rollout: entry.rollout.parse().ok(),
             kind: entry.kind.to_owned(),

@@ -493,9 +493,7 @@ async fn tidy(ledger: Ledger, journal: Journal, stopped: CancellationToken) {
         let gone = crate::blocking(move || {
             let protected: Protected = ledger.protected();
             let now = SystemTime::now();
-            let at = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            let at = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
-            let Collected { gone, failed } = ledger.store().collect(&protected, at);
+            let Collected { gone, failed } = ledger.store().collect(&protected, crate::clock::of_day().0);
             if let Some(error) = failed {
                 tracing::warn!(error = %crate::describe(&error), "old versions were not removed");
             }

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use crate::node::WAIT;
 use crate::process::Process;
-use crate::{Binaries, Host, raw};
+use crate::{Host, pki, raw};
 
 /// Between two looks at whether a member answers.
 const LOOK: Duration = Duration::from_millis(20);
@@ -363,13 +363,6 @@ impl Drop for Etcd {
             drop(child.wait());
         }
     }
-}
-
-fn pki(folder: &Path, arguments: &[&str]) -> Result<()> {
-    let mut command = Command::new(Binaries::locate()?.hotctl());
-    command.arg("pki").args(arguments).current_dir(folder);
-    crate::hotctl::run(command)?.expect(0)?;
-    Ok(())
 }
 
 fn tail(log: &Path) -> String {

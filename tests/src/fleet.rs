@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use crate::node::WAIT;
-use crate::{Binaries, Etcd, Host, Key, Link, Output, Service, get, text};
+use crate::{Etcd, Host, Key, Link, Output, Service, get, pki, text};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
@@ -286,17 +285,11 @@ fn in_zone(zone: &str) -> String {
 
 /// The lines of a node's config by which it calls others, and is called at this address, by TLS.
 fn with_tls(name: &str, host: &Host, folder: &Path) -> Result<String> {
-    let program = Binaries::locate()?.hotctl();
-    let pki = |arguments: &[&str]| {
-        let mut command = Command::new(&program);
-        command.arg("pki").args(arguments).current_dir(folder);
-        crate::hotctl::run(command)?.expect(0)
-    };
     if !folder.join("pki").exists() {
-        pki(&["init", "pki"])?;
+        pki(folder, &["init", "pki"])?;
     }
     let listen = SocketAddr::new(host.address(), host.port(CALLS));
-    pki(&["issue", name, "--dir", "pki", "--address", &listen.ip().to_string()])?;
+    pki(folder, &["issue", name, "--dir", "pki", "--address", &listen.ip().to_string()])?;
     let at = |file: String| folder.join(file);
     Ok(format!(
         "[grpc.tls]\nlisten = [\"{listen}\"]\ncertificate = {:?}\nkey = {:?}\nauthority = {:?}\n",

@@ -11,7 +11,7 @@ use std::{io::Read, os::unix::process::ExitStatusExt};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::de::DeserializeOwned;
 
-use crate::{Follow, ModuleStatus, Status};
+use crate::{Binaries, Follow, ModuleStatus, Status};
 
 /// Longest that a run may take. The longest rollouts of the tests take a quarter of it.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -165,6 +165,16 @@ fn wait_status(
         let status: Status = serde_json::from_str(line).ok()?;
         status.module(name).filter(|module| wanted(module)).cloned()
     })
+}
+
+/// Runs `hotctl pki` in a folder.
+///
+/// # Errors
+/// When it does not end with 0.
+pub fn pki(folder: &Path, arguments: &[&str]) -> Result<()> {
+    let mut command = Command::new(Binaries::locate()?.hotctl());
+    command.arg("pki").args(arguments).current_dir(folder);
+    run(command)?.expect(0).map(drop)
 }
 
 /// Runs a command to its end.

@@ -48,7 +48,7 @@ pub use fleet::{Fleet, LEASE};
 pub use follow::Follow;
 pub use harm::{Harm, Steps};
 pub use hosts::{Host, Hosts, alone};
-pub use hotctl::{BUILD, Hotctl, Output, run, run_for, text};
+pub use hotctl::{BUILD, Hotctl, Output, pki, run, run_for, text};
 pub use http::{Reply, Request, exchange, exchange_h2, get, raw};
 pub use keys::Key;
 pub use liar::{Gives, Liar};

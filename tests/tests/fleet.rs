@@ -322,6 +322,25 @@ fn a_node_takes_a_bad_candidate_back_with_the_leader_and_etcd_gone() -> Result<(
     lost_nothing_but(leader, loads)
 }
 
+/// Has both nodes told to serve each of these releases, one after the other, in both directions and by huge revisions: by somebody
+/// who can write to etcd.
+fn give_all(fleet: &Fleet, releases: &[u64]) -> Result<()> {
+    for node in ["n1", "n2"] {
+        for direction in ["onward", "toward_stable"] {
+            for stable in releases {
+                let assignment = json!({
+                    "module": "probe", "revision": u64::MAX - stable, "rollout": "r6", "stable": stable,
+                    "candidate": null, "standby": null,
+                });
+                let given = json!({ "assignment": assignment, "direction": direction });
+                let value = json!({ "epoch": 1, "prepare": stable, "given": given });
+                fleet.etcd.put(&format!("hot/v1/assignments/{node}/probe"), &value.to_string())?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Who can write to etcd can have the nodes run no other code, and can't end them.
 #[test]
 fn what_others_write_to_etcd_makes_nothing_run_and_ends_nobody() -> Result<()> {
@@ -352,19 +371,7 @@ fn what_others_write_to_etcd_makes_nothing_run_and_ends_nobody() -> Result<()> {
         "version": "1.0.0", "digests": { &target: served.digest }, "config": sha256(b"bad"), "at": 1, "by": "mallory",
     });
     fleet.etcd.put("hot/v1/fleet/releases/probe/0000000067", &configured.to_string())?;
-    for node in ["n1", "n2"] {
-        for (stable, direction) in
-            [(66, "onward"), (67, "onward"), (66, "toward_stable"), (67, "toward_stable")]
-        {
-            let assignment = json!({
-                "module": "probe", "revision": u64::MAX - stable, "rollout": "r6", "stable": stable, "candidate": null,
-                "standby": null,
-            });
-            let given = json!({ "assignment": assignment, "direction": direction });
-            let value = json!({ "epoch": 1, "prepare": stable, "given": given });
-            fleet.etcd.put(&format!("hot/v1/assignments/{node}/probe"), &value.to_string())?;
-        }
-    }
+    give_all(&fleet, &[66, 67])?;
     for key in ["fleet/modules/probe", "fleet/nodes/n9", "fleet/alive/n9", "rollouts/r9", "renewals/r9"] {
         for rubbish in ["{", "[]", "null", "\u{1}", &"x".repeat(100_000)] {
             fleet.etcd.put(&format!("hot/v1/{key}"), rubbish)?;
@@ -420,18 +427,7 @@ fn what_others_write_to_etcd_brings_back_nothing_that_is_revoked_or_below_the_fl
     let loads = load_all(&fleet)?;
 
     fleet.etcd.put("hot/v1/fleet/modules/probe", &json!({ "served": [1, 2] }).to_string())?;
-    for node in ["n1", "n2"] {
-        for (stable, direction) in [(1, "onward"), (2, "onward"), (1, "toward_stable"), (2, "toward_stable")]
-        {
-            let assignment = json!({
-                "module": "probe", "revision": u64::MAX - stable, "rollout": "r6", "stable": stable, "candidate": null,
-                "standby": null,
-            });
-            let given = json!({ "assignment": assignment, "direction": direction });
-            let value = json!({ "epoch": 1, "prepare": stable, "given": given });
-            fleet.etcd.put(&format!("hot/v1/assignments/{node}/probe"), &value.to_string())?;
-        }
-    }
+    give_all(&fleet, &[1, 2])?;
     // All of it is heard: what was written last is told of.
     fleet.etcd.put("hot/v1/fleet/nodes/n9", "{")?;
     for node in fleet.nodes() {

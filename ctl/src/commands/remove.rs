@@ -13,9 +13,9 @@ use crate::words;
 
 /// Remove a module with all that runs of it, or one of its versions
 ///
-/// In a fleet from all of its nodes. Of a module as a whole it asks first, on a terminal, and says what will end; a script says --yes. A version that is
-/// stable, candidate or standby is not removed by itself. What was removed leaves a tombstone: its version is never given to
-/// other bytes.
+/// In a fleet from all of its nodes. Of a module as a whole it asks first, on a terminal, and says what will end; a script
+/// says --yes. A version that is stable, candidate or standby is not removed by itself. What was removed leaves a tombstone:
+/// its version is never given to other bytes.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  hotctl remove greeter                    # it serves no more; asks first\n  \

@@ -44,7 +44,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use hot_artifact::ModuleName;
-use hot_rollout::{Direction, Event, Module, Node, ReleaseNumber, Revision};
+use hot_rollout::{Direction, Event, Module, Node, ReleaseNumber, Revision, Role};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
@@ -279,10 +279,10 @@ impl Agent {
         self.slots(|slots| slots.get(module).is_some_and(|slot| has(slot) || !slot.runs.is_empty()))
     }
 
-    /// The releases that it is to run, or to keep ready.
-    pub(crate) fn assigned(&self, module: &Module) -> Vec<ReleaseNumber> {
-        let assignment = self.slots(|slots| slots.get(module)?.orders.assignment.clone());
-        assignment.map_or_else(Vec::new, |of| of.weights().into_iter().map(|(it, ..)| it).collect())
+    /// The releases that it is to run, or to keep ready, and as what.
+    pub(crate) fn roles(&self, module: &Module) -> Vec<(ReleaseNumber, Role)> {
+        let weights = self.slots(|slots| Some(slots.get(module)?.orders.assignment.as_ref()?.weights()));
+        weights.unwrap_or_default().into_iter().map(|(release, role, _)| (release, role)).collect()
     }
 
     /// Why stable releases do not serve by themselves, a sentence each.

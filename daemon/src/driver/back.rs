@@ -99,9 +99,9 @@ impl Driver {
     pub(crate) async fn go_back(&self, back: GoBack) -> Result<Who<WentBack>, Refusal> {
         let name = Module(back.module.to_string());
         let modules = [name.clone()];
-        let was =
-            back.was.or_else(|| self.parts.ledger.module(&back.module).as_deref().and_then(Ledger::stable));
-        let asked = self.drives_all() || back.was.is_some();
+        let stable = || self.parts.ledger.module(&back.module).as_deref().and_then(Ledger::stable);
+        // What was stable when a leader was asked, if one was: another node, or this one.
+        let was = back.was.map(Some).or_else(|| self.drives_all().then(stable));
         if self.drives_all() {
             match self.in_time(&modules, self.go_back_now(back.clone())).await {
                 // As where this node leads no more since.
@@ -110,8 +110,7 @@ impl Driver {
             }
         }
         // The leader may have gone back before it went silent. Then the one before is one too many.
-        let stable = self.parts.ledger.module(&back.module).as_deref().and_then(Ledger::stable);
-        if asked && self.parts.agent.trial(&name).is_none() && stable != was {
+        if was.is_some_and(|was| self.parts.agent.trial(&name).is_none() && stable() != was) {
             return Err(Refusal::MovedMeanwhile { module: back.module });
         }
         let (way, said) = (self.way_alone(&back.module, &back.to)?, back.said());

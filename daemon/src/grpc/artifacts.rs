@@ -309,7 +309,6 @@ fn text(signature: Vec<u8>) -> Result<String, Status> {
 
 fn record_of(verified: &Verified, signature: String, by: String) -> VersionRecord {
     let metadata = verified.metadata();
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     VersionRecord {
         module: metadata.name.clone(),
         version: metadata.version.clone(),
@@ -319,7 +318,7 @@ fn record_of(verified: &Verified, signature: String, by: String) -> VersionRecor
         metadata: verified.metadata_text().to_owned(),
         principal: verified.principal().to_owned(),
         signature,
-        at: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+        at: crate::clock::of_day().0,
         by,
     }
 }

@@ -8,11 +8,12 @@ use tonic::{Code, Status};
 use super::Api;
 use super::refusal::driver_refused;
 use super::status::{Refused, internal, not_found, refused};
+use crate::clock::of_day;
 use crate::cluster::Fleet;
 use crate::cluster::fleet::values::RemovedValue;
 use crate::driver::Refusal;
 use crate::journal::Entry;
-use crate::store::{ModuleRecord, RemoveError, UnixMillis};
+use crate::store::{ModuleRecord, RemoveError};
 
 /// Rollouts of one module that are ended, one after the other, before it is removed.
 const MAX_STOPS: usize = 4;
@@ -101,7 +102,7 @@ impl Api {
                 return Err(not_found("version", found, "`hotctl versions` lists them."));
             }
         }
-        let removed = RemovedValue { by: by.clone(), at: now() };
+        let removed = RemovedValue { by: by.clone(), at: of_day().0 };
         let removed = fleet.remove_versions(name, version.as_ref(), &removed).await;
         let removed = removed.map_err(|error| self.fleet_refused(error))?;
         // What only this node has: the fleet has let go of it.
@@ -135,12 +136,9 @@ impl Api {
         }))
     }
 
-    /// The releases that this node runs, and as what.
+    /// The releases that this node is to run, and as what.
     pub(super) fn roles(&self, module: &Module) -> Vec<(ReleaseNumber, v1::Role)> {
-        let assignment = self.agent.slots(|slots| slots.get(module)?.orders.assignment.clone());
-        assignment.map_or_else(Vec::new, |of| {
-            of.weights().into_iter().map(|(it, role, _)| (it, said(role))).collect()
-        })
+        self.agent.roles(module).into_iter().map(|(release, role)| (release, said(role))).collect()
     }
 
     /// A version that is served, tried or kept ready must stay.
@@ -203,7 +201,7 @@ impl Api {
         crate::blocking(move || {
             let mut removed = Vec::new();
             for version in versions {
-                match store.remove_version(&what.name, &version, now(), &what.by, "") {
+                match store.remove_version(&what.name, &version, of_day().0, &what.by, "") {
                     Ok(_) => removed.push(version.to_string()),
                     // Somebody else's removal, or `keep`, was there first: it is gone, as was asked.
                     Err(RemoveError::Unknown { .. }) if what.version.is_none() => {}
@@ -236,9 +234,4 @@ const fn said(role: Role) -> v1::Role {
 
 fn is_gone(record: &ModuleRecord, version: &Version) -> bool {
     record.tombstones().contains_key(version) && !record.versions().contains_key(version)
-}
-
-fn now() -> UnixMillis {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,8 +1,7 @@
 //! Questions about the nodes that several rooms ask.
 
-use super::Phase;
-use super::Rollout;
 use super::facts::Facts;
+use super::{Phase, Rollout};
 use crate::ident::{Module, Node};
 
 impl Rollout {

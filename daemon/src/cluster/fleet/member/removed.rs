@@ -63,7 +63,7 @@ async fn let_go(
         let release = record.as_ref().and_then(|record| record.releases().get(&number));
         release.is_some_and(|release| release.version == *version)
     };
-    if agent.assigned(&Module(module.to_string())).into_iter().any(|release| runs(release.0)) {
+    if agent.roles(&Module(module.to_string())).into_iter().any(|(release, _)| runs(release.0)) {
         return Ok(false);
     }
     let (store, module, version, removed) =
