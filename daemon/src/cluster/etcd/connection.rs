@@ -12,6 +12,7 @@ use etcd_client::{
     SortOrder, SortTarget, TlsOptions, Txn, TxnOp, TxnOpResponse, TxnResponse, WatchClient,
 };
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tonic::Code;
 
 /// How long a call may take. An etcd that elects a leader takes a second or two.
@@ -20,9 +21,9 @@ const CALL: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(2);
 /// Between two signs of life that are asked for of a silent connection, and how long each may take.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(3));
-/// Keys that are read at once.
-const PAGE: i64 = 500;
-/// Bytes of an answer: a page of the largest values that are written would be more, and no page is all of such.
+/// Keys that are read at once: of the largest values that are written no more than an answer may have.
+const PAGE: i64 = 60;
+/// Bytes of an answer.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 /// Bytes of a value. etcd takes 1.5 MiB with all that is around it.
 pub const MAX_VALUE: usize = 1024 * 1024;
@@ -250,7 +251,8 @@ impl Connection {
 
     /// For watches.
     pub(super) async fn watch_client(&self) -> Result<WatchClient, EtcdError> {
-        Ok(self.client().await?.1.watch_client().max_decoding_message_size(MAX_ANSWER))
+        let (_, client) = self.in_time(Instant::now() + CALL).await?;
+        Ok(client.watch_client().max_decoding_message_size(MAX_ANSWER))
     }
 
     /// Calls etcd in time. After what may be the connection's fault the next call has a new one.
@@ -258,9 +260,10 @@ impl Connection {
         &self,
         call: impl AsyncFnOnce(&Client) -> Result<T, etcd_client::Error>,
     ) -> Result<T, EtcdError> {
-        let (made, client) = self.client().await?;
+        let deadline = Instant::now() + CALL;
+        let (made, client) = self.in_time(deadline).await?;
         // The library's futures are large, and would be in all that wait for them.
-        match tokio::time::timeout(CALL, Box::pin(call(&client))).await {
+        match tokio::time::timeout_at(deadline, Box::pin(call(&client))).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
                 let error = self.error(error);
@@ -288,19 +291,19 @@ impl Connection {
         }
     }
 
+    /// A client, at the latest then: others may wait for one as well, and it is made for one after the other.
+    async fn in_time(&self, deadline: Instant) -> Result<(u64, Client), EtcdError> {
+        tokio::time::timeout_at(deadline, self.client()).await.map_err(|_elapsed| self.late())?
+    }
+
     async fn client(&self) -> Result<(u64, Client), EtcdError> {
         let mut slot = self.0.client.lock().await;
         if let Some(client) = &slot.client {
             return Ok((slot.made, client.clone()));
         }
         let options = self.0.settings.options().await?;
-        let connected =
-            tokio::time::timeout(CALL, Box::pin(Client::connect(&self.0.settings.endpoints, Some(options))))
-                .await;
-        let client = match connected {
-            Ok(connected) => connected.map_err(|error| self.error(error))?,
-            Err(_elapsed) => return Err(self.late()),
-        };
+        let connected = Box::pin(Client::connect(&self.0.settings.endpoints, Some(options))).await;
+        let client = connected.map_err(|error| self.error(error))?;
         slot.made += 1;
         slot.client = Some(client.clone());
         Ok((slot.made, client))
