@@ -82,6 +82,8 @@ pub struct Standing {
     pub stale: Option<(SystemTime, String)>,
     /// It could not lead, and does not stand before then.
     pub rests: Option<Instant>,
+    /// The last of its terms of which etcd refused a write, as it was over: its epoch.
+    pub fenced: Option<i64>,
 }
 
 /// Why the fleet can't answer or write.
@@ -270,7 +272,8 @@ impl Fleet {
                 }
                 Err(error) => error,
             };
-            if matches!(error, WriteError::Deposed { .. }) {
+            if let WriteError::Deposed { epoch } = error {
+                self.0.standing.send_modify(|standing| standing.fenced = Some(epoch));
                 self.depose(&term);
             }
             return Err(error.into());
