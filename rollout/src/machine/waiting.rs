@@ -161,7 +161,9 @@ impl fmt::Display for Waiting {
             Self::Nodes { nodes, alone } if nodes.is_empty() && alone.is_empty() => {
                 f.write_str("waiting for a node: none can be reached")
             }
-            Self::Nodes { nodes, alone } if nodes.is_empty() => write!(f, "waiting for a node: {}", Alone(alone)),
+            Self::Nodes { nodes, alone } if nodes.is_empty() => {
+                write!(f, "waiting for a node: {}", Alone(alone))
+            }
             Self::Nodes { nodes, alone } => {
                 write!(f, "waiting for {}, which cannot be reached", List(nodes))?;
                 if alone.is_empty() { Ok(()) } else { write!(f, "; {}", Alone(alone)) }

@@ -40,11 +40,7 @@ impl Rollout {
     fn nobody_to_carry(&self) -> Waiting {
         let mut nodes = self.sound(|up| up);
         nodes.retain(|node| self.nodes.get(node).is_some_and(|facts| !facts.prepared()));
-        if nodes.is_empty() {
-            self.absent(self.sound(|_| true))
-        } else {
-            Waiting::Prepare { nodes }
-        }
+        if nodes.is_empty() { self.absent(self.sound(|_| true)) } else { Waiting::Prepare { nodes } }
     }
 
     /// That none of these takes part: who can't be reached, and who was rolled back alone.
