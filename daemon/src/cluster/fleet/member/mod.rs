@@ -17,7 +17,6 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub use self::away::Away;
-use self::silence::Silence;
 use super::reports::Outbox;
 use super::state::Change;
 use super::values::{AliveValue, NodeValue, RenewalValue, encode, parse};
@@ -82,7 +81,7 @@ impl Member {
     async fn hear(self) {
         let fleet = &self.parts.fleet;
         let mut watch = Watch::start(fleet.connection().clone(), fleet.keys().folder(&Folder::Fleet));
-        let mut silence = Silence::default();
+        let mut silence = silence::Silence::default();
         loop {
             match watch.next().await {
                 News::Put(found) => self.changed(|state| state.put(fleet.keys(), &found)).await,
@@ -95,7 +94,7 @@ impl Member {
                 ),
                 News::Silent(error) | News::StillSilent(error) => self.stale(&mut silence, &error).await,
                 News::Heard => {
-                    silence = Silence::default();
+                    silence = silence::Silence::default();
                     fleet.0.standing.send_modify(|standing| standing.stale = None);
                     self.tell("fleet.heard", "this node hears its fleet again".to_owned()).await;
                 }
@@ -154,7 +153,7 @@ impl Member {
     }
 
     /// Shows why the fleet is not heard, and tells it as an event where that is news.
-    async fn stale(&self, silence: &mut Silence, error: &EtcdError) {
+    async fn stale(&self, silence: &mut silence::Silence, error: &EtcdError) {
         let why = crate::describe(error);
         let (since, is_news) = silence.goes_on(&why, SystemTime::now());
         let text = format!(
