@@ -17,7 +17,7 @@ pub(crate) enum Exit {
     TakenBack,
     /// Refused: signature, compatibility or permission.
     Refused,
-    /// Not finished in time, left running, or incomplete.
+    /// Not finished in time, left running, or incomplete; gone back on one node alone, or to what does not serve.
     Unfinished,
     /// A plan would change something.
     Changes,

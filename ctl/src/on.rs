@@ -1,4 +1,5 @@
-//! `--on`: the nodes that a release is for, by their labels, as it is typed and shown.
+//! `--on`: the nodes that a release is for, by their labels, as it is typed and shown; and, of what nodes tell, the one node
+//! that is asked.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -23,8 +24,20 @@ fn parse(text: &str) -> Result<On, String> {
         return Ok(On::All);
     }
     let pair = text.split_once('=').filter(|(name, value)| !name.is_empty() && !value.is_empty());
-    let (name, value) = pair.ok_or("expected LABEL=VALUE, e.g. zone=a, or `all`")?;
+    let (name, value) = pair.ok_or(
+        "expected LABEL=VALUE, e.g. zone=a, or `all`; for one node give it a label of its own, below [cluster.labels] in its config",
+    )?;
     Ok(On::Label(name.to_owned(), value.to_owned()))
+}
+
+/// The name of a node, where others choose by labels. An empty one is a variable that is not set.
+pub(crate) fn parse_node(text: &str) -> Result<String, String> {
+    if text.is_empty() || text == "all" || text.contains('=') {
+        return Err("expected the name of one node, as `hotctl nodes` has it; labels are for push and plan, and all nodes are \
+                    asked without --on"
+            .to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 impl OnArgs {
@@ -74,6 +87,14 @@ mod tests {
         assert_eq!(labels(&["zone=a", "disk=fast=yes"]), Ok(Some("disk=fast=yes, zone=a".to_owned())));
         assert_eq!(labels(&["zone=a", "zone=a"]), Ok(Some("zone=a".to_owned())));
         assert_eq!(labels(&["all"]), Ok(Some(String::new())), "said, and not left away");
+    }
+
+    #[test]
+    fn a_label_is_no_node() {
+        assert_eq!(parse_node("web-3"), Ok("web-3".to_owned()));
+        for typed in ["", "all", "zone=a"] {
+            assert!(parse_node(typed).is_err_and(|why| why.contains("`hotctl nodes`")), "{typed:?}");
+        }
     }
 
     #[test]

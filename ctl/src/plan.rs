@@ -27,20 +27,23 @@ pub(crate) async fn ask(
     }
 }
 
-/// Fails where the node would refuse the push. A plan is advice: without one the push goes on, and the node says what it
-/// has to say of the bytes.
+/// What the node says of the push, and a failure where it would refuse it. A plan is advice: without one the push goes on, and
+/// the node says what it has to say of the bytes.
 pub(crate) async fn refused_early(
     client: &Client,
     files: &[Signed],
     wish: PlanRequest,
-) -> Result<(), Failure> {
+) -> Result<PlanResponse, Failure> {
     let mut known = PlanResponse { refusals: hazards(files), ..PlanResponse::default() };
     match client.answer(client.plans().plan(request(files, wish))).await {
-        Ok(answer) => known.refusals.extend(answer.refusals),
+        Ok(answer) => {
+            known.refusals.extend(answer.refusals);
+            known.modules = answer.modules;
+        }
         Err(status) if status.code() == Code::Unimplemented || is_lost(&status) => {}
         Err(status) => return Err(Failure::of_offer(&status)),
     }
-    failure(&known, files).map_or(Ok(()), Err)
+    failure(&known, files).map_or(Ok(known), Err)
 }
 
 /// What no node takes, whatever it has: known here.

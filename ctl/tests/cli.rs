@@ -44,6 +44,21 @@ fn a_slip_is_a_usage_error() {
     assert!(err.contains("status"), "{err}");
 }
 
+/// What is typed in a wrong place or form says where and how it belongs.
+#[test]
+fn what_is_meant_is_said() {
+    for (arguments, expected) in [
+        (&["remove", "greeter", "1.0.0"][..], "`hotctl remove greeter --version 1.0.0`"),
+        (&["remove", "greeter", "--version", "1.0"], "expected one like 1.0.0"),
+        (&["events", "--on", "zone=a"], "the name of one node"),
+        (&["push", "a.so", "--on", "web-3"], "expected LABEL=VALUE"),
+    ] {
+        let (code, out, err) = parts(&run(arguments));
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{arguments:?}: {err}");
+        assert!(err.contains(expected), "{arguments:?}: {err}");
+    }
+}
+
 #[test]
 fn a_slip_is_an_object_where_json_is_asked_for() {
     for arguments in

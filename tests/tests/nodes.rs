@@ -120,6 +120,19 @@ fn a_drained_node_sends_load_balancers_away_and_serves_all_the_same() -> Result<
     fleet.node(1).boot()?;
     serves(&fleet, 1, "1.0.0")?;
     assert_eq!(health(&fleet.nodes()[1])?, [200, 200]);
+
+    // With a cordon at the same moment, whichever comes first, it is drained.
+    for _ in 0..3 {
+        let [n1, n2] = fleet.nodes() else { anyhow::bail!("two nodes") };
+        std::thread::scope(|scope| -> Result<()> {
+            let drain = scope.spawn(|| n1.hotctl(&["drain", "n2"]));
+            n2.hotctl(&["cordon", "n2", "--message", "its disk"])?.expect(0)?;
+            drain.join().map_err(|_panicked| anyhow::anyhow!("drain panicked"))??.expect(0)?;
+            Ok(())
+        })?;
+        assert_eq!(health(n2)?, [503, 200]);
+        n1.hotctl(&["uncordon", "n2"])?.expect(0)?;
+    }
     Ok(())
 }
 
@@ -142,6 +155,9 @@ fn a_node_that_left_keeps_no_rollout_waiting() -> Result<()> {
         Ok(nodes.contains("its lease in etcd is over") && fleet.leader(0)? != 2)
     })?;
     fleet.push(0, &good("1.1.0")?, &QUICK)?.expect(5)?;
+    // Whether it went back alone nobody knows, so it is named.
+    let lifted = fleet.nodes()[0].hotctl(&["rollback", "probe", "--lift"])?.expect(5)?.stdout;
+    assert!(lifted.contains("n3 does not answer") && !lifted.contains("n2"), "{lifted}");
     let left = fleet.nodes()[1].hotctl(&["leave", "n3", "--message", "sold"])?.expect(0)?.stdout;
     assert!(left.contains("n3 is out of the fleet"), "{left}");
     ends(&fleet, 0)?;
@@ -194,7 +210,14 @@ fn a_release_runs_on_the_nodes_that_have_its_labels() -> Result<()> {
     (0..3).try_for_each(|node| serves(&fleet, node, "1.2.0"))?;
     let counts = busy.stop()?;
     assert_eq!(counts.failed(), 0, "{counts}");
-    fleet.push(0, &good("1.3.0")?, &on("zone=b"))?.expect(0)?;
+    let loses = |said: &str| said.contains("n1, n2 serve it now and will not any more");
+    let file = good("1.3.0")?;
+    let key = fleet.key_file();
+    let plan = ["plan", text(&file)?, "--key", text(&key)?, "--on", "zone=b"];
+    let planned = fleet.nodes()[0].hotctl(&plan)?.expect(10)?.stdout;
+    assert!(loses(&planned), "{planned}");
+    let pushed = fleet.push(0, &file, &on("zone=b"))?.expect(0)?;
+    assert!(loses(&pushed.stderr), "{pushed:?}");
     serves(&fleet, 2, "1.3.0")?;
     (0..2).try_for_each(|node| does_not_serve(&fleet, node))?;
     fleet.nodes()[1].hotctl(&["rollback", "probe"])?.expect(0)?;

@@ -22,7 +22,7 @@ use crate::output::Format;
     after_help = "A node is found by --node, --context, HOTCTL_NODE, HOTCTL_CONTEXT, the context that the file of contexts \
                   names, /run/hot/hotd.sock, or the dev node that `hotd --dev` records, in this order.\n\n\
                   Exit codes: 0 promoted or done, 1 failed, 2 usage, 3 rolled back, aborted or superseded, 4 refused, \
-                  5 not finished in time or incomplete, 10 plan would change something, 130 Ctrl-C before anything was \
+                  5 not finished in time, incomplete, or gone back on one node alone, 10 plan would change something, 130 Ctrl-C before anything was \
                   started.\n\n\
                   Example:\n  hotctl push target/release/greeter-1.1.0.so --canary 10% --bake 30s"
 )]

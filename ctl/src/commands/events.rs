@@ -8,10 +8,13 @@ use crate::failure::Failure;
 use crate::heard::Hearing;
 use crate::json::EventJson;
 use crate::node::next;
+use crate::on::parse_node;
 use crate::output::{Out, OutputError};
 use crate::show;
 
 /// List what happened, oldest first; with -f go on with what happens
+///
+/// In a fleet of all nodes, whichever is asked; who does not answer is named on standard error.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  hotctl events greeter\n  hotctl events --on web-3 -f -o json")]
 pub(crate) struct Args {
@@ -23,20 +26,20 @@ pub(crate) struct Args {
     #[arg(short, long)]
     follow: bool,
 
-    /// So many of the latest
+    /// So many of the latest, at most 1000
     #[arg(short = 'n', long, allow_hyphen_values = true, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: u32,
 
-    /// Only those of this node
-    #[arg(long, value_name = "NODE", default_value_t, hide_default_value = true)]
-    on: String,
+    /// Only those of this node, by its name [default: of all nodes of the fleet]
+    #[arg(long, value_name = "NODE", value_parser = parse_node)]
+    on: Option<String>,
 }
 
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let client = context.connect().await?;
     let mut hearing = Hearing::of("events");
     if !args.follow {
-        let (module, limit, on) = (args.module.clone(), args.limit, args.on);
+        let (module, limit, on) = (args.module.clone(), args.limit, args.on.unwrap_or_default());
         let request = ListEventsRequest { module, after: 0, limit, on };
         let answer = client.ask(client.events().list(request)).await?;
         if answer.events.is_empty() && !args.module.is_empty() {
@@ -54,7 +57,12 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
         }
         return Ok(Exit::Success);
     }
-    let request = FollowEventsRequest { module: args.module, after: 0, tail: args.limit, on: args.on };
+    let request = FollowEventsRequest {
+        module: args.module,
+        after: 0,
+        tail: args.limit,
+        on: args.on.unwrap_or_default(),
+    };
     let answer = client.ask(client.events().follow(request)).await?;
     let mut events = answer;
     while let Some(message) = next(&mut events, context.out).await? {

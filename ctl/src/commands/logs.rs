@@ -9,10 +9,13 @@ use crate::failure::Failure;
 use crate::heard::Hearing;
 use crate::json::LogLineJson;
 use crate::node::next;
+use crate::on::parse_node;
 use crate::output::{Out, OutputError, Tone, paint};
 use crate::words;
 
 /// Show what a module prints and logs; with -f go on with each new line
+///
+/// In a fleet on all nodes, whichever is asked; who does not answer is named on standard error.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  hotctl logs greeter\n  hotctl logs greeter -f --release 3\n  hotctl logs greeter --on web-3"
@@ -25,7 +28,7 @@ pub(crate) struct Args {
     #[arg(short, long)]
     follow: bool,
 
-    /// So many of the latest lines
+    /// So many of the latest lines, at most 10000
     #[arg(short = 'n', long, allow_hyphen_values = true, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     tail: u32,
 
@@ -33,14 +36,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "RELEASE", default_value_t, hide_default_value = true)]
     release: u64,
 
-    /// Only those of this node
-    #[arg(long, value_name = "NODE", default_value_t, hide_default_value = true)]
-    on: String,
+    /// Only those of this node, by its name [default: of all nodes of the fleet]
+    #[arg(long, value_name = "NODE", value_parser = parse_node)]
+    on: Option<String>,
 }
 
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let client = context.connect().await?;
     let Args { module, tail, follow, release, on } = args;
+    let on = on.unwrap_or_default();
     let request = LogsRequest { module: module.clone(), tail, follow, release, on };
     let mut stream = client.ask(client.modules().logs(request)).await?;
     let (mut is_silent, mut hearing) = (true, Hearing::of("lines"));

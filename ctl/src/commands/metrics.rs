@@ -8,8 +8,11 @@ use crate::exposition;
 use crate::failure::Failure;
 use crate::heard::Hearing;
 use crate::json::MetricsJson;
+use crate::on::parse_node;
 
 /// Show what a module has counted, in the text format of Prometheus
+///
+/// In a fleet on all nodes, whichever is asked; who does not answer is named on standard error.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  hotctl metrics greeter\n  hotctl metrics greeter --release 3 -o json")]
 pub(crate) struct Args {
@@ -20,14 +23,18 @@ pub(crate) struct Args {
     #[arg(long, value_name = "RELEASE", default_value_t, hide_default_value = true)]
     release: u64,
 
-    /// Only those of this node
-    #[arg(long, value_name = "NODE", default_value_t, hide_default_value = true)]
-    on: String,
+    /// Only those of this node, by its name [default: of all nodes of the fleet]
+    #[arg(long, value_name = "NODE", value_parser = parse_node)]
+    on: Option<String>,
 }
 
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let client = context.connect().await?;
-    let request = MetricsRequest { module: args.module.clone(), release: args.release, on: args.on };
+    let request = MetricsRequest {
+        module: args.module.clone(),
+        release: args.release,
+        on: args.on.unwrap_or_default(),
+    };
     let answer = client.ask(client.modules().metrics(request)).await?;
     if context.out.json() {
         context.out.object(&MetricsJson::new(&args.module, answer))?;

@@ -21,7 +21,7 @@ use crate::output::{Out, OutputError};
 use crate::policy::PolicyArgs;
 use crate::signing::SigningArgs;
 use crate::upload::{self, Patience, Source};
-use crate::{plan, progress, words};
+use crate::{plan, progress, show, words};
 
 /// Starting is idempotent, so a lost answer is asked for again; a node that restarts is back within seconds.
 const START_ATTEMPTS: u32 = 5;
@@ -31,7 +31,8 @@ const START_PAUSE: Duration = Duration::from_secs(1);
 ///
 /// Follows the rollout to its end; the exit code says how it ended. Several files of one version are its targets. In
 /// this version a rollout moves one module: push several one after the other. A push supersedes a rollout of the module
-/// that runs. Ctrl-C leaves the rollout running.
+/// that runs. With --on it ends on nodes that serve it and do not have these labels: they are named. Ctrl-C leaves the rollout
+/// running.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  hotctl push greeter-1.1.0.so\n  \
                         hotctl push greeter-1.1.0.so --canary 10% --bake 30s\n  \
@@ -105,7 +106,10 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     // Before any byte is sent: what is uploaded has used up its version.
     let wish =
         PlanRequest { policy: policy.clone(), retry: args.retry, on: on.clone(), ..PlanRequest::default() };
-    plan::refused_early(&client, &files, wish).await?;
+    let planned = plan::refused_early(&client, &files, wish).await?;
+    for text in planned.modules.iter().filter_map(show::plan::losing) {
+        context.out.hint(&text);
+    }
     let request_id = format!("{:032x}", rand::random::<u128>());
     let mut interrupt = follow::Interrupt::listen()?;
     let upload = upload_all(&client, context.out, files, &request_id);

@@ -14,8 +14,9 @@ use crate::words;
 /// Remove a module with all that runs of it, or one of its versions
 ///
 /// In a fleet from all of its nodes. Of a module as a whole it asks first, on a terminal, and says what will end; a script
-/// says --yes. A version that is stable, candidate or standby is not removed by itself. What was removed leaves a tombstone:
-/// its version is never given to other bytes.
+/// says --yes. A version that is stable, candidate or standby is not removed by itself; the one that `rollback` would go to can
+/// be, once its standby is over: `rollback` wants --to then. What was removed leaves a tombstone: its version can never be
+/// pushed again.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  hotctl remove greeter                    # it serves no more; asks first\n  \
@@ -25,8 +26,12 @@ pub(crate) struct Args {
     /// Name of the module
     module: String,
 
+    /// Where a version is typed that --version should name.
+    #[arg(hide = true, value_name = "VERSION")]
+    stray: Option<String>,
+
     /// Only this version, which nothing runs
-    #[arg(long, value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION", value_parser = parse_version)]
     version: Option<semver::Version>,
 
     /// Do not ask
@@ -34,7 +39,16 @@ pub(crate) struct Args {
     yes: bool,
 }
 
+fn parse_version(text: &str) -> Result<semver::Version, String> {
+    semver::Version::parse(text).map_err(|error| {
+        format!("no whole version ({error}): expected one like 1.0.0; `hotctl versions MODULE` lists them")
+    })
+}
+
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, Failure> {
+    if let Some(stray) = &args.stray {
+        return Err(Failure::usage(stray_version(&args.module, stray)));
+    }
     let client = context.connect().await?;
     let version = args.version.map(|version| version.to_string()).unwrap_or_default();
     // Nothing runs of a version that can be removed by itself.
@@ -80,6 +94,13 @@ async fn confirm(client: &Client, name: &str) -> Result<(), Failure> {
     }
 }
 
+/// That a version is not typed like that.
+fn stray_version(module: &str, found: &str) -> String {
+    format!(
+        "found `{found}` after the module, expected nothing there: for that version alone say `hotctl remove {module} --version {found}`"
+    )
+}
+
 /// What ends with the module; nothing where nothing of it is left.
 fn ends(module: &Module, versions: &[Version]) -> Option<String> {
     let mut stored: Vec<&str> =
@@ -121,6 +142,9 @@ fn text(removed: &RemovedJson, version: &str) -> String {
     let done = match versions.as_slice() {
         [] if version.is_empty() => format!("{module}: was removed already"),
         [] => format!("{module} {version}: was removed already"),
+        [only] if !version.is_empty() => {
+            format!("{module}: removed {only}, which no rollback can go to any more")
+        }
         versions => format!("{module}: removed {}", versions.join(", ")),
     };
     match away.as_slice() {
@@ -147,6 +171,10 @@ mod tests {
             away: Vec::new(),
         };
         assert_eq!(text(&removed(&["1.0.0", "1.1.0"]), ""), "greeter: removed 1.0.0, 1.1.0");
+        assert_eq!(
+            text(&removed(&["1.0.0"]), "1.0.0"),
+            "greeter: removed 1.0.0, which no rollback can go to any more"
+        );
         assert_eq!(text(&removed(&[]), ""), "greeter: was removed already");
         assert_eq!(text(&removed(&[]), "1.0.0"), "greeter 1.0.0: was removed already");
         let away = RemovedJson { away: vec!["n3".to_owned()], ..removed(&["1.0.0"]) };

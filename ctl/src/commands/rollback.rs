@@ -18,8 +18,8 @@ use crate::{progress, words};
 ///
 /// Aborts a running rollout; else returns to the preceding stable release, or to the one that --to names. Traffic has
 /// moved when this returns with 0; with 5 that release has no instance that serves, and the text says why. A node that
-/// can't tell its fleet, as while etcd is gone, goes back alone, which is 5 as well: that stands until the fleet goes the same
-/// way, or --lift has the node follow it again.
+/// can't tell its fleet, as while etcd is gone, goes back alone, which is 5 as well: so say it on each node, by its socket. That
+/// stands until the fleet goes the same way, or --lift has the node follow it again.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  hotctl rollback greeter\n  hotctl rollback greeter --to 3        # a release\n  \
@@ -110,7 +110,8 @@ fn lifted(module: &str, answer: &LiftResponse) -> Vec<String> {
         .collect();
     for node in answer.silent.iter().map(|node| words::clean(node)) {
         lines.push(format!(
-            "{module}: {node} has not said that it follows its fleet again: say it once more when `hotctl nodes` shows it as ready"
+            "{module}: {node} does not answer, and stands alone still if it went back alone: say it once more when `hotctl nodes` \
+             shows it as ready"
         ));
     }
     if lines.is_empty() {

@@ -12,6 +12,9 @@ use crate::json::VersionsJson;
 use crate::show;
 
 /// List the stored versions of a module
+///
+/// In a fleet what any node stores, whichever is asked, with the nodes that have it where not all do; who does not answer is
+/// named on standard error.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  hotctl versions greeter")]
 pub(crate) struct Args {

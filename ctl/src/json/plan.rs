@@ -41,6 +41,8 @@ struct PlannedModuleJson {
     changes: bool,
     steps: Vec<PlannedStepJson>,
     files: Vec<PlannedFileJson>,
+    /// Nodes that serve it now and would not any more.
+    loses: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -112,6 +114,7 @@ impl PlannedModuleJson {
             changes: module.changes,
             steps: module.steps.into_iter().map(PlannedStepJson::from).collect(),
             files: uploads.collect(),
+            loses: module.loses,
         }
     }
 }

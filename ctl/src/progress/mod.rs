@@ -215,7 +215,9 @@ pub(crate) fn ending(rollout: &Rollout) -> (String, Tone) {
                 .collect();
             let failed = failed.concat();
             (
-                format!("{title} is incomplete{why}{failed}; `hotctl nodes` shows which nodes answer"),
+                format!(
+                    "{title} is incomplete{why}{failed}; `hotctl nodes` shows which do not answer, and which were rolled back alone"
+                ),
                 Tone::Bad,
             )
         }

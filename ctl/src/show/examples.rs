@@ -173,6 +173,7 @@ pub(crate) fn plan() -> PlanResponse {
         changes: true,
         steps: vec![step(1000, 30), step(10_000, 90)],
         uploads: vec![PlannedUpload { file: 0, present: false, principal: "dev".to_owned() }],
+        loses: vec!["n2".to_owned(), "n3".to_owned()],
     };
     let error = ErrorDetail {
         code: "route_taken".to_owned(),

@@ -22,6 +22,7 @@ pub(crate) fn lines(answer: &PlanResponse, files: &[Signed], colour: bool) -> Ve
             lines.push(words::clean(&text));
         }
         lines.extend(module.steps.iter().map(|step| words::clean(&self::step(step))));
+        lines.extend(losing(module).map(|text| format!("  {text}")));
         lines.extend(module.uploads.iter().filter_map(|of| Some(words::clean(&upload(of, files)?))));
     }
     lines
@@ -39,6 +40,27 @@ fn title(module: &PlannedModule) -> String {
             named(stable)
         ),
     }
+}
+
+/// Nodes that are named of many.
+const NAMED: usize = 10;
+
+/// That nodes lose the module, as the release is for others; nothing where none does.
+pub(crate) fn losing(module: &PlannedModule) -> Option<String> {
+    let PlannedModule { module, loses, .. } = module;
+    let mut nodes = loses.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    let end = match loses.len() {
+        0 => return None,
+        1 => "serves it now and will not any more",
+        _ => "serve it now and will not any more",
+    };
+    if loses.len() > NAMED {
+        nodes.push_str(&format!(" and {} more", loses.len() - NAMED));
+    }
+    let text = format!(
+        "{module} ends on other nodes once this is promoted: {nodes} {end}, as they do not have the labels of --on"
+    );
+    Some(words::clean(&text))
 }
 
 fn step(step: &PlannedStep) -> String {
@@ -82,8 +104,16 @@ mod tests {
                 "  rollout r-7 goes back first: this supersedes it",
                 "  10%    for 30s     n1 10%",
                 "  100%   for 1m30s   n1 100%",
+                "  greeter ends on other nodes once this is promoted: n2, n3 serve it now and will not any more, as they do not have the \
+                 labels of --on",
             ]
         );
+        let mut module = plan.modules.remove(0);
+        module.loses = (1..=12).map(|n| format!("n{n}")).collect();
+        let many = losing(&module).expect("twelve lose it");
+        assert!(many.contains("n9, n10 and 2 more serve it"), "{many}");
+        module.loses.clear();
+        assert_eq!(losing(&module), None);
     }
 
     #[test]

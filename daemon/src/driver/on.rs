@@ -47,6 +47,12 @@ pub(super) fn is_for_here(parts: &Parts, module: &ModuleName, release: ReleaseNu
     is_for(&of(&record, release), labels)
 }
 
+/// Those of these nodes that what is for `from` is for, and what is for `to` is not: they lose a module that moves so.
+pub(super) fn losing(nodes: &BTreeMap<Node, Labels>, from: &Labels, to: &Labels) -> BTreeSet<Node> {
+    let loses = |labels: &Labels| is_for(from, labels) && !is_for(to, labels);
+    nodes.iter().filter(|(_, labels)| loses(labels)).map(|(node, _)| node.clone()).collect()
+}
+
 /// That labels are asked for only where nodes have some.
 pub(super) fn check(cluster: &Cluster, asked: Option<&Labels>) -> Result<(), Refusal> {
     match (cluster, asked) {
@@ -94,11 +100,14 @@ mod tests {
         pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
 
+    fn fleet() -> BTreeMap<Node, Labels> {
+        [("n1", "zone=a disk=fast"), ("n2", "zone=a"), ("n3", "zone=b"), ("n4", "")]
+            .map(|(node, of)| (Node::from(node), labels(of)))
+            .into()
+    }
+
     fn found(on: &str) -> Result<Vec<String>, Refusal> {
-        let fleet: BTreeMap<Node, Labels> =
-            [("n1", "zone=a disk=fast"), ("n2", "zone=a"), ("n3", "zone=b"), ("n4", "")]
-                .map(|(node, of)| (Node::from(node), labels(of)))
-                .into();
+        let fleet = fleet();
         let nodes = matching(fleet.keys().cloned().collect(), &fleet, &labels(on))?;
         Ok(nodes.into_iter().map(|node| node.0).collect())
     }
@@ -108,6 +117,17 @@ mod tests {
         assert_eq!(found("").unwrap(), ["n1", "n2", "n3", "n4"]);
         assert_eq!(found("zone=a").unwrap(), ["n1", "n2"]);
         assert_eq!(found("disk=fast zone=a").unwrap(), ["n1"]);
+    }
+
+    #[test]
+    fn who_had_it_and_is_not_meant_any_more_loses_it() {
+        let lost = |from: &str, to: &str| -> Vec<String> {
+            losing(&fleet(), &labels(from), &labels(to)).into_iter().map(|node| node.0).collect()
+        };
+        assert_eq!(lost("", "zone=a"), ["n3", "n4"]);
+        assert_eq!(lost("zone=a", "disk=fast"), ["n2"]);
+        assert_eq!(lost("zone=a", "zone=b"), ["n1", "n2"]);
+        assert!(lost("zone=a", "").is_empty() && lost("zone=a", "zone=a").is_empty());
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub(crate) struct Planned {
     pub changes: bool,
     /// The steps that it would go through, with what each node would carry.
     pub steps: Vec<(Step, BTreeMap<Node, Weight>)>,
+    /// The nodes that the stable release is for and this one is not: it ends there once this is promoted.
+    pub loses: BTreeSet<Node>,
 }
 
 impl Driver {
@@ -82,7 +84,12 @@ impl Driver {
             let supersedes = supersedes.map(|view| view.status.id.clone());
             let planned = planned(&record, thought, digest, supersedes);
             let on = on::meant(&self.parts.ledger, &thought.module, asked);
-            let moves_on = on != on::meant(&self.parts.ledger, &thought.module, None);
+            let of_stable = on::meant(&self.parts.ledger, &thought.module, None);
+            let moves_on = on != of_stable;
+            let loses = match planned.stable {
+                Some(_) => on::losing(&cluster.labels(), &of_stable, &on),
+                None => BTreeSet::new(),
+            };
             let (nodes, _) = on::nodes(cluster, on).unwrap_or_else(|refusal| {
                 plan.refusals.push(refusal);
                 Default::default()
@@ -90,7 +97,7 @@ impl Driver {
             let fleet = (nodes, cluster.labels());
             let steps = policy.map_or_else(Vec::new, |policy| steps(&name, &planned, &fleet, policy));
             let changes = planned.changes || moves_on;
-            plan.modules.push(Planned { steps, changes, ..planned });
+            plan.modules.push(Planned { steps, changes, loses, ..planned });
         }
         let wanted: Vec<(ModuleName, Vec<String>)> = thoughts
             .iter()
@@ -132,6 +139,7 @@ fn planned(
         changes: supersedes.is_some() || serves.is_none() || serves != digest,
         supersedes,
         steps: Vec::new(),
+        loses: BTreeSet::new(),
     }
 }
 

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use hot_artifact::ModuleName;
 use hot_proto::v1;
 use hot_proto::v1::rollout_service_client::RolloutServiceClient;
-use hot_rollout::{Module, Node};
+use hot_rollout::Module;
 use tonic::Status;
 
 use super::everywhere::in_time;
@@ -67,13 +67,6 @@ impl Api {
         if own {
             return Ok(answer);
         }
-        // Where etcd can't be heard it is not known either.
-        let stands = |node: &Node| {
-            self.fleet.as_ref().is_some_and(|fleet| {
-                let known = fleet.state().local.contains_key(&(node.clone(), module.clone()));
-                known || fleet.standing().borrow().stale.is_some()
-            })
-        };
         let asked = self.others().into_iter().map(|(node, url)| async move {
             let lifted = in_time(async {
                 let request = self.asking_for(by, v1::LiftRequest { module: module.to_string() });
@@ -86,8 +79,8 @@ impl Api {
         for (node, lifted) in join_all(asked).await {
             match lifted {
                 Some(lifted) => answer.lifted.extend(lifted),
-                None if stands(&node) => answer.silent.push(node.to_string()),
-                None => {}
+                // That etcd says nothing of it is no proof: who went back alone may not have told etcd yet.
+                None => answer.silent.push(node.to_string()),
             }
         }
         answer.lifted.sort_by(|one, other| one.node.cmp(&other.node));

@@ -329,6 +329,7 @@ fn module(api: &Api, planned: &Planned, uploads: Vec<v1::PlannedUpload>) -> v1::
             })
             .collect(),
         uploads,
+        loses: planned.loses.iter().map(ToString::to_string).collect(),
     }
 }
 

@@ -79,14 +79,22 @@ fn connect(etcd: &Etcd) -> Connection {
     Connection::new(Settings { endpoints: etcd.endpoints(), tls: None, user: None })
 }
 
-/// The next word in text: `key=value`, `-key`, `listed`, `silent` or `heard`.
+/// The next word in text: `key=value`, `-key`, `listed`, `silent` or `heard`. That it is silent for another reason is left out.
 async fn next(watch: &mut Watch) -> String {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    match tokio::time::timeout(WAIT, watch.next()).await.expect("news in time") {
+    let news = async {
+        loop {
+            match watch.next().await {
+                News::StillSilent(_) => {}
+                news => return news,
+            }
+        }
+    };
+    match in_time(news).await {
         News::Put(found) => format!("{}={}", text(&found.key), text(&found.value)),
         News::Gone(key) => format!("-{}", text(&key)),
         News::Listed => "listed".to_owned(),
-        News::Silent(_) => "silent".to_owned(),
+        News::Silent(_) | News::StillSilent(_) => "silent".to_owned(),
         News::Heard => "heard".to_owned(),
     }
 }

@@ -1,7 +1,7 @@
 //! A watch tells each change once, whatever becomes of etcd meanwhile.
 
 use hot_tests::Etcd;
-use hotd::cluster::etcd::Watch;
+use hotd::cluster::etcd::{News, Watch};
 
 use super::{Rig, connect, in_time, next};
 
@@ -73,6 +73,24 @@ async fn a_member_that_answers_nothing_is_noticed() {
     assert_eq!(next(&mut watch).await, "heard");
     rig.put("a/1", "one").await;
     assert_eq!(next(&mut watch).await, "a/1=one");
+}
+
+/// What is wrong now may be more than what was wrong first.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_reason_is_told_while_it_lasts() {
+    let mut rig = Rig::new();
+    let mut watch = rig.watch("a/");
+    assert_eq!(next(&mut watch).await, "listed");
+    rig.etcd.freeze(0).unwrap();
+    let News::Silent(first) = in_time(watch.next()).await else { panic!("it is silent") };
+    assert!(first.to_string().contains("did not answer"), "{first}");
+    rig.etcd.kill(0).unwrap();
+    loop {
+        let News::StillSilent(why) = in_time(watch.next()).await else { panic!("it is silent still") };
+        if hotd::describe(&why).contains("refused") {
+            break;
+        }
+    }
 }
 
 /// What a node meets that was away while etcd forgot what it missed.

@@ -13,8 +13,11 @@ use crate::units::{Time, Weight};
 /// What is known of one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct NodeFacts {
-    /// It can be reached.
+    /// It can be reached, and follows.
     pub(super) up: bool,
+    /// A person went back on it alone: it is not up until that is lifted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) alone: bool,
     /// Its failure domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) domain: Domain,
@@ -63,6 +66,7 @@ impl NodeFacts {
     pub(super) fn new(moves: &BTreeMap<Module, Move>) -> Self {
         Self {
             up: true,
+            alone: false,
             domain: None,
             modules: moves.keys().map(|module| (module.clone(), Facts::default())).collect(),
         }

@@ -53,6 +53,9 @@ impl Rollout {
                 if let Some(facts) = self.facts_mut(&node, &module) {
                     facts.applied = Revision(0);
                 }
+                if let Some(facts) = self.nodes.get_mut(&node) {
+                    facts.alone = true;
+                }
                 self.node_away(node, text, out);
             }
             Event::Command(command) => self.command(command, out),
@@ -70,7 +73,7 @@ impl Rollout {
         let domain = placement::domain(labels, self.spec.policy.spec().spread_over.as_deref());
         let known = self.nodes.get(&node).map(|facts| facts.up);
         let facts = self.nodes.entry(node.clone()).or_insert_with(|| NodeFacts::new(&self.spec.moves));
-        (facts.up, facts.domain) = (true, domain);
+        (facts.up, facts.alone, facts.domain) = (true, false, domain);
         for facts in facts.modules.values_mut().filter(|facts| facts.weight.is_some() && !facts.ready) {
             facts.awaited.get_or_insert(now);
         }

@@ -49,10 +49,13 @@ pub enum Waiting {
         /// Who.
         by: String,
     },
-    /// No node of the step can be reached.
+    /// No node of the step can be reached and follows.
     Nodes {
-        /// Which; empty if the fleet has none.
+        /// Which can't be reached.
         nodes: Vec<Node>,
+        /// Which were rolled back alone. Both are empty if the fleet has none.
+        #[serde(default)]
+        alone: Vec<Node>,
     },
     /// Nodes must confirm that they went back.
     Back {
@@ -63,6 +66,9 @@ pub enum Waiting {
     Follow {
         /// Which have not.
         nodes: Vec<Node>,
+        /// Which of them were rolled back alone.
+        #[serde(default)]
+        alone: Vec<Node>,
     },
 }
 
@@ -105,6 +111,20 @@ fn whole(left: Millis) -> Millis {
     Millis::seconds(left.0.div_ceil(1000))
 }
 
+/// Nodes that a person set aside, and what ends that.
+struct Alone<'a>(&'a [Node]);
+
+impl fmt::Display for Alone<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (were, follow) = if self.0.len() == 1 { ("was", "follows") } else { ("were", "follow") };
+        write!(
+            f,
+            "{} {were} rolled back alone and {follow} no rollout until `hotctl rollback MODULE --lift` ends that",
+            List(self.0)
+        )
+    }
+}
+
 impl fmt::Display for HoldEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -138,17 +158,22 @@ impl fmt::Display for Waiting {
             }
             Self::Verdict { missing, end } => write!(f, "holding: {missing}; {end}"),
             Self::Person { by } => write!(f, "paused by {by}, until it is resumed, promoted or aborted"),
-            Self::Nodes { nodes } if nodes.is_empty() => {
+            Self::Nodes { nodes, alone } if nodes.is_empty() && alone.is_empty() => {
                 f.write_str("waiting for a node: none can be reached")
             }
-            Self::Nodes { nodes } => {
-                write!(f, "waiting for {}, which cannot be reached", List(nodes))
+            Self::Nodes { nodes, alone } if nodes.is_empty() => {
+                write!(f, "waiting for a node: {}", Alone(alone))
+            }
+            Self::Nodes { nodes, alone } => {
+                write!(f, "waiting for {}, which cannot be reached", List(nodes))?;
+                if alone.is_empty() { Ok(()) } else { write!(f, "; {}", Alone(alone)) }
             }
             Self::Back { nodes } => {
                 write!(f, "waiting for {} to confirm the way back to stable", List(nodes))
             }
-            Self::Follow { nodes } => {
-                write!(f, "waiting for {} to serve the stable release", List(nodes))
+            Self::Follow { nodes, alone } => {
+                write!(f, "waiting for {} to serve the stable release", List(nodes))?;
+                if alone.is_empty() { Ok(()) } else { write!(f, "; {}", Alone(alone)) }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Why nothing moves.
 
 use super::{HoldEnd, Phase, Rollout, Waiting};
+use crate::ident::Node;
 use crate::units::Time;
 use crate::verdict::Missing;
 
@@ -15,7 +16,7 @@ impl Rollout {
             Phase::Preparing => Some(self.nobody_to_carry()),
             Phase::Starting { .. } | Phase::Baking { .. } if self.deserted() => Some(self.nobody_to_carry()),
             Phase::Starting { .. } | Phase::Baking { .. } if !self.carriers_up() => {
-                Some(Waiting::Nodes { nodes: self.weights.keys().cloned().collect() })
+                Some(self.absent(self.weights.keys().cloned().collect()))
             }
             Phase::Starting { .. } => Some(Waiting::Start {
                 nodes: self.lagging(|_, facts| facts.weight.is_some() && !facts.ready),
@@ -26,7 +27,9 @@ impl Rollout {
             }
             Phase::Baking { step, since: Some(since) } => self.baking_waits_on(*step, *since),
             Phase::Promoting { .. } | Phase::Incomplete => {
-                Some(Waiting::Follow { nodes: self.not_in_line(|_| true) })
+                let nodes = self.not_in_line(|_| true);
+                let alone = nodes.iter().filter(|node| self.is_alone(node)).cloned().collect();
+                Some(Waiting::Follow { nodes, alone })
             }
             Phase::RollingBack { .. } => Some(Waiting::Back { nodes: self.not_in_line(|_| true) }),
             Phase::Done | Phase::RolledBack { .. } | Phase::Failed { .. } | Phase::Superseded { .. } => None,
@@ -37,11 +40,17 @@ impl Rollout {
     fn nobody_to_carry(&self) -> Waiting {
         let mut nodes = self.sound(|up| up);
         nodes.retain(|node| self.nodes.get(node).is_some_and(|facts| !facts.prepared()));
-        if nodes.is_empty() {
-            Waiting::Nodes { nodes: self.sound(|_| true) }
-        } else {
-            Waiting::Prepare { nodes }
-        }
+        if nodes.is_empty() { self.absent(self.sound(|_| true)) } else { Waiting::Prepare { nodes } }
+    }
+
+    /// That none of these takes part: who can't be reached, and who was rolled back alone.
+    fn absent(&self, nodes: Vec<Node>) -> Waiting {
+        let (alone, nodes) = nodes.into_iter().partition(|node| self.is_alone(node));
+        Waiting::Nodes { nodes, alone }
+    }
+
+    fn is_alone(&self, node: &Node) -> bool {
+        self.nodes.get(node).is_some_and(|facts| facts.alone)
     }
 
     /// What comes of a step that was over at `over`, if what is missing does not come.
@@ -65,7 +74,7 @@ impl Rollout {
         } else {
             match self.step_result() {
                 Err(missing) => Some(Waiting::Verdict { end: self.hold_end(&missing, over), missing }),
-                Ok(_) => Some(Waiting::Nodes { nodes: self.nodes.keys().cloned().collect() }),
+                Ok(_) => Some(self.absent(self.nodes.keys().cloned().collect())),
             }
         }
     }

@@ -17,7 +17,8 @@ use crate::pki::{Address, Authority, Subject, must_be_free, new_folder, write_ne
                         hotctl pki issue ann@example.com --dir ~/hot-ca --days 90"
 )]
 pub(super) struct Args {
-    /// Whose: what nodes call a caller by, in the history
+    /// Whose, as the certificate's common name: a node's is its `node` in the config, or other nodes of its fleet refuse it; a
+    /// person's is what the history names them by
     #[arg(value_parser = Subject::name)]
     name: String,
 
@@ -25,7 +26,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
 
-    /// Where the node is called: a host name or an IP address; once for each
+    /// Where the node is called, as in `[cluster] call` and in people's contexts: a host name or an IP address; once for each
     #[arg(long = "address", value_name = "HOST")]
     addresses: Vec<Address>,
 

@@ -33,6 +33,8 @@ pub enum News {
     Listed,
     /// etcd can't be heard. Changes are told as soon as it can.
     Silent(EtcdError),
+    /// It can't be heard still, and for another reason than the last that was told.
+    StillSilent(EtcdError),
     /// It can be heard again: what was missed comes now.
     Heard,
 }
@@ -95,6 +97,8 @@ impl Follower {
     async fn run(mut self) {
         let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
         let mut heard = true;
+        // Why it was not heard, as was told last.
+        let mut told = String::new();
         loop {
             let revision = self.revision;
             match self.round(&mut heard).await {
@@ -102,7 +106,16 @@ impl Follower {
                 End::Compacted => self.revision = 0,
                 End::Failed(error) => {
                     self.connection.forget(self.made).await;
-                    if std::mem::replace(&mut heard, false) && self.tell(News::Silent(error)).await.is_err() {
+                    let why = crate::describe(&error);
+                    let news = if std::mem::replace(&mut heard, false) {
+                        Some(News::Silent(error))
+                    } else {
+                        (why != told).then_some(News::StillSilent(error))
+                    };
+                    told = why;
+                    if let Some(news) = news
+                        && self.tell(news).await.is_err()
+                    {
                         return;
                     }
                 }

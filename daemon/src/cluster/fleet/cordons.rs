@@ -41,9 +41,11 @@ impl Fleet {
     /// There is no such node, this one does not lead, or etcd can't be written.
     pub async fn cordon(&self, node: &Node, asked: CordonValue) -> Result<Cordoned, FleetError> {
         self.known(node)?;
+        let cordoning = self.0.cordoning.lock().await;
         let cordoned = Cordoned::of(self.cordon_of(node).await?, asked);
         let value = cordoned.value.clone();
         self.lead(vec![Write::Put(Key::Cordon(node.clone()), encode(&value))]).await?;
+        drop(cordoning);
         self.hear(|state| state.cordons.get(node) == Some(&value)).await;
         Ok(cordoned)
     }
@@ -54,8 +56,10 @@ impl Fleet {
     /// As [`Fleet::cordon`].
     pub async fn uncordon(&self, node: &Node) -> Result<Option<CordonValue>, FleetError> {
         self.known(node)?;
+        let cordoning = self.0.cordoning.lock().await;
         let there = self.cordon_of(node).await?;
         self.lead(vec![Write::Delete(Key::Cordon(node.clone()))]).await?;
+        drop(cordoning);
         self.hear(|state| !state.cordons.contains_key(node)).await;
         Ok(there)
     }

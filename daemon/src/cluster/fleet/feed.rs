@@ -82,7 +82,7 @@ impl Fleet {
         let key = match news {
             News::Put(found) => &found.key,
             News::Gone(key) => key,
-            News::Listed | News::Silent(_) | News::Heard => return Vec::new(),
+            News::Listed | News::Silent(_) | News::StillSilent(_) | News::Heard => return Vec::new(),
         };
         let Some(Key::Report(name, node)) = self.keys().parse(key) else { return Vec::new() };
         let module = Module(name.to_string());

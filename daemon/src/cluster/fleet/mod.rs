@@ -61,6 +61,8 @@ pub struct Fleet(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     node: Node,
+    /// Held from a look at a node's cordon until the next one is written: of two calls at once neither loses the other's word.
+    cordoning: tokio::sync::Mutex<()>,
     connection: Connection,
     keys: Keys,
     ledger: Ledger,
@@ -170,6 +172,7 @@ impl Fleet {
     pub fn new(node: Node, connection: Connection, keys: Keys, ledger: Ledger, fetcher: Fetcher) -> Self {
         Self(Arc::new(Inner {
             node,
+            cordoning: tokio::sync::Mutex::default(),
             connection,
             keys,
             ledger,

@@ -5,6 +5,7 @@
 mod away;
 mod obey;
 mod removed;
+mod silence;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -85,6 +86,7 @@ impl Member {
     async fn hear(self) {
         let fleet = &self.parts.fleet;
         let mut watch = Watch::start(fleet.connection().clone(), fleet.keys().folder(&Folder::Fleet));
+        let mut silence = silence::Silence::default();
         loop {
             match watch.next().await {
                 News::Put(found) => self.changed(|state| state.put(fleet.keys(), &found)).await,
@@ -95,8 +97,12 @@ impl Member {
                         .standing
                         .send_if_modified(|standing| !std::mem::replace(&mut standing.heard, true)),
                 ),
-                News::Silent(error) => self.stale(Some(&error)).await,
-                News::Heard => self.stale(None).await,
+                News::Silent(error) | News::StillSilent(error) => self.stale(&mut silence, &error).await,
+                News::Heard => {
+                    silence = silence::Silence::default();
+                    fleet.0.standing.send_modify(|standing| standing.stale = None);
+                    self.tell("fleet.heard", "this node hears its fleet again".to_owned()).await;
+                }
             }
         }
     }
@@ -151,17 +157,17 @@ impl Member {
         Ok(())
     }
 
-    async fn stale(&self, why: Option<&EtcdError>) {
-        let stale = why.map(|error| (SystemTime::now(), crate::describe(error)));
-        let text = match &stale {
-            Some((_, why)) => format!(
-                "this node does not hear its fleet, and goes on with what it was told last: {why}. A candidate ends with its \
-                 expiry"
-            ),
-            None => "this node hears its fleet again".to_owned(),
-        };
-        self.parts.fleet.0.standing.send_modify(|standing| standing.stale = stale);
-        self.tell(if why.is_some() { "fleet.silent" } else { "fleet.heard" }, text).await;
+    /// Shows why the fleet is not heard, and tells it as an event where that is news.
+    async fn stale(&self, silence: &mut silence::Silence, error: &EtcdError) {
+        let why = crate::describe(error);
+        let (since, is_news) = silence.goes_on(&why, SystemTime::now());
+        let text = format!(
+            "this node does not hear its fleet, and goes on with what it was told last: {why}. A candidate ends with its expiry"
+        );
+        self.parts.fleet.0.standing.send_modify(|standing| standing.stale = Some((since, why)));
+        if is_news {
+            self.tell("fleet.silent", text).await;
+        }
     }
 
     /// Starts the expiry of what this node was given anew, as the leader says so.
@@ -397,7 +403,7 @@ impl Fresh {
     pub(super) fn note(&mut self, news: &News) {
         match news {
             News::Listed | News::Heard => self.0 = Some(Instant::now() + CATCHING_UP),
-            News::Silent(_) => self.0 = None,
+            News::Silent(_) | News::StillSilent(_) => self.0 = None,
             News::Put(_) | News::Gone(_) => {}
         }
     }
