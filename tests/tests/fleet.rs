@@ -165,6 +165,10 @@ fn a_rollback_without_etcd_is_of_that_node_alone_and_stands_until_it_is_lifted()
         let shown = |problem: &Problem| problem.code == "rollback.local" && problem.node == "n2";
         Ok(status.problems.iter().any(shown))
     })?;
+    // That is shown as n2 says it, and so perhaps before the others hear etcd, without which nothing can be pushed.
+    fleet.wait("all to hear the fleet, and one to lead it", || {
+        Ok(fleet.nodes()[0].status()?.problem("fleet.silent").is_none() && fleet.leader(0).is_ok())
+    })?;
     // What the fleet is given meanwhile passes that node by, which is said by its name.
     let pushed = fleet.push(0, &good("1.2.0")?, &QUICK)?.expect(5)?;
     ensure!(pushed.stdout.contains("n2"), "{pushed:?}");
