@@ -192,6 +192,14 @@ impl Etcd {
         self.ctl(&["put", "--", key, value]).map(drop)
     }
 
+    /// Removes a key, as anybody can who gets at etcd.
+    ///
+    /// # Errors
+    /// When etcd does not do it.
+    pub fn delete(&self, key: &str) -> Result<()> {
+        self.ctl(&["del", "--", key]).map(drop)
+    }
+
     /// The values of the keys that begin with `prefix`.
     ///
     /// # Errors

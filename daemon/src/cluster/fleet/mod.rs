@@ -72,6 +72,8 @@ pub struct Standing {
     pub heard: bool,
     /// Since when etcd can't be heard, and why.
     pub stale: Option<(SystemTime, String)>,
+    /// The last of its terms of which etcd refused a write, as it was over: its epoch.
+    pub fenced: Option<i64>,
 }
 
 /// Why the fleet can't answer or write.
@@ -244,18 +246,21 @@ impl Fleet {
         Ok(self.term()?.epoch())
     }
 
-    /// Makes writes as the leader. One that is not the leader any more knows it from then on.
+    /// Makes writes as the leader. One that is not the leader any more knows it from then on, and etcd's answer is heard also
+    /// where the term is over by our own clock before it is there.
     async fn lead(&self, writes: Vec<Write>) -> Result<(), FleetError> {
-        let term = self.term()?;
-        match term.write(&self.0.connection, &self.0.keys, writes).await {
-            Ok(_revision) => Ok(()),
-            Err(error) => {
-                if matches!(error, WriteError::Deposed { .. }) {
-                    self.depose(&term);
-                }
-                Err(error.into())
+        let (fleet, term) = (self.clone(), self.term()?);
+        crate::to_its_end(async move {
+            let Inner { connection, keys, standing, .. } = &*fleet.0;
+            let written = term.write(connection, keys, writes).await;
+            if let Err(WriteError::Deposed { epoch }) = written {
+                standing.send_modify(|standing| standing.fenced = Some(epoch));
+                fleet.depose(&term);
             }
-        }
+            written
+        })
+        .await?;
+        Ok(())
     }
 
     /// That term is over.

@@ -64,6 +64,7 @@ impl Member {
         let renewals = Self { parts: Arc::clone(&parts) }.follow_renewals();
         let cordon = Self { parts: Arc::clone(&parts) }.follow_cordon();
         let removed = Self { parts: Arc::clone(&parts) }.follow_removed();
+        let fenced = Self { parts: Arc::clone(&parts) }.follow_fenced();
         let obey = obey::Obeying::new(Arc::clone(&parts), asked).run();
         let present = Present::new(Arc::clone(&parts), reports, answers);
         tokio::select! {
@@ -71,6 +72,7 @@ impl Member {
             () = renewals => {}
             () = cordon => {}
             () = removed => {}
+            () = fenced => {}
             () = obey => {}
             () = present.run(stopped) => {}
         }
@@ -175,6 +177,21 @@ impl Member {
                 },
                 news => fresh.note(&news),
             }
+        }
+    }
+
+    /// Tells that etcd refused a write of this node as the leader, once for each of its terms.
+    async fn follow_fenced(self) {
+        let (mut standing, mut told) = (self.parts.fleet.standing(), None);
+        loop {
+            let fenced = standing.wait_for(|standing| standing.fenced != told).await.map(|seen| seen.fenced);
+            let Ok(Some(epoch)) = fenced else { return };
+            told = Some(epoch);
+            let text = format!(
+                "etcd refused a write of this node, which does not lead its fleet any more (its epoch was {epoch}): nothing of \
+                 it was done, and whoever leads now decides"
+            );
+            self.tell("fleet.fenced", text).await;
         }
     }
 
@@ -314,7 +331,7 @@ impl Present {
     /// Stands for leader where there is none.
     async fn stand(&mut self) -> Result<(), EtcdError> {
         let MemberParts { fleet, lease: ttl, .. } = &*self.parts;
-        let Standing { heard, stale, term } = fleet.standing().borrow().clone();
+        let Standing { heard, stale, term, .. } = fleet.standing().borrow().clone();
         // That we lead, as etcd says, and do not know of: the answer to a try was lost, and is asked for again.
         let leads =
             term.is_some() || fleet.state().leader.as_ref().is_some_and(|(node, _)| node != fleet.node());
