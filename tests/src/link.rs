@@ -31,6 +31,8 @@ enum State {
     Carries(Line),
     /// They arrive when it carries again.
     Stalls,
+    /// What is asked arrives, and answers when it carries again.
+    Hushes,
     /// Connections break, and none can be made.
     Cut,
 }
@@ -115,6 +117,11 @@ impl Link {
     /// Keeps connections, and lets nothing arrive.
     pub fn stall(&self) {
         self.state.send_replace(State::Stalls);
+    }
+
+    /// Keeps connections, and lets no answer arrive.
+    pub fn hush(&self) {
+        self.state.send_replace(State::Hushes);
     }
 
     /// Lets everything arrive, so much later.
@@ -216,7 +223,7 @@ async fn send(
         }
         let line = match *state.borrow() {
             State::Carries(line) => line,
-            State::Stalls | State::Cut => Line::default(),
+            State::Stalls | State::Hushes | State::Cut => Line::default(),
         };
         let is_lost = random.random_range(0..100) < line.lost;
         let late = if is_lost { LOST } else { Duration::ZERO };
@@ -237,7 +244,8 @@ async fn arrive(
 ) {
     while let Some((at, piece)) = pieces.recv().await {
         tokio::time::sleep_until(at).await;
-        let carries = state.wait_for(|state| *state != State::Stalls).await.map(|state| *state);
+        let waits = |state: &State| *state == State::Stalls || (is_answer && *state == State::Hushes);
+        let carries = state.wait_for(|state| !waits(state)).await.map(|state| *state);
         if piece.is_empty() || to.write_all(&piece).await.is_err() {
             return;
         }
@@ -276,7 +284,14 @@ mod tests {
         served.set_read_timeout(None)?;
         served.read_exact(&mut bytes)?;
         assert_eq!(&bytes, b"late");
+        link.hush();
+        client.write_all(b"asks")?;
+        served.read_exact(&mut bytes)?;
+        assert_eq!(&bytes, b"asks", "what is asked arrives");
         served.write_all(b"answer")?;
+        client.set_read_timeout(Some(Duration::from_millis(50)))?;
+        assert!(client.read(&mut bytes).is_err(), "and no answer");
+        client.set_read_timeout(None)?;
         link.lose(Duration::from_millis(5), 100);
         client.read_exact(&mut bytes)?;
         assert_eq!(&bytes, b"answ", "late, and all of it");

@@ -241,11 +241,13 @@ impl Cluster {
         Ok(())
     }
 
-    /// The rollouts that have not ended, for a driver that begins.
-    pub async fn take_over(&self) -> Result<Vec<(RolloutId, Value)>, ClusterError> {
-        Ok(match self {
-            Self::Local(local) => local.running_rollouts(),
-            Self::Fleet(fleet) => fleet.take_over().await?,
-        })
+    /// Forgets a rollout that was refused, where it may have been written all the same.
+    pub async fn unwrite_rollout(&self, id: RolloutId) -> Done {
+        match self {
+            // A write to this node's own disk that failed was not made.
+            Self::Local(_) => {}
+            Self::Fleet(fleet) => fleet.unwrite_rollout(id).await?,
+        }
+        Ok(())
     }
 }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hot_rollout::placement::is_for;
 use hot_rollout::{
     Action, Command, Direction, Event, Kind, Module, Node, Note, NoteKind, Phase, Rollout, RolloutId,
 };
@@ -14,15 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::begin::Waiting;
 use super::half_done::{HalfDone, half_done};
-use super::overtaken::overtaken;
 use super::record::{Meta, Record, RecordError};
 use super::undone::Undone;
 use super::views::Views;
-use super::{Ask, Held, Order, Parts, Refusal, on};
+use super::{Ask, Held, Order, Parts, Refusal, overtaken};
 use crate::clock::{self, at, now};
-use crate::cluster::{Cluster, ClusterError};
+use crate::cluster::{Cluster, Fleet, FleetError};
 use crate::journal::Entry;
-use crate::ledger::Ledger;
 
 /// Bytes of all that callers said about one rollout.
 const MAX_MESSAGES: usize = 16 * 1024;
@@ -38,9 +35,11 @@ pub(super) struct Actor {
     pub(super) waiting: Vec<Waiting>,
     /// What could not be done yet, of rollouts where there is something.
     pub(super) undone: BTreeMap<RolloutId, Undone>,
+    /// Rollouts that were refused and may have been written all the same.
+    pub(super) doubtful: BTreeSet<RolloutId>,
     /// Nodes that came and were not told yet what is stable.
-    behind: BTreeSet<Node>,
-    views: watch::Sender<Arc<Views>>,
+    pub(super) behind: BTreeSet<Node>,
+    pub(super) views: watch::Sender<Arc<Views>>,
     held: watch::Sender<BTreeMap<RolloutId, Held>>,
 }
 
@@ -51,14 +50,17 @@ impl Actor {
         held: watch::Sender<BTreeMap<RolloutId, Held>>,
     ) -> Self {
         let (running, undone) = (BTreeMap::new(), BTreeMap::new());
-        Self { parts, running, waiting: Vec::new(), undone, behind: BTreeSet::new(), views, held }
+        let (doubtful, behind) = (BTreeSet::new(), BTreeSet::new());
+        Self { parts, running, waiting: Vec::new(), undone, doubtful, behind, views, held }
     }
 
     /// Takes up the rollouts that the last leader of the fleet left.
-    pub(super) async fn take_over(&mut self) -> Result<(), ClusterError> {
-        let running = self.parts.cluster.take_over().await?;
-        self.load(running).await;
-        self.resume(&BTreeMap::new()).await;
+    pub(super) async fn take_over(&mut self, fleet: &Fleet) -> Result<(), FleetError> {
+        let kept = fleet.take_over().await?;
+        let running = kept.iter().filter(|kept| !kept.ended);
+        self.load(running.map(|kept| (kept.id.clone(), kept.snapshot.clone())).collect()).await;
+        let overtaken = overtaken::in_fleet(&self.running, &kept);
+        self.resume(&overtaken).await;
         self.let_go_of_those_that_left().await;
         Ok(())
     }
@@ -85,6 +87,7 @@ impl Actor {
         }
         self.running.clear();
         self.undone.clear();
+        self.doubtful.clear();
         self.behind.clear();
         self.show_held();
         self.views.send_replace(Arc::default());
@@ -93,7 +96,7 @@ impl Actor {
     /// Takes up the rollouts that ran when the last `hotd` ended.
     pub(super) async fn recover(&mut self, running: Vec<(RolloutId, Value)>) {
         self.load(running).await;
-        let overtaken = overtaken(&self.running, &self.parts.ledger);
+        let overtaken = overtaken::on_node(&self.running, &self.parts.ledger);
         self.resume(&overtaken).await;
         for half in half_done(&self.running, &self.parts.ledger) {
             self.finish_way_back(half).await;
@@ -177,7 +180,7 @@ impl Actor {
         let mut retry = None;
         loop {
             // Fixed when it is first needed: reports come more often than the pause is long.
-            let held = !self.undone.is_empty() || !self.behind.is_empty();
+            let held = !(self.undone.is_empty() && self.behind.is_empty() && self.doubtful.is_empty());
             retry = if held { retry.or_else(|| Some(Instant::now() + RETRY)) } else { None };
             let due = self.running.values().filter_map(|record| record.machine.next_timeout()).min().map(at);
             let due = due.into_iter().chain(retry).min();
@@ -214,6 +217,7 @@ impl Actor {
                 drop(reply.send(answer));
             }
             Ask::GoBack(back, reply) => self.go_back(back, reply).await,
+            Ask::Withdraw(module, reply) => drop(reply.send(self.withdraw(&module).await)),
         }
     }
 
@@ -251,65 +255,6 @@ impl Actor {
             self.behind.insert(node);
             self.bring_up().await;
         }
-    }
-
-    /// Has nodes that came serve what is stable of the modules that no rollout moves now.
-    async fn bring_up(&mut self) {
-        // One that is kept out of rollouts, or has left, is told nothing; it comes again when that is over.
-        let usable = self.parts.cluster.nodes();
-        for node in std::mem::take(&mut self.behind).into_iter().filter(|node| usable.contains(node)) {
-            match self.bring_up_one(&node).await {
-                Ok(true) => {}
-                Ok(false) => drop(self.behind.insert(node)),
-                Err(error) => {
-                    tracing::warn!(%node, error = %crate::describe(&error), "a node that came does not serve what is stable yet");
-                    self.behind.insert(node);
-                }
-            }
-        }
-    }
-
-    /// Has nodes get or lose what a rollout moved, where that is not for every node.
-    pub(super) fn level(&mut self, record: &Record) {
-        let ledger = &self.parts.ledger;
-        let for_some = |(module, of): (&Module, &hot_rollout::Move)| {
-            let known = module.as_str().parse().ok().and_then(|name| ledger.module(&name));
-            let releases = of.stable.into_iter().chain([of.candidate]);
-            known.is_some_and(|known| releases.into_iter().any(|it| !on::of(&known, it).is_empty()))
-        };
-        if record.machine.spec().moves.iter().any(for_some) {
-            self.behind.extend(self.parts.cluster.nodes());
-        }
-    }
-
-    /// Whether a rollout decides what the node runs of the module. Of one that has only to wait for nodes to follow, those
-    /// that it is not for know already what they run; but as long as none has followed, they are all that serve.
-    fn moves(&self, module: &Module, node: &Node) -> bool {
-        self.running.values().map(|record| &record.machine).any(|machine| {
-            machine.spec().moves.contains_key(module) && (machine.has(node) || !machine.is_followed())
-        })
-    }
-
-    /// False: of some module a rollout runs, and the node is looked at again when that has ended.
-    async fn bring_up_one(&self, node: &Node) -> Result<bool, ClusterError> {
-        let mut all = true;
-        let labels = self.parts.cluster.labels().remove(node).unwrap_or_default();
-        for (name, _) in self.parts.ledger.modules() {
-            let module = Module(name.to_string());
-            // As it is now: the module before this one may have taken long, and it may have been removed since.
-            let Some(record) = self.parts.ledger.module(&name) else { continue };
-            let moved = self.moves(&module, node);
-            all &= !moved;
-            let Some(stable) = Ledger::stable(&record).filter(|_| !moved) else { continue };
-            let latest = self.views.borrow().latest(&module).map(|view| view.status.id.clone());
-            let rollout = latest.unwrap_or_else(|| RolloutId("r0".to_owned()));
-            if is_for(&on::of(&record, stable), &labels) {
-                self.parts.cluster.catch_up(node, &module, stable, &rollout).await?;
-            } else {
-                self.parts.cluster.withdraw(node, &module, &rollout).await?;
-            }
-        }
-        Ok(all)
     }
 
     async fn all(&mut self, event: impl Fn(&Record) -> Option<Event>) {
@@ -350,6 +295,16 @@ impl Actor {
 
     async fn retry(&mut self) {
         self.bring_up().await;
+        for id in self.doubtful.clone() {
+            match self.parts.cluster.unwrite_rollout(id.clone()).await {
+                Ok(()) => drop(self.doubtful.remove(&id)),
+                Err(error) => {
+                    let error = crate::describe(&error);
+                    tracing::debug!(rollout = %id, %error, "one that was refused may be written still");
+                    break;
+                }
+            }
+        }
         let waiting: Vec<RolloutId> = self.undone.keys().cloned().collect();
         for id in waiting {
             if let Err(error) = self.catch_up(&id).await {

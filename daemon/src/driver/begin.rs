@@ -45,6 +45,14 @@ enum Wanted {
 }
 
 impl Waiting {
+    pub(super) fn id(&self) -> &RolloutId {
+        &self.id
+    }
+
+    pub(super) fn is_of(&self, module: &Module) -> bool {
+        self.modules.contains(module)
+    }
+
     pub(super) fn refuse(self, refusal: &Refusal) {
         match self.wanted {
             Wanted::Push(_, replies) => {
@@ -157,7 +165,7 @@ impl Actor {
         self.waiting.push(waiting);
     }
 
-    fn in_the_way(&self, modules: &BTreeSet<Module>) -> Vec<RolloutId> {
+    pub(super) fn in_the_way(&self, modules: &BTreeSet<Module>) -> Vec<RolloutId> {
         let overlaps =
             |record: &Record| record.machine.spec().moves.keys().any(|module| modules.contains(module));
         self.running.iter().filter(|(_, record)| overlaps(record)).map(|(id, _)| id.clone()).collect()
@@ -208,7 +216,10 @@ impl Actor {
         let (machine, actions) = Rollout::start(spec, now());
         let record = Record { meta, machine };
         // Nothing of it goes toward stable, so one that can't be written never was.
-        write(&self.parts.cluster, &record, Direction::Onward).await.map_err(|error| stored(&error))?;
+        if let Err(error) = write(&self.parts.cluster, &record, Direction::Onward).await {
+            self.doubt(id);
+            return Err(stored(&error));
+        }
         let undone = self.undone.entry(id.clone()).or_default();
         undone.want(actions);
         undone.saved();
@@ -216,6 +227,15 @@ impl Actor {
         drop(self.catch_up(&id).await);
         self.tell_absences(&id).await;
         Ok(id)
+    }
+
+    /// One is refused as it could not be written. Should it have been all the same, nobody is to go on with it.
+    fn doubt(&mut self, id: RolloutId) {
+        self.doubtful.insert(id);
+        // The oldest first: by now another one has begun, as a rule, and that is enough for a leader to leave it alone.
+        if self.doubtful.len() > WAITING {
+            self.doubtful.pop_first();
+        }
     }
 
     /// Whether these pushes may begin. A version that was uploaded before is new all the same: as long as who may sign

@@ -14,6 +14,7 @@ mod check;
 mod crash_loop;
 mod failing;
 mod half_done;
+mod level;
 mod local;
 mod on;
 mod overtaken;
@@ -112,13 +113,15 @@ enum Ask {
     Begin(NewRollout, Result<(), Arc<Frozen>>, oneshot::Sender<Result<(RolloutId, bool), Refusal>>),
     Command(Order, oneshot::Sender<Result<(), Refusal>>),
     GoBack(GoBack, begin::BackReply),
+    /// Nodes are to run nothing of a module any more.
+    Withdraw(Module, oneshot::Sender<Result<(), Refusal>>),
 }
 
 impl Ask {
     fn refuse(self, refusal: Refusal) {
         match self {
             Self::Begin(_, _, reply) => drop(reply.send(Err(refusal))),
-            Self::Command(_, reply) => drop(reply.send(Err(refusal))),
+            Self::Command(_, reply) | Self::Withdraw(_, reply) => drop(reply.send(Err(refusal))),
             Self::GoBack(_, reply) => drop(reply.send(Err(refusal))),
         }
     }
@@ -233,6 +236,12 @@ impl Driver {
         }
         self.ask(|reply| Ask::Command(order, reply)).await?;
         Ok(flip)
+    }
+
+    /// Has no node of a fleet run anything of a module, which no rollout moves, and nothing of it be stable.
+    pub(crate) async fn withdraw(&self, module: Module) -> Result<(), Refusal> {
+        let modules = [module.clone()];
+        self.in_time(&modules, self.ask(|reply| Ask::Withdraw(module, reply))).await
     }
 
     /// Rollouts for which `wanted` holds, newest first, at most `limit`.

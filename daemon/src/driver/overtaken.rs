@@ -1,16 +1,47 @@
-//! Which rollouts on record another one has overtaken. Only where one was left alone, as by an older `hotd` that could
-//! not read it, has another begun with its modules before it ended: to go on with it now would undo what is newer.
-//! Reads what is in memory and changes nothing.
+//! Which rollouts on record another one has overtaken: one began with its modules before it ended, and to go on with it now
+//! would undo what is newer. Only where one was left alone, as by an older `hotd` that could not read it, and in a fleet
+//! where the answer to its first write was lost, so that its caller heard that it did not begin. Reads what is in memory and
+//! changes nothing.
 
 use std::collections::BTreeMap;
 
-use hot_rollout::{Assignment, RolloutId, Spec};
+use hot_rollout::{Assignment, Module, RolloutId, Spec};
 
 use super::record::Record;
+use crate::cluster::fleet::Kept;
 use crate::ledger::Ledger;
 
-/// The rollouts that must not be gone on with, each with the one that has begun since.
-pub(super) fn overtaken(
+/// The rollouts of a fleet that must not be gone on with, each with the one that has begun since. `kept` are all that etcd
+/// has, in whose order nothing depends on clocks.
+pub(super) fn in_fleet(
+    running: &BTreeMap<RolloutId, Record>,
+    kept: &[Kept],
+) -> BTreeMap<RolloutId, RolloutId> {
+    if running.is_empty() {
+        return BTreeMap::new();
+    }
+    let known = |kept: &Kept| match running.get(&kept.id) {
+        Some(record) => Some(modules(record)),
+        None => Record::decode(kept.snapshot.clone()).ok().as_ref().map(modules),
+    };
+    let known = kept.iter().filter_map(|kept| Some((&kept.id, kept.begun, known(kept)?)));
+    let known: Vec<(&RolloutId, i64, Vec<Module>)> = known.collect();
+    let later = |(id, record): (&RolloutId, &Record)| {
+        let moves = &record.machine.spec().moves;
+        let shares = |modules: &[Module]| modules.iter().any(|module| moves.contains_key(module));
+        let newest =
+            known.iter().filter(|(_, _, modules)| shares(modules)).max_by_key(|(_, begun, _)| *begun);
+        newest.filter(|(newest, ..)| *newest != id).map(|(newest, ..)| (id.clone(), (*newest).clone()))
+    };
+    running.iter().filter_map(later).collect()
+}
+
+fn modules(record: &Record) -> Vec<Module> {
+    record.machine.spec().moves.keys().cloned().collect()
+}
+
+/// The rollouts of a node that is alone that must not be gone on with, each with the one that has begun since.
+pub(super) fn on_node(
     running: &BTreeMap<RolloutId, Record>,
     ledger: &Ledger,
 ) -> BTreeMap<RolloutId, RolloutId> {
@@ -111,11 +142,29 @@ mod tests {
             self.ledger.set_stable(&module.into(), release, Direction::Onward).unwrap();
         }
 
+        /// The same where etcd has, besides those that run, these: with what they move and when they began.
+        fn overtaken_in_fleet(&self, kept: &[(&str, bool, &str, i64)]) -> Vec<(String, String)> {
+            for (id, _, module, _) in kept {
+                self.puts(id, &[module], 1, 3);
+            }
+            let all: BTreeMap<RolloutId, Value> = self.ledger.running_rollouts().into_iter().collect();
+            let of = |(id, ended, _, begun): &(&str, bool, &str, i64)| {
+                let id = RolloutId::from(*id);
+                Kept { snapshot: all[&id].clone(), id, ended: *ended, begun: *begun }
+            };
+            let kept: Vec<Kept> = kept.iter().map(of).collect();
+            let running = kept.iter().filter(|kept| !kept.ended);
+            let running = running
+                .map(|kept| (kept.id.clone(), Record::decode(kept.snapshot.clone()).unwrap()))
+                .collect();
+            in_fleet(&running, &kept).into_iter().map(|(one, by)| (one.0, by.0)).collect()
+        }
+
         /// As pairs of the overtaken one and the other.
         fn overtaken(&self) -> Vec<(String, String)> {
             let stored = self.ledger.running_rollouts().into_iter();
             let running = stored.map(|(id, value)| (id, Record::decode(value).unwrap())).collect();
-            overtaken(&running, &self.ledger).into_iter().map(|(one, by)| (one.0, by.0)).collect()
+            on_node(&running, &self.ledger).into_iter().map(|(one, by)| (one.0, by.0)).collect()
         }
     }
 
@@ -171,5 +220,21 @@ mod tests {
         case.puts("r3", &["greeter"], 1, 3);
         case.puts("r4", &["other"], 1, 2);
         assert_eq!(case.overtaken(), r1_by("r3"));
+    }
+
+    #[test]
+    fn of_a_fleet_the_one_that_began_last_goes_on_whatever_its_id() {
+        let case = Case::new(&["greeter", "other"]);
+        // By a leader whose clock was ahead.
+        assert_eq!(case.overtaken_in_fleet(&[("r9", true, "greeter", 10), ("r1", false, "greeter", 11)]), []);
+        assert_eq!(
+            case.overtaken_in_fleet(&[("r1", false, "greeter", 10), ("r0", true, "greeter", 11)]),
+            r1_by("r0")
+        );
+        assert_eq!(
+            case.overtaken_in_fleet(&[("r1", false, "greeter", 10), ("r2", false, "greeter", 11)]),
+            r1_by("r2")
+        );
+        assert_eq!(case.overtaken_in_fleet(&[("r1", false, "greeter", 10), ("r2", true, "other", 11)]), []);
     }
 }

@@ -9,14 +9,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::actor::Actor;
 use super::{Ask, Refusal};
-use crate::cluster::Fleet;
 use crate::cluster::etcd::Term;
 use crate::cluster::fleet::Standing;
+use crate::cluster::{Fleet, FleetError};
+use crate::journal::Entry;
 
 /// Events that may wait for the driver's task.
 const WAITING_EVENTS: usize = 1024;
-/// Between two tries to take over.
+/// Between two tries to take over, and how many there are: what ails this node need not ail another.
 const RETRY: Duration = Duration::from_secs(1);
+const MAX_TRIES: u32 = 3;
 
 /// Drives in each term of this node until `stopped`.
 pub(super) async fn run(
@@ -27,6 +29,7 @@ pub(super) async fn run(
     stopped: CancellationToken,
 ) {
     let mut standing = fleet.standing();
+    let mut tries = 0;
     loop {
         let term = tokio::select! {
             () = stopped.cancelled() => return,
@@ -39,13 +42,21 @@ pub(super) async fn run(
                 actor.step_down();
                 continue;
             }
-            taken_over = actor.take_over() => taken_over,
+            taken_over = actor.take_over(&fleet) => taken_over,
         };
         if let Err(error) = taken_over {
-            tracing::warn!(error = %crate::describe(&error), "what the last leader left can't be read yet");
-            tokio::time::sleep(RETRY).await;
+            tries += 1;
+            if tries < MAX_TRIES {
+                tracing::warn!(error = %crate::describe(&error), "what the last leader left can't be read yet");
+                tokio::time::sleep(RETRY).await;
+            } else {
+                tries = 0;
+                actor.step_down();
+                give_up(&fleet, &actor, &term, &error).await;
+            }
             continue;
         }
+        tries = 0;
         drives.store(true, Ordering::Release);
         let (sender, mut events) = mpsc::channel(WAITING_EVENTS);
         // Before what is being done is dropped: whoever waits for it is to hear why.
@@ -63,6 +74,17 @@ pub(super) async fn run(
         // What this node wrote and did not hear the answer of.
         fleet.keep_modules().await;
     }
+}
+
+/// Lets another node lead: this one can't.
+async fn give_up(fleet: &Fleet, actor: &Actor, term: &Term, error: &FleetError) {
+    let text = format!(
+        "this node was to lead its fleet and could not take over, so that another one is to: {}",
+        crate::describe(error)
+    );
+    tracing::error!(epoch = term.epoch(), "{text}");
+    fleet.give_up(term).await;
+    actor.parts.journal.write(Entry { kind: "fleet.given_up", text, ..Entry::default() }).await;
 }
 
 /// The term in which this node leads. Who asks it for anything meanwhile hears who leads.

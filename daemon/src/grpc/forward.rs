@@ -22,6 +22,7 @@ use super::mutual::Shown;
 use super::status::{Refused, refused};
 use crate::agent::Agent;
 use crate::cluster::Fleet;
+use crate::cluster::fleet::State;
 
 /// What only the leader can do or knows, by the path of the call.
 const OF_THE_LEADER: [&str; 19] = [
@@ -52,6 +53,10 @@ const ABORT: &str = "/hot.v1.RolloutService/Abort";
 const ROLLBACK: &str = "/hot.v1.RolloutService/Rollback";
 /// How long the leader may take over them: as a rule a lease, after which another one leads.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the next leader may take over what the one before it did not answer, with the time in which it takes over.
+const NEXT_PATIENCE: Duration = Duration::from_secs(5);
+/// Between two tries to have it do so.
+const RETRY: Duration = Duration::from_millis(250);
 /// Bytes before a message in a call.
 const FRAME: usize = 5;
 
@@ -141,6 +146,12 @@ fn elsewhere(fleet: &Arc<Fleet>, request: &Request<Body>) -> Option<(Node, Strin
     if !of_the_leader || is_for_us {
         return None;
     }
+    let (leader, url) = leader_elsewhere(fleet)?;
+    Some((leader, url, Arc::clone(fleet)))
+}
+
+/// The leader and where it is called, where that is another node.
+fn leader_elsewhere(fleet: &Fleet) -> Option<(Node, String)> {
     let state = fleet.state();
     // Where etcd can't be heard this node says what it knows, and does what it can.
     if fleet.standing().borrow().stale.is_some() {
@@ -148,7 +159,7 @@ fn elsewhere(fleet: &Arc<Fleet>, request: &Request<Body>) -> Option<(Node, Strin
     }
     let (leader, _) = state.leader.as_ref().filter(|(leader, _)| leader != fleet.node())?;
     let url = state.nodes.get(leader)?.grpc.clone();
-    Some((leader.clone(), url, Arc::clone(fleet)))
+    Some((leader.clone(), url))
 }
 
 /// Sends a call on that this node answers by itself where the leader could not.
@@ -175,18 +186,64 @@ where
     }
     // Before the leader is asked: it may do it, and go silent then.
     let was = stable_of(agent, head.uri.path(), &body);
-    let unheard = |answer: &Response<Body>| {
-        Status::from_header_map(answer.headers()).is_some_and(|status| status.code() == Code::Unavailable)
+    if let Some(answer) = heard(order, is_repeatable(head.uri.path(), &body), (node, url), fleet).await {
+        return Ok(answer);
+    }
+    let mut order = order();
+    if let Some(was) = was {
+        order.extensions_mut().insert(was);
+    }
+    inner.call(order).await
+}
+
+/// What the leader answers, or the next one, where the call may be made once more. `None`: nobody who can tell the fleet
+/// says anything in time.
+async fn heard(
+    order: impl Fn() -> Request<Body>,
+    is_repeatable: bool,
+    (node, url): (&Node, &str),
+    fleet: &Fleet,
+) -> Option<Response<Body>> {
+    let ask = async |node: &Node, url: &str| {
+        let answer = send(order(), node, url, fleet).await;
+        let unheard = Status::from_header_map(answer.headers())
+            .is_some_and(|status| status.code() == Code::Unavailable);
+        (!unheard).then_some(answer)
     };
-    match tokio::time::timeout(PATIENCE, send(order(), node, url, fleet)).await {
-        Ok(answer) if !unheard(&answer) => Ok(answer),
-        Ok(_) | Err(_) => {
-            let mut order = order();
-            if let Some(was) = was {
-                order.extensions_mut().insert(was);
-            }
-            inner.call(order).await
+    let first = async {
+        tokio::select! {
+            answer = ask(node, url) => answer,
+            () = another_leads(fleet, node), if is_repeatable => None,
         }
+    };
+    let answer = tokio::time::timeout(PATIENCE, first).await.ok().flatten();
+    if answer.is_some() || !is_repeatable {
+        return answer;
+    }
+    let next = async {
+        loop {
+            let (next, url) = leader_elsewhere(fleet).filter(|(next, _)| next != node)?;
+            if let Some(answer) = ask(&next, &url).await {
+                return Some(answer);
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    };
+    tokio::time::timeout(NEXT_PATIENCE, next).await.ok().flatten()
+}
+
+/// Whether a call asks for no more when it is made twice, as where the first leader did it and did not say so.
+fn is_repeatable(path: &str, body: &[u8]) -> bool {
+    let named = |message| v1::RollbackRequest::decode(message).is_ok_and(|back| !back.request_id.is_empty());
+    path == ABORT || body.get(FRAME..).is_some_and(named)
+}
+
+/// Returns when another node leads than this one.
+async fn another_leads(fleet: &Fleet, node: &Node) {
+    let another = |state: &Arc<State>| state.leader.as_ref().is_some_and(|(leader, _)| leader != node);
+    // Where nobody says any more what is so, it is nobody.
+    if fleet.states().wait_for(another).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,6 +21,8 @@ use crate::store::Opened;
 
 /// Those who are given something at once: each holds some 500 KiB, here and in the library.
 const AT_ONCE: usize = 16;
+/// What each of them can have in a second, where the node's rate is bounded: twice what others take for too slow.
+const EACH: NonZeroU64 = NonZeroU64::new(128 * 1024).unwrap();
 /// How long one more may wait for its turn. Less than other nodes wait for a byte.
 const TURN_WITHIN: Duration = Duration::from_secs(3);
 /// Bytes that travel as one message: small enough that a slow line brings one in the time in which it is judged.
@@ -28,6 +31,8 @@ const PIECE: usize = 64 * 1024;
 const WAITING: usize = 2;
 /// How long a peer may take nothing.
 const STALL: Duration = Duration::from_secs(30);
+/// How long the last word of a node that goes down may take.
+const GOODBYE: Duration = Duration::from_millis(500);
 
 /// What a peer is sent.
 pub(super) type Pieces = Pin<Box<dyn Stream<Item = Result<FetchResponse, Status>> + Send>>;
@@ -37,6 +42,8 @@ pub(super) type Pieces = Pin<Box<dyn Stream<Item = Result<FetchResponse, Status>
 pub(super) struct Giving {
     api: Api,
     places: Arc<Semaphore>,
+    /// How many there are.
+    at_once: usize,
 }
 
 /// What one peer is given.
@@ -50,14 +57,17 @@ struct Gift {
 
 impl Giving {
     pub(super) fn new(api: Api) -> Self {
-        Self { api, places: Arc::new(Semaphore::new(AT_ONCE)) }
+        let shares = api.fleet.as_ref().and_then(|fleet| fleet.gives().shares(EACH));
+        let at_once = shares
+            .map_or(AT_ONCE, |shares| usize::try_from(shares).map_or(AT_ONCE, |it| it.clamp(1, AT_ONCE)));
+        Self { api, places: Arc::new(Semaphore::new(at_once)), at_once }
     }
 
     /// So many bytes of an artifact from an offset on; 0: all of them to the end.
     pub(super) async fn give(&self, digest: Sha256, offset: u64, length: u64) -> Result<Pieces, Status> {
         let place = tokio::time::timeout(TURN_WITHIN, Arc::clone(&self.places).acquire_owned()).await;
         // It is never closed, which would be the other error.
-        let Ok(Ok(place)) = place else { return Err(busy()) };
+        let Ok(Ok(place)) = place else { return Err(busy(self.at_once)) };
         let store = self.api.ledger.store().clone();
         let opened = crate::blocking(move || store.open_artifact(&digest)).await;
         let Opened { file, record, .. } = opened.map_err(|error| {
@@ -65,12 +75,16 @@ impl Giving {
         })?;
         let end = if length == 0 { record.size } else { offset.saturating_add(length).min(record.size) };
         let (sender, pieces) = mpsc::channel(WAITING);
+        let goodbye = sender.clone();
         let gift = Gift { file: Arc::new(file), at: offset, end, pieces: sender, _place: place };
         let (stopped, api) = (self.api.stopped.clone(), self.api.clone());
         tokio::spawn(async move {
             tokio::select! {
                 () = gift.send(&api) => {}
-                () = stopped.cancelled() => {}
+                // Without it the peer would take what it has for a node that breaks its word.
+                () = stopped.cancelled() => {
+                    drop(goodbye.send_timeout(Err(Status::unavailable("this node goes down")), GOODBYE).await);
+                }
             }
         });
         Ok(Box::pin(ReceiverStream::new(pieces)))
@@ -108,12 +122,12 @@ impl Gift {
     }
 }
 
-fn busy() -> Status {
+fn busy(at_once: usize) -> Status {
     refused(Refused {
         grpc: Code::ResourceExhausted,
         code: "busy",
         field: "",
-        found: format!("this node gives artifacts to {AT_ONCE} others already"),
+        found: format!("this node gives artifacts to {at_once} others already"),
         expected: String::new(),
         advice: "Ask another node, or this one again in some seconds.".to_owned(),
     })

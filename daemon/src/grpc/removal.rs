@@ -2,7 +2,7 @@
 
 use hot_artifact::{ModuleName, Version};
 use hot_proto::v1;
-use hot_rollout::{Module, ReleaseNumber, Role, RolloutId};
+use hot_rollout::{Module, ReleaseNumber, Role};
 use tonic::{Code, Status};
 
 use super::Api;
@@ -84,10 +84,7 @@ impl Api {
             None => {
                 self.refuse_alone(fleet, name)?;
                 self.end_rollouts(name, by).await?;
-                let latest = self.driver.latest(&module).map(|view| view.status.id.clone());
-                let rollout = latest.unwrap_or_else(|| RolloutId("r0".to_owned()));
-                let stopped = fleet.withdraw_everywhere(&module, &rollout).await;
-                stopped.map_err(|error| self.fleet_refused(error))?;
+                self.driver.withdraw(module).await.map_err(driver_refused)?;
             }
             Some(version) if there.contains(version) => {
                 let mut roles = self.roles(&module);

@@ -1,7 +1,7 @@
 //! Who leads, and that nobody else writes.
 
 use hot_rollout::Node;
-use hotd::cluster::etcd::{Key, Keys, Lease, Stood, Term, Write, WriteError};
+use hotd::cluster::etcd::{Key, Keys, Known, Lease, Stood, Term, Write, WriteError};
 use std::time::Duration;
 
 use super::{Rig, in_time, next};
@@ -29,7 +29,7 @@ impl Rig {
     }
 
     async fn write(&self, term: &Term, writes: Vec<Write>) -> Result<i64, WriteError> {
-        term.write(&self.connection, &self.keys, writes).await
+        term.write(&self.connection, &self.keys, &Known::default(), writes).await
     }
 
     async fn value(&self, key: &Key) -> Option<String> {
@@ -101,6 +101,35 @@ async fn what_is_created_is_created_once_and_all_or_nothing() {
     assert_eq!(rig.value(&module("greeter")).await.as_deref(), Some("1"));
     rig.write(&term, vec![Write::Delete(release.clone())]).await.unwrap();
     assert_eq!(rig.value(&release).await, None);
+}
+
+/// A write whose answer was lost may be on its way still, when its leader has long written something later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_comes_after_a_later_one_is_refused() {
+    let rig = Rig::new();
+    let lease = rig.lease().await;
+    let term = rig.elected("a", &lease).await;
+    let (key, known) = (module("greeter"), Known::default());
+    let write = async |known: &Known, value| {
+        term.write(&rig.connection, &rig.keys, known, vec![put(&key, value)]).await
+    };
+    let first = write(&known, "1").await.unwrap();
+    write(&known, "3").await.unwrap();
+    let late = Known::default();
+    late.begin([(rig.keys.of(&key), first)].into());
+    let refused = write(&late, "2").await.unwrap_err();
+    assert!(matches!(refused, WriteError::Changed), "{refused}");
+    assert_eq!(rig.value(&key).await.as_deref(), Some("3"));
+    // Whoever looks anew has the last word.
+    write(&late, "4").await.unwrap();
+    let refused = write(&known, "5").await.unwrap_err();
+    assert!(matches!(refused, WriteError::Changed), "{refused}");
+    write(&known, "5").await.unwrap();
+    assert_eq!(rig.value(&key).await.as_deref(), Some("5"));
+    // One that is gone in between, too.
+    rig.delete(&rig.keys.of(&key)).await;
+    assert!(matches!(write(&known, "6").await, Err(WriteError::Changed)));
+    write(&known, "6").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

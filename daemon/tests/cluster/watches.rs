@@ -3,7 +3,7 @@
 use hot_tests::Etcd;
 use hotd::cluster::etcd::Watch;
 
-use super::{Rig, in_time, next};
+use super::{Rig, connect, in_time, next};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_there_is_told_and_then_what_changes() {
@@ -120,5 +120,20 @@ async fn of_three_members_one_may_die() {
             assert!(news == "silent" || news == "heard", "{news}");
         }
         rig.etcd.restart(member).unwrap();
+    }
+}
+
+/// No call goes to the one that is gone and comes to nothing: whichever member a node begins with.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_is_gone_costs_no_call() {
+    let mut rig = Rig::of(Etcd::start_many(3).unwrap());
+    rig.put_until("a/1", "one").await;
+    rig.etcd.kill(1).unwrap();
+    // The others may have to elect a leader first.
+    rig.put_until("a/1", "two").await;
+    for _ in 0..12 {
+        let connection = connect(&rig.etcd);
+        connection.put("a/1", b"three".to_vec(), 0).await.unwrap();
+        connection.get("a/1").await.unwrap();
     }
 }

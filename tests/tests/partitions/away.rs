@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use hot_tests::{Module, ModuleStatus, alone};
 
-use crate::rig::{NODES, Rig, WHOLE, good};
+use crate::rig::{NODES, Rig, WHOLE, bad, good};
 
 /// A version that takes a while to start, so that the phases in which instances start last.
 fn slow(version: &str) -> Module {
@@ -95,6 +95,34 @@ fn while_it_bakes_and_promotes() -> Result<()> {
     })
 }
 
+/// The one that tries a version that does not work is cut off: it takes it back by itself, the others by the leader's word.
+#[test]
+fn while_it_tries_a_bad_version() -> Result<()> {
+    alone(|| {
+        let mut rig = Rig::start("")?;
+        let leader = rig.leader()?;
+        rig.push_first_step(leader, &bad("1.1.0"), "60s")?;
+        let module = rig.fleet.nodes()[leader].module("probe")?;
+        let away = carrier(&rig, &module)?;
+        rig.hosts.cut_off(&[away])?;
+        let name = rig.fleet.nodes()[away].name().to_owned();
+        // No word reaches it: what it runs no more, it has ended itself.
+        rig.said(away, "the candidate's end there", |module| {
+            let own = module.nodes.iter().filter(|of| of.node == name);
+            own.flat_map(|of| &of.instances).all(|run| run.version != "1.1.0" || !run.runs())
+        })?;
+        rig.said(leader, "the way back", |module| {
+            module.phase == "rolled_back" || module.waiting_on.contains("to confirm the way back")
+        })?;
+        rig.all_serve("1.0.0")?;
+        rig.hosts.mend()?;
+        rig.phase(leader, "rolled_back")?;
+        rig.allow(0);
+        rig.all_serve("1.0.0")?;
+        rig.end(&[])
+    })
+}
+
 /// Not cut off from its fleet alone, but unplugged: its clients don't reach it either, and those of the others see nothing.
 #[test]
 fn unplugged() -> Result<()> {
@@ -110,6 +138,7 @@ fn unplugged() -> Result<()> {
         rig.hosts.all()[away].plug()?;
         rig.phase(other, "done")?;
         rig.all_serve("1.1.0")?;
+        rig.takes_back(away, "1.2.0", "1.1.0")?;
         rig.end(&[away])
     })
 }

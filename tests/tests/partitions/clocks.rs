@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use hot_tests::{alone, clock_ahead};
 
-use crate::rig::{FIRST_STEP, NODES, Rig, WHOLE, bad, good};
+use crate::rig::{FIRST_STEP, NODES, Rig, WHOLE, good};
 
 /// Seconds.
 const HOUR: i64 = 60 * 60;
@@ -52,9 +52,7 @@ fn that_differ_by_an_hour() -> Result<()> {
             rig.all_serve(version)?;
         }
         let leader = rig.leader()?;
-        rig.push(leader, &bad("1.3.0"), &["--steps", "20%,100%", "--bake", "60s"])?.expect(3)?;
-        rig.all_serve("1.2.0")?;
-        rig.allow(0);
+        rig.takes_back(leader, "1.3.0", "1.2.0")?;
         rig.end(&(0..NODES).collect::<Vec<_>>())
     })
 }

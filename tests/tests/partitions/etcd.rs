@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use hot_tests::alone;
 
-use crate::rig::{NODES, Rig, WHOLE, bad, good};
+use crate::rig::{MEMBERS, NODES, Rig, WHOLE, good};
 
 /// A member dies and comes back, then all do, in the midst of a rollout; another one is down while a bad version is tried.
 #[test]
@@ -19,9 +19,7 @@ fn restarted() -> Result<()> {
         rig.phase(0, "done")?;
         rig.all_serve("1.1.0")?;
         rig.fleet.etcd.kill(1)?;
-        rig.push(1, &bad("1.2.0"), &["--steps", "20%,100%", "--bake", "60s"])?.expect(3)?;
-        rig.all_serve("1.1.0")?;
-        rig.allow(0);
+        rig.takes_back(1, "1.2.0", "1.1.0")?;
         rig.fleet.etcd.restart(1)?;
         rig.end(&[])
     })
@@ -64,6 +62,59 @@ fn gone_for_long() -> Result<()> {
         rig.said(0, "an end", |module| ["done", "rolled_back"].contains(&module.phase.as_str()))?;
         rig.push(1, &good("1.3.0"), &["--steps", "100%", "--bake", "1s"])?.expect(0)?;
         rig.all_serve("1.3.0")?;
+        rig.takes_back(2, "1.4.0", "1.3.0")?;
+        rig.end(&[])
+    })
+}
+
+/// One member is cut from the other two, under a good version and then, with another member, under a bad one: a node that
+/// spoke to it goes on by way of the others.
+#[test]
+fn a_member_cut_from_the_others() -> Result<()> {
+    alone(|| {
+        let mut rig = Rig::start("")?;
+        let [first, second, third] = MEMBERS;
+        rig.hosts.cut(&[first], &[second, third])?;
+        rig.push_first_step(0, &good("1.1.0"), "4s")?;
+        rig.allow(WHOLE);
+        rig.phase(0, "done")?;
+        rig.all_serve("1.1.0")?;
+        for node in rig.fleet.nodes() {
+            rig.fleet.wait("each node to hear its fleet", || {
+                Ok(node.status()?.problem("fleet.silent").is_none())
+            })?;
+        }
+        rig.hosts.mend()?;
+        rig.hosts.cut(&[second], &[first, third])?;
+        rig.takes_back(1, "1.2.0", "1.1.0")?;
+        rig.hosts.mend()?;
+        rig.end(&[])
+    })
+}
+
+/// All members are cut from each other, so that none has a majority, and the nodes from none of them: nothing moves, as
+/// nothing can be written; what serves goes on, and the rollout ends once they hear each other.
+#[test]
+fn members_cut_from_each_other() -> Result<()> {
+    alone(|| {
+        let mut rig = Rig::start("")?;
+        let [first, second, third] = MEMBERS;
+        rig.push_first_step(0, &good("1.1.0"), "6s")?;
+        rig.hosts.cut(&[first], &[second, third])?;
+        rig.hosts.cut(&[second], &[third])?;
+        for node in rig.fleet.nodes() {
+            rig.fleet.wait("a word that the fleet is silent", || {
+                Ok(node.status()?.problem("fleet.silent").is_some())
+            })?;
+        }
+        let refused = rig.fleet.push(1, &good("1.2.0").build()?, &["--steps", "100%"])?;
+        ensure!(refused.code != 0, "{refused:?}");
+        rig.lose_nothing(100)?;
+        rig.allow(WHOLE);
+        rig.hosts.mend()?;
+        rig.phase(0, "done")?;
+        rig.all_serve("1.1.0")?;
+        rig.takes_back(1, "1.3.0", "1.1.0")?;
         rig.end(&[])
     })
 }
@@ -83,6 +134,8 @@ fn compacted_while_a_node_was_away() -> Result<()> {
         rig.hosts.mend()?;
         rig.phase(other, "done")?;
         rig.all_serve("1.1.0")?;
+        // By way of the one that missed the rollout before.
+        rig.takes_back(away, "1.2.0", "1.1.0")?;
         rig.end_after(&[], &earlier, from)
     })
 }
@@ -119,6 +172,7 @@ fn rubbish() -> Result<()> {
         for node in rig.fleet.nodes() {
             ensure!(node.status()?.problem("fleet.wrong").is_some(), "{} says nothing", node.name());
         }
+        rig.takes_back(other, "1.2.0", "1.1.0")?;
         rig.end(&[leader])
     })
 }

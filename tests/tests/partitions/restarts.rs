@@ -24,6 +24,7 @@ fn of_every_node_at_once() -> Result<()> {
         rig.allow(WHOLE);
         rig.phase(1, "done")?;
         rig.all_serve("1.2.0")?;
+        rig.takes_back(2, "1.3.0", "1.2.0")?;
         rig.end(&(0..NODES).collect::<Vec<_>>())
     })
 }

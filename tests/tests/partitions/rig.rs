@@ -11,8 +11,8 @@ use hot_tests::{
 
 /// Nodes of the fleet: hosts 0 to 4.
 pub(crate) const NODES: usize = 5;
-/// Members of its etcd: the hosts after those.
-const MEMBERS: usize = 3;
+/// The hosts of the members of its etcd: those after the nodes'.
+pub(crate) const MEMBERS: [usize; 3] = [NODES, NODES + 1, NODES + 2];
 /// What a first step of a fifth of the fleet is on each of the two nodes that carry it, basis points.
 pub(crate) const FIRST_STEP: u32 = 5000;
 /// All of a node's traffic, basis points.
@@ -67,7 +67,7 @@ impl Rig {
     pub(crate) fn start(config: &str) -> Result<Self> {
         let hosts = Hosts::start(8)?;
         let (nodes, members) = hosts.all().split_at(NODES);
-        ensure!(members.len() == MEMBERS, "{} members", members.len());
+        ensure!(members.len() == MEMBERS.len(), "{} members", members.len());
         let fleet = Fleet::start_on(nodes, members, config)?;
         let witness = Witness::start("probe", fleet.nodes())?;
         let load = |node: &Service| {
@@ -109,6 +109,14 @@ impl Rig {
         if let Some(version) = self.versions.last() {
             self.witness.allow(version, weight);
         }
+    }
+
+    /// Pushes a version that does not work by way of a node: it is taken back, and every node serves `stable`.
+    pub(crate) fn takes_back(&mut self, node: usize, version: &str, stable: &str) -> Result<()> {
+        self.push(node, &bad(version), &["--steps", "20%,100%", "--bake", "60s"])?.expect(3)?;
+        self.all_serve(stable)?;
+        self.allow(0);
+        Ok(())
     }
 
     /// Every node serves this version.

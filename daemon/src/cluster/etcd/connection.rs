@@ -1,10 +1,13 @@
 //! A connection to etcd that is made when it is needed and comes back by itself, and the calls that go over it, each with
 //! a deadline.
 //!
-//! Does not know what is kept there. Who calls decides whether to try again.
+//! It is to one member, and to the next one when that is of no use: a member that is cut off from the others still takes
+//! calls, and refuses them. What was surely not done is asked of another member at once; whether to try anything else
+//! again, who calls decides. Does not know what is kept there.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use etcd_client::{
@@ -12,6 +15,7 @@ use etcd_client::{
     SortOrder, SortTarget, TlsOptions, Txn, TxnOp, TxnOpResponse, TxnResponse, WatchClient,
 };
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tonic::Code;
 
 /// How long a call may take. An etcd that elects a leader takes a second or two.
@@ -20,9 +24,9 @@ const CALL: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(2);
 /// Between two signs of life that are asked for of a silent connection, and how long each may take.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(3));
-/// Keys that are read at once.
-const PAGE: i64 = 500;
-/// Bytes of an answer: a page of the largest values that are written would be more, and no page is all of such.
+/// Keys that are read at once: of the largest values that are written no more than an answer may have.
+const PAGE: i64 = 60;
+/// Bytes of an answer.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 /// Bytes of a value. etcd takes 1.5 MiB with all that is around it.
 pub const MAX_VALUE: usize = 1024 * 1024;
@@ -105,6 +109,29 @@ impl From<etcd_client::Error> for Said {
     }
 }
 
+fn is_unreachable(error: &etcd_client::Error) -> bool {
+    match error {
+        etcd_client::Error::GRpcStatus(status) => matches!(
+            status.code(),
+            Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded | Code::Internal
+        ),
+        etcd_client::Error::TransportError(_)
+        | etcd_client::Error::IoError(_)
+        | etcd_client::Error::WatchError(_)
+        | etcd_client::Error::LeaseKeepAliveError(_) => true,
+        _ => false,
+    }
+}
+
+/// Whether a call was surely not done: its member was not reached, or has no leader and so asked nobody.
+fn was_not_done(error: &etcd_client::Error) -> bool {
+    let etcd_client::Error::GRpcStatus(status) = error else { return false };
+    let first: &(dyn std::error::Error + 'static) = status;
+    let not_reached = std::iter::successors(Some(first), |error| error.source())
+        .any(|error| error.is::<tonic::ConnectError>());
+    not_reached || (status.code() == Code::Unavailable && status.message().contains("no leader"))
+}
+
 /// What is behind all of it.
 fn deepest<'a>(
     error: &'a (dyn std::error::Error + 'static),
@@ -142,14 +169,24 @@ pub struct Connection(Arc<Inner>);
 
 struct Inner {
     settings: Settings,
-    /// The client, with a number by which it is told from a later one.
+    /// The number of the client, by which it is told from a later one.
+    made: AtomicU64,
     client: Mutex<Slot>,
 }
 
-#[derive(Default)]
 struct Slot {
-    made: u64,
+    /// The member that the next one is made to, by its place among the endpoints, over and over.
+    member: usize,
     client: Option<Client>,
+}
+
+/// What a call may be asked once more of another member after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    /// Whatever went wrong: it changes nothing.
+    Read,
+    /// Only what was surely not done.
+    Change,
 }
 
 impl std::fmt::Debug for Inner {
@@ -162,7 +199,9 @@ impl Connection {
     /// A connection that is not made yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self(Arc::new(Inner { settings, client: Mutex::default() }))
+        // Not all nodes to the same one.
+        let slot = Slot { member: rand::random_range(0..settings.endpoints.len().max(1)), client: None };
+        Self(Arc::new(Inner { settings, made: AtomicU64::new(0), client: Mutex::new(slot) }))
     }
 
     /// What is kept under a name.
@@ -171,7 +210,11 @@ impl Connection {
     /// Nobody could be asked, or may be.
     pub async fn get(&self, key: &str) -> Result<Option<Found>, EtcdError> {
         let key = key.to_owned();
-        let answer = self.call(async move |client| client.kv_client().get(key, None).await).await?;
+        let get = |client: Client| {
+            let key = key.clone();
+            async move { client.kv_client().get(key, None).await }
+        };
+        let answer = self.ask(Again::Read, get).await?;
         Ok(answer.kvs().first().map(found))
     }
 
@@ -189,8 +232,11 @@ impl Connection {
                 .with_limit(PAGE)
                 .with_revision(listed.revision)
                 .with_sort(SortTarget::Key, SortOrder::Ascend);
-            let start = from.clone();
-            let page = self.call(async move |client| kv(client).get(start, Some(options)).await).await?;
+            let get = |client: Client| {
+                let (from, options) = (from.clone(), options.clone());
+                async move { kv(&client).get(from, Some(options)).await }
+            };
+            let page = self.ask(Again::Read, get).await?;
             if listed.revision == 0 {
                 listed.revision = page.header().map_or(0, etcd_client::ResponseHeader::revision);
             }
@@ -208,7 +254,11 @@ impl Connection {
     /// # Errors
     /// As [`Self::get`]. Of [`EtcdError::Late`] and [`EtcdError::Unreachable`] nobody knows whether it was done.
     pub async fn commit(&self, txn: Txn) -> Result<TxnResponse, EtcdError> {
-        self.call(async move |client| client.kv_client().txn(txn).await).await
+        let commit = |client: Client| {
+            let txn = txn.clone();
+            async move { client.kv_client().txn(txn).await }
+        };
+        self.call(commit).await
     }
 
     /// Writes a value, with a lease where that is not 0.
@@ -248,78 +298,92 @@ impl Connection {
         }))
     }
 
-    /// For watches.
-    pub(super) async fn watch_client(&self) -> Result<WatchClient, EtcdError> {
-        Ok(self.client().await?.1.watch_client().max_decoding_message_size(MAX_ANSWER))
+    /// For watches, with the number by which [`Self::forget`] knows it.
+    pub(super) async fn watch_client(&self) -> Result<(u64, WatchClient), EtcdError> {
+        let (made, client) = self.in_time(Instant::now() + CALL).await?;
+        Ok((made, client.watch_client().max_decoding_message_size(MAX_ANSWER)))
     }
 
     /// Calls etcd in time. After what may be the connection's fault the next call has a new one.
-    pub(super) async fn call<T>(
-        &self,
-        call: impl AsyncFnOnce(&Client) -> Result<T, etcd_client::Error>,
-    ) -> Result<T, EtcdError> {
-        let (made, client) = self.client().await?;
-        // The library's futures are large, and would be in all that wait for them.
-        match tokio::time::timeout(CALL, Box::pin(call(&client))).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => {
-                let error = self.error(error);
-                if !matches!(error, EtcdError::TooLarge { .. }) {
-                    self.forget(made).await;
+    pub(super) async fn call<T, F>(&self, call: impl Fn(Client) -> F) -> Result<T, EtcdError>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>>,
+    {
+        self.ask(Again::Change, call).await
+    }
+
+    async fn ask<T, F>(&self, again: Again, call: impl Fn(Client) -> F) -> Result<T, EtcdError>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>>,
+    {
+        let deadline = Instant::now() + CALL;
+        let mut others = self.0.settings.endpoints.len().saturating_sub(1);
+        loop {
+            let (error, asks_again) = match self.in_time(deadline).await {
+                // The library's futures are large, and would be in all that wait for them.
+                Ok((made, client)) => match tokio::time::timeout_at(deadline, Box::pin(call(client))).await {
+                    Ok(Ok(answer)) => return Ok(answer),
+                    Ok(Err(error)) => {
+                        self.forget(made).await;
+                        let is_harmless = again == Again::Read && is_unreachable(&error);
+                        let asks_again = is_harmless || was_not_done(&error);
+                        (self.error(error), asks_again)
+                    }
+                    Err(_elapsed) => {
+                        self.forget(made).await;
+                        (self.late(), false)
+                    }
+                },
+                Err(error) => {
+                    let asks_again = matches!(error, EtcdError::Unreachable { .. });
+                    (error, asks_again)
                 }
-                Err(error)
+            };
+            if others == 0 || !asks_again {
+                return Err(error);
             }
-            Err(_elapsed) => {
-                self.forget(made).await;
-                Err(self.late())
-            }
+            others -= 1;
         }
     }
 
-    /// Has the next call make a new connection: whoever noticed that the present one is of no use may say so.
-    pub(super) async fn renew(&self) {
-        self.0.client.lock().await.client = None;
-    }
-
-    async fn forget(&self, made: u64) {
+    /// Has the next call make a new connection, to another member: whoever noticed that this one is of no use may say so.
+    pub(super) async fn forget(&self, made: u64) {
         let mut slot = self.0.client.lock().await;
-        if slot.made == made {
-            slot.client = None;
+        if self.made() == made && slot.client.take().is_some() {
+            slot.member = slot.member.wrapping_add(1);
         }
+    }
+
+    /// The number of the connection that is there.
+    pub(super) fn made(&self) -> u64 {
+        self.0.made.load(Ordering::Acquire)
+    }
+
+    /// A client, at the latest then: others may wait for one as well, and it is made for one after the other.
+    async fn in_time(&self, deadline: Instant) -> Result<(u64, Client), EtcdError> {
+        tokio::time::timeout_at(deadline, self.client()).await.map_err(|_elapsed| self.late())?
     }
 
     async fn client(&self) -> Result<(u64, Client), EtcdError> {
         let mut slot = self.0.client.lock().await;
         if let Some(client) = &slot.client {
-            return Ok((slot.made, client.clone()));
+            return Ok((self.made(), client.clone()));
         }
+        let Settings { endpoints, .. } = &self.0.settings;
         let options = self.0.settings.options().await?;
-        let connected =
-            tokio::time::timeout(CALL, Box::pin(Client::connect(&self.0.settings.endpoints, Some(options))))
-                .await;
-        let client = match connected {
-            Ok(connected) => connected.map_err(|error| self.error(error))?,
-            Err(_elapsed) => return Err(self.late()),
-        };
-        slot.made += 1;
+        let member = endpoints.get(slot.member % endpoints.len().max(1)).map(String::as_str);
+        let connected = Box::pin(Client::connect(member.as_slice(), Some(options))).await;
+        let client = connected.map_err(|error| {
+            slot.member = slot.member.wrapping_add(1);
+            self.error(error)
+        })?;
         slot.client = Some(client.clone());
-        Ok((slot.made, client))
+        Ok((self.0.made.fetch_add(1, Ordering::AcqRel) + 1, client))
     }
 
     /// What an error of the library is to whoever called.
     pub(super) fn error(&self, error: etcd_client::Error) -> EtcdError {
-        let unreachable = match &error {
-            etcd_client::Error::GRpcStatus(status) => matches!(
-                status.code(),
-                Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded | Code::Internal
-            ),
-            etcd_client::Error::TransportError(_)
-            | etcd_client::Error::IoError(_)
-            | etcd_client::Error::WatchError(_)
-            | etcd_client::Error::LeaseKeepAliveError(_) => true,
-            _ => false,
-        };
-        if unreachable {
+        if is_unreachable(&error) {
             EtcdError::Unreachable { endpoints: self.endpoints(), source: error.into() }
         } else {
             EtcdError::Refused(error.into())

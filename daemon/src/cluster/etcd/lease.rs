@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use etcd_client::Client;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -39,7 +40,7 @@ impl Lease {
         let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
         let asked = Instant::now();
         let granted =
-            connection.call(async |client| client.lease_client().grant(seconds, None).await).await?;
+            connection.call(|client| async move { client.lease_client().grant(seconds, None).await }).await?;
         let id = granted.id();
         let held = Arc::new(Held { until: Mutex::new(asked + ttl), lost: CancellationToken::new() });
         let task = tokio::spawn(keep(connection.clone(), id, asked, ttl, Arc::clone(&held)));
@@ -70,7 +71,7 @@ impl Lease {
     /// etcd can't be reached: it ends by its time.
     pub async fn revoke(self) -> Result<(), EtcdError> {
         let id = self.id;
-        self.connection.call(async |client| client.lease_client().revoke(id).await).await?;
+        self.connection.call(|client| async move { client.lease_client().revoke(id).await }).await?;
         Ok(())
     }
 }
@@ -98,6 +99,7 @@ async fn keep(connection: Connection, id: i64, asked: Instant, ttl: Duration, he
             break;
         }
         let left = held.until().saturating_duration_since(asked);
+        let made = connection.made();
         match tokio::time::timeout(pause.min(left), renew(&connection, id)).await {
             Ok(Ok(true)) => {
                 held.set(asked + ttl);
@@ -106,7 +108,7 @@ async fn keep(connection: Connection, id: i64, asked: Instant, ttl: Duration, he
             Ok(Ok(false)) => break,
             Ok(Err(_)) => next = Instant::now() + pause / 4,
             Err(_elapsed) => {
-                connection.renew().await;
+                connection.forget(made).await;
                 next = Instant::now();
             }
         }
@@ -116,13 +118,13 @@ async fn keep(connection: Connection, id: i64, asked: Instant, ttl: Duration, he
 
 /// Renews once. `false`: etcd does not have it any more.
 async fn renew(connection: &Connection, id: i64) -> Result<bool, EtcdError> {
-    let kept = connection
-        .call(async |client| match client.lease_client().keep_alive(id).await {
+    let keep = |client: Client| async move {
+        match client.lease_client().keep_alive(id).await {
             Ok(_stream) => Ok(true),
             // The library's words for a time to live of 0, which it takes for an error.
             Err(etcd_client::Error::LeaseKeepAliveError(text)) if text.contains("not found") => Ok(false),
             Err(error) => Err(error),
-        })
-        .await?;
-    Ok(kept)
+        }
+    };
+    connection.call(keep).await
 }

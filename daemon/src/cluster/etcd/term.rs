@@ -2,7 +2,12 @@
 //!
 //! The leader's key is written with its lease, and the revision at which the key came to be is the leader's epoch: it grows
 //! from leader to leader. All that a leader writes is written only if that key still has that epoch, in one transaction,
-//! so that one which was paused past its lease can't write, whatever it believes. Who should stand when is not known here.
+//! so that one which was paused past its lease can't write, whatever it believes. And only if the keys have the values that
+//! it knows of, so that a write whose answer was lost can't be made after a later one. Who should stand when is not known
+//! here.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnOpResponse};
 use hot_rollout::Node;
@@ -55,7 +60,15 @@ pub enum WriteError {
         /// Its name.
         key: String,
     },
+    /// Something else was written since this leader looked, as by a write of its own whose answer was lost.
+    #[error("a value in etcd has changed since it was looked at, so etcd refused the write")]
+    Changed,
 }
+
+/// The revisions of the values that a leader writes over, by the names of their keys: as far as it knows. One that is
+/// unknown is looked up.
+#[derive(Debug, Default)]
+pub struct Known(Mutex<BTreeMap<String, i64>>);
 
 /// One write of a leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,27 +125,37 @@ impl Term {
     /// Makes writes, all of them or none, and only in this term. Gives the revision of them.
     ///
     /// # Errors
-    /// The term is over, a key to create is there, or etcd can't be asked: then nobody knows whether they were made.
+    /// The term is over, a key to create is there, a value has changed, or etcd can't be asked: then nobody knows whether
+    /// they were made.
     pub async fn write(
         &self,
         connection: &Connection,
         keys: &Keys,
+        known: &Known,
         writes: Vec<Write>,
     ) -> Result<i64, WriteError> {
         let mut when = vec![Compare::create_revision(self.key.clone(), CompareOp::Equal, self.epoch)];
         let mut then = Vec::with_capacity(writes.len());
-        let mut created = Vec::new();
+        let (mut created, mut put) = (Vec::new(), Vec::new());
         for write in writes {
             let (Write::Put(key, _) | Write::Create(key, _) | Write::Delete(key)) = &write;
             let name = keys.of(key);
             match write {
-                Write::Put(_, value) => then.push(TxnOp::put(name.clone(), bounded(&name, value)?, None)),
+                Write::Put(_, value) => {
+                    let revision = known.revision(connection, &name).await?;
+                    when.push(Compare::mod_revision(name.clone(), CompareOp::Equal, revision));
+                    then.push(TxnOp::put(name.clone(), bounded(&name, value)?, None));
+                    put.push(name);
+                }
                 Write::Create(_, value) => {
                     when.push(Compare::create_revision(name.clone(), CompareOp::Equal, 0));
-                    created.push(name.clone());
                     then.push(TxnOp::put(name.clone(), bounded(&name, value)?, None));
+                    created.push(name);
                 }
-                Write::Delete(_) => then.push(TxnOp::delete(name, None)),
+                Write::Delete(_) => {
+                    known.take(&name);
+                    then.push(TxnOp::delete(name, None));
+                }
             }
         }
         // What is read where it fails tells why it did.
@@ -140,7 +163,9 @@ impl Term {
         let txn = Txn::new().when(when).and_then(then).or_else(reads.collect::<Vec<_>>());
         let done = connection.commit(txn).await?;
         if done.succeeded() {
-            return Ok(done.header().map_or(0, etcd_client::ResponseHeader::revision));
+            let revision = done.header().map_or(0, etcd_client::ResponseHeader::revision);
+            known.note(put.into_iter().map(|name| (name, revision)));
+            return Ok(revision);
         }
         let there: Vec<Option<Found>> = done
             .op_responses()
@@ -151,10 +176,12 @@ impl Term {
             })
             .collect();
         let leads = there.first().and_then(Option::as_ref).is_some_and(|leader| leader.created == self.epoch);
-        let exists = created.into_iter().zip(there.into_iter().skip(1)).find(|(_, found)| found.is_some());
-        match exists.filter(|_| leads) {
+        if !leads {
+            return Err(WriteError::Deposed { epoch: self.epoch });
+        }
+        match created.into_iter().zip(there.into_iter().skip(1)).find(|(_, found)| found.is_some()) {
             Some((key, _)) => Err(WriteError::Exists { key }),
-            None => Err(WriteError::Deposed { epoch: self.epoch }),
+            None => Err(WriteError::Changed),
         }
     }
 
@@ -168,5 +195,33 @@ impl Term {
             .and_then([TxnOp::delete(self.key, None)]);
         connection.commit(txn).await?;
         Ok(())
+    }
+}
+
+impl Known {
+    /// Knows these and no others.
+    pub fn begin(&self, revisions: BTreeMap<String, i64>) {
+        *self.lock() = revisions;
+    }
+
+    fn note(&self, revisions: impl Iterator<Item = (String, i64)>) {
+        self.lock().extend(revisions);
+    }
+
+    /// The revision of a value that is to be written over, 0 where there is none. It is unknown from here on, until the
+    /// write has come to something.
+    async fn revision(&self, connection: &Connection, name: &str) -> Result<i64, EtcdError> {
+        match self.take(name) {
+            Some(revision) => Ok(revision),
+            None => Ok(connection.get(name).await?.map_or(0, |found| found.modified)),
+        }
+    }
+
+    fn take(&self, name: &str) -> Option<i64> {
+        self.lock().remove(name)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, i64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -49,7 +49,7 @@ impl Watch {
     #[must_use]
     pub fn start(connection: Connection, prefix: String) -> Self {
         let (sender, news) = mpsc::channel(WAITING);
-        let follower = Follower { connection, prefix, told: BTreeMap::new(), revision: 0, sender };
+        let follower = Follower { connection, prefix, told: BTreeMap::new(), revision: 0, made: 0, sender };
         Self { news, _task: AbortOnDropHandle::new(tokio::spawn(follower.run())) }
     }
 
@@ -70,6 +70,8 @@ struct Follower {
     told: BTreeMap<Vec<u8>, i64>,
     /// Up to here all changes were told; 0: nothing was.
     revision: i64,
+    /// The connection that the stream is of.
+    made: u64,
     sender: mpsc::Sender<News>,
 }
 
@@ -99,7 +101,7 @@ impl Follower {
                 End::Unheard => return,
                 End::Compacted => self.revision = 0,
                 End::Failed(error) => {
-                    self.connection.renew().await;
+                    self.connection.forget(self.made).await;
                     if std::mem::replace(&mut heard, false) && self.tell(News::Silent(error)).await.is_err() {
                         return;
                     }
@@ -152,9 +154,10 @@ impl Follower {
         self.tell(News::Listed).await
     }
 
-    async fn open(&self) -> Result<WatchStream, End> {
+    async fn open(&mut self) -> Result<WatchStream, End> {
         let options = WatchOptions::new().with_prefix().with_start_revision(self.revision + 1);
-        let mut client = self.connection.watch_client().await?;
+        let (made, mut client) = self.connection.watch_client().await?;
+        self.made = made;
         let prefix = self.prefix.clone();
         let opened = tokio::time::timeout(2 * SILENCE, client.watch(prefix, Some(options))).await;
         let stream = opened.map_err(|_elapsed| silent(&self.connection))?;

@@ -12,6 +12,7 @@ use super::values::{
     AssignmentValue, Given, ModuleValue, ReleaseValue, RenewalValue, RolloutValue, encode, parse,
 };
 use super::{Fleet, FleetError, State, prune};
+use crate::clock;
 use crate::cluster::etcd::{Folder, Key, MAX_OPERATIONS, Write, WriteError};
 use crate::ledger::Ledger;
 use crate::store::{ModuleRecord, NewRelease};
@@ -36,18 +37,33 @@ pub(super) struct Written {
     pub(super) left: BTreeMap<ModuleName, Revision>,
 }
 
+/// A rollout as the last leader left it.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// Its id.
+    pub id: RolloutId,
+    /// Its snapshot.
+    pub snapshot: Value,
+    /// Whether it is over.
+    pub ended: bool,
+    /// The revision at which it began: whatever the clocks of leaders say, one that began later has a higher one.
+    pub begun: i64,
+}
+
 impl Fleet {
-    /// Reads what the last leader wrote. To be called once in a term, before anything else here.
+    /// Reads what the last leader wrote: the rollouts that run, and those that ended last. To be called once in a term,
+    /// before anything else here.
     ///
     /// # Errors
     /// etcd can't be read.
-    pub async fn take_over(&self) -> Result<Vec<(RolloutId, Value)>, FleetError> {
+    pub async fn take_over(&self) -> Result<Vec<Kept>, FleetError> {
         self.catch_up_with_fleet().await?;
         let epoch = self.epoch()?;
-        let (mut written, mut running) = (Written::default(), Vec::new());
-        let listed = self.list(&Folder::AllAssignments).await?;
-        for found in listed {
+        let (mut written, mut kept) = (Written::default(), Vec::new());
+        let mut known = BTreeMap::new();
+        for found in self.list(&Folder::AllAssignments).await? {
             let Some(Key::Assignment(node, module)) = self.keys().parse(&found.key) else { continue };
+            known.insert(String::from_utf8_lossy(&found.key).into_owned(), found.modified);
             match parse::<AssignmentValue>(&found.key, &found.value) {
                 Ok(value) if value.epoch > epoch => {
                     tracing::error!(%node, %module, "an assignment in etcd is of no leader before this one, and is ignored");
@@ -59,16 +75,20 @@ impl Fleet {
         for found in self.list(&Folder::Rollouts).await? {
             let Some(Key::Rollout(id)) = self.keys().parse(&found.key) else { continue };
             match parse::<RolloutValue>(&found.key, &found.value) {
-                Ok(value) if value.ended => {
-                    self.keep_ended(id.clone(), value).await;
-                    written.ended.insert(id);
+                Ok(value) => {
+                    let (ended, begun, snapshot) = (value.ended, found.created, value.snapshot.clone());
+                    if ended {
+                        self.keep_ended(id.clone(), value).await;
+                        written.ended.insert(id.clone());
+                    }
+                    kept.push(Kept { id, snapshot, ended, begun });
                 }
-                Ok(value) => running.push((id, value.snapshot)),
                 Err(malformed) => self.alarm(&malformed),
             }
         }
         *self.written() = written;
-        Ok(running)
+        self.0.known.begin(known);
+        Ok(kept)
     }
 
     /// Has all that the last leader wrote of modules in this node's ledger: what this one writes begins with that.
@@ -206,15 +226,15 @@ impl Fleet {
                 Err(error) => return Err(error),
             }
             self.adopt_release(&module, number, &value).await?;
-            self.prune(&module).await;
+            self.prune(&module, &value).await;
             return Ok(ReleaseNumber(number));
         }
         Err(FleetError::NoNumber { module })
     }
 
     /// Has etcd keep no more of a module than is of use.
-    async fn prune(&self, module: &ModuleName) {
-        let old = prune::beyond(&self.state(), module, MAX_OPERATIONS / 2);
+    async fn prune(&self, module: &ModuleName, new: &ReleaseValue) {
+        let old = prune::beyond(&self.state(), module, new, clock::of_day(), MAX_OPERATIONS / 2);
         if old.is_empty() {
             return;
         }
@@ -264,6 +284,11 @@ impl Fleet {
     ) -> Result<(), FleetError> {
         let value = encode(&RolloutValue { request, ended: false, snapshot });
         self.lead(vec![Write::Put(Key::Rollout(id), value)]).await
+    }
+
+    /// Forgets a rollout of which nobody knows whether it was written: its caller heard that it did not begin.
+    pub async fn unwrite_rollout(&self, id: RolloutId) -> Result<(), FleetError> {
+        self.lead(vec![Write::Delete(Key::Rollout(id))]).await
     }
 
     /// Keeps a rollout that ended, as history, and lets go of the oldest.

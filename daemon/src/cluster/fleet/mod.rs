@@ -30,7 +30,7 @@ mod state;
 pub mod values;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use hot_artifact::ModuleName;
 use hot_rollout::{Module, Node};
@@ -38,14 +38,21 @@ use tokio::sync::watch;
 
 pub use self::cordons::Cordoned;
 pub use self::fetch::{FetchError, Fetcher, FetcherParts};
+pub use self::leader::Kept;
 use self::leader::Written;
 pub use self::member::{Away, Member, MemberParts};
 pub use self::peers::{PeerError, Peers};
 pub use self::rate::Rate;
 pub use self::state::{Change, State};
 use self::values::Malformed;
-use crate::cluster::etcd::{Connection, EtcdError, Folder, Found, Keys, Term, Write, WriteError};
+use crate::cluster::etcd::{Connection, EtcdError, Folder, Found, Keys, Known, Term, Write, WriteError};
 use crate::ledger::{Ledger, LedgerError};
+
+/// Tries of a leader's write where the value is not the one that it knew. Nobody but leaders writes there.
+const MAX_WRITES: u32 = 3;
+
+/// How long a node that could not lead leaves it to others: one of them is elected by then.
+const REST: Duration = Duration::from_secs(10);
 
 /// A handle to this node's place in its fleet; clones are the same.
 #[derive(Clone, Debug)]
@@ -61,6 +68,7 @@ struct Inner {
     state: watch::Sender<Arc<State>>,
     standing: watch::Sender<Standing>,
     written: Mutex<Written>,
+    known: Known,
 }
 
 /// How this node stands to its fleet.
@@ -72,6 +80,8 @@ pub struct Standing {
     pub heard: bool,
     /// Since when etcd can't be heard, and why.
     pub stale: Option<(SystemTime, String)>,
+    /// It could not lead, and does not stand before then.
+    pub rests: Option<Instant>,
     /// The last of its terms of which etcd refused a write, as it was over: its epoch.
     pub fenced: Option<i64>,
 }
@@ -167,6 +177,7 @@ impl Fleet {
             state: watch::Sender::new(Arc::default()),
             standing: watch::Sender::new(Standing::default()),
             written: Mutex::default(),
+            known: Known::default(),
         }))
     }
 
@@ -246,21 +257,43 @@ impl Fleet {
         Ok(self.term()?.epoch())
     }
 
-    /// Makes writes as the leader. One that is not the leader any more knows it from then on, and etcd's answer is heard also
-    /// where the term is over by our own clock before it is there.
+    /// Makes writes as the leader. One that is not the leader any more knows it from then on.
     async fn lead(&self, writes: Vec<Write>) -> Result<(), FleetError> {
-        let (fleet, term) = (self.clone(), self.term()?);
+        let term = self.term()?;
+        let mut tries = 1;
+        loop {
+            match self.try_to_write(&term, writes.clone()).await {
+                Ok(_revision) => return Ok(()),
+                // A write of its own whose answer was lost was made after all. This one is later.
+                Err(WriteError::Changed) if tries < MAX_WRITES => tries += 1,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Writes in a term, once. What etcd says is heard also where nobody waits for it any more, as the term is over by our own
+    /// clock.
+    async fn try_to_write(&self, term: &Term, writes: Vec<Write>) -> Result<i64, WriteError> {
+        let (fleet, term) = (self.clone(), term.clone());
         crate::to_its_end(async move {
-            let Inner { connection, keys, standing, .. } = &*fleet.0;
-            let written = term.write(connection, keys, writes).await;
+            let Inner { connection, keys, known, standing, .. } = &*fleet.0;
+            let written = term.write(connection, keys, known, writes).await;
             if let Err(WriteError::Deposed { epoch }) = written {
                 standing.send_modify(|standing| standing.fenced = Some(epoch));
                 fleet.depose(&term);
             }
             written
         })
-        .await?;
-        Ok(())
+        .await
+    }
+
+    /// Gives leadership up that is of no use, and leaves it to others for a while.
+    pub async fn give_up(&self, term: &Term) {
+        self.0.standing.send_modify(|standing| standing.rests = Some(Instant::now() + REST));
+        self.depose(term);
+        if let Err(error) = term.clone().resign(&self.0.connection).await {
+            tracing::warn!(error = %crate::describe(&error), "another node can lead when this one's lease is over");
+        }
     }
 
     /// That term is over.

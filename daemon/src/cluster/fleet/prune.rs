@@ -1,20 +1,43 @@
 //! What of a module is not kept in etcd any more: releases that are old, and the versions that only these named. Pure.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use hot_artifact::{ModuleName, Sha256};
+use hot_rollout::Time;
 
 use super::State;
-use super::values::VersionValue;
+use super::values::{ReleaseValue, VersionValue};
 use crate::cluster::etcd::Key;
+use crate::store::VersionRecord;
 
 /// Releases of a module that are kept, besides those that can be gone back to. Each node has a history of its own.
 const KEPT: usize = 100;
 /// Of what was stable so many are kept: more ways back than anybody takes.
 const SERVED: usize = 10;
 
-/// The keys that may go, the oldest first, at most so many.
-pub(super) fn beyond(state: &State, module: &ModuleName, most: usize) -> Vec<Key> {
+/// How long a version stays that no release names: its push is under way, or never came to a rollout.
+const UNNAMED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Whether the fleet is to have a version that a node has: some release names it, or it may be of a push that is under way.
+pub(super) fn is_wanted(state: &State, record: &VersionRecord, now: Time) -> bool {
+    let names = |value: &ReleaseValue| value.digests.values().any(|digest| *digest == record.digest);
+    let mut releases = state.releases.iter().filter(|((of, _), _)| *of == record.module);
+    is_new(record, now) || releases.any(|(_, value)| names(value))
+}
+
+fn is_new(record: &VersionRecord, now: Time) -> bool {
+    Duration::from(now.since(Time(record.at))) < UNNAMED
+}
+
+/// The keys that may go, the oldest first, at most so many. `new` is the last release, of which nobody may have heard yet.
+pub(super) fn beyond(
+    state: &State,
+    module: &ModuleName,
+    new: &ReleaseValue,
+    now: Time,
+    most: usize,
+) -> Vec<Key> {
     let of = state.releases.iter().filter(|((of, _), _)| of == module);
     let numbers: Vec<u64> = of.map(|((_, number), _)| *number).collect();
     let served = state.modules.get(module).map(|value| value.served.as_slice()).unwrap_or_default();
@@ -26,12 +49,14 @@ pub(super) fn beyond(state: &State, module: &ModuleName, most: usize) -> Vec<Key
         let of = state.releases.iter().filter(|((of, number), _)| of == module && wanted(*number));
         of.flat_map(|(_, value)| value.digests.values().copied()).collect()
     };
-    // A version that no release names yet is of a push that is under way.
-    let kept = digests(&|number| !old.contains(&number));
-    let left: BTreeSet<Sha256> =
-        digests(&|number| old.contains(&number)).difference(&kept).copied().collect();
+    let mut kept = digests(&|number| !old.contains(&number));
+    kept.extend(new.digests.values());
+    let left = digests(&|number| old.contains(&number));
     // What a person removed is kept: without it the version could be made again.
-    let goes = |value: &VersionValue| value.removed.is_none() && left.contains(&value.record.digest);
+    let goes = |value: &VersionValue| {
+        let is_old = left.contains(&value.record.digest) || !is_new(&value.record, now);
+        value.removed.is_none() && is_old && !kept.contains(&value.record.digest)
+    };
     let versions = state.versions.iter().filter(|((of, ..), value)| of == module && goes(value));
     let versions =
         versions.map(|((module, version, target), _)| Key::Version(module.clone(), version.clone(), *target));
@@ -75,11 +100,23 @@ mod tests {
         "greeter".parse().unwrap()
     }
 
+    /// What goes, as the names of keys, when this release was numbered last.
+    fn goes(state: &State, new: &ReleaseValue, now: Time) -> Vec<String> {
+        beyond(state, &module(), new, now, 9).iter().map(ToString::to_string).collect()
+    }
+
+    fn last(state: &State) -> ReleaseValue {
+        state.releases.values().last().unwrap().clone()
+    }
+
+    const NOW: Time = Time(2);
+
     #[test]
     fn what_is_old_goes_with_its_versions_but_no_way_back_does() {
-        assert_eq!(beyond(&state(100), &module(), 9), []);
-        assert_eq!(beyond(&state(103), &"other".parse().unwrap(), 9), []);
-        let names: Vec<String> = beyond(&state(103), &module(), 9).iter().map(ToString::to_string).collect();
+        let none: [String; 0] = [];
+        assert_eq!(goes(&state(100), &last(&state(100)), NOW), none);
+        assert_eq!(beyond(&state(103), &"other".parse().unwrap(), &last(&state(103)), NOW, 9), []);
+        let names = goes(&state(103), &last(&state(103)), NOW);
         let expected = [
             "fleet/releases/greeter/0000000001",
             "fleet/releases/greeter/0000000002",
@@ -87,7 +124,7 @@ mod tests {
             "fleet/versions/greeter/2.0.0/x86_64-gnu",
         ];
         assert_eq!(names, expected, "3 was stable");
-        assert_eq!(beyond(&state(200), &module(), 9).len(), 9);
+        assert_eq!(goes(&state(200), &last(&state(200)), NOW).len(), 9);
     }
 
     #[test]
@@ -95,7 +132,7 @@ mod tests {
         let mut state = state(101);
         let removed = RemovedValue { by: "ann".to_owned(), at: 2 };
         state.versions.values_mut().for_each(|value| value.removed = Some(removed.clone()));
-        let names: Vec<String> = beyond(&state, &module(), 9).iter().map(ToString::to_string).collect();
+        let names = goes(&state, &last(&state), NOW);
         assert_eq!(names, ["fleet/releases/greeter/0000000001"]);
     }
 
@@ -105,7 +142,29 @@ mod tests {
         let again = state.releases[&(module(), 1)].clone();
         state.releases.insert((module(), 102), again);
         state.releases.remove(&(module(), 50));
-        let names: Vec<String> = beyond(&state, &module(), 9).iter().map(ToString::to_string).collect();
+        let names = goes(&state, &last(&state), NOW);
         assert_eq!(names, ["fleet/releases/greeter/0000000001"]);
+    }
+
+    #[test]
+    fn the_version_of_a_release_that_nobody_has_heard_of_yet_stays() {
+        let state = state(101);
+        let again = state.releases[&(module(), 1)].clone();
+        assert_eq!(goes(&state, &again, NOW), ["fleet/releases/greeter/0000000001"]);
+    }
+
+    #[test]
+    fn a_version_that_never_came_to_a_release_goes_after_a_day() {
+        let mut state = state(2);
+        let last = last(&state);
+        state.releases.remove(&(module(), 1));
+        let later = NOW.plus(UNNAMED.into());
+        let none: [String; 0] = [];
+        assert_eq!(goes(&state, &last, NOW), none);
+        assert_eq!(goes(&state, &last, later), ["fleet/versions/greeter/1.0.0/x86_64-gnu"]);
+        let wanted = |version: usize, now: Time| {
+            is_wanted(&state, &state.versions.values().nth(version).unwrap().record, now)
+        };
+        assert!(wanted(0, NOW) && !wanted(0, later) && wanted(1, later));
     }
 }

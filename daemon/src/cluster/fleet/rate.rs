@@ -18,6 +18,13 @@ impl Rate {
         Self(bytes_per_second.map(|rate| Mutex::new(Bucket::new(rate, Instant::now()))))
     }
 
+    /// How many can have so many bytes a second each. None: without a bound.
+    #[must_use]
+    pub fn shares(&self, each: NonZeroU64) -> Option<u64> {
+        let bucket = self.0.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(bucket.bytes_per_second.get() / each)
+    }
+
     /// Returns when so many bytes may travel.
     pub async fn take(&self, bytes: u64) {
         let Some(bucket) = &self.0 else { return };
@@ -56,6 +63,13 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn so_many_can_have_their_share() {
+        let each = NonZeroU64::new(MIB / 8).unwrap();
+        assert_eq!(Rate::new(NonZeroU64::new(MIB)).shares(each), Some(8));
+        assert_eq!(Rate::new(None).shares(each), None);
+    }
 
     fn bucket(now: Instant) -> Bucket {
         Bucket::new(NonZeroU64::new(4 * MIB).unwrap(), now)

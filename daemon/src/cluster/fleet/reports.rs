@@ -2,7 +2,8 @@
 //! it again. Pure.
 //!
 //! The agent restates what is so; of what it says the latest of each kind is kept, so that a report that is lost does no
-//! harm. Failures are no state and are said once: each has a number, and the leader takes each once.
+//! harm. Failures are no state and are said once: each has a number, and the leader takes each once. They are said for a
+//! while, so that the next leader hears of them, too, where there is none; later they would be of another rollout.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -13,8 +14,9 @@ use super::values::{Prepared, ReportValue};
 
 /// What is not restated for so long is not so any more: many times the agent's tick.
 const STALE: Duration = Duration::from_secs(5);
-/// Failures that are kept for a leader that has not heard of them.
+/// Failures that are kept for a leader that has not heard of them, and how long: there is another leader by then.
 const MAX_FAILED: usize = 8;
+const FAILED: Duration = Duration::from_secs(30);
 
 /// What a node has to say of its modules.
 #[derive(Debug, Default)]
@@ -28,7 +30,8 @@ struct Said {
     prepared: Option<Prepared>,
     /// By kind and release, so that they come in this order; with when they were said last.
     states: BTreeMap<(Kind, u64), (Event, Instant)>,
-    failed: VecDeque<(u64, Event)>,
+    /// With its number, and when it was.
+    failed: VecDeque<(u64, Event, Instant)>,
     /// What was handed out last.
     told: Option<ReportValue>,
 }
@@ -54,7 +57,7 @@ impl Outbox {
         let said = self.modules.entry(module.clone()).or_default();
         if matches!(&event, Event::Instance { state: InstanceState::Failed(_), .. }) {
             self.failures += 1;
-            said.failed.push_back((self.failures, event));
+            said.failed.push_back((self.failures, event, now));
             if said.failed.len() > MAX_FAILED {
                 said.failed.pop_front();
             }
@@ -74,10 +77,11 @@ impl Outbox {
         let mut news = Vec::new();
         for (module, said) in &mut self.modules {
             said.states.retain(|_, (_, at)| now.saturating_duration_since(*at) < STALE);
+            said.failed.retain(|(.., at)| now.saturating_duration_since(*at) < FAILED);
             let value = ReportValue {
                 prepared: said.prepared.clone(),
                 states: said.states.values().map(|(event, _)| event.clone()).collect(),
-                failed: said.failed.iter().cloned().collect(),
+                failed: said.failed.iter().map(|(number, event, _)| (*number, event.clone())).collect(),
             };
             if anew || said.told.as_ref() != Some(&value) {
                 said.told = Some(value.clone());
@@ -115,11 +119,12 @@ impl Inbox {
         let mut events = said(node, module, &report, asked);
         let known = self.failures.entry((node.clone(), module.clone())).or_default();
         let newest = report.failed.iter().map(|(number, _)| *number).max();
-        let taken = *known;
+        // Fewer than there were: another hotd counts, after the clock of its node was set back.
+        let taken = if newest.is_some_and(|newest| newest < *known) { 0 } else { *known };
         let failed = report.failed.iter().filter(|(number, _)| *number > taken);
         let failed: Vec<Event> =
             failed.map(|(_, event)| event.clone()).filter(|it| is_of(it, node, module)).collect();
-        *known = newest.unwrap_or(taken).max(taken);
+        *known = newest.unwrap_or(taken);
         self.latest.insert((node.clone(), module.clone()), report);
         // Before the states, which are newer: but after that a candidate was taken back.
         let first = events.iter().take_while(|event| matches!(event, Event::TookBack { .. })).count();
@@ -256,6 +261,26 @@ mod tests {
             [failed(2)],
             "another hotd counts on from its start"
         );
+    }
+
+    #[test]
+    fn a_failure_of_long_ago_is_told_to_no_leader() {
+        let (mut outbox, now) = (Outbox::default(), Instant::now());
+        outbox.note(failed(2), now);
+        let later = now + FAILED - Duration::from_secs(1);
+        assert_eq!(outbox.news(later, true).pop().unwrap().1.failed, [(1, failed(2))], "the next leader's");
+        assert_eq!(outbox.news(now + FAILED, true).pop().unwrap().1.failed, []);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_hides_no_failure() {
+        let mut inbox = Inbox::default();
+        for since in [100, 50] {
+            let mut outbox = Outbox::new(since);
+            outbox.note(failed(2), Instant::now());
+            assert_eq!(through(&mut outbox, &mut inbox, None), [failed(2)], "of the hotd since {since}");
+            assert_eq!(through(&mut outbox, &mut inbox, None), []);
+        }
     }
 
     #[test]

@@ -8,6 +8,15 @@ use hot_artifact::Sha256;
 use super::Fetcher;
 use crate::store::{ModuleRecord, VersionRecord};
 
+/// What became of an artifact on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cluster::fleet) enum Held {
+    /// It is here now.
+    Came,
+    /// It is not here any more.
+    Went,
+}
+
 impl Fetcher {
     /// Every artifact that is here; the fleet is told of all of them.
     pub(in crate::cluster::fleet) fn here(&self) -> Vec<Sha256> {
@@ -23,17 +32,22 @@ impl Fetcher {
         known.map(|record| (*record).clone()).collect()
     }
 
-    /// The artifacts that came since the fleet was told.
-    pub(in crate::cluster::fleet) fn new_here(&self) -> Vec<Sha256> {
-        let (all, mut told) = (self.stored(), self.told());
-        let new: Vec<Sha256> = all.difference(&told).copied().collect();
-        told.extend(&new);
-        new
+    /// The artifacts that came and those that went since the fleet was told. It is told of them now.
+    pub(in crate::cluster::fleet) fn news_here(&self) -> Vec<(Sha256, Held)> {
+        let (here, mut told) = (self.stored(), self.told());
+        let came = here.difference(&told).map(|digest| (*digest, Held::Came));
+        let news: Vec<(Sha256, Held)> =
+            came.chain(told.difference(&here).map(|digest| (*digest, Held::Went))).collect();
+        *told = here;
+        news
     }
 
-    /// The fleet was not told of this one.
-    pub(in crate::cluster::fleet) fn untold(&self, digest: Sha256) {
-        self.told().remove(&digest);
+    /// The fleet was not told of this after all.
+    pub(in crate::cluster::fleet) fn untold(&self, (digest, held): (Sha256, Held)) {
+        match held {
+            Held::Came => self.told().remove(&digest),
+            Held::Went => self.told().insert(digest),
+        };
     }
 
     fn told(&self) -> MutexGuard<'_, BTreeSet<Sha256>> {

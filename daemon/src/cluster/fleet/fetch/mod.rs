@@ -35,6 +35,7 @@ use std::time::Duration;
 use hot_artifact::{ModuleName, Sha256, VerifyError, Version};
 
 use self::dropped::Dropped;
+pub(super) use self::here::Held;
 use self::transfer::{Besides, Transfer, UnderWay};
 use super::peers::Peers;
 use super::rate::Rate;

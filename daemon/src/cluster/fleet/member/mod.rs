@@ -16,14 +16,17 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub use self::away::Away;
+use super::fetch::Held;
 use super::reports::Outbox;
 use super::state::Change;
 use super::values::{AliveValue, NodeValue, RenewalValue, encode, parse};
-use super::{Fleet, Standing};
+use super::{Fleet, Standing, prune};
 use crate::agent::Agent;
+use crate::clock;
 use crate::cluster::etcd::{EtcdError, Folder, Key, Lease, News, Stood, Term, Watch};
 use crate::journal::{Entry, Journal};
 use crate::ledger::LocalRollback;
+use crate::store::VersionRecord;
 
 /// Between two looks at what is to be done: said, stood for, taken anew.
 const TICK: Duration = Duration::from_millis(250);
@@ -228,22 +231,26 @@ impl Present {
     async fn run(mut self, stopped: CancellationToken) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // etcd may be silent for long, and a node that goes down does not wait for it.
+        tokio::select! {
+            () = stopped.cancelled() => {}
+            () = self.take_part(&mut tick) => {}
+        }
+        drop(tokio::time::timeout(GOODBYE, self.leave()).await);
+    }
+
+    /// Says what there is to say, for ever.
+    async fn take_part(&mut self, tick: &mut tokio::time::Interval) {
         loop {
             tokio::select! {
-                () = stopped.cancelled() => break,
                 Some(event) = self.reports.recv() => self.outbox.note(event, Instant::now()),
                 Some(obey::Answer { module, release, refused }) = self.answers.recv() => {
                     self.outbox.prepared(&module, release, refused);
                     self.report().await;
                 }
-                _ = tick.tick() => tokio::select! {
-                    // etcd may be silent for long, and a node that goes down does not wait for it.
-                    () = stopped.cancelled() => break,
-                    () = self.look() => {}
-                },
+                _ = tick.tick() => self.look().await,
             }
         }
-        drop(tokio::time::timeout(GOODBYE, self.leave()).await);
     }
 
     /// Does what is due.
@@ -284,8 +291,11 @@ impl Present {
         }
         self.lease = Some(lease);
         self.anew = true;
-        // Also what was let in while etcd was away, or before this node was in its fleet.
-        for record in fleet.fetcher().records() {
+        // Also what was let in while etcd was away, or before this node was in its fleet. But not what the fleet has let
+        // go of.
+        let (state, now) = (fleet.state(), clock::of_day());
+        let is_wanted = |record: &VersionRecord| prune::is_wanted(&state, record, now);
+        for record in fleet.fetcher().records().into_iter().filter(is_wanted) {
             if let Err(error) = fleet.share_version(record).await {
                 tracing::warn!(error = %crate::describe(&error), "a version of this node is not the fleet's");
             }
@@ -320,10 +330,14 @@ impl Present {
         if let Err(error) = fleet.tell_local_rollbacks(&self.parts.agent.local_rollbacks()).await {
             tracing::debug!(error = %crate::describe(&error), "the fleet does not know yet what was rolled back here");
         }
-        for digest in self.parts.fleet.fetcher().new_here() {
+        for news @ (digest, held) in fleet.fetcher().news_here() {
             let key = Key::Holder(digest, fleet.node().clone());
-            if fleet.write_own(&key, b"1".to_vec(), lease).await.is_err() {
-                self.parts.fleet.fetcher().untold(digest);
+            let told = match held {
+                Held::Came => fleet.write_own(&key, b"1".to_vec(), lease).await,
+                Held::Went => fleet.connection().delete(&fleet.keys().of(&key)).await,
+            };
+            if told.is_err() {
+                fleet.fetcher().untold(news);
             }
         }
     }
@@ -331,11 +345,13 @@ impl Present {
     /// Stands for leader where there is none.
     async fn stand(&mut self) -> Result<(), EtcdError> {
         let MemberParts { fleet, lease: ttl, .. } = &*self.parts;
-        let Standing { heard, stale, term, .. } = fleet.standing().borrow().clone();
+        let Standing { heard, stale, term, rests, .. } = fleet.standing().borrow().clone();
         // That we lead, as etcd says, and do not know of: the answer to a try was lost, and is asked for again.
         let leads =
             term.is_some() || fleet.state().leader.as_ref().is_some_and(|(node, _)| node != fleet.node());
-        let Some(lease) = self.lease.as_ref().filter(|_| heard && stale.is_none() && !leads) else {
+        let rests = rests.is_some_and(|until| Instant::now() < until);
+        let stands = heard && stale.is_none() && !leads && !rests;
+        let Some(lease) = self.lease.as_ref().filter(|_| stands) else {
             self.stands = None;
             return Ok(());
         };
