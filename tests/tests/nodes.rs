@@ -87,6 +87,28 @@ fn a_cordoned_node_is_left_out_of_the_rollout_that_runs_and_catches_up() -> Resu
     Ok(())
 }
 
+/// The node that leads moves its own traffic before anything else, but not where it is kept out.
+#[test]
+fn a_cordoned_node_that_leads_has_the_others_go_back_and_stays() -> Result<()> {
+    let fleet = Fleet::start(2)?;
+    for version in ["1.0.0", "1.1.0"] {
+        fleet.push(0, &good(version)?, &QUICK)?.expect(0)?;
+        (0..2).try_for_each(|node| serves(&fleet, node, version))?;
+    }
+    let leader = fleet.leader(0)?;
+    let [leads, other] = [leader, 1 - leader].map(|node| &fleet.nodes()[node]);
+    let loads = [load(leads)?, load(other)?];
+    leads.hotctl(&["cordon", leads.name()])?.expect(0)?;
+    leads.hotctl(&["rollback", "probe"])?.expect(0)?;
+    serves(&fleet, 1 - leader, "1.0.0")?;
+    let [kept, went] = loads.map(Load::stop);
+    let (kept, went) = (kept?, went?);
+    ensure!(kept.versions.keys().eq(["1.1.0"]) && kept.failed() == 0, "the one that leads: {kept}");
+    ensure!(went.versions.len() == 2 && went.failed() == 0, "the other one: {went}");
+    leads.hotctl(&["uncordon", leads.name()])?.expect(0)?;
+    serves(&fleet, leader, "1.0.0")
+}
+
 #[test]
 fn a_drained_node_sends_load_balancers_away_and_serves_all_the_same() -> Result<()> {
     let mut fleet = Fleet::start(2)?;

@@ -263,24 +263,31 @@ impl Fleet {
     /// Makes writes as the leader. One that is not the leader any more knows it from then on.
     async fn lead(&self, writes: Vec<Write>) -> Result<(), FleetError> {
         let term = self.term()?;
-        let Inner { connection, keys, known, .. } = &*self.0;
         let mut tries = 1;
         loop {
-            let error = match term.write(connection, keys, known, writes.clone()).await {
+            match self.try_to_write(&term, writes.clone()).await {
                 Ok(_revision) => return Ok(()),
                 // A write of its own whose answer was lost was made after all. This one is later.
-                Err(WriteError::Changed) if tries < MAX_WRITES => {
-                    tries += 1;
-                    continue;
-                }
-                Err(error) => error,
-            };
-            if let WriteError::Deposed { epoch } = error {
-                self.0.standing.send_modify(|standing| standing.fenced = Some(epoch));
-                self.depose(&term);
+                Err(WriteError::Changed) if tries < MAX_WRITES => tries += 1,
+                Err(error) => return Err(error.into()),
             }
-            return Err(error.into());
         }
+    }
+
+    /// Writes in a term, once. What etcd says is heard also where nobody waits for it any more, as the term is over by our own
+    /// clock.
+    async fn try_to_write(&self, term: &Term, writes: Vec<Write>) -> Result<i64, WriteError> {
+        let (fleet, term) = (self.clone(), term.clone());
+        crate::to_its_end(async move {
+            let Inner { connection, keys, known, standing, .. } = &*fleet.0;
+            let written = term.write(connection, keys, known, writes).await;
+            if let Err(WriteError::Deposed { epoch }) = written {
+                standing.send_modify(|standing| standing.fenced = Some(epoch));
+                fleet.depose(&term);
+            }
+            written
+        })
+        .await
     }
 
     /// Gives leadership up that is of no use, and leaves it to others for a while.
