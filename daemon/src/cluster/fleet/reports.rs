@@ -284,6 +284,25 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_of_one_module_hides_none_of_another() {
+        let (mut outbox, mut inbox, other) =
+            (Outbox::default(), Inbox::default(), Module("other".to_owned()));
+        let of_other = Event::Instance {
+            node: node(),
+            module: other.clone(),
+            release: ReleaseNumber(2),
+            state: InstanceState::Failed(cause()),
+        };
+        outbox.note(failed(2), Instant::now());
+        outbox.note(of_other.clone(), Instant::now());
+        // As they may arrive: the later one first.
+        let news = outbox.news(Instant::now(), false).into_iter().rev();
+        let heard: Vec<Vec<Event>> =
+            news.map(|(module, value)| inbox.take(&node(), &module, value, None)).collect();
+        assert_eq!(heard, [vec![of_other], vec![failed(2)]]);
+    }
+
+    #[test]
     fn what_is_not_said_any_more_is_dropped() {
         let (mut outbox, now) = (Outbox::default(), Instant::now());
         outbox.note(instance(1, InstanceState::Ready), now);
