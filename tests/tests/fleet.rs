@@ -310,7 +310,7 @@ fn a_node_takes_a_bad_candidate_back_with_the_leader_and_etcd_gone() -> Result<(
     let leader = fleet.leader(0)?;
     let others: Vec<usize> = (0..3).filter(|node| *node != leader).collect();
     let loads = load_all(&fleet)?;
-    let bad = Module::new("segfaults").number("NTH", 400).version("1.1.0").build()?;
+    let bad = Module::new("segfaults").number("NTH", 100).version("1.1.0").build()?;
     fleet.push(others[0], &bad, &["--steps", "50%,100%", "--bake", "60s", "--detach"])?.expect(0)?;
     fleet.nodes()[others[0]].wait_module("probe", |module| module.phase == "baking")?;
     fleet.node(leader).kill()?;

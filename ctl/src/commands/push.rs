@@ -23,8 +23,9 @@ use crate::signing::SigningArgs;
 use crate::upload::{self, Patience, Source};
 use crate::{plan, progress, show, words};
 
-/// Starting is idempotent, so a lost answer is asked for again; a node that restarts is back within seconds.
-const START_ATTEMPTS: u32 = 5;
+/// Starting is idempotent, so a lost answer is asked for again: a node that restarts is back within seconds, and a fleet
+/// whose leader has died has another one within two of its leases.
+const START_ATTEMPTS: u32 = 20;
 const START_PAUSE: Duration = Duration::from_secs(1);
 
 /// Sign a module, upload it, and roll it out
