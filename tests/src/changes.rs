@@ -1,6 +1,7 @@
 //! What was written to an etcd, change by change: the one witness that does not depend on when one looks.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -39,6 +40,17 @@ impl Etcd {
     pub fn changes(&self, from: i64) -> Result<Vec<Change>> {
         // Its own change says that all before it were told.
         let last = self.revision()?;
+        let end = Instant::now() + WAIT;
+        loop {
+            match self.changes_up_to(from, last) {
+                // A member that was cut off has no leader for some moments still.
+                Err(error) if format!("{error:#}").contains("no leader") && Instant::now() < end => {}
+                changes => return changes,
+            }
+        }
+    }
+
+    fn changes_up_to(&self, from: i64, last: i64) -> Result<Vec<Change>> {
         let mut command = self.etcdctl();
         command.args(["watch", "--rev", &from.to_string(), "-w", "fields", "--prefix", ""]);
         let mut watch = Follow::start(command)?;

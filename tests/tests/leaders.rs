@@ -58,8 +58,8 @@ fn a_leader_that_can_not_take_over_lets_another_one_lead() -> Result<()> {
     let door = format!("etcd = [\"http://{}\"]\n", link.address());
     fleet.node(0).configure(&Fleet::config_with(&door))?;
     fleet.node(0).terminate()?;
-    fleet.node(0).boot()?;
     fleet.wait("the other node to lead", || Ok(fleet.leader(1)? == 1))?;
+    fleet.node(0).boot()?;
     // More than comes by that line in the time in which etcd has to answer.
     let large = format!("{{\"request\":\"\",\"ended\":true,\"snapshot\":\"{}\"}}", "x".repeat(120_000));
     for number in 0..30 {

@@ -39,6 +39,7 @@ pub(super) async fn run(
         let taken_over = tokio::select! {
             () = stopped.cancelled() => return,
             () = over(&mut standing, &term) => {
+                tries = 0;
                 actor.step_down();
                 continue;
             }
