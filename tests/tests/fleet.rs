@@ -323,6 +323,8 @@ fn a_node_takes_a_bad_candidate_back_with_the_leader_and_etcd_gone() -> Result<(
             Ok(!runs && fleet.serves(node)?.trim() == "probe 1.0.0")
         })?;
     }
+    // What its clients ask waits for it meanwhile, and they would wait with it.
+    fleet.node(leader).boot()?;
     lost_nothing_but(leader, loads)
 }
 

@@ -144,6 +144,7 @@ fn a_drained_node_sends_load_balancers_away_and_serves_all_the_same() -> Result<
     assert_eq!(health(&fleet.nodes()[1])?, [200, 200]);
 
     // With a cordon at the same moment, whichever comes first, it is drained.
+    fleet.leader(1)?;
     for _ in 0..3 {
         let [n1, n2] = fleet.nodes() else { anyhow::bail!("two nodes") };
         std::thread::scope(|scope| -> Result<()> {
