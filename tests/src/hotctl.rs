@@ -209,7 +209,8 @@ pub fn run_for(mut command: Command, deadline: Duration) -> Result<Output> {
             Err(RecvTimeoutError::Timeout) => {
                 child.kill().context("ending a program that hangs")?;
                 child.wait().context("waiting for a child")?;
-                bail!("`{line}` still ran after {deadline:?}");
+                let said = texts.pop().or_else(|| pipe.recv_timeout(Duration::from_secs(1)).ok());
+                bail!("`{line}` still ran after {deadline:?}, and had said:\n{}", said.unwrap_or_default());
             }
             Err(RecvTimeoutError::Disconnected) => return Err(anyhow!("the reader of a pipe is gone")),
         }
