@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hot_proto::v1::{PlanRequest, StartRequest, StartResponse, UploadResponse};
 use serde::Serialize;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::Context;
 use crate::bundle::{Bundle, Signed};
@@ -23,9 +23,11 @@ use crate::signing::SigningArgs;
 use crate::upload::{self, Patience, Source};
 use crate::{plan, progress, show, words};
 
-/// Starting is idempotent, so a lost answer is asked for again: a node that restarts is back within seconds, and a fleet
-/// whose leader has died has another one within two of its leases.
-const START_ATTEMPTS: u32 = 20;
+/// Starting is idempotent, so a lost answer is asked for again; a node that restarts is back within seconds.
+const START_ATTEMPTS: u32 = 5;
+/// The same where the node answers that this can't be done now: a fleet whose leader has died has another one within two of
+/// its leases.
+const UNAVAILABLE_ATTEMPTS: u32 = 20;
 const START_PAUSE: Duration = Duration::from_secs(1);
 
 /// Sign a module, upload it, and roll it out
@@ -211,13 +213,17 @@ fn uploaded(out: &mut Out, source: &Source, answer: &UploadResponse) -> Result<(
     out.tell(&format!("{how}, signed by {}", words::or_dash(&artifact.principal)))
 }
 
+fn attempts(status: &Status) -> u32 {
+    if status.code() == Code::Unavailable { UNAVAILABLE_ATTEMPTS } else { START_ATTEMPTS }
+}
+
 /// Starts the rollout. The request id makes a repeated call the same call.
 async fn start(client: &Client, request: &StartRequest) -> Result<StartResponse, Status> {
     let mut attempt = 1;
     loop {
         match client.answer_after(Wait::WayBack, client.rollouts().start(request.clone())).await {
             Ok(started) => return Ok(started),
-            Err(status) if is_lost(&status) && attempt < START_ATTEMPTS => attempt += 1,
+            Err(status) if is_lost(&status) && attempt < attempts(&status) => attempt += 1,
             Err(status) => return Err(status),
         }
         tokio::time::sleep(START_PAUSE).await;

@@ -17,8 +17,8 @@ const MAX_LEASE: Duration = Duration::from_secs(300);
 /// Labels of a node, and bytes of each name and value.
 pub(crate) const MAX_LABELS: usize = 32;
 const MAX_LABEL: usize = 63;
-/// Bytes of artifacts a second. A node gives to 16 others at once, and each takes one for broken that gives it less than 64 KiB
-/// in a second.
+/// Bytes of artifacts a second. Others take a node for broken that gives less than 64 KiB in a second, and it gives to no more
+/// than it has twice that for.
 const RATES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 40;
 /// Half of what a line of 1 Gbit/s carries: users' requests have the other half.
 const RATE: u64 = 64 << 20;

@@ -24,6 +24,9 @@ use crate::trust::Frozen;
 /// Rollouts that may wait for the one that they supersede, and calls that may wait for one of them.
 const WAITING: usize = 16;
 
+/// Rollouts that were refused and may be written. Beyond, the oldest goes, of which some later one takes the place.
+const MAX_DOUBTFUL: usize = 256;
+
 /// Replies to a call that begins a rollout; true: an earlier call began it.
 pub(super) type BeginReply = oneshot::Sender<Result<(RolloutId, bool), Refusal>>;
 /// Replies to a call that goes back: from which release to which.
@@ -232,8 +235,7 @@ impl Actor {
     /// One is refused as it could not be written. Should it have been all the same, nobody is to go on with it.
     fn doubt(&mut self, id: RolloutId) {
         self.doubtful.insert(id);
-        // The oldest first: by now another one has begun, as a rule, and that is enough for a leader to leave it alone.
-        if self.doubtful.len() > WAITING {
+        if self.doubtful.len() > MAX_DOUBTFUL {
             self.doubtful.pop_first();
         }
     }

@@ -186,7 +186,7 @@ impl Driver {
     }
 
     /// Whether what this node drives are all rollouts that there are.
-    fn drives_all(&self) -> bool {
+    pub(crate) fn drives_all(&self) -> bool {
         self.drives.load(Ordering::Acquire)
     }
 

@@ -49,7 +49,10 @@ pub(super) async fn run(
             tries += 1;
             if tries < MAX_TRIES {
                 tracing::warn!(error = %crate::describe(&error), "what the last leader left can't be read yet");
-                tokio::time::sleep(RETRY).await;
+                tokio::select! {
+                    () = stopped.cancelled() => return,
+                    () = tokio::time::sleep(RETRY) => {}
+                }
             } else {
                 tries = 0;
                 actor.step_down();

@@ -23,6 +23,7 @@ use super::status::{Refused, refused};
 use crate::agent::Agent;
 use crate::cluster::Fleet;
 use crate::cluster::fleet::State;
+use crate::driver::Driver;
 
 /// What only the leader can do or knows, by the path of the call.
 const OF_THE_LEADER: [&str; 19] = [
@@ -69,6 +70,8 @@ pub(super) struct ForwardLayer {
     pub(super) fleet: Option<Fleet>,
     /// This node's: what it tries is taken back first.
     pub(super) agent: Agent,
+    /// This node's: it may be the next to lead.
+    pub(super) driver: Driver,
 }
 
 /// See [`ForwardLayer`].
@@ -77,13 +80,15 @@ pub(super) struct Forward<S> {
     inner: S,
     fleet: Option<Arc<Fleet>>,
     agent: Agent,
+    driver: Driver,
 }
 
 impl<S> Layer<S> for ForwardLayer {
     type Service = Forward<S>;
 
     fn layer(&self, inner: S) -> Forward<S> {
-        Forward { inner, fleet: self.fleet.clone().map(Arc::new), agent: self.agent.clone() }
+        let (agent, driver) = (self.agent.clone(), self.driver.clone());
+        Forward { inner, fleet: self.fleet.clone().map(Arc::new), agent, driver }
     }
 }
 
@@ -112,10 +117,11 @@ where
                 // The one that is ready is the one that is called.
                 let again = self.inner.clone();
                 let inner = std::mem::replace(&mut self.inner, again);
-                let agent = self.agent.clone();
+                let (agent, driver) = (self.agent.clone(), self.driver.clone());
                 Box::pin(async move {
                     if [ABORT, ROLLBACK].contains(&request.uri().path()) {
-                        return send_or_do((inner, &agent), request, (&node, &url), &fleet).await;
+                        let here = (&agent, &driver);
+                        return send_or_do((inner, here), request, (&node, &url), &fleet).await;
                     }
                     Ok(send(request, &node, &url, &fleet).await)
                 })
@@ -164,7 +170,7 @@ fn leader_elsewhere(fleet: &Fleet) -> Option<(Node, String)> {
 
 /// Sends a call on that this node answers by itself where the leader could not.
 async fn send_or_do<S>(
-    (mut inner, agent): (S, &Agent),
+    (mut inner, (agent, driver)): (S, (&Agent, &Driver)),
     request: Request<Body>,
     (node, url): (&Node, &str),
     fleet: &Fleet,
@@ -186,7 +192,12 @@ where
     }
     // Before the leader is asked: it may do it, and go silent then.
     let was = stable_of(agent, head.uri.path(), &body);
-    if let Some(answer) = heard(order, is_repeatable(head.uri.path(), &body), (node, url), fleet).await {
+    let is_repeatable = is_repeatable(head.uri.path(), &body);
+    let answer = match first_heard(&order, is_repeatable, (node, url), fleet).await {
+        None if is_repeatable => next_heard(&order, node, fleet, driver).await,
+        answer => answer,
+    };
+    if let Some(answer) = answer {
         return Ok(answer);
     }
     let mut order = order();
@@ -196,40 +207,55 @@ where
     inner.call(order).await
 }
 
-/// What the leader answers, or the next one, where the call may be made once more. `None`: nobody who can tell the fleet
-/// says anything in time.
-async fn heard(
-    order: impl Fn() -> Request<Body>,
+/// What the leader answers. `None`: it can't be reached, can't tell the fleet, or says nothing in time; where the call may be
+/// made once more, also that another node leads by now.
+async fn first_heard(
+    order: &impl Fn() -> Request<Body>,
     is_repeatable: bool,
     (node, url): (&Node, &str),
     fleet: &Fleet,
 ) -> Option<Response<Body>> {
-    let ask = async |node: &Node, url: &str| {
-        let answer = send(order(), node, url, fleet).await;
-        let unheard = Status::from_header_map(answer.headers())
-            .is_some_and(|status| status.code() == Code::Unavailable);
-        (!unheard).then_some(answer)
-    };
     let first = async {
         tokio::select! {
-            answer = ask(node, url) => answer,
+            answer = ask(order(), node, url, fleet) => answer,
             () = another_leads(fleet, node), if is_repeatable => None,
         }
     };
-    let answer = tokio::time::timeout(PATIENCE, first).await.ok().flatten();
-    if answer.is_some() || !is_repeatable {
-        return answer;
-    }
+    tokio::time::timeout(PATIENCE, first).await.ok().flatten()
+}
+
+/// What the leader after `node` answers. `None`: there is none, it says nothing in time, or it is this node, which drives
+/// then.
+async fn next_heard(
+    order: &impl Fn() -> Request<Body>,
+    node: &Node,
+    fleet: &Fleet,
+    driver: &Driver,
+) -> Option<Response<Body>> {
     let next = async {
         loop {
-            let (next, url) = leader_elsewhere(fleet).filter(|(next, _)| next != node)?;
-            if let Some(answer) = ask(&next, &url).await {
-                return Some(answer);
+            let leads_here = fleet.state().leader.as_ref().is_some_and(|(leader, _)| leader == fleet.node());
+            if leads_here && driver.drives_all() {
+                return None;
+            }
+            if !leads_here {
+                let (next, url) = leader_elsewhere(fleet).filter(|(next, _)| next != node)?;
+                if let Some(answer) = ask(order(), &next, &url, fleet).await {
+                    return Some(answer);
+                }
             }
             tokio::time::sleep(RETRY).await;
         }
     };
     tokio::time::timeout(NEXT_PATIENCE, next).await.ok().flatten()
+}
+
+/// What a node answers. `None`: it can't be reached, or can't tell the fleet.
+async fn ask(order: Request<Body>, node: &Node, url: &str, fleet: &Fleet) -> Option<Response<Body>> {
+    let answer = send(order, node, url, fleet).await;
+    let unheard =
+        Status::from_header_map(answer.headers()).is_some_and(|status| status.code() == Code::Unavailable);
+    (!unheard).then_some(answer)
 }
 
 /// Whether a call asks for no more when it is made twice, as where the first leader did it and did not say so.

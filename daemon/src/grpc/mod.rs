@@ -122,7 +122,8 @@ pub struct Api {
 /// Serves until the token is cancelled, then lets calls under way end for a short time.
 pub async fn serve(api: Api, doors: Doors) -> Result<(), tonic::transport::Error> {
     let stopped = api.stopped.clone();
-    let forward = ForwardLayer { fleet: api.fleet.clone(), agent: api.agent.clone() };
+    let forward =
+        ForwardLayer { fleet: api.fleet.clone(), agent: api.agent.clone(), driver: api.driver.clone() };
     let routes = routes(api).await;
     let socket =
         server(Gate::Socket, forward.clone()).add_routes(routes.clone()).serve_with_incoming_shutdown(

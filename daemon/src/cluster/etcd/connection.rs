@@ -371,12 +371,19 @@ impl Connection {
         }
         let Settings { endpoints, .. } = &self.0.settings;
         let options = self.0.settings.options().await?;
-        let member = endpoints.get(slot.member % endpoints.len().max(1)).map(String::as_str);
-        let connected = Box::pin(Client::connect(member.as_slice(), Some(options))).await;
-        let client = connected.map_err(|error| {
-            slot.member = slot.member.wrapping_add(1);
-            self.error(error)
-        })?;
+        let (member, next) = (slot.member, slot.member.wrapping_add(1));
+        let endpoint = endpoints.get(member % endpoints.len().max(1)).map(String::as_str);
+        // Whoever waits for it may give up meanwhile, and the next one is not to wait for the same member.
+        slot.member = next;
+        let connected = Box::pin(Client::connect(endpoint.as_slice(), Some(options)));
+        let client = match tokio::time::timeout(CONNECT, connected).await {
+            Ok(connected) => connected.map_err(|error| self.error(error))?,
+            Err(_elapsed) => {
+                let why = format!("no connection was made within {} s", CONNECT.as_secs());
+                return Err(EtcdError::Unreachable { endpoints: self.endpoints(), source: Said(why) });
+            }
+        };
+        slot.member = member;
         slot.client = Some(client.clone());
         Ok((self.0.made.fetch_add(1, Ordering::AcqRel) + 1, client))
     }

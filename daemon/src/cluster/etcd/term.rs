@@ -153,7 +153,8 @@ impl Term {
                     created.push(name);
                 }
                 Write::Delete(_) => {
-                    known.take(&name);
+                    let revision = known.revision(connection, &name).await?;
+                    when.push(Compare::mod_revision(name.clone(), CompareOp::Equal, revision));
                     then.push(TxnOp::delete(name, None));
                 }
             }

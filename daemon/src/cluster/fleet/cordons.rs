@@ -41,12 +41,15 @@ impl Fleet {
     /// There is no such node, this one does not lead, or etcd can't be written.
     pub async fn cordon(&self, node: &Node, asked: CordonValue) -> Result<Cordoned, FleetError> {
         self.known(node)?;
-        let cordoning = self.0.cordoning.lock().await;
-        let cordoned = Cordoned::of(self.cordon_of(node).await?, asked);
-        let value = cordoned.value.clone();
-        self.lead(vec![Write::Put(Key::Cordon(node.clone()), encode(&value))]).await?;
-        drop(cordoning);
-        self.hear(|state| state.cordons.get(node) == Some(&value)).await;
+        let (fleet, of) = (self.clone(), node.clone());
+        let cordoned = crate::to_its_end(async move {
+            let _cordoning = fleet.0.cordoning.lock().await;
+            let cordoned = Cordoned::of(fleet.cordon_of(&of).await?, asked);
+            fleet.lead(vec![Write::Put(Key::Cordon(of), encode(&cordoned.value))]).await?;
+            Ok::<_, FleetError>(cordoned)
+        });
+        let cordoned = cordoned.await?;
+        self.hear(|state| state.cordons.get(node) == Some(&cordoned.value)).await;
         Ok(cordoned)
     }
 
@@ -56,10 +59,14 @@ impl Fleet {
     /// As [`Fleet::cordon`].
     pub async fn uncordon(&self, node: &Node) -> Result<Option<CordonValue>, FleetError> {
         self.known(node)?;
-        let cordoning = self.0.cordoning.lock().await;
-        let there = self.cordon_of(node).await?;
-        self.lead(vec![Write::Delete(Key::Cordon(node.clone()))]).await?;
-        drop(cordoning);
+        let (fleet, of) = (self.clone(), node.clone());
+        let there = crate::to_its_end(async move {
+            let _cordoning = fleet.0.cordoning.lock().await;
+            let there = fleet.cordon_of(&of).await?;
+            fleet.lead(vec![Write::Delete(Key::Cordon(of))]).await?;
+            Ok::<_, FleetError>(there)
+        });
+        let there = there.await?;
         self.hear(|state| !state.cordons.contains_key(node)).await;
         Ok(there)
     }

@@ -30,7 +30,7 @@ mod state;
 pub mod values;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use hot_artifact::ModuleName;
 use hot_rollout::{Module, Node};
@@ -50,9 +50,6 @@ use crate::ledger::{Ledger, LedgerError};
 
 /// Tries of a leader's write where the value is not the one that it knew. Nobody but leaders writes there.
 const MAX_WRITES: u32 = 3;
-
-/// How long a node that could not lead leaves it to others: one of them is elected by then.
-const REST: Duration = Duration::from_secs(10);
 
 /// A handle to this node's place in its fleet; clones are the same.
 #[derive(Clone, Debug)]
@@ -82,7 +79,7 @@ pub struct Standing {
     pub heard: bool,
     /// Since when etcd can't be heard, and why.
     pub stale: Option<(SystemTime, String)>,
-    /// It could not lead, and does not stand before then.
+    /// Since when it leaves it to others to lead, as it could not.
     pub rests: Option<Instant>,
     /// The last of its terms of which etcd refused a write, as it was over: its epoch.
     pub fenced: Option<i64>,
@@ -292,10 +289,10 @@ impl Fleet {
 
     /// Gives leadership up that is of no use, and leaves it to others for a while.
     pub async fn give_up(&self, term: &Term) {
-        self.0.standing.send_modify(|standing| standing.rests = Some(Instant::now() + REST));
+        self.0.standing.send_modify(|standing| standing.rests = Some(Instant::now()));
         self.depose(term);
         if let Err(error) = term.clone().resign(&self.0.connection).await {
-            tracing::warn!(error = %crate::describe(&error), "another node can lead when this one's lease is over");
+            tracing::warn!(error = %crate::describe(&error), "this node leads until etcd can be told otherwise");
         }
     }
 

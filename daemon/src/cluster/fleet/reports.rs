@@ -14,15 +14,18 @@ use super::values::{Prepared, ReportValue};
 
 /// What is not restated for so long is not so any more: many times the agent's tick.
 const STALE: Duration = Duration::from_secs(5);
-/// Failures that are kept for a leader that has not heard of them, and how long: there is another leader by then.
+/// Failures that are kept for a leader that has not heard of them.
 const MAX_FAILED: usize = 8;
+/// How long, at least.
 const FAILED: Duration = Duration::from_secs(30);
 
 /// What a node has to say of its modules.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outbox {
     modules: BTreeMap<Module, Said>,
     failures: u64,
+    /// How long a failure is said.
+    failed_for: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -46,9 +49,11 @@ enum Kind {
 }
 
 impl Outbox {
-    /// Of a hotd that began at `since`: failures are numbered from there, above those of all before.
-    pub(super) fn new(since: u64) -> Self {
-        Self { modules: BTreeMap::new(), failures: since.saturating_mul(1000) }
+    /// Of a hotd that began at `since`: failures are numbered from there, above those of all before. Where a leader died there
+    /// is another one within `elected`.
+    pub(super) fn new(since: u64, elected: Duration) -> Self {
+        let failures = since.saturating_mul(1000);
+        Self { modules: BTreeMap::new(), failures, failed_for: FAILED.max(2 * elected) }
     }
 
     /// Takes in what the agent says.
@@ -77,7 +82,7 @@ impl Outbox {
         let mut news = Vec::new();
         for (module, said) in &mut self.modules {
             said.states.retain(|_, (_, at)| now.saturating_duration_since(*at) < STALE);
-            said.failed.retain(|(.., at)| now.saturating_duration_since(*at) < FAILED);
+            said.failed.retain(|(.., at)| now.saturating_duration_since(*at) < self.failed_for);
             let value = ReportValue {
                 prepared: said.prepared.clone(),
                 states: said.states.values().map(|(event, _)| event.clone()).collect(),
@@ -187,6 +192,10 @@ mod tests {
 
     use super::*;
 
+    fn said_since(since: u64) -> Outbox {
+        Outbox::new(since, Duration::ZERO)
+    }
+
     fn node() -> Node {
         Node("a".to_owned())
     }
@@ -228,7 +237,7 @@ mod tests {
 
     #[test]
     fn what_is_so_arrives_in_order_and_once() {
-        let (mut outbox, mut inbox, now) = (Outbox::default(), Inbox::default(), Instant::now());
+        let (mut outbox, mut inbox, now) = (said_since(0), Inbox::default(), Instant::now());
         for event in
             [instance(2, InstanceState::Starting), applied(3), instance(2, InstanceState::Ready), took_back()]
         {
@@ -243,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_told_once_though_the_instance_is_up_again() {
-        let (mut outbox, mut inbox, now) = (Outbox::default(), Inbox::default(), Instant::now());
+        let (mut outbox, mut inbox, now) = (said_since(0), Inbox::default(), Instant::now());
         outbox.note(failed(2), now);
         outbox.note(instance(2, InstanceState::Starting), now);
         assert_eq!(through(&mut outbox, &mut inbox, None), [failed(2), instance(2, InstanceState::Starting)]);
@@ -254,7 +263,7 @@ mod tests {
         }
         let heard = through(&mut outbox, &mut inbox, None);
         assert_eq!(heard.len(), MAX_FAILED, "the bound: {heard:?}");
-        let mut anew = Outbox::new(1);
+        let mut anew = said_since(1);
         anew.note(failed(2), now);
         assert_eq!(
             through(&mut anew, &mut inbox, None),
@@ -265,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_failure_of_long_ago_is_told_to_no_leader() {
-        let (mut outbox, now) = (Outbox::default(), Instant::now());
+        let (mut outbox, now) = (said_since(0), Instant::now());
         outbox.note(failed(2), now);
         let later = now + FAILED - Duration::from_secs(1);
         assert_eq!(outbox.news(later, true).pop().unwrap().1.failed, [(1, failed(2))], "the next leader's");
@@ -276,7 +285,7 @@ mod tests {
     fn a_clock_that_was_set_back_hides_no_failure() {
         let mut inbox = Inbox::default();
         for since in [100, 50] {
-            let mut outbox = Outbox::new(since);
+            let mut outbox = said_since(since);
             outbox.note(failed(2), Instant::now());
             assert_eq!(through(&mut outbox, &mut inbox, None), [failed(2)], "of the hotd since {since}");
             assert_eq!(through(&mut outbox, &mut inbox, None), []);
@@ -285,8 +294,7 @@ mod tests {
 
     #[test]
     fn a_failure_of_one_module_hides_none_of_another() {
-        let (mut outbox, mut inbox, other) =
-            (Outbox::default(), Inbox::default(), Module("other".to_owned()));
+        let (mut outbox, mut inbox, other) = (said_since(0), Inbox::default(), Module("other".to_owned()));
         let of_other = Event::Instance {
             node: node(),
             module: other.clone(),
@@ -304,7 +312,7 @@ mod tests {
 
     #[test]
     fn what_is_not_said_any_more_is_dropped() {
-        let (mut outbox, now) = (Outbox::default(), Instant::now());
+        let (mut outbox, now) = (said_since(0), Instant::now());
         outbox.note(instance(1, InstanceState::Ready), now);
         outbox.note(instance(2, InstanceState::Ready), now + STALE);
         let (_, value) = outbox.news(now + STALE, false).pop().unwrap();
@@ -317,7 +325,7 @@ mod tests {
 
     #[test]
     fn an_answer_counts_for_what_was_asked() {
-        let (mut outbox, mut inbox) = (Outbox::default(), Inbox::default());
+        let (mut outbox, mut inbox) = (said_since(0), Inbox::default());
         outbox.prepared(&module(), ReleaseNumber(2), None);
         assert_eq!(through(&mut outbox, &mut inbox, Some(3)), [], "of a rollout before");
         assert_eq!(inbox.again(&node(), |_| Some(ReleaseNumber(2))).len(), 1);

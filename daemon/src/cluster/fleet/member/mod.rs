@@ -229,7 +229,7 @@ impl Present {
         reports: mpsc::Receiver<Event>,
         answers: mpsc::Receiver<obey::Answer>,
     ) -> Self {
-        let outbox = Outbox::new(parts.about.since);
+        let outbox = Outbox::new(parts.about.since, 2 * parts.lease);
         let reported = Instant::now();
         Self { parts, reports, answers, outbox, lease: None, anew: true, reported, stands: None }
     }
@@ -355,7 +355,8 @@ impl Present {
         // That we lead, as etcd says, and do not know of: the answer to a try was lost, and is asked for again.
         let leads =
             term.is_some() || fleet.state().leader.as_ref().is_some_and(|(node, _)| node != fleet.node());
-        let rests = rests.is_some_and(|until| Instant::now() < until);
+        // Another one stands within a part of that.
+        let rests = rests.is_some_and(|since| since.elapsed() < *ttl);
         let stands = heard && stale.is_none() && !leads && !rests;
         let Some(lease) = self.lease.as_ref().filter(|_| stands) else {
             self.stands = None;
