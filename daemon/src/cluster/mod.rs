@@ -43,6 +43,17 @@ pub enum ClusterError {
     Fetch(#[from] fleet::FetchError),
 }
 
+impl ClusterError {
+    /// Whether the fleet can't be reached now, or by another node: the same may go well in a while.
+    #[must_use]
+    pub fn is_out_of_reach(&self) -> bool {
+        match self {
+            Self::Fleet(error) | Self::Fetch(fleet::FetchError::Fleet(error)) => error.is_out_of_reach(),
+            Self::Ledger(_) | Self::Fetch(_) => false,
+        }
+    }
+}
+
 type Done = Result<(), ClusterError>;
 
 impl Cluster {

@@ -12,9 +12,9 @@ use tokio::sync::oneshot;
 
 use super::actor::{Actor, not_durable};
 use super::check::{Tried, check, digest_of, way_back};
-use super::perform::write;
+use super::perform::{Failure, write};
 use super::record::{Meta, Record};
-use super::{GoBack, NewRollout, Push, Refusal, To, on, stored};
+use super::{GoBack, NewRollout, Push, Refusal, To, on, stored, unkept};
 use crate::clock::{self, now};
 use crate::journal::Entry;
 use crate::ledger::Ledger;
@@ -221,7 +221,10 @@ impl Actor {
         // Nothing of it goes toward stable, so one that can't be written never was.
         if let Err(error) = write(&self.parts.cluster, &record, Direction::Onward).await {
             self.doubt(id);
-            return Err(stored(&error));
+            return Err(match &error {
+                Failure::Cluster(error) => unkept(error),
+                Failure::Form(_) => stored(&error),
+            });
         }
         let undone = self.undone.entry(id.clone()).or_default();
         undone.want(actions);
@@ -265,7 +268,7 @@ impl Actor {
             let record = ledger.module(&module).ok_or_else(|| Refusal::NoModule(module.clone()))?;
             let digest = digest_of(&record, push)?;
             let lifted = self.parts.cluster.lift_quarantine(module, digest).await;
-            let Some(reason) = lifted.map_err(|error| stored(&error))? else { continue };
+            let Some(reason) = lifted.map_err(|error| unkept(&error))? else { continue };
             let Push { module, version, .. } = push;
             let text = format!(
                 "{} has {module} {version} ({digest}) tried again, which was quarantined: {reason}",
@@ -346,7 +349,7 @@ impl Actor {
         let config =
             crate::blocking(move || ledger.stable_config(&of)).await.map_err(|error| stored(&error))?;
         let new = NewRelease { version, digest, config, at, by, message, on };
-        self.parts.cluster.number(module, new).await.map_err(|error| stored(&error))
+        self.parts.cluster.number(module, new).await.map_err(|error| unkept(&error))
     }
 }
 

@@ -43,7 +43,7 @@ pub(crate) use self::local::WentAlone;
 pub(crate) use self::plan::{Planned, Thought};
 pub(crate) use self::record::{Record, View};
 pub(crate) use self::refusal::Refusal;
-use self::refusal::stored;
+use self::refusal::{stored, unkept};
 pub(crate) use self::views::Views;
 use crate::agent::{Agent, Flip};
 use crate::cluster::Cluster;
@@ -204,7 +204,7 @@ impl Driver {
         let modules: Vec<Module> = new.pushes.iter().map(|push| Module(push.module.to_string())).collect();
         let admitted = self.parts.trust.admitting().await.map(drop);
         for Push { module, version, .. } in &new.pushes {
-            self.parts.cluster.have(module, version).await.map_err(|error| stored(&error))?;
+            self.parts.cluster.have(module, version).await.map_err(|error| unkept(&error))?;
         }
         self.in_time(&modules, self.ask(|reply| Ask::Begin(new, admitted, reply))).await
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hot_artifact::{ModuleName, Sha256, Version};
 use hot_rollout::{Node, ReleaseNumber, RolloutId};
 
+use crate::cluster::ClusterError;
 use crate::supervisor::Absence;
 use crate::trust::Frozen;
 
@@ -141,6 +142,11 @@ fn not_leader(leader: Option<&Node>) -> String {
         Some(leader) => format!("{leader} leads the fleet, and this node does not"),
         None => "no node leads the fleet now, so nothing can be rolled out".to_owned(),
     }
+}
+
+/// The refusal of what the cluster could not read or keep.
+pub(super) fn unkept(error: &ClusterError) -> Refusal {
+    if error.is_out_of_reach() { Refusal::Untold { why: crate::describe(error) } } else { stored(error) }
 }
 
 /// The refusal of what the store could not read or keep.

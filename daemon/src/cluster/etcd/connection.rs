@@ -89,6 +89,17 @@ pub enum EtcdError {
     },
 }
 
+impl EtcdError {
+    /// Whether no answer came.
+    #[must_use]
+    pub const fn is_out_of_reach(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Late { .. } => true,
+            Self::File { .. } | Self::Refused(_) | Self::TooLarge { .. } => false,
+        }
+    }
+}
+
 /// What etcd or the way to it said, in a few words: the library's own texts have all of its layers in them.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]

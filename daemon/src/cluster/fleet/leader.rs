@@ -207,7 +207,7 @@ impl Fleet {
     /// Numbers a release: of this version, for all targets that it has.
     pub async fn number(&self, module: ModuleName, new: NewRelease) -> Result<ReleaseNumber, FleetError> {
         let NewRelease { version, digest, config, at, by, message, on } = new;
-        let digests = self.state().targets(&module, &version);
+        let digests = self.shared(&module, &version).await?.targets(&module, &version);
         if !digests.values().any(|shared| *shared == digest) {
             return Err(FleetError::NotShared { module, version });
         }

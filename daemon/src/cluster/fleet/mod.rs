@@ -163,6 +163,26 @@ pub enum FleetError {
     },
 }
 
+impl FleetError {
+    /// Whether etcd can't be asked now, or not by this node, which does not lead.
+    #[must_use]
+    pub fn is_out_of_reach(&self) -> bool {
+        match self {
+            Self::Etcd(error) | Self::Write(WriteError::Etcd(error)) => error.is_out_of_reach(),
+            Self::NotLeader | Self::Behind | Self::Write(WriteError::Deposed { .. }) => true,
+            Self::Write(WriteError::Exists { .. } | WriteError::Changed)
+            | Self::Ledger(_)
+            | Self::UnsignedConfig { .. }
+            | Self::NotShared { .. }
+            | Self::Removed { .. }
+            | Self::Differs { .. }
+            | Self::NoNode { .. }
+            | Self::NodeUp { .. }
+            | Self::NoNumber { .. } => false,
+        }
+    }
+}
+
 impl Fleet {
     /// The place of `node` in the fleet that these keys are of. Nothing is heard until its [`Member`] runs.
     #[must_use]

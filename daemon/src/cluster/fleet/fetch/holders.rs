@@ -2,21 +2,31 @@
 
 use std::collections::BTreeSet;
 
+use hot_artifact::{ModuleName, Version};
 use hot_rollout::Node;
 
-use super::HEARD_WITHIN;
 use crate::cluster::etcd::{Folder, Key, WriteError};
 use crate::cluster::fleet::values::{VersionValue, encode, parse};
 use crate::cluster::fleet::{Fleet, FleetError, State};
 use crate::store::VersionRecord;
 
 impl Fleet {
-    /// What another node has shared, maybe a moment ago: watches are not told all at once.
-    pub(super) async fn heard<T>(&self, find: impl Fn(&State) -> Option<T>) -> Option<T> {
-        let mut states = self.states();
-        let heard = states.wait_for(|state| find(state).is_some());
-        let heard = tokio::time::timeout(HEARD_WITHIN, heard).await;
-        heard.ok()?.ok().and_then(|state| find(&state))
+    /// What the fleet has of a version, and nothing else: what this node has heard, and what another node may have shared
+    /// a moment ago. A watch can be seconds behind.
+    pub(in crate::cluster::fleet) async fn shared(
+        &self,
+        module: &ModuleName,
+        version: &Version,
+    ) -> Result<State, FleetError> {
+        let mut shared = State::default();
+        let state = self.state();
+        let heard = state.versions.iter().filter(|((name, of, _), _)| name == module && of == version);
+        shared.versions.extend(heard.map(|(key, value)| (key.clone(), value.clone())));
+        for found in self.list(&Folder::Versions(module.clone(), version.clone())).await? {
+            // The watch tells of what is wrong.
+            shared.put(self.keys(), &found);
+        }
+        Ok(shared)
     }
 
     /// Who is there and has an artifact, and where each is called: in an order of its own, so that not all ask the same.

@@ -50,8 +50,6 @@ use crate::trust::{Frozen, TrustFiles};
 const ROUNDS: usize = 3;
 /// Between two rounds.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How long a version that was shared by another node may take to be heard of here.
-const HEARD_WITHIN: Duration = Duration::from_secs(2);
 
 /// Gets artifacts that this node lacks.
 #[derive(Clone, Debug)]
@@ -241,12 +239,14 @@ impl Fetcher {
         }
         // Anybody who writes to etcd can name the digest under another version, with another size or signature.
         let named = |state: &State| state.named(module, &of, digest).cloned();
-        let version = fleet.heard(named).await.ok_or_else(unknown)?;
+        let version = match named(&fleet.state()) {
+            Some(version) => version,
+            None => named(&fleet.shared(module, &of).await?).ok_or_else(unknown)?,
+        };
         self.bring(fleet, &version, &mut kept).await
     }
 
-    /// Has a version here when it returns, if the fleet has it for this node. It may have been shared a moment ago, by
-    /// another node.
+    /// Has a version here when it returns, if the fleet has it for this node.
     pub(super) async fn fetch_version(
         &self,
         fleet: &Fleet,
@@ -256,14 +256,14 @@ impl Fetcher {
         if self.0.ledger.module(module).is_some_and(|record| runs_here(&record, version).is_some()) {
             return Ok(());
         }
-        let value = fleet.heard(|state| state.best(module, version).cloned()).await;
+        let shared = fleet.shared(module, version).await?;
         // Who asks for a version that is nowhere hears of that from the checks of a rollout.
-        let Some(value) = value else { return Ok(()) };
+        let Some(value) = shared.best(module, version) else { return Ok(()) };
         let mut kept = self.turn().await;
         if self.0.ledger.store().sound_artifact(&value.record.digest).is_some() {
             return Ok(());
         }
-        self.bring(fleet, &value, &mut kept).await
+        self.bring(fleet, value, &mut kept).await
     }
 
     /// From several peers at once, in rounds, as long as anything comes.
