@@ -1,7 +1,8 @@
 //! Who leads, and that nobody else writes.
 
+use futures_util::FutureExt as _;
 use hot_rollout::Node;
-use hotd::cluster::etcd::{Key, Keys, Known, Lease, Stood, Term, Write, WriteError};
+use hotd::cluster::etcd::{Key, Keys, Lease, Stood, Term, Write, WriteError};
 use std::time::Duration;
 
 use super::{Rig, in_time, next};
@@ -29,7 +30,7 @@ impl Rig {
     }
 
     async fn write(&self, term: &Term, writes: Vec<Write>) -> Result<i64, WriteError> {
-        term.write(&self.connection, &self.keys, &Known::default(), writes).await
+        term.write(&self.connection, &self.keys, writes).await
     }
 
     async fn value(&self, key: &Key) -> Option<String> {
@@ -105,31 +106,55 @@ async fn what_is_created_is_created_once_and_all_or_nothing() {
 
 /// A write whose answer was lost may be on its way still, when its leader has long written something later.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_that_comes_after_a_later_one_is_refused() {
+async fn a_write_whose_answer_was_lost_is_made_before_the_next_one_or_never() {
+    let rig = Rig::new();
+    let lease = rig.lease().await;
+    // Of two who lead by the same term, one is as a write of the other that is still under way.
+    let late = rig.elected("a", &lease).await;
+    let term = rig.elected("a", &lease).await;
+    let (key, other) = (module("greeter"), module("other"));
+    rig.write(&late, vec![put(&key, "1")]).await.unwrap();
+    rig.write(&term, vec![put(&key, "2"), Write::Delete(other.clone())]).await.unwrap();
+    for write in [put(&key, "late"), Write::Delete(key.clone()), Write::Create(other.clone(), vec![])] {
+        // Another one under way makes that the next one does not know, either.
+        let late = late.clone();
+        let refused = rig.write(&late, vec![write]).await.unwrap_err();
+        assert!(matches!(refused, WriteError::Overtaken), "{refused}");
+        rig.write(&rig.elected("a", &lease).await, vec![]).await.unwrap();
+    }
+    assert_eq!(rig.value(&key).await.as_deref(), Some("2"));
+    assert_eq!(rig.value(&other).await, None);
+    // Whoever was refused knows by then what there is.
+    assert!(matches!(rig.write(&late, vec![put(&key, "3")]).await, Err(WriteError::Overtaken)));
+    rig.write(&late, vec![put(&key, "3")]).await.unwrap();
+    assert_eq!(rig.value(&key).await.as_deref(), Some("3"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_nobody_waited_for_is_fenced_off_by_the_next_one() {
     let rig = Rig::new();
     let lease = rig.lease().await;
     let term = rig.elected("a", &lease).await;
-    let (key, known) = (module("greeter"), Known::default());
-    let write = async |known: &Known, value| {
-        term.write(&rig.connection, &rig.keys, known, vec![put(&key, value)]).await
-    };
-    let first = write(&known, "1").await.unwrap();
-    write(&known, "3").await.unwrap();
-    let late = Known::default();
-    late.begin([(rig.keys.of(&key), first)].into());
-    let refused = write(&late, "2").await.unwrap_err();
-    assert!(matches!(refused, WriteError::Changed), "{refused}");
-    assert_eq!(rig.value(&key).await.as_deref(), Some("3"));
-    // Whoever looks anew has the last word.
-    write(&late, "4").await.unwrap();
-    let refused = write(&known, "5").await.unwrap_err();
-    assert!(matches!(refused, WriteError::Changed), "{refused}");
-    write(&known, "5").await.unwrap();
-    assert_eq!(rig.value(&key).await.as_deref(), Some("5"));
-    // One that is gone in between, too.
-    rig.delete(&rig.keys.of(&key)).await;
-    assert!(matches!(write(&known, "6").await, Err(WriteError::Changed)));
-    write(&known, "6").await.unwrap();
+    let (name, key) = (rig.keys.of(&Key::Leader), module("greeter"));
+    let leader = async || rig.connection.get(&name).await.unwrap().unwrap();
+    rig.write(&term, vec![put(&key, "1")]).await.unwrap();
+    let elected = leader().await;
+    assert_eq!(
+        (elected.created, elected.modified),
+        (term.epoch(), term.epoch()),
+        "no write more than is needed"
+    );
+    assert!(rig.write(&term, vec![put(&key, "2")]).now_or_never().is_none(), "it is dropped while it waits");
+    rig.write(&term, vec![put(&key, "3")]).await.unwrap();
+    let fenced = leader().await;
+    assert!(fenced.modified > elected.modified);
+    assert_eq!(
+        (fenced.created, fenced.lease, &fenced.value),
+        (elected.created, elected.lease, &elected.value)
+    );
+    rig.write(&term, vec![put(&key, "4")]).await.unwrap();
+    assert_eq!(leader().await, fenced);
+    assert_eq!(rig.value(&key).await.as_deref(), Some("4"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

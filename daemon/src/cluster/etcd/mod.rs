@@ -13,5 +13,5 @@ mod watch;
 pub use connection::{Connection, EtcdError, Files, Found, Listed, MAX_VALUE, Said, Settings};
 pub use keys::{Folder, Key, Keys, LAYOUT};
 pub use lease::Lease;
-pub use term::{Known, Leader, MAX_OPERATIONS, Stood, Term, Write, WriteError};
+pub use term::{Leader, MAX_OPERATIONS, Stood, Term, Write, WriteError};
 pub use watch::{News, Watch};

@@ -2,15 +2,17 @@
 //!
 //! The leader's key is written with its lease, and the revision at which the key came to be is the leader's epoch: it grows
 //! from leader to leader. All that a leader writes is written only if that key still has that epoch, in one transaction,
-//! so that one which was paused past its lease can't write, whatever it believes. And only if the keys have the values that
-//! it knows of, so that a write whose answer was lost can't be made after a later one. Who should stand when is not known
-//! here.
+//! so that one which was paused past its lease can't write, whatever it believes.
+//!
+//! A write whose answer was lost may still be under way. The next one writes the leader's key anew, which changes its
+//! revision, and every write compares that, too: whatever was under way is made before that or never. Who should stand
+//! when is not known here.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnOpResponse};
 use hot_rollout::Node;
+use tokio::sync::Mutex;
 
 use super::connection::{Connection, EtcdError, Found, bounded};
 use super::keys::{Key, Keys};
@@ -18,13 +20,24 @@ use super::keys::{Key, Keys};
 /// Operations that etcd takes in one transaction.
 pub const MAX_OPERATIONS: usize = 128;
 
-/// A time in which one node leads.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A time in which one node leads; clones are the same.
+#[derive(Clone, Debug)]
 pub struct Term {
     /// The name of the leader's key.
     key: String,
     epoch: i64,
+    /// The revision at which that key was written last, which no write under way compares. None: one may be under way. Held
+    /// while one is.
+    fence: Arc<Mutex<Option<i64>>>,
 }
+
+impl PartialEq for Term {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.key, self.epoch) == (&other.key, other.epoch)
+    }
+}
+
+impl Eq for Term {}
 
 /// Who leads, as the key says.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -60,15 +73,10 @@ pub enum WriteError {
         /// Its name.
         key: String,
     },
-    /// Something else was written since this leader looked, as by a write of its own whose answer was lost.
-    #[error("a value in etcd has changed since it was looked at, so etcd refused the write")]
-    Changed,
+    /// A write of the same leader whose answer was lost was made meanwhile. It is over: the same again goes well.
+    #[error("an earlier write of this leader was made only now, so etcd refused this one")]
+    Overtaken,
 }
-
-/// The revisions of the values that a leader writes over, by the names of their keys: as far as it knows. One that is
-/// unknown is looked up.
-#[derive(Debug, Default)]
-pub struct Known(Mutex<BTreeMap<String, i64>>);
 
 /// One write of a leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,14 +111,16 @@ impl Term {
         let done = connection.commit(txn).await?;
         if done.succeeded() {
             let epoch = done.header().map_or(0, etcd_client::ResponseHeader::revision);
-            return Ok(Stood::Elected(Self { key, epoch }));
+            return Ok(Stood::Elected(Self { key, epoch, fence: Arc::new(Mutex::new(Some(epoch))) }));
         }
         let there = done.op_responses().into_iter().find_map(|response| match response {
             TxnOpResponse::Get(get) => get.kvs().first().map(super::connection::found),
             _ => None,
         });
         match there {
-            Some(found) if found.lease == lease => Ok(Stood::Elected(Self { key, epoch: found.created })),
+            Some(found) if found.lease == lease => {
+                Ok(Stood::Elected(Self { key, epoch: found.created, fence: Arc::default() }))
+            }
             Some(found) => Ok(Stood::Other(found)),
             None => Err(EtcdError::Refused(etcd_client::Error::Internal("no answer".to_owned()).into())),
         }
@@ -125,38 +135,42 @@ impl Term {
     /// Makes writes, all of them or none, and only in this term. Gives the revision of them.
     ///
     /// # Errors
-    /// The term is over, a key to create is there, a value has changed, or etcd can't be asked: then nobody knows whether
-    /// they were made.
+    /// The term is over, a key to create is there, or etcd can't be asked: then nobody knows whether they were made, until
+    /// the next write was, before which they were or never will be.
     pub async fn write(
         &self,
         connection: &Connection,
         keys: &Keys,
-        known: &Known,
         writes: Vec<Write>,
     ) -> Result<i64, WriteError> {
-        let mut when = vec![Compare::create_revision(self.key.clone(), CompareOp::Equal, self.epoch)];
-        let mut then = Vec::with_capacity(writes.len());
-        let (mut created, mut put) = (Vec::new(), Vec::new());
+        let mut fence = self.fence.lock().await;
+        // One that is dropped half way is one whose answer was lost.
+        let sure = fence.take();
+        let last = match sure {
+            Some(last) => last,
+            None => self.in_term(connection.get(&self.key).await?)?.modified,
+        };
+        let mut when = vec![
+            Compare::create_revision(self.key.clone(), CompareOp::Equal, self.epoch),
+            Compare::mod_revision(self.key.clone(), CompareOp::Equal, last),
+        ];
+        let mut then = Vec::with_capacity(writes.len() + 1);
+        if sure.is_none() {
+            let as_it_is = PutOptions::new().with_ignore_value().with_ignore_lease();
+            then.push(TxnOp::put(self.key.clone(), "", Some(as_it_is)));
+        }
+        let mut created = Vec::new();
         for write in writes {
             let (Write::Put(key, _) | Write::Create(key, _) | Write::Delete(key)) = &write;
             let name = keys.of(key);
             match write {
-                Write::Put(_, value) => {
-                    let revision = known.revision(connection, &name).await?;
-                    when.push(Compare::mod_revision(name.clone(), CompareOp::Equal, revision));
-                    then.push(TxnOp::put(name.clone(), bounded(&name, value)?, None));
-                    put.push(name);
-                }
+                Write::Put(_, value) => then.push(TxnOp::put(name.clone(), bounded(&name, value)?, None)),
                 Write::Create(_, value) => {
                     when.push(Compare::create_revision(name.clone(), CompareOp::Equal, 0));
                     then.push(TxnOp::put(name.clone(), bounded(&name, value)?, None));
                     created.push(name);
                 }
-                Write::Delete(_) => {
-                    let revision = known.revision(connection, &name).await?;
-                    when.push(Compare::mod_revision(name.clone(), CompareOp::Equal, revision));
-                    then.push(TxnOp::delete(name, None));
-                }
+                Write::Delete(_) => then.push(TxnOp::delete(name, None)),
             }
         }
         // What is read where it fails tells why it did.
@@ -165,25 +179,24 @@ impl Term {
         let done = connection.commit(txn).await?;
         if done.succeeded() {
             let revision = done.header().map_or(0, etcd_client::ResponseHeader::revision);
-            known.note(put.into_iter().map(|name| (name, revision)));
+            *fence = Some(if sure.is_none() { revision } else { last });
             return Ok(revision);
         }
-        let there: Vec<Option<Found>> = done
-            .op_responses()
-            .into_iter()
-            .map(|response| match response {
-                TxnOpResponse::Get(get) => get.kvs().first().map(super::connection::found),
-                _ => None,
-            })
-            .collect();
-        let leads = there.first().and_then(Option::as_ref).is_some_and(|leader| leader.created == self.epoch);
-        if !leads {
-            return Err(WriteError::Deposed { epoch: self.epoch });
+        let mut there = done.op_responses().into_iter().map(|response| match response {
+            TxnOpResponse::Get(get) => get.kvs().first().map(super::connection::found),
+            _ => None,
+        });
+        let leader = self.in_term(there.next().flatten())?;
+        *fence = if leader.modified == last { sure } else { Some(leader.modified) };
+        match created.into_iter().zip(there).find(|(_, found)| found.is_some()) {
+            Some((key, _)) if leader.modified == last => Err(WriteError::Exists { key }),
+            _ => Err(WriteError::Overtaken),
         }
-        match created.into_iter().zip(there.into_iter().skip(1)).find(|(_, found)| found.is_some()) {
-            Some((key, _)) => Err(WriteError::Exists { key }),
-            None => Err(WriteError::Changed),
-        }
+    }
+
+    /// The leader's key, if it still is of this term.
+    fn in_term(&self, leader: Option<Found>) -> Result<Found, WriteError> {
+        leader.filter(|found| found.created == self.epoch).ok_or(WriteError::Deposed { epoch: self.epoch })
     }
 
     /// Gives leadership up, so that the next leader need not wait for the lease to end.
@@ -196,33 +209,5 @@ impl Term {
             .and_then([TxnOp::delete(self.key, None)]);
         connection.commit(txn).await?;
         Ok(())
-    }
-}
-
-impl Known {
-    /// Knows these and no others.
-    pub fn begin(&self, revisions: BTreeMap<String, i64>) {
-        *self.lock() = revisions;
-    }
-
-    fn note(&self, revisions: impl Iterator<Item = (String, i64)>) {
-        self.lock().extend(revisions);
-    }
-
-    /// The revision of a value that is to be written over, 0 where there is none. It is unknown from here on, until the
-    /// write has come to something.
-    async fn revision(&self, connection: &Connection, name: &str) -> Result<i64, EtcdError> {
-        match self.take(name) {
-            Some(revision) => Ok(revision),
-            None => Ok(connection.get(name).await?.map_or(0, |found| found.modified)),
-        }
-    }
-
-    fn take(&self, name: &str) -> Option<i64> {
-        self.lock().remove(name)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, i64>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

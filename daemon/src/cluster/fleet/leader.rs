@@ -60,10 +60,8 @@ impl Fleet {
         self.catch_up_with_fleet().await?;
         let epoch = self.epoch()?;
         let (mut written, mut kept) = (Written::default(), Vec::new());
-        let mut known = BTreeMap::new();
         for found in self.list(&Folder::AllAssignments).await? {
             let Some(Key::Assignment(node, module)) = self.keys().parse(&found.key) else { continue };
-            known.insert(String::from_utf8_lossy(&found.key).into_owned(), found.modified);
             match parse::<AssignmentValue>(&found.key, &found.value) {
                 Ok(value) if value.epoch > epoch => {
                     tracing::error!(%node, %module, "an assignment in etcd is of no leader before this one, and is ignored");
@@ -87,7 +85,6 @@ impl Fleet {
             }
         }
         *self.written() = written;
-        self.0.known.begin(known);
         Ok(kept)
     }
 

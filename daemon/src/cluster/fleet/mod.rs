@@ -45,10 +45,10 @@ pub use self::peers::{PeerError, Peers};
 pub use self::rate::Rate;
 pub use self::state::{Change, State};
 use self::values::Malformed;
-use crate::cluster::etcd::{Connection, EtcdError, Folder, Found, Keys, Known, Term, Write, WriteError};
+use crate::cluster::etcd::{Connection, EtcdError, Folder, Found, Keys, Term, Write, WriteError};
 use crate::ledger::{Ledger, LedgerError};
 
-/// Tries of a leader's write where the value is not the one that it knew. Nobody but leaders writes there.
+/// Tries of a leader's write that an earlier one of its own overtakes.
 const MAX_WRITES: u32 = 3;
 
 /// A handle to this node's place in its fleet; clones are the same.
@@ -67,7 +67,6 @@ struct Inner {
     state: watch::Sender<Arc<State>>,
     standing: watch::Sender<Standing>,
     written: Mutex<Written>,
-    known: Known,
 }
 
 /// How this node stands to its fleet.
@@ -170,7 +169,7 @@ impl FleetError {
         match self {
             Self::Etcd(error) | Self::Write(WriteError::Etcd(error)) => error.is_out_of_reach(),
             Self::NotLeader | Self::Behind | Self::Write(WriteError::Deposed { .. }) => true,
-            Self::Write(WriteError::Exists { .. } | WriteError::Changed)
+            Self::Write(WriteError::Exists { .. } | WriteError::Overtaken)
             | Self::Ledger(_)
             | Self::UnsignedConfig { .. }
             | Self::NotShared { .. }
@@ -197,7 +196,6 @@ impl Fleet {
             state: watch::Sender::new(Arc::default()),
             standing: watch::Sender::new(Standing::default()),
             written: Mutex::default(),
-            known: Known::default(),
         }))
     }
 
@@ -284,8 +282,7 @@ impl Fleet {
         loop {
             match self.try_to_write(&term, writes.clone()).await {
                 Ok(_revision) => return Ok(()),
-                // A write of its own whose answer was lost was made after all. This one is later.
-                Err(WriteError::Changed) if tries < MAX_WRITES => tries += 1,
+                Err(WriteError::Overtaken) if tries < MAX_WRITES => tries += 1,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -296,8 +293,8 @@ impl Fleet {
     async fn try_to_write(&self, term: &Term, writes: Vec<Write>) -> Result<i64, WriteError> {
         let (fleet, term) = (self.clone(), term.clone());
         crate::to_its_end(async move {
-            let Inner { connection, keys, known, standing, .. } = &*fleet.0;
-            let written = term.write(connection, keys, known, writes).await;
+            let Inner { connection, keys, standing, .. } = &*fleet.0;
+            let written = term.write(connection, keys, writes).await;
             if let Err(WriteError::Deposed { epoch }) = written {
                 standing.send_modify(|standing| standing.fenced = Some(epoch));
                 fleet.depose(&term);
