@@ -67,6 +67,31 @@ fn gone_for_long() -> Result<()> {
     })
 }
 
+/// One member is cut from the other two, under a good version and then, with another member, under a bad one: a node that
+/// spoke to it goes on by way of the others.
+#[test]
+fn a_member_cut_from_the_others() -> Result<()> {
+    alone(|| {
+        let mut rig = Rig::start("")?;
+        let [first, second, third] = MEMBERS;
+        rig.hosts.cut(&[first], &[second, third])?;
+        rig.push_first_step(0, &good("1.1.0"), "4s")?;
+        rig.allow(WHOLE);
+        rig.phase(0, "done")?;
+        rig.all_serve("1.1.0")?;
+        for node in rig.fleet.nodes() {
+            rig.fleet.wait("each node to hear its fleet", || {
+                Ok(node.status()?.problem("fleet.silent").is_none())
+            })?;
+        }
+        rig.hosts.mend()?;
+        rig.hosts.cut(&[second], &[first, third])?;
+        rig.takes_back(1, "1.2.0", "1.1.0")?;
+        rig.hosts.mend()?;
+        rig.end(&[])
+    })
+}
+
 /// All members are cut from each other, so that none has a majority, and the nodes from none of them: nothing moves, as
 /// nothing can be written; what serves goes on, and the rollout ends once they hear each other.
 #[test]

@@ -69,6 +69,8 @@ pub enum Folder {
     AllReports,
     /// The rollouts.
     Rollouts,
+    /// The releases of a module.
+    Releases(ModuleName),
     /// What a version is for all targets.
     Versions(ModuleName, Version),
     /// Who has an artifact.
@@ -166,6 +168,7 @@ impl fmt::Display for Folder {
             Self::AllAssignments => f.write_str("assignments/"),
             Self::AllReports => f.write_str("reports/"),
             Self::Rollouts => f.write_str("rollouts/"),
+            Self::Releases(module) => write!(f, "fleet/releases/{module}/"),
             Self::Versions(module, version) => write!(f, "fleet/versions/{module}/{version}/"),
             Self::Holders(digest) => write!(f, "holders/{digest}/"),
         }

@@ -223,21 +223,23 @@ impl Fleet {
                 Err(error) => return Err(error),
             }
             self.adopt_release(&module, number, &value).await?;
-            self.prune(&module, &value).await;
+            if let Err(error) = self.prune(&module).await {
+                tracing::warn!(%module, error = %crate::describe(&error), "old releases stay in etcd until the next one");
+            }
             return Ok(ReleaseNumber(number));
         }
         Err(FleetError::NoNumber { module })
     }
 
     /// Has etcd keep no more of a module than is of use.
-    async fn prune(&self, module: &ModuleName, new: &ReleaseValue) {
-        let old = prune::beyond(&self.state(), module, new, clock::of_day(), MAX_OPERATIONS / 2);
-        if old.is_empty() {
-            return;
+    async fn prune(&self, module: &ModuleName) -> Result<(), FleetError> {
+        // The last releases may not be heard of yet, and name versions that are old.
+        let mut state = State { releases: BTreeMap::new(), ..State::clone(&self.state()) };
+        for found in self.list(&Folder::Releases(module.clone())).await? {
+            state.put(self.keys(), &found);
         }
-        if let Err(error) = self.lead(old.into_iter().map(Write::Delete).collect()).await {
-            tracing::warn!(%module, error = %crate::describe(&error), "old releases stay in etcd until the next one");
-        }
+        let old = prune::beyond(&state, module, clock::of_day(), MAX_OPERATIONS / 2);
+        if old.is_empty() { Ok(()) } else { self.lead(old.into_iter().map(Write::Delete).collect()).await }
     }
 
     /// Names what is stable.

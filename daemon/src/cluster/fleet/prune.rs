@@ -30,14 +30,8 @@ fn is_new(record: &VersionRecord, now: Time) -> bool {
     Duration::from(now.since(Time(record.at))) < UNNAMED
 }
 
-/// The keys that may go, the oldest first, at most so many. `new` is the last release, of which nobody may have heard yet.
-pub(super) fn beyond(
-    state: &State,
-    module: &ModuleName,
-    new: &ReleaseValue,
-    now: Time,
-    most: usize,
-) -> Vec<Key> {
+/// The keys that may go, the oldest first, at most so many.
+pub(super) fn beyond(state: &State, module: &ModuleName, now: Time, most: usize) -> Vec<Key> {
     let of = state.releases.iter().filter(|((of, _), _)| of == module);
     let numbers: Vec<u64> = of.map(|((_, number), _)| *number).collect();
     let served = state.modules.get(module).map(|value| value.served.as_slice()).unwrap_or_default();
@@ -49,8 +43,7 @@ pub(super) fn beyond(
         let of = state.releases.iter().filter(|((of, number), _)| of == module && wanted(*number));
         of.flat_map(|(_, value)| value.digests.values().copied()).collect()
     };
-    let mut kept = digests(&|number| !old.contains(&number));
-    kept.extend(new.digests.values());
+    let kept = digests(&|number| !old.contains(&number));
     let left = digests(&|number| old.contains(&number));
     // What a person removed is kept: without it the version could be made again.
     let goes = |value: &VersionValue| {
@@ -100,13 +93,9 @@ mod tests {
         "greeter".parse().unwrap()
     }
 
-    /// What goes, as the names of keys, when this release was numbered last.
-    fn goes(state: &State, new: &ReleaseValue, now: Time) -> Vec<String> {
-        beyond(state, &module(), new, now, 9).iter().map(ToString::to_string).collect()
-    }
-
-    fn last(state: &State) -> ReleaseValue {
-        state.releases.values().last().unwrap().clone()
+    /// What goes, as the names of keys.
+    fn goes(state: &State, now: Time) -> Vec<String> {
+        beyond(state, &module(), now, 9).iter().map(ToString::to_string).collect()
     }
 
     const NOW: Time = Time(2);
@@ -114,9 +103,9 @@ mod tests {
     #[test]
     fn what_is_old_goes_with_its_versions_but_no_way_back_does() {
         let none: [String; 0] = [];
-        assert_eq!(goes(&state(100), &last(&state(100)), NOW), none);
-        assert_eq!(beyond(&state(103), &"other".parse().unwrap(), &last(&state(103)), NOW, 9), []);
-        let names = goes(&state(103), &last(&state(103)), NOW);
+        assert_eq!(goes(&state(100), NOW), none);
+        assert_eq!(beyond(&state(103), &"other".parse().unwrap(), NOW, 9), []);
+        let names = goes(&state(103), NOW);
         let expected = [
             "fleet/releases/greeter/0000000001",
             "fleet/releases/greeter/0000000002",
@@ -124,7 +113,7 @@ mod tests {
             "fleet/versions/greeter/2.0.0/x86_64-gnu",
         ];
         assert_eq!(names, expected, "3 was stable");
-        assert_eq!(goes(&state(200), &last(&state(200)), NOW).len(), 9);
+        assert_eq!(goes(&state(200), NOW).len(), 9);
     }
 
     #[test]
@@ -132,7 +121,7 @@ mod tests {
         let mut state = state(101);
         let removed = RemovedValue { by: "ann".to_owned(), at: 2 };
         state.versions.values_mut().for_each(|value| value.removed = Some(removed.clone()));
-        let names = goes(&state, &last(&state), NOW);
+        let names = goes(&state, NOW);
         assert_eq!(names, ["fleet/releases/greeter/0000000001"]);
     }
 
@@ -142,26 +131,18 @@ mod tests {
         let again = state.releases[&(module(), 1)].clone();
         state.releases.insert((module(), 102), again);
         state.releases.remove(&(module(), 50));
-        let names = goes(&state, &last(&state), NOW);
+        let names = goes(&state, NOW);
         assert_eq!(names, ["fleet/releases/greeter/0000000001"]);
-    }
-
-    #[test]
-    fn the_version_of_a_release_that_nobody_has_heard_of_yet_stays() {
-        let state = state(101);
-        let again = state.releases[&(module(), 1)].clone();
-        assert_eq!(goes(&state, &again, NOW), ["fleet/releases/greeter/0000000001"]);
     }
 
     #[test]
     fn a_version_that_never_came_to_a_release_goes_after_a_day() {
         let mut state = state(2);
-        let last = last(&state);
         state.releases.remove(&(module(), 1));
         let later = NOW.plus(UNNAMED.into());
         let none: [String; 0] = [];
-        assert_eq!(goes(&state, &last, NOW), none);
-        assert_eq!(goes(&state, &last, later), ["fleet/versions/greeter/1.0.0/x86_64-gnu"]);
+        assert_eq!(goes(&state, NOW), none);
+        assert_eq!(goes(&state, later), ["fleet/versions/greeter/1.0.0/x86_64-gnu"]);
         let wanted = |version: usize, now: Time| {
             is_wanted(&state, &state.versions.values().nth(version).unwrap().record, now)
         };
