@@ -89,21 +89,24 @@ impl Etcd {
 pub fn check_terms(changes: &[Change]) -> Result<Vec<i64>> {
     let (mut epochs, mut leads) = (Vec::new(), None);
     for change in changes {
+        let is_leaders = LEADERS.iter().any(|folder| change.key.starts_with(folder));
+        ensure!(!is_leaders || leads.is_some(), "nobody leads, and yet there is {change:?}");
         let Some(value) = &change.value else {
             leads = leads.filter(|_| change.key != LEADER);
             continue;
         };
         if change.key == LEADER {
+            // Put once more by who leads, as it is: an answer was lost.
+            if leads == Some(change.created) {
+                continue;
+            }
             ensure!(epochs.last().is_none_or(|last| *last < change.created), "{change:?} after {epochs:?}");
             leads = Some(change.created);
             epochs.extend(leads);
-        } else if LEADERS.iter().any(|folder| change.key.starts_with(folder)) {
-            ensure!(leads.is_some(), "nobody leads, and yet there is {change:?}");
-            if change.key.starts_with(ASSIGNMENTS) {
-                // What does not parse is no leader's word, and nobody obeys it.
-                let Ok(given) = serde_json::from_str::<Given>(value) else { continue };
-                ensure!(Some(given.epoch) == leads, "{leads:?} leads, and yet there is {change:?}");
-            }
+        } else if change.key.starts_with(ASSIGNMENTS) {
+            // What does not parse is no leader's word, and nobody obeys it.
+            let Ok(given) = serde_json::from_str::<Given>(value) else { continue };
+            ensure!(Some(given.epoch) == leads, "{leads:?} leads, and yet there is {change:?}");
         }
     }
     Ok(epochs)
@@ -142,8 +145,14 @@ pub fn most_told(changes: &[Change], module: &str) -> BTreeMap<(String, String),
 const WHOLE: u32 = 10_000;
 
 /// What only leaders write.
-const LEADERS: [&str; 5] =
-    [ASSIGNMENTS, RELEASES, "hot/v1/rollouts/", "hot/v1/renewals/", "hot/v1/fleet/modules/"];
+const LEADERS: [&str; 6] = [
+    ASSIGNMENTS,
+    RELEASES,
+    "hot/v1/rollouts/",
+    "hot/v1/renewals/",
+    "hot/v1/fleet/modules/",
+    "hot/v1/fleet/cordons/",
+];
 
 /// The parts of an assignment's value that are looked at here.
 #[derive(Deserialize)]

@@ -322,6 +322,10 @@ fn a_node_takes_a_bad_candidate_back_with_the_leader_and_etcd_gone() -> Result<(
             let runs = here.is_some_and(|of| of.instances.iter().any(|run| run.release == 2 && run.runs()));
             Ok(!runs && fleet.serves(node)?.trim() == "probe 1.0.0")
         })?;
+        // By its fast limit, and not as nobody renewed it, which would have taken twice as long as is waited for here.
+        let here = &fleet.nodes()[node];
+        let events = here.hotctl(&["events", "--limit", "50", "--on", here.name()])?.expect(0)?;
+        assert!(events.stdout.contains("SIGSEGV"), "{events:?}");
     }
     // What its clients ask waits for it meanwhile, and they would wait with it.
     fleet.node(leader).boot()?;

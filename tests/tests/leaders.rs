@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use hot_tests::{Fleet, Link, Module, WAIT};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const QUICK: [&str; 4] = ["--steps", "50%,100%", "--bake", "1s"];
 const ROLLOUTS: &str = "hot/v1/rollouts/";
@@ -113,4 +113,46 @@ fn who_was_cordoned_under_the_last_leader_keeps_no_rollout_waiting() -> Result<(
     fleet.etcd.put(&format!("hot/v1/fleet/cordons/{name}"), r#"{"by":"ada","at":1}"#)?;
     fleet.boot(leader)?;
     fleet.wait("the rollout to be over", || Ok(running(&fleet)?.is_empty()))
+}
+
+/// A node is ready before the leader has heard that it was asked, as etcd's answer to the leader comes after the node's: it is
+/// not waited for. Here it is one that says so from the beginning.
+#[test]
+fn who_is_ready_before_the_leader_knows_that_it_asked_is_not_waited_for() -> Result<()> {
+    let fleet = Fleet::start(2)?;
+    let target = format!("{}-gnu", std::env::consts::ARCH);
+    let about =
+        json!({ "target": target, "grpc": "https://127.0.0.1:1", "http": "", "hotd": "0.1.0", "since": 1 });
+    let report = json!({ "prepared": { "release": 1 } });
+    for (key, value) in
+        [("reports/probe/n9", report), ("fleet/nodes/n9", about), ("fleet/alive/n9", json!({ "since": 1 }))]
+    {
+        fleet.etcd.put(&format!("hot/v1/{key}"), &value.to_string())?;
+    }
+    let leader = fleet.leader(0)?;
+    fleet.wait("the leader to hear of the third", || {
+        Ok(fleet.nodes()[leader].hotctl(&["nodes"])?.expect(0)?.stdout.contains("n9"))
+    })?;
+    fleet.push(0, &good("1.0.0")?, &["--steps", "100%", "--detach"])?.expect(0)?;
+    fleet.nodes()[leader].wait_module("probe", |module| module.phase == "starting")?;
+    fleet.nodes()[leader].hotctl(&["abort", "probe"])?.expect(0)?;
+    Ok(())
+}
+
+/// Somebody has written the leader's key, or copied it from another etcd: it has no lease, with which it would go when its
+/// node does. Nobody leads by that, and the fleet does not wait for ever.
+#[test]
+fn a_leaders_key_without_a_lease_keeps_nobody_from_leading() -> Result<()> {
+    let mut fleet = Fleet::start(2)?;
+    fleet.push(0, &good("1.0.0")?, &QUICK)?.expect(0)?;
+    let leader = fleet.leader(0)?;
+    fleet.etcd.put("hot/v1/fleet/leader", &json!({ "node": fleet.nodes()[leader].name() }).to_string())?;
+    fleet.wait("a leader", || Ok(fleet.leader(1 - leader).is_ok()))?;
+    fleet.push(leader, &good("1.1.0")?, &QUICK)?.expect(0)?;
+    fleet.etcd.put("hot/v1/fleet/leader", r#"{"node":"n9"}"#)?;
+    fleet.node(leader).terminate()?;
+    fleet.wait("the other one to lead", || Ok(fleet.leader(1 - leader)? == 1 - leader))?;
+    fleet.node(leader).boot()?;
+    fleet.push(1 - leader, &good("1.2.0")?, &QUICK)?.expect(0)?;
+    Ok(())
 }

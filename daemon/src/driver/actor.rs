@@ -195,6 +195,12 @@ impl Actor {
                 () = stopped.cancelled() => return,
                 Some(ask) = asks.recv() => self.answer(ask).await,
                 () = timer => {
+                    // What was said before that counts first: it may be that a candidate was taken back.
+                    for _ in 0..reports.len() {
+                        if let Ok(event) = reports.try_recv() {
+                            self.report(event).await;
+                        }
+                    }
                     if retry.is_some_and(|retry| retry <= Instant::now()) {
                         retry = None;
                         self.retry().await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hot_artifact::ModuleName;
 use hot_rollout::machine::Spec;
 use hot_rollout::{
-    Command, Direction, Event, Labels, Module, Move, Node, ReleaseNumber, Revision, Rollout, RolloutId,
+    Command, Direction, Event, Labels, Module, Move, Node, ReleaseNumber, Revision, Rollout, RolloutId, Time,
 };
 use tokio::sync::oneshot;
 
@@ -20,6 +20,9 @@ use crate::journal::Entry;
 use crate::ledger::Ledger;
 use crate::store::NewRelease;
 use crate::trust::Frozen;
+
+/// The last time that a name can have, milliseconds: in the year 2527.
+const LATEST: u64 = 0xfff_ffff_ffff;
 
 /// Rollouts that may wait for the one that they supersede, and calls that may wait for one of them.
 const WAITING: usize = 16;
@@ -102,7 +105,8 @@ impl Actor {
             return drop(reply.send(Err(refusal)));
         }
         let modules = new.pushes.iter().map(|push| Module(push.module.to_string())).collect();
-        self.make_room(Waiting { id: fresh_id(), modules, wanted: Wanted::Push(new, vec![reply]) }).await;
+        self.make_room(Waiting { id: self.fresh_id(), modules, wanted: Wanted::Push(new, vec![reply]) })
+            .await;
     }
 
     /// Begins a rollback, or lets it wait until the rollout that has begun meanwhile has ended.
@@ -114,7 +118,7 @@ impl Actor {
             Err(refusal) => return drop(reply.send(Err(refusal))),
         }
         let modules = BTreeSet::from([Module(back.module.to_string())]);
-        self.make_room(Waiting { id: fresh_id(), modules, wanted: Wanted::Back(back, reply) }).await;
+        self.make_room(Waiting { id: self.fresh_id(), modules, wanted: Wanted::Back(back, reply) }).await;
     }
 
     /// The rollout that an earlier call with this request name began.
@@ -339,11 +343,18 @@ impl Actor {
         }
     }
 
+    /// The clocks of two leaders may differ by an hour: what the last one began comes before this all the same.
+    fn fresh_id(&self) -> RolloutId {
+        let views = self.views.borrow();
+        let waiting = self.waiting.iter().map(|waiting| &waiting.id);
+        fresh_id(now(), waiting.chain(views.last_id()).max())
+    }
+
     /// Numbers the release of a push.
     async fn release(&self, push: &Push, new: &NewRollout, on: Labels) -> Result<ReleaseNumber, Refusal> {
         let (ledger, module) = (self.parts.ledger.clone(), push.module.clone());
         let record = ledger.module(&module).ok_or_else(|| Refusal::NoModule(module.clone()))?;
-        let (digest, at) = (digest_of(&record, push)?, now().0);
+        let (digest, at) = (digest_of(&record, push)?, clock::of_day().0);
         let (version, by, message) = (push.version.clone(), new.by.clone(), new.message.clone());
         let of = module.clone();
         let config =
@@ -383,9 +394,12 @@ pub(super) fn asked_back(module: &ModuleName, to: &To) -> String {
     }
 }
 
-/// Ids sort by their time, and are short enough to be typed.
-fn fresh_id() -> RolloutId {
-    RolloutId(format!("r{:011x}{:03x}", now().0, rand::random::<u16>() & 0xfff))
+/// A name after those of all rollouts before, of which `last` is the last. Names sort by their time, and are short enough to
+/// be typed.
+fn fresh_id(now: Time, last: Option<&RolloutId>) -> RolloutId {
+    let last = last.and_then(|last| u64::from_str_radix(last.as_str().get(1..12)?, 16).ok());
+    let time = now.0.max(last.map_or(0, |last| last + 1)).min(LATEST);
+    RolloutId(format!("r{time:011x}{:03x}", rand::random::<u16>() & 0xfff))
 }
 
 #[cfg(test)]
@@ -408,8 +422,15 @@ mod tests {
 
     #[test]
     fn ids_are_in_the_order_of_their_time() {
-        let first = fresh_id();
-        assert!(first.as_str().len() == 15 && first.as_str().starts_with('r'), "{first}");
-        assert!(first < RolloutId(format!("r{:011x}000", now().0 + 1000)));
+        let first = fresh_id(Time(1000), None);
+        assert!(first.as_str().len() == 15 && first.as_str().starts_with("r000000003e8"), "{first}");
+        let later = fresh_id(Time(2000), Some(&first));
+        assert!(later.as_str().starts_with("r000000007d0"), "{later}");
+        // By a clock that is behind.
+        let behind = fresh_id(Time(10), Some(&later));
+        assert!(behind > later && behind.as_str().len() == 15, "{behind}");
+        let last = RolloutId("rfffffffffff000".to_owned());
+        assert!(fresh_id(Time(10), Some(&last)) >= last);
+        assert!(fresh_id(Time(1000), Some(&RolloutId("r1".to_owned()))) < later, "no name of ours");
     }
 }

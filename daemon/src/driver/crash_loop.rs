@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::check::way_back;
 use super::{Driver, GoBack, Refusal, To};
 use crate::agent::CrashLoop;
-use crate::clock::now;
+use crate::clock::of_day;
 use crate::cluster::Cluster;
 use crate::journal::Entry;
 use crate::ledger::Ledger;
@@ -101,7 +101,7 @@ impl Driver {
         self.go_back(GoBack { module, to, by, message, request: String::new(), here: true, was: None })
             .await?;
         // Not before: what is stable can't be quarantined.
-        let kept = self.parts.cluster.quarantine(name, from, why.to_owned(), now().0).await;
+        let kept = self.parts.cluster.quarantine(name, from, why.to_owned(), of_day().0).await;
         if let Err(error) = kept {
             tracing::error!(error = %crate::describe(&error), "a digest is not quarantined");
         }

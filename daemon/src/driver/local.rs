@@ -8,7 +8,7 @@ use hot_rollout::{Module, ReleaseNumber};
 use super::check::way_back;
 use super::{Driver, Refusal, To, stored};
 use crate::agent::Flip;
-use crate::clock::now;
+use crate::clock::of_day;
 use crate::cluster::Cluster;
 use crate::journal::Entry;
 use crate::ledger::LocalRollback;
@@ -117,7 +117,7 @@ impl Driver {
         }
         let name = Module(module.to_string());
         let Way { from, tried, to } = way;
-        let local = LocalRollback { from, tried, to, by: said.by, at: now().0, message: said.message };
+        let local = LocalRollback { from, tried, to, by: said.by, at: of_day().0, message: said.message };
         let (keep, agent) = (self.parts.policy.spec().standby, &self.parts.agent);
         let Some((went, kept)) = agent.go_back_alone(&name, local.clone(), keep).await else {
             let why = "this node was told nothing of it yet, and its fleet can't be told now".to_owned();

@@ -6,7 +6,7 @@ use super::Refusal;
 use super::actor::Actor;
 use super::failing::name;
 use super::record::Record;
-use crate::clock::now;
+use crate::clock::{now, of_day};
 use crate::cluster::{Cluster, ClusterError};
 use crate::journal::Entry;
 
@@ -110,7 +110,7 @@ impl Actor {
             }
             Action::Quarantine { module, release, reason } => {
                 let kept =
-                    self.parts.cluster.quarantine(module.clone(), *release, reason.to_string(), now().0);
+                    self.parts.cluster.quarantine(module.clone(), *release, reason.to_string(), of_day().0);
                 kept.await.map_err(Failure::from)
             }
             Action::Note(note) => {

@@ -39,6 +39,11 @@ impl Views {
         self.all.get(id).cloned()
     }
 
+    /// The last one of all modules.
+    pub(super) fn last_id(&self) -> Option<&RolloutId> {
+        self.all.keys().next_back()
+    }
+
     /// The running rollout of a module, else its latest one.
     pub(crate) fn latest(&self, module: &Module) -> Option<Arc<View>> {
         let mut of = self.all.values().rev().filter(|view| view.spec.moves.contains_key(module)).peekable();

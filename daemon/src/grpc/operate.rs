@@ -47,7 +47,7 @@ impl Api {
     pub(super) async fn cordon(&self, wish: Wish, drain: bool) -> Result<Cordoned, Status> {
         let asked = CordonValue {
             by: wish.by.clone(),
-            at: crate::clock::now().0,
+            at: crate::clock::of_day().0,
             reason: wish.message.clone(),
             drain,
         };

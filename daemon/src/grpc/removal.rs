@@ -74,7 +74,7 @@ impl Api {
     /// From all nodes: they are told by way of etcd, and each lets go of its own files.
     async fn remove_everywhere(&self, fleet: &Fleet, what: &Removing) -> Result<v1::RemoveResponse, Status> {
         let Removing { name, version, by } = what;
-        let there = fleet.versions(name);
+        let there = fleet.versions(name).await.map_err(|error| self.fleet_refused(error))?;
         let record = match self.known(name) {
             Err(status) if there.is_empty() => return Err(status),
             known => known.unwrap_or_default(),

@@ -79,13 +79,13 @@ fn connect(etcd: &Etcd) -> Connection {
     Connection::new(Settings { endpoints: etcd.endpoints(), tls: None, user: None })
 }
 
-/// The next word in text: `key=value`, `-key`, `listed`, `silent` or `heard`. That it is silent for another reason is left out.
+/// The next word in text: `key=value`, `-key`, `listed`, `silent` or `heard`. What is no news for people is left out.
 async fn next(watch: &mut Watch) -> String {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let news = async {
         loop {
             match watch.next().await {
-                News::StillSilent(_) => {}
+                News::Broken | News::Resumed | News::StillSilent(_) => {}
                 news => return news,
             }
         }
@@ -96,6 +96,7 @@ async fn next(watch: &mut Watch) -> String {
         News::Listed => "listed".to_owned(),
         News::Silent(_) | News::StillSilent(_) => "silent".to_owned(),
         News::Heard => "heard".to_owned(),
+        News::Broken | News::Resumed => unreachable!(),
     }
 }
 

@@ -71,8 +71,8 @@ pub enum Folder {
     Rollouts,
     /// The releases of a module.
     Releases(ModuleName),
-    /// What a version is for all targets.
-    Versions(ModuleName, Version),
+    /// The versions of a module, or what one of them is for all targets.
+    Versions(ModuleName, Option<Version>),
     /// Who has an artifact.
     Holders(Sha256),
 }
@@ -169,7 +169,8 @@ impl fmt::Display for Folder {
             Self::AllReports => f.write_str("reports/"),
             Self::Rollouts => f.write_str("rollouts/"),
             Self::Releases(module) => write!(f, "fleet/releases/{module}/"),
-            Self::Versions(module, version) => write!(f, "fleet/versions/{module}/{version}/"),
+            Self::Versions(module, None) => write!(f, "fleet/versions/{module}/"),
+            Self::Versions(module, Some(version)) => write!(f, "fleet/versions/{module}/{version}/"),
             Self::Holders(digest) => write!(f, "holders/{digest}/"),
         }
     }

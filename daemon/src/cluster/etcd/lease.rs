@@ -99,7 +99,6 @@ async fn keep(connection: Connection, id: i64, asked: Instant, ttl: Duration, he
             break;
         }
         let left = held.until().saturating_duration_since(asked);
-        let made = connection.made();
         match tokio::time::timeout(pause.min(left), renew(&connection, id)).await {
             Ok(Ok(true)) => {
                 held.set(asked + ttl);
@@ -108,7 +107,7 @@ async fn keep(connection: Connection, id: i64, asked: Instant, ttl: Duration, he
             Ok(Ok(false)) => break,
             Ok(Err(_)) => next = Instant::now() + pause / 4,
             Err(_elapsed) => {
-                connection.forget(made).await;
+                connection.forget(connection.made()).await;
                 next = Instant::now();
             }
         }

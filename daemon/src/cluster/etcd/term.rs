@@ -91,7 +91,7 @@ pub enum Write {
 
 impl Term {
     /// Stands for leader with a lease. Who leads already by that lease, as where the answer to an earlier try was lost,
-    /// leads on.
+    /// leads on. A leader's key without a lease is taken away, and the next who stands is elected.
     ///
     /// # Errors
     /// etcd can't be reached, or refuses.
@@ -121,7 +121,16 @@ impl Term {
             Some(found) if found.lease == lease => {
                 Ok(Stood::Elected(Self { key, epoch: found.created, fence: Arc::default() }))
             }
-            Some(found) => Ok(Stood::Other(found)),
+            Some(found) => {
+                if found.lease == 0 {
+                    // Of nobody who leads: it would stay for ever, as where the keys of an etcd were copied to another one.
+                    let as_found = Compare::mod_revision(key.clone(), CompareOp::Equal, found.modified);
+                    connection
+                        .commit(Txn::new().when([as_found]).and_then([TxnOp::delete(key, None)]))
+                        .await?;
+                }
+                Ok(Stood::Other(found))
+            }
             None => Err(EtcdError::Refused(etcd_client::Error::Internal("no answer".to_owned()).into())),
         }
     }
@@ -204,9 +213,19 @@ impl Term {
     /// # Errors
     /// etcd can't be reached: it ends with the lease.
     pub async fn resign(self, connection: &Connection) -> Result<(), EtcdError> {
+        // Elected once more by the same lease, it leads in the same term: no late word of this is to end that.
+        let mut fence = self.fence.lock().await;
+        let last = match fence.take() {
+            Some(last) => Some(last),
+            None => connection.get(&self.key).await?.map(|found| found.modified),
+        };
+        let Some(last) = last else { return Ok(()) };
         let txn = Txn::new()
-            .when([Compare::create_revision(self.key.clone(), CompareOp::Equal, self.epoch)])
-            .and_then([TxnOp::delete(self.key, None)]);
+            .when([
+                Compare::create_revision(self.key.clone(), CompareOp::Equal, self.epoch),
+                Compare::mod_revision(self.key.clone(), CompareOp::Equal, last),
+            ])
+            .and_then([TxnOp::delete(self.key.clone(), None)]);
         connection.commit(txn).await?;
         Ok(())
     }

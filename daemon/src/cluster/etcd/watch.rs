@@ -31,12 +31,24 @@ pub enum News {
     Gone(Vec<u8>),
     /// All that was there has been told: from here on it is as fresh as the network.
     Listed,
-    /// etcd can't be heard. Changes are told as soon as it can.
+    /// The way to etcd is broken, and another one is tried. As a rule that is all: a member of etcd begins anew.
+    Broken,
+    /// It is not any more: what was missed comes now.
+    Resumed,
+    /// etcd can't be heard: the next try came to nothing, either. Changes are told as soon as it can.
     Silent(EtcdError),
     /// It can't be heard still, and for another reason than the last that was told.
     StillSilent(EtcdError),
-    /// It can be heard again: what was missed comes now.
+    /// It can be heard again after it was [`News::Silent`]: what was missed comes now.
     Heard,
+}
+
+/// How etcd is heard, as far as was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hearing {
+    Well,
+    Broken,
+    Silent,
 }
 
 /// A watch; it ends when this is dropped.
@@ -47,7 +59,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches the keys whose names begin with `prefix`. Without etcd the first word is [`News::Silent`].
+    /// Watches the keys whose names begin with `prefix`. Without etcd the first words are [`News::Broken`] and
+    /// [`News::Silent`].
     #[must_use]
     pub fn start(connection: Connection, prefix: String) -> Self {
         let (sender, news) = mpsc::channel(WAITING);
@@ -96,23 +109,25 @@ impl From<EtcdError> for End {
 impl Follower {
     async fn run(mut self) {
         let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
-        let mut heard = true;
+        let mut hearing = Hearing::Well;
         // Why it was not heard, as was told last.
         let mut told = String::new();
         loop {
             let revision = self.revision;
-            match self.round(&mut heard).await {
+            match self.round(&mut hearing).await {
                 End::Unheard => return,
                 End::Compacted => self.revision = 0,
                 End::Failed(error) => {
                     self.connection.forget(self.made).await;
                     let why = crate::describe(&error);
-                    let news = if std::mem::replace(&mut heard, false) {
-                        Some(News::Silent(error))
-                    } else {
-                        (why != told).then_some(News::StillSilent(error))
+                    let (now, news) = match hearing {
+                        Hearing::Well => (Hearing::Broken, Some(News::Broken)),
+                        Hearing::Broken => (Hearing::Silent, Some(News::Silent(error))),
+                        Hearing::Silent => {
+                            (Hearing::Silent, (why != told).then_some(News::StillSilent(error)))
+                        }
                     };
-                    told = why;
+                    (hearing, told) = (now, why);
                     if let Some(news) = news
                         && self.tell(news).await.is_err()
                     {
@@ -128,20 +143,22 @@ impl Follower {
     }
 
     /// From a connection to its end.
-    async fn round(&mut self, heard: &mut bool) -> End {
-        match self.follow(heard).await {
+    async fn round(&mut self, hearing: &mut Hearing) -> End {
+        match self.follow(hearing).await {
             Ok(never) => match never {},
             Err(end) => end,
         }
     }
 
-    async fn follow(&mut self, heard: &mut bool) -> Result<std::convert::Infallible, End> {
+    async fn follow(&mut self, hearing: &mut Hearing) -> Result<std::convert::Infallible, End> {
         if self.revision == 0 {
             self.list().await?;
         }
         let mut stream = self.open().await?;
-        if !std::mem::replace(heard, true) {
-            self.tell(News::Heard).await?;
+        match std::mem::replace(hearing, Hearing::Well) {
+            Hearing::Well => {}
+            Hearing::Broken => self.tell(News::Resumed).await?,
+            Hearing::Silent => self.tell(News::Heard).await?,
         }
         loop {
             let response = self.response(&mut stream).await?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hot_artifact::{ModuleName, Sha256};
 use hot_rollout::{Assignment, Direction, Module, Node, ReleaseNumber, Revision, RolloutId};
 use serde_json::Value;
+use tokio::sync::watch;
 
 use super::values::{
     AssignmentValue, Given, ModuleValue, ReleaseValue, RenewalValue, RolloutValue, encode, parse,
@@ -36,6 +37,9 @@ pub(super) struct Written {
     /// The highest revisions that nodes had which left: one that comes back obeys none below.
     pub(super) left: BTreeMap<ModuleName, Revision>,
 }
+
+/// The release that each node was last asked to get ready for, of each module.
+pub(super) type Asked = BTreeMap<(Node, ModuleName), ReleaseNumber>;
 
 /// A rollout as the last leader left it.
 #[derive(Clone, Debug)]
@@ -84,6 +88,8 @@ impl Fleet {
                 Err(malformed) => self.alarm(&malformed),
             }
         }
+        let asked = written.assignments.iter().filter_map(|(of, value)| Some((of.clone(), value.prepare?)));
+        drop(self.0.asked.send_replace(asked.collect()));
         *self.written() = written;
         Ok(kept)
     }
@@ -113,6 +119,9 @@ impl Fleet {
     /// Has `node` get ready for these releases.
     pub async fn prepare(&self, node: &Node, modules: &[(Module, ReleaseNumber)]) -> Result<(), FleetError> {
         for (module, release) in modules {
+            // Before it can hear of that: its answer may come before etcd's.
+            let of = (node.clone(), super::named(module)?);
+            self.0.asked.send_if_modified(|asked| asked.insert(of, *release) != Some(*release));
             let value = |value: &mut AssignmentValue| value.prepare = Some(*release);
             self.tell(node, module, value).await?;
         }
@@ -195,16 +204,15 @@ impl Fleet {
         all.filter(|revision| *revision < MAX_FOUND).max()
     }
 
-    /// The release that `node` was last asked to get ready for.
-    #[must_use]
-    pub fn asked(&self, node: &Node, module: &Module) -> Option<ReleaseNumber> {
-        self.told(node, module)?.prepare
+    /// What nodes were asked to get ready for, and when that changes.
+    pub(super) fn asked(&self) -> watch::Receiver<Asked> {
+        self.0.asked.subscribe()
     }
 
     /// Numbers a release: of this version, for all targets that it has.
     pub async fn number(&self, module: ModuleName, new: NewRelease) -> Result<ReleaseNumber, FleetError> {
         let NewRelease { version, digest, config, at, by, message, on } = new;
-        let digests = self.shared(&module, &version).await?.targets(&module, &version);
+        let digests = self.shared(&module, Some(&version)).await?.targets(&module, &version);
         if !digests.values().any(|shared| *shared == digest) {
             return Err(FleetError::NotShared { module, version });
         }
@@ -238,7 +246,13 @@ impl Fleet {
         for found in self.list(&Folder::Releases(module.clone())).await? {
             state.put(self.keys(), &found);
         }
-        let old = prune::beyond(&state, module, clock::of_day(), MAX_OPERATIONS / 2);
+        let mut old = prune::beyond(&state, module, clock::of_day(), MAX_OPERATIONS / 2);
+        for (key, digest) in prune::versions(&state, &old) {
+            // A node that has its file could be given no other one under that name.
+            if !self.list(&Folder::Holders(digest)).await?.is_empty() {
+                old.retain(|of| *of != key);
+            }
+        }
         if old.is_empty() { Ok(()) } else { self.lead(old.into_iter().map(Write::Delete).collect()).await }
     }
 

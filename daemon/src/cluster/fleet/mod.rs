@@ -6,6 +6,7 @@
 //! | `reports` | what nodes say, on its way to the leader: pure |
 //! | `leader`, `prune` | the driver's verbs, which only the leader has; what etcd keeps no longer: pure |
 //! | `cordons` | the nodes that people keep out of rollouts, or take out of the fleet |
+//! | `versions`, `removed` | the versions that the fleet has, and those that people take out of it |
 //! | `replica` | what the fleet knows of modules, kept in this node's ledger |
 //! | `member` | this node in its fleet: its lease, elections, obeying, reporting |
 //! | `fetch` | artifacts, from the nodes that have them |
@@ -28,6 +29,7 @@ mod replica;
 mod reports;
 mod state;
 pub mod values;
+mod versions;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
@@ -39,7 +41,7 @@ use tokio::sync::watch;
 pub use self::cordons::Cordoned;
 pub use self::fetch::{FetchError, Fetcher, FetcherParts};
 pub use self::leader::Kept;
-use self::leader::Written;
+use self::leader::{Asked, Written};
 pub use self::member::{Away, Member, MemberParts};
 pub use self::peers::{PeerError, Peers};
 pub use self::rate::Rate;
@@ -67,6 +69,9 @@ struct Inner {
     state: watch::Sender<Arc<State>>,
     standing: watch::Sender<Standing>,
     written: Mutex<Written>,
+    asked: watch::Sender<Asked>,
+    /// Held from a look at what the fleet knows of modules until that is kept here: what was looked at later comes later.
+    keeping: tokio::sync::Mutex<()>,
 }
 
 /// How this node stands to its fleet.
@@ -196,6 +201,8 @@ impl Fleet {
             state: watch::Sender::new(Arc::default()),
             standing: watch::Sender::new(Standing::default()),
             written: Mutex::default(),
+            asked: watch::Sender::default(),
+            keeping: tokio::sync::Mutex::default(),
         }))
     }
 

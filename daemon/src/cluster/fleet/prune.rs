@@ -57,6 +57,16 @@ pub(super) fn beyond(state: &State, module: &ModuleName, now: Time, most: usize)
     releases.chain(versions).take(most).collect()
 }
 
+/// The versions among keys, with their artifacts.
+pub(super) fn versions(state: &State, keys: &[Key]) -> Vec<(Key, Sha256)> {
+    let digest = |key: &Key| {
+        let Key::Version(module, version, target) = key else { return None };
+        let value = state.versions.get(&(module.clone(), version.clone(), *target))?;
+        Some((key.clone(), value.record.digest))
+    };
+    keys.iter().filter_map(digest).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

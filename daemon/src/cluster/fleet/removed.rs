@@ -11,24 +11,6 @@ use super::{Fleet, FleetError, State};
 use crate::cluster::etcd::{Key, MAX_OPERATIONS, Write};
 
 impl Fleet {
-    /// The versions of a module that the fleet has.
-    #[must_use]
-    pub fn versions(&self, module: &ModuleName) -> BTreeSet<Version> {
-        let state = self.state();
-        let of =
-            state.versions.iter().filter(|((name, ..), value)| name == module && value.removed.is_none());
-        of.map(|((_, version, _), _)| version.clone()).collect()
-    }
-
-    /// Whether the fleet had a version that was removed.
-    #[must_use]
-    pub fn has_removed(&self, module: &ModuleName, version: &Version) -> bool {
-        let is_it = |((name, of, _), value): (&(ModuleName, Version, _), &VersionValue)| {
-            name == module && of == version && value.removed.is_some()
-        };
-        self.state().versions.iter().any(is_it)
-    }
-
     /// The releases that nodes are told to run, and as what; as the leader knows.
     #[must_use]
     pub fn roles(&self, module: &Module) -> Vec<(ReleaseNumber, Role)> {
@@ -67,11 +49,8 @@ impl Fleet {
         removed: &RemovedValue,
     ) -> Result<BTreeSet<Version>, FleetError> {
         self.term()?;
-        let state = self.state();
-        let is_meant = |((name, version, _), value): &(&(ModuleName, Version, _), &VersionValue)| {
-            name == module && only.is_none_or(|only| only == version) && value.removed.is_none()
-        };
-        let meant: Vec<_> = state.versions.iter().filter(is_meant).collect();
+        let shared = self.shared(module, only).await?;
+        let meant: Vec<_> = shared.versions.iter().filter(|(_, value)| value.removed.is_none()).collect();
         let writes: Vec<Write> = meant
             .iter()
             .map(|((name, version, target), value)| {

@@ -22,10 +22,19 @@ impl Fleet {
         Ok(crate::blocking(adopt).await?)
     }
 
+    /// Keeps what the fleet knows of a module, as far as this node has heard.
+    pub(super) async fn keep_module(&self, module: &ModuleName) -> Result<(), FleetError> {
+        let _keeping = self.0.keeping.lock().await;
+        match self.state().modules.get(module) {
+            Some(value) => self.adopt_module(module, value.clone()).await,
+            None => Ok(()),
+        }
+    }
+
     /// Keeps what the fleet knows of all modules, as far as this node has heard.
     pub async fn keep_modules(&self) {
-        for (module, value) in &self.state().modules {
-            if let Err(error) = self.adopt_module(module, value.clone()).await {
+        for module in self.state().modules.keys() {
+            if let Err(error) = self.keep_module(module).await {
                 tracing::warn!(%module, error = %crate::describe(&error), "what the fleet knows is not on this node yet");
             }
         }

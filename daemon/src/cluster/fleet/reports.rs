@@ -8,8 +8,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use hot_artifact::ModuleName;
 use hot_rollout::{Event, InstanceState, Module, Node, ReleaseNumber};
 
+use super::leader::Asked;
 use super::values::{Prepared, ReportValue};
 
 /// What is not restated for so long is not so any more: many times the agent's tick.
@@ -24,6 +26,7 @@ const FAILED: Duration = Duration::from_secs(30);
 pub(super) struct Outbox {
     modules: BTreeMap<Module, Said>,
     failures: u64,
+    answers: u64,
     /// How long a failure is said.
     failed_for: Duration,
 }
@@ -53,7 +56,7 @@ impl Outbox {
     /// is another one within `elected`.
     pub(super) fn new(since: u64, elected: Duration) -> Self {
         let failures = since.saturating_mul(1000);
-        Self { modules: BTreeMap::new(), failures, failed_for: FAILED.max(2 * elected) }
+        Self { modules: BTreeMap::new(), failures, answers: 0, failed_for: FAILED.max(2 * elected) }
     }
 
     /// Takes in what the agent says.
@@ -74,7 +77,9 @@ impl Outbox {
 
     /// What came of getting ready for a release.
     pub(super) fn prepared(&mut self, module: &Module, release: ReleaseNumber, refused: Option<String>) {
-        self.modules.entry(module.clone()).or_default().prepared = Some(Prepared { release, refused });
+        self.answers += 1;
+        let prepared = Prepared { release, refused, answer: self.answers };
+        self.modules.entry(module.clone()).or_default().prepared = Some(prepared);
     }
 
     /// The reports that are news, each to be written. With `anew` all of them: etcd has lost what was written.
@@ -138,9 +143,21 @@ impl Inbox {
     }
 
     /// What a node said last, told again: as after it came back.
-    pub(super) fn again(&self, node: &Node, asked: impl Fn(&Module) -> Option<ReleaseNumber>) -> Vec<Event> {
+    pub(super) fn again(&self, node: &Node, asked: &Asked) -> Vec<Event> {
         let of = self.latest.iter().filter(|((of, _), _)| of == node);
+        let asked = |module: &Module| {
+            let module = super::named(module).ok()?;
+            asked.get(&(node.clone(), module)).copied()
+        };
         of.flat_map(|((_, module), report)| said(node, module, report, asked(module))).collect()
+    }
+
+    /// That a node has said already that it is ready for a release.
+    pub(super) fn ready(&self, node: &Node, module: &ModuleName, release: ReleaseNumber) -> Option<Event> {
+        let (node, module) = (node.clone(), Module(module.to_string()));
+        let prepared = self.latest.get(&(node.clone(), module.clone()))?.prepared.as_ref()?;
+        let is_ready = prepared.release == release && prepared.refused.is_none();
+        is_ready.then_some(Event::Prepared { node, module })
     }
 
     /// The reports of a node are gone with its lease.
@@ -247,7 +264,7 @@ mod tests {
         assert_eq!(through(&mut outbox, &mut inbox, None), expected);
         outbox.note(applied(3), now);
         assert_eq!(through(&mut outbox, &mut inbox, None), [], "said again, it is no news");
-        assert_eq!(inbox.again(&node(), |_| None), expected);
+        assert_eq!(inbox.again(&node(), &Asked::new()), expected);
     }
 
     #[test]
@@ -328,10 +345,23 @@ mod tests {
         let (mut outbox, mut inbox) = (said_since(0), Inbox::default());
         outbox.prepared(&module(), ReleaseNumber(2), None);
         assert_eq!(through(&mut outbox, &mut inbox, Some(3)), [], "of a rollout before");
-        assert_eq!(inbox.again(&node(), |_| Some(ReleaseNumber(2))).len(), 1);
-        outbox.prepared(&module(), ReleaseNumber(3), Some("no room".to_owned()));
-        let heard = through(&mut outbox, &mut inbox, Some(3));
-        assert!(matches!(&heard[..], [Event::PrepareFailed { text, .. }] if text == "no room"), "{heard:?}");
+        let name: ModuleName = module().as_str().parse().unwrap();
+        let asked = Asked::from([((node(), name.clone()), ReleaseNumber(2))]);
+        assert_eq!(inbox.again(&node(), &asked).len(), 1);
+        // It was asked after all, which was known here only later.
+        let ready = Event::Prepared { node: node(), module: module() };
+        assert_eq!(inbox.ready(&node(), &name, ReleaseNumber(2)), Some(ready));
+        assert_eq!(inbox.ready(&node(), &name, ReleaseNumber(3)), None);
+        // Asked once more, it answers once more.
+        for _ in 0..2 {
+            outbox.prepared(&module(), ReleaseNumber(3), Some("no room".to_owned()));
+            let heard = through(&mut outbox, &mut inbox, Some(3));
+            assert!(
+                matches!(&heard[..], [Event::PrepareFailed { text, .. }] if text == "no room"),
+                "{heard:?}"
+            );
+        }
+        assert_eq!(inbox.ready(&node(), &name, ReleaseNumber(3)), None, "a refusal may be of another time");
     }
 
     #[test]

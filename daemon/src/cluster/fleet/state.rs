@@ -89,7 +89,8 @@ impl State {
             }
             Key::Leader => {
                 let Leader { node } = parse(name, value)?;
-                let leader = Some((node, found.created));
+                // Without a lease it is of nobody who leads.
+                let leader = (found.lease != 0).then_some((node, found.created));
                 (std::mem::replace(&mut self.leader, leader.clone()) != leader).then_some(Change::Leader)
             }
             Key::Module(module) => {
@@ -259,7 +260,7 @@ mod tests {
 
     fn put(state: &mut State, key: &Key, value: &str) -> Option<Change> {
         let key = keys().of(key).into_bytes();
-        state.put(&keys(), &Found { key, value: value.into(), created: 7, modified: 9, lease: 0 })
+        state.put(&keys(), &Found { key, value: value.into(), created: 7, modified: 9, lease: 3 })
     }
 
     fn gone(state: &mut State, key: &Key) -> Option<Change> {
@@ -300,6 +301,11 @@ mod tests {
         assert_eq!(put(&mut state, &Key::Leader, r#"{"node":"a"}"#), Some(Change::Leader));
         assert_eq!(state.leader, Some((node("a"), 7)));
         assert_eq!(gone(&mut state, &Key::Leader), Some(Change::Leader));
+        assert_eq!(state.leader, None);
+        // One without a lease is of nobody, and would stay for ever.
+        let key = keys().of(&Key::Leader).into_bytes();
+        let forged = Found { key, value: br#"{"node":"a"}"#.to_vec(), created: 7, modified: 9, lease: 0 };
+        assert_eq!(state.put(&keys(), &forged), None);
         assert_eq!(state.leader, None);
     }
 

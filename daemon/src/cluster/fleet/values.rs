@@ -175,6 +175,9 @@ pub struct Prepared {
     /// Why the node can't run it; none: it can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// Counted from the start of the node's hotd: the same answer to the same question, asked again, is another one.
+    #[serde(default)]
+    pub answer: u64,
 }
 
 /// A value that is not what its key says.
@@ -251,7 +254,7 @@ mod tests {
             ("release", format!(r#"{{"version":"1.2.0","digests":{{"x86_64-gnu":"{digest}"}},"config":"{digest}","at":1,"by":"ann","message":"why","on":{{"zone":"a"}}}}"#)),
             ("assignment", r#"{"epoch":7,"prepare":3,"given":{"assignment":{"module":"greeter","revision":1,"rollout":"r1","stable":2,"candidate":null,"standby":null},"direction":"onward"}}"#.to_owned()),
             ("renewal", r#"{"modules":["greeter"],"revision":4}"#.to_owned()),
-            ("report", r#"{"prepared":{"release":3},"states":[{"applied":{"node":"a","module":"greeter","revision":4,"serves":true}}]}"#.to_owned()),
+            ("report", r#"{"prepared":{"release":3,"answer":1},"states":[{"applied":{"node":"a","module":"greeter","revision":4,"serves":true}}]}"#.to_owned()),
         ];
         fn again<T: DeserializeOwned + Serialize>(text: &str) -> String {
             String::from_utf8(encode(&parse::<T>(b"k", text.as_bytes()).unwrap())).unwrap()

@@ -241,7 +241,7 @@ impl Fetcher {
         let named = |state: &State| state.named(module, &of, digest).cloned();
         let version = match named(&fleet.state()) {
             Some(version) => version,
-            None => named(&fleet.shared(module, &of).await?).ok_or_else(unknown)?,
+            None => named(&fleet.shared(module, Some(&of)).await?).ok_or_else(unknown)?,
         };
         self.bring(fleet, &version, &mut kept).await
     }
@@ -256,7 +256,7 @@ impl Fetcher {
         if self.0.ledger.module(module).is_some_and(|record| runs_here(&record, version).is_some()) {
             return Ok(());
         }
-        let shared = fleet.shared(module, version).await?;
+        let shared = fleet.shared(module, Some(version)).await?;
         // Who asks for a version that is nowhere hears of that from the checks of a rollout.
         let Some(value) = shared.best(module, version) else { return Ok(()) };
         let mut kept = self.turn().await;

@@ -33,6 +33,8 @@ use crate::store::VersionRecord;
 const TICK: Duration = Duration::from_millis(250);
 /// The most reports that a node writes of one module, and with it the figures of a candidate: one in so long.
 const REPORT: Duration = Duration::from_secs(1);
+/// So long after a report whose answer was lost all are written once more: it may have been made after a later one.
+const REPEAT: Duration = Duration::from_secs(30);
 /// How long the last words of a node that goes down may take.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -97,6 +99,7 @@ impl Member {
                         .standing
                         .send_if_modified(|standing| !std::mem::replace(&mut standing.heard, true)),
                 ),
+                News::Broken | News::Resumed => {}
                 News::Silent(error) | News::StillSilent(error) => self.stale(&mut silence, &error).await,
                 News::Heard => {
                     silence = silence::Silence::default();
@@ -126,8 +129,8 @@ impl Member {
         match change {
             Change::Module(module) => {
                 // The leader has it already: what it wrote comes back here, and by then it may have written more.
-                if let Some(value) = state.modules.get(&module).filter(|_| fleet.term().is_err()) {
-                    fleet.adopt_module(&module, value.clone()).await?;
+                if fleet.term().is_err() {
+                    fleet.keep_module(&module).await?;
                 }
             }
             Change::Release(module, number) => {
@@ -219,6 +222,8 @@ struct Present {
     /// What is written with the lease has to be written anew.
     anew: bool,
     reported: Instant,
+    /// Since when a report may have been made after a later one.
+    doubt: Option<Instant>,
     /// No sooner than then we stand for leader: not all at once.
     stands: Option<Instant>,
 }
@@ -231,7 +236,7 @@ impl Present {
     ) -> Self {
         let outbox = Outbox::new(parts.about.since, 2 * parts.lease);
         let reported = Instant::now();
-        Self { parts, reports, answers, outbox, lease: None, anew: true, reported, stands: None }
+        Self { parts, reports, answers, outbox, lease: None, anew: true, reported, doubt: None, stands: None }
     }
 
     async fn run(mut self, stopped: CancellationToken) {
@@ -276,6 +281,9 @@ impl Present {
         }
         if let Err(error) = self.stay().await {
             tracing::debug!(error = %crate::describe(&error), "this node is not in its fleet again yet");
+        }
+        if self.doubt.is_some_and(|since| since.elapsed() >= REPEAT) {
+            (self.doubt, self.anew) = (None, true);
         }
         if self.anew || self.reported.elapsed() >= REPORT {
             self.report().await;
@@ -331,6 +339,7 @@ impl Present {
             if let Err(error) = fleet.write_own(&key, encode(&value), lease).await {
                 tracing::debug!(error = %crate::describe(&error), "a report waits");
                 self.outbox.untold(&module);
+                self.doubt = Some(Instant::now());
             }
         }
         if let Err(error) = fleet.tell_local_rollbacks(&self.parts.agent.local_rollbacks()).await {
@@ -403,8 +412,8 @@ impl Fresh {
 
     pub(super) fn note(&mut self, news: &News) {
         match news {
-            News::Listed | News::Heard => self.0 = Some(Instant::now() + CATCHING_UP),
-            News::Silent(_) | News::StillSilent(_) => self.0 = None,
+            News::Listed | News::Resumed | News::Heard => self.0 = Some(Instant::now() + CATCHING_UP),
+            News::Broken | News::Silent(_) | News::StillSilent(_) => self.0 = None,
             News::Put(_) | News::Gone(_) => {}
         }
     }
