@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(mut error) => {
             args::name_both(&mut error);
+            args::name_the_way_back(&mut error);
             return unreadable(&error);
         }
     };

@@ -168,6 +168,16 @@ pub(crate) fn name_both(error: &mut clap::Error) {
     }
 }
 
+/// Names the option for what others take without one: `rollback MODULE VERSION`.
+pub(crate) fn name_the_way_back(error: &mut clap::Error) {
+    let is_rollback = error.to_string().contains("Usage: hotctl rollback");
+    let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidArg) else { return };
+    if error.kind() == ErrorKind::UnknownArgument && is_rollback && !given.starts_with('-') {
+        let tip = format!("to go back to a release or a version, type '--to {given}'");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+}
+
 /// What is wrong with the arguments, in one sentence: clap's paragraphs up to the usage.
 pub(crate) fn failure(error: &clap::Error) -> Failure {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {

@@ -157,6 +157,19 @@ fn an_option_is_named_as_it_can_be_typed() {
 }
 
 #[test]
+fn a_version_to_go_back_to_is_asked_for_by_its_option() {
+    let mut error = parse("hotctl rollback greeter 1.0.0").unwrap_err();
+    name_the_way_back(&mut error);
+    assert!(
+        error.to_string().contains("tip: to go back to a release or a version, type '--to 1.0.0'"),
+        "{error}"
+    );
+    let mut error = parse("hotctl rollback greeter --too 1.0.0").unwrap_err();
+    name_the_way_back(&mut error);
+    assert!(!error.to_string().contains("to go back to"), "{error}");
+}
+
+#[test]
 fn a_mistake_is_one_sentence_for_programs() {
     let sentence = |line: &str| failure(&parse(line).expect_err(line)).sentence;
     for (line, expected) in [
