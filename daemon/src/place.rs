@@ -88,6 +88,7 @@ impl Place {
         let parts = MemberParts {
             fleet: fleet.clone(),
             about: said(config, cluster, about, listens),
+            home: home(config),
             agent: agent.clone(),
             away,
             journal: journal.clone(),
@@ -96,6 +97,15 @@ impl Place {
         let (_nobody, nothing) = mpsc::channel(1);
         (nothing, Some(tokio::spawn(Member::run(parts, reports, stopped.clone()))))
     }
+}
+
+/// Names the data folder and its machine, so that two nodes by one name can be told from one that begins anew. A machine
+/// without an id is told apart by its folder alone.
+fn home(config: &Config) -> String {
+    let machine = std::fs::read("/etc/machine-id").unwrap_or_default();
+    let folder = config.data_dir.canonicalize().unwrap_or_else(|_| config.data_dir.clone());
+    let all = [machine.trim_ascii(), b" ", folder.as_os_str().as_encoded_bytes()].concat();
+    hot_artifact::Sha256::of(&all).to_string().chars().take(16).collect()
 }
 
 /// What the node says of itself to its fleet.

@@ -283,6 +283,16 @@ impl Etcd {
         Ok(())
     }
 
+    /// `kill -9` of all members, and their data is gone; [`Etcd::restart_all`] sets them up anew.
+    ///
+    /// # Errors
+    /// When one of them does not run.
+    pub fn lose(&mut self) -> Result<()> {
+        self.kill_all()?;
+        let gone = |member: &Member| std::fs::remove_dir_all(self.folder.path().join(&member.name));
+        self.members.iter().try_for_each(gone).context("its data")
+    }
+
     /// Stops a member, which keeps its connections and answers nothing.
     ///
     /// # Errors

@@ -321,3 +321,73 @@ fn a_node_that_is_alone_has_nothing_to_be_kept_out_of() -> Result<()> {
     node.hotctl(&[&push[..], &["all"]].concat())?.expect(0)?;
     node.stop()
 }
+
+/// Two machines have one name in their configs: whoever was there goes on, and the other one says what is wrong.
+#[test]
+fn a_name_that_is_taken_is_told_and_takes_nobody_out_of_the_fleet() -> Result<()> {
+    let mut fleet = Fleet::start(2)?;
+    fleet.push(0, &good("1.0.0")?, &QUICK)?.expect(0)?;
+    fleet.node(1).terminate()?;
+    let own = std::fs::read_to_string(fleet.nodes()[1].config())?;
+    std::fs::write(fleet.nodes()[1].config(), own.replacen("node = \"n2\"", "node = \"n1\"", 1))?;
+    fleet.node(1).boot()?;
+    let told = |node: &Service| Ok::<_, anyhow::Error>(node.hotctl(&["nodes"])?.expect(0)?.stdout);
+    fleet.wait("a word that the name is taken", || {
+        Ok(told(&fleet.nodes()[1])?.contains("fleet.name_taken"))
+    })?;
+    let [first] = &fleet.etcd.values("hot/v1/fleet/alive/")?[..] else { anyhow::bail!("one is there") };
+    fleet.push(0, &good("1.1.0")?, &QUICK)?;
+    ensure!(fleet.etcd.values("hot/v1/fleet/alive/")?.contains(first), "the first one is there still");
+    ensure!(!told(&fleet.nodes()[0])?.contains("fleet.name_taken"), "and nothing is wrong with it");
+    // By its own name again it is one of them.
+    fleet.node(1).terminate()?;
+    std::fs::write(fleet.nodes()[1].config(), own)?;
+    fleet.node(1).boot()?;
+    serves(&fleet, 1, "1.1.0")
+}
+
+/// What is there by a lease may be taken away by hand, or with the data of etcd.
+#[test]
+fn a_node_that_etcd_has_lost_says_that_it_is_there_and_the_fleet_goes_on() -> Result<()> {
+    let mut fleet = Fleet::start(2)?;
+    fleet.push(0, &good("1.0.0")?, &QUICK)?.expect(0)?;
+    fleet.etcd.delete("hot/v1/fleet/alive/n2")?;
+    fleet.wait("the node to be there", || Ok(fleet.etcd.values("hot/v1/fleet/alive/")?.len() == 2))?;
+    fleet.push(0, &good("1.1.0")?, &QUICK)?.expect(0)?;
+
+    fleet.etcd.lose()?;
+    fleet.etcd.restart_all()?;
+    fleet.wait("the nodes to be there", || Ok(fleet.etcd.values("hot/v1/fleet/alive/")?.len() == 2))?;
+    for node in 0..2 {
+        fleet.wait("each node to hear its fleet", || {
+            Ok(fleet.nodes()[node].status()?.problem("fleet.silent").is_none())
+        })?;
+        serves(&fleet, node, "1.1.0")?;
+    }
+    fleet.leader(0)?;
+    fleet.push(1, &good("1.2.0")?, &QUICK)?.expect(0)?;
+    (0..2).try_for_each(|node| serves(&fleet, node, "1.2.0"))
+}
+
+/// The way back is toward what was good for all: the one that can't go there is named, and keeps nobody from it.
+#[test]
+fn a_rollback_that_one_node_refuses_is_done_by_the_others() -> Result<()> {
+    let fleet = Fleet::start(3)?;
+    for version in ["1.0.0", "1.1.0"] {
+        fleet.push(0, &good(version)?, &QUICK)?.expect(0)?;
+        (0..3).try_for_each(|node| serves(&fleet, node, version))?;
+    }
+    // A release that was quarantined by hand on one node alone is refused there, as is one whose file is gone.
+    let refuses = &fleet.nodes()[2];
+    let bea = Key::generate(fleet.key_file().with_file_name("bea"))?;
+    std::fs::write(refuses.signers(), bea.signer("bea@example.com")?)?;
+    fleet.wait("the signer to be unknown there", || {
+        Ok(refuses.hotctl(&["trust", "list"])?.stdout.contains("bea@example.com"))
+    })?;
+    fleet.nodes()[0].hotctl(&["rollback", "probe"])?.expect(0)?;
+    (0..2).try_for_each(|node| serves(&fleet, node, "1.0.0"))?;
+    let module = fleet.nodes()[0]
+        .wait_module("probe", |module| module.phase == "incomplete" || module.phase == "done")?;
+    ensure!(module.stable_version() == "1.0.0", "{module:?}");
+    (0..2).try_for_each(|node| serves(&fleet, node, "1.0.0"))
+}

@@ -9,7 +9,8 @@ use crate::json::RestartedJson;
 use crate::node::Wait;
 use crate::words;
 
-/// Replace each instance of the stable release by a new one, without losing a request
+/// Replace each instance of the stable release by a new one, without losing a request: on the node
+/// that is asked
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  hotctl restart greeter")]
 pub(crate) struct Args {
@@ -28,7 +29,8 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Result<Exit, F
     } else {
         let plural = if restarted.instances == 1 { "instance" } else { "instances" };
         let module = words::clean(&restarted.module);
-        context.out.text(&format!("{module}: {} {plural} replaced", restarted.instances))?;
+        let node = words::clean(&node.name);
+        context.out.text(&format!("{module}: {} {plural} replaced on {node}", restarted.instances))?;
     }
     Ok(Exit::Success)
 }

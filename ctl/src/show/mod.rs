@@ -320,6 +320,7 @@ pub(crate) fn nodes(nodes: &[Node], now: SystemTime, layout: Layout) -> Vec<Stri
 
 fn node_state(node: &Node) -> Cell {
     let ready = if node.ready { "ready" } else { "not ready" };
+    let ready = &if node.leads { format!("{ready}, leads") } else { ready.to_owned() };
     match &node.cordon {
         None => Cell::toned(ready, if node.ready { Tone::Good } else { Tone::Bad }),
         Some(cordon) if cordon.drain => Cell::toned(&format!("{ready}, drained"), Tone::Warn),

@@ -96,6 +96,15 @@ impl Cluster {
         }
     }
 
+    /// Why this node does not hear its fleet, where it does not.
+    #[must_use]
+    pub fn unheard(&self) -> Option<String> {
+        match self {
+            Self::Local(_) => None,
+            Self::Fleet(fleet) => fleet.standing().borrow().stale.clone().map(|(_, why)| why),
+        }
+    }
+
     /// What a rollout that begins has to know of them: which are not there, and which were rolled back alone.
     #[must_use]
     pub fn absences(&self) -> Vec<Event> {

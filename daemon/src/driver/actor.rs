@@ -81,9 +81,8 @@ impl Actor {
 
     /// Another node leads: what runs is its own from here on.
     pub(super) fn step_down(&mut self) {
-        let leader = self.parts.cluster.leader();
         for waiting in std::mem::take(&mut self.waiting) {
-            waiting.refuse(&Refusal::NotLeader { leader: leader.clone() });
+            waiting.refuse(&Refusal::not_leader(&self.parts.cluster));
         }
         self.running.clear();
         self.undone.clear();

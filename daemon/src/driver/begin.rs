@@ -256,6 +256,7 @@ impl Actor {
         }
         check(&self.parts.ledger, &self.tried(), &new.pushes, new.retry)?;
         on::check(&self.parts.cluster, new.on.as_ref())?;
+        on::check_domains(&self.parts.cluster, &new.policy)?;
         on::nodes(&self.parts.cluster, self.on(new)).map(drop)
     }
 

@@ -165,7 +165,7 @@ impl Driver {
         if self.drives_all() {
             Refusal::NothingRuns(module)
         } else {
-            Refusal::NotLeader { leader: self.parts.cluster.leader() }
+            Refusal::not_leader(&self.parts.cluster)
         }
     }
 

@@ -195,7 +195,7 @@ impl Driver {
         if self.drives_all() {
             Refusal::NoRollout(id.to_string())
         } else {
-            Refusal::NotLeader { leader: self.parts.cluster.leader() }
+            Refusal::not_leader(&self.parts.cluster)
         }
     }
 
@@ -331,7 +331,7 @@ impl Driver {
             Err(if self.drives_all() {
                 Refusal::ShuttingDown
             } else {
-                Refusal::NotLeader { leader: self.parts.cluster.leader() }
+                Refusal::not_leader(&self.parts.cluster)
             })
         })
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hot_artifact::ModuleName;
 use hot_rollout::placement::is_for;
-use hot_rollout::{Labels, Node, ReleaseNumber};
+use hot_rollout::{Labels, Node, Policy, ReleaseNumber};
 
 use super::{Parts, Refusal};
 use crate::cluster::Cluster;
@@ -61,6 +61,24 @@ pub(super) fn check(cluster: &Cluster, asked: Option<&Labels>) -> Result<(), Ref
     }
 }
 
+/// That steps are spread over a label that some node has.
+pub(super) fn check_domains(cluster: &Cluster, policy: &Policy) -> Result<(), Refusal> {
+    match (cluster, policy.spec().spread_over.as_ref()) {
+        (Cluster::Fleet(_), Some(label)) => domains_of(&cluster.labels(), label),
+        (Cluster::Local(_), _) | (Cluster::Fleet(_), None) => Ok(()),
+    }
+}
+
+fn domains_of(labels: &BTreeMap<Node, Labels>, label: &str) -> Result<(), Refusal> {
+    if labels.values().any(|labels| labels.contains_key(label)) {
+        return Ok(());
+    }
+    let names: BTreeSet<&str> =
+        labels.values().flat_map(|labels| labels.keys().map(String::as_str)).collect();
+    let there: Vec<&str> = names.into_iter().take(NAMED).collect();
+    Err(Refusal::NoDomains { label: label.to_owned(), there: there.join(", ") })
+}
+
 fn matching(
     nodes: BTreeSet<Node>,
     labels: &BTreeMap<Node, Labels>,
@@ -104,6 +122,15 @@ mod tests {
         [("n1", "zone=a disk=fast"), ("n2", "zone=a"), ("n3", "zone=b"), ("n4", "")]
             .map(|(node, of)| (Node::from(node), labels(of)))
             .into()
+    }
+
+    #[test]
+    fn steps_are_spread_over_a_label_that_there_is() {
+        assert_eq!(domains_of(&fleet(), "disk"), Ok(()));
+        let refused = domains_of(&fleet(), "zoen").unwrap_err();
+        assert_eq!(refused.to_string(), "no node has the label `zoen` to spread over; there are disk, zone");
+        let refused = domains_of(&BTreeMap::new(), "zone").unwrap_err();
+        assert_eq!(refused.to_string(), "no node has the label `zone` to spread over; none has a label");
     }
 
     fn found(on: &str) -> Result<Vec<String>, Refusal> {

@@ -66,6 +66,7 @@ impl Driver {
         let cluster = &self.parts.cluster;
         let mut plan = Plan::default();
         plan.refusals.extend(on::check(cluster, asked).err());
+        plan.refusals.extend(policy.and_then(|policy| on::check_domains(cluster, policy).err()));
         plan.refusals.extend(self.parts.agent.absence().map(Refusal::NoSpawn));
         for thought in thoughts {
             let record = self.parts.ledger.module(&thought.module);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hot_artifact::{ModuleName, Sha256, Version};
 use hot_rollout::{Node, ReleaseNumber, RolloutId};
 
-use crate::cluster::ClusterError;
+use crate::cluster::{Cluster, ClusterError};
 use crate::supervisor::Absence;
 use crate::trust::Frozen;
 
@@ -62,6 +62,18 @@ pub(crate) enum Refusal {
         /// What was asked for.
         on: String,
         /// What the nodes have.
+        there: String,
+    },
+    /// No node has the label over which steps are to be spread.
+    #[error(
+        "no node has the label `{}` to spread over; {}",
+        label.escape_debug(),
+        if there.is_empty() { "none has a label".to_owned() } else { format!("there are {there}") }
+    )]
+    NoDomains {
+        /// The label.
+        label: String,
+        /// What labels the nodes have.
         there: String,
     },
     /// A node that is alone has no labels.
@@ -127,20 +139,30 @@ pub(crate) enum Refusal {
     #[error("this node has not done it within {} s; it goes on with it", hot_proto::WAY_BACK_WITHIN.as_secs())]
     NotInTime,
     /// Another node leads the fleet, or none.
-    #[error("{}", not_leader(leader.as_ref()))]
+    #[error("{}", not_leader(leader.as_ref(), unheard.as_deref()))]
     NotLeader {
         /// Who does.
         leader: Option<Node>,
+        /// Why this node does not hear its fleet, where it does not.
+        unheard: Option<String>,
     },
     /// The node shuts down.
     #[error("this node is shutting down")]
     ShuttingDown,
 }
 
-fn not_leader(leader: Option<&Node>) -> String {
-    match leader {
-        Some(leader) => format!("{leader} leads the fleet, and this node does not"),
-        None => "no node leads the fleet now, so nothing can be rolled out".to_owned(),
+impl Refusal {
+    /// Another node leads, as far as this one knows.
+    pub(crate) fn not_leader(cluster: &Cluster) -> Self {
+        Self::NotLeader { leader: cluster.leader(), unheard: cluster.unheard() }
+    }
+}
+
+fn not_leader(leader: Option<&Node>, unheard: Option<&str>) -> String {
+    match (unheard, leader) {
+        (Some(why), _) => format!("this node does not hear its fleet: {why}"),
+        (None, Some(leader)) => format!("{leader} leads the fleet, and this node does not"),
+        (None, None) => "no node leads the fleet now, so nothing can be rolled out".to_owned(),
     }
 }
 

@@ -11,7 +11,7 @@ use super::actor::Actor;
 use super::{Ask, Refusal};
 use crate::cluster::etcd::Term;
 use crate::cluster::fleet::Standing;
-use crate::cluster::{Fleet, FleetError};
+use crate::cluster::{Cluster, Fleet, FleetError};
 use crate::journal::Entry;
 
 /// Events that may wait for the driver's task.
@@ -104,8 +104,7 @@ async fn elected(
         tokio::select! {
             changed = standing.changed() => changed.ok()?,
             ask = asks.recv() => {
-                let leader = fleet.state().leader.as_ref().map(|(node, _)| node.clone());
-                ask?.refuse(Refusal::NotLeader { leader });
+                ask?.refuse(Refusal::not_leader(&Cluster::Fleet(fleet.clone())));
             }
         }
     }

@@ -83,6 +83,9 @@ impl Api {
                 None => answer.silent.push(node.to_string()),
             }
         }
+        if self.fleet.as_ref().is_some_and(|fleet| !fleet.standing().borrow().heard) {
+            answer.silent.push("every other node, of which this one has not heard,".to_owned());
+        }
         answer.lifted.sort_by(|one, other| one.node.cmp(&other.node));
         Ok(answer)
     }

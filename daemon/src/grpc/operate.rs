@@ -118,7 +118,9 @@ impl Api {
                     .to_owned(),
             }),
             FleetError::NotLeader | FleetError::Write(WriteError::Deposed { .. }) => {
-                driver_refused(Refusal::NotLeader { leader: self.leader() })
+                let unheard = self.fleet.as_ref().and_then(|fleet| fleet.standing().borrow().stale.clone());
+                let unheard = unheard.map(|(_, why)| why);
+                driver_refused(Refusal::NotLeader { leader: self.leader(), unheard })
             }
             _ => refused(Refused {
                 grpc: Code::Unavailable,

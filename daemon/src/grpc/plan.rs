@@ -20,7 +20,8 @@ use super::refusal::{commit_refused, driver_refused, not_accepted, trust_frozen}
 use super::rollouts::{MAX_MODULES, labels, several_modules};
 use super::status::{Refused, internal, invalid, refused};
 use super::{Api, convert};
-use crate::driver::{Planned, Thought};
+use crate::cluster::Cluster;
+use crate::driver::{Planned, Refusal, Thought};
 use crate::store::{ArtifactError, Opened};
 use crate::trust::Frozen;
 
@@ -41,6 +42,10 @@ impl PlanService for Plans {
         let v1::PlanRequest { files, policy, retry, on } = request.into_inner();
         if files.is_empty() || files.len() > MAX_FILES {
             return Err(invalid("files", format!("{} files", files.len()), format!("1 to {MAX_FILES}")));
+        }
+        if let Some(fleet) = self.0.fleet.as_ref().filter(|fleet| !fleet.standing().borrow().heard) {
+            // It knows no node of its fleet, and so not what a push would do.
+            return Err(driver_refused(Refusal::not_leader(&Cluster::Fleet(fleet.clone()))));
         }
         let files = files.into_iter().map(File::parse).collect::<Result<Vec<_>, _>>()?;
         let on = on.map(labels).transpose()?;

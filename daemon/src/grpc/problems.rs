@@ -31,6 +31,12 @@ const FLEET_SILENT: &str = "fleet.silent";
 /// The stable word of a node on which a person went back alone.
 const ROLLED_BACK_ALONE: &str = "rollback.local";
 
+/// The stable word of a node by whose name another hotd is in the fleet.
+const NAME_TAKEN: &str = "fleet.name_taken";
+
+/// The stable word of a node that can't do yet what it was told.
+const WAITS: &str = "fleet.waits";
+
 /// The stable word of values in etcd that are none of ours.
 const FLEET_WRONG: &str = "fleet.wrong";
 
@@ -96,8 +102,22 @@ impl Api {
             );
             self.problem(FLEET_WRONG, text, None::<Timestamp>)
         });
+        let standing = fleet.standing().borrow().clone();
+        let taken = standing.taken.map(|since| {
+            let text = format!(
+                "another hotd is in the fleet by the name of this node, {}, and the fleet counts that one alone. Give one of the \
+                 two another `node` in its config, and restart it",
+                fleet.node()
+            );
+            self.problem(NAME_TAKEN, text, Some(since))
+        });
+        let waits = standing.waits.iter().map(|(module, why)| {
+            let text =
+                format!("what this node was told of {module} can't be done yet, and is tried again: {why}");
+            self.problem(WAITS, text, None::<Timestamp>)
+        });
         let cordoned = self.cordoned(fleet.node());
-        silent.into_iter().chain(wrong).chain(cordoned).collect()
+        silent.into_iter().chain(wrong).chain(taken).chain(waits).chain(cordoned).collect()
     }
 
     /// That a node is kept out of rollouts, by whom and why.

@@ -63,7 +63,9 @@ pub(super) fn driver_refused(refusal: Refusal) -> Status {
         Refusal::Overtaken { .. } => {
             (Code::FailedPrecondition, "overtaken", "rollout", "`hotctl status` says what runs.")
         }
-        Refusal::NoNodes { .. } | Refusal::NoFleet { .. } => return no_labels(&refusal),
+        Refusal::NoNodes { .. } | Refusal::NoDomains { .. } | Refusal::NoFleet { .. } => {
+            return no_labels(&refusal);
+        }
         Refusal::Begun(_) => (Code::AlreadyExists, "already_started", "request_id", ""),
         Refusal::NothingToReturnTo { .. } | Refusal::MovedMeanwhile { .. } | Refusal::NotGoneBack { .. } => {
             return no_way_back(&refusal);
@@ -126,10 +128,11 @@ fn no_labels(refusal: &Refusal) -> Status {
     } else {
         (
             "no_nodes",
-            "Name labels that nodes have under [cluster.labels] of their configs, or let it run everywhere: --on all.",
+            "Name labels that nodes have under [cluster.labels] of their configs, or leave it out: --on all is every node.",
         )
     };
-    refused_for(Code::FailedPrecondition, code, "on", refusal.to_string(), advice)
+    let field = if matches!(refusal, Refusal::NoDomains { .. }) { "policy.spread_over" } else { "on" };
+    refused_for(Code::FailedPrecondition, code, field, refusal.to_string(), advice)
 }
 
 /// Only the leader of a fleet can do it.

@@ -121,6 +121,29 @@ async fn after_a_compaction_it_tells_what_differs() {
     assert_eq!(next(&mut watch).await, "a/stays=2");
 }
 
+/// etcd was set up anew: it counts from the beginning, below what was told already.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_etcd_that_lost_its_data_is_listed_anew() {
+    let mut rig = Rig::new();
+    let mut watch = rig.watch("a/");
+    assert_eq!(next(&mut watch).await, "listed");
+    for n in 0..20 {
+        rig.put("a/1", &n.to_string()).await;
+        assert_eq!(next(&mut watch).await, format!("a/1={n}"));
+    }
+    rig.etcd.lose().unwrap();
+    assert_eq!(next(&mut watch).await, "silent");
+    rig.etcd.restart_all().unwrap();
+    in_time(rig.put_until("a/2", "two")).await;
+    let mut news = Vec::new();
+    while news.last().is_none_or(|last| last != "listed") {
+        news.push(next(&mut watch).await);
+    }
+    assert_eq!(news, ["heard", "a/2=two", "-a/1", "listed"]);
+    rig.put("a/2", "three").await;
+    assert_eq!(next(&mut watch).await, "a/2=three");
+}
+
 /// The next member is asked when one dies, and a minority is not believed.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_three_members_one_may_die() {

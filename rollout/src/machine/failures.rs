@@ -7,11 +7,12 @@
 //! release by its figures either.
 //!
 //! In a promotion, and in a rollback, there is nothing to send one node back to: the release is stable by then, the node
-//! tries it on, and without it the rollout is incomplete.
+//! tries it on, and without it the rollout is incomplete. A rollback goes toward what was good for all: whatever the policy
+//! lets fail, no node keeps the others from it, and it fails only where nobody who is up could go there.
 
 use std::collections::BTreeMap;
 
-use super::{Action, NoteKind, Phase, Rollout};
+use super::{Action, Kind, NoteKind, Phase, Rollout};
 use crate::ident::Node;
 use crate::reason::Reason;
 
@@ -27,6 +28,9 @@ impl Rollout {
         self.failed.extend(news.clone());
         let limit = self.spec.policy.spec().max_failing;
         let all = self.nodes.keys().all(|node| self.failed.contains_key(node));
+        if self.kind == Kind::Rollback && !self.sound(|up| up).is_empty() {
+            return self.leave_out(&news, out);
+        }
         if !all && self.failed.len() <= usize::try_from(limit).unwrap_or(usize::MAX) {
             self.leave_out(&news, out);
         } else if limit == 0 || self.nodes.len() == 1 {
@@ -57,8 +61,12 @@ impl Rollout {
         };
         let (count, limit) = (self.failed.len(), self.spec.policy.spec().max_failing);
         let nodes = if count == 1 { "node" } else { "nodes" };
+        let bound = match self.kind {
+            Kind::Push => format!(" ({count} {nodes} failed, at most {limit} may)"),
+            Kind::Rollback => String::new(),
+        };
         for (node, reason) in failed {
-            let text = format!("{reason}; {what} ({count} {nodes} failed, at most {limit} may)");
+            let text = format!("{reason}; {what}{bound}");
             let kind = NoteKind::NodeFailed { node: node.clone(), reason: reason.clone() };
             self.note(out, kind, text);
         }

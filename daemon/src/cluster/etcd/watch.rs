@@ -2,7 +2,7 @@
 //!
 //! The library's watch does not resume and can go silent. This one remembers the revision of the last change that it told,
 //! goes on from there over a new connection, asks a silent stream for a sign of life, and lists anew where etcd has
-//! compacted what it missed. Each change is told once and in order; of several changes of a key that were compacted
+//! compacted what it missed, or lost what it had. Each change is told once and in order; of several changes of a key that were compacted
 //! together only the last is. Does not look at values.
 
 use std::collections::BTreeMap;
@@ -94,7 +94,7 @@ struct Follower {
 enum End {
     /// Nobody listens.
     Unheard,
-    /// etcd has forgotten what came after our revision.
+    /// etcd has forgotten what came after our revision, or all.
     Compacted,
     /// The stream is of no use any more.
     Failed(EtcdError),
@@ -209,7 +209,9 @@ impl Follower {
     }
 
     async fn take(&mut self, response: &WatchResponse) -> Result<(), End> {
-        if response.compact_revision() > 0 {
+        // Below what was told already: etcd has lost its data, or was set up anew, and what we wait for would be long in coming.
+        let lost = response.header().is_some_and(|header| header.revision() < self.revision);
+        if response.compact_revision() > 0 || lost {
             return Err(End::Compacted);
         }
         if response.canceled() {

@@ -1,6 +1,7 @@
 //! What the nodes of a fleet say, told to the driver of the node that leads, as the agent tells it on a single node.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use hot_rollout::{Event, Labels, Module, Node};
 use tokio::sync::mpsc;
@@ -10,6 +11,10 @@ use super::reports::Inbox;
 use super::values::{ReportValue, parse};
 use super::{Fleet, State};
 use crate::cluster::etcd::{Folder, Key, News, Watch};
+
+/// How often it is told again that instances ended and can't be started: as long as that is so, no time runs in which they
+/// should be ready.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What was told of a node last.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +34,7 @@ impl Fleet {
         states.mark_changed();
         let mut asked = self.asked();
         let mut known = asked.borrow_and_update().clone();
+        let mut tick = tokio::time::interval(AGAIN);
         loop {
             let news = tokio::select! {
                 changed = states.changed() => {
@@ -46,6 +52,7 @@ impl Fleet {
                     answered(&inbox, &before, &known)
                 }
                 news = reports.next() => self.report(&news, &mut inbox, &known),
+                _ = tick.tick() => inbox.lost(),
             };
             for event in news {
                 if events.send(event).await.is_err() {

@@ -31,6 +31,7 @@ mod state;
 pub mod values;
 mod versions;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
@@ -85,6 +86,10 @@ pub struct Standing {
     pub stale: Option<(SystemTime, String)>,
     /// Since when it leaves it to others to lead, as it could not.
     pub rests: Option<Instant>,
+    /// Since when another hotd has its name in the fleet.
+    pub taken: Option<SystemTime>,
+    /// What of each module it was told to do and can't do yet, and tries again.
+    pub waits: BTreeMap<ModuleName, String>,
     /// The last of its terms of which etcd refused a write, as it was over: its epoch.
     pub fenced: Option<i64>,
 }

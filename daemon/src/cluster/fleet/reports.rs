@@ -160,6 +160,15 @@ impl Inbox {
         is_ready.then_some(Event::Prepared { node, module })
     }
 
+    /// The instances of which nodes say still that they ended and can't be started, as where hot-spawn is lost.
+    pub(super) fn lost(&self) -> Vec<Event> {
+        let states = self.latest.iter().flat_map(|((node, module), report)| {
+            report.states.iter().filter(|event| is_of(event, node, module))
+        });
+        let ended = |event: &&Event| matches!(event, Event::Instance { state: InstanceState::Ended, .. });
+        states.filter(ended).cloned().collect()
+    }
+
     /// The reports of a node are gone with its lease.
     pub(super) fn gone(&mut self, node: &Node, module: &Module) {
         self.latest.remove(&(node.clone(), module.clone()));
@@ -338,6 +347,21 @@ mod tests {
         assert_eq!(outbox.news(now + STALE, false).len(), 1, "what was not written is news still");
         assert_eq!(outbox.news(now + STALE, false).len(), 0);
         assert_eq!(outbox.news(now + STALE, true).len(), 1);
+    }
+
+    /// Without hot-spawn it says so all the time, and a report that says the same is written once.
+    #[test]
+    fn what_can_not_be_started_is_told_as_long_as_it_is_so() {
+        let (mut outbox, mut inbox, now) = (said_since(0), Inbox::default(), Instant::now());
+        outbox.note(instance(2, InstanceState::Ended), now);
+        outbox.note(instance(1, InstanceState::Ready), now);
+        through(&mut outbox, &mut inbox, None);
+        outbox.note(instance(2, InstanceState::Ended), now);
+        assert_eq!(through(&mut outbox, &mut inbox, None), []);
+        assert_eq!(inbox.lost(), [instance(2, InstanceState::Ended)]);
+        outbox.note(instance(2, InstanceState::Starting), now);
+        through(&mut outbox, &mut inbox, None);
+        assert_eq!(inbox.lost(), []);
     }
 
     #[test]

@@ -35,6 +35,10 @@ pub struct NodeValue {
 pub struct AliveValue {
     /// Since when its hotd runs: another one has begun since, where this differs.
     pub since: u64,
+    /// Names the data folder that it has on its machine: a hotd with another one is another node, whatever its name is.
+    /// Empty: one of before has not said it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub home: String,
 }
 
 /// Who keeps a node out of rollouts.

@@ -54,11 +54,19 @@ impl Away {
 impl super::Member {
     /// Does what the node's own cordon says, whenever that changes.
     pub(super) async fn follow_cordon(self) {
-        let MemberParts { fleet, away, journal, .. } = &*self.parts;
+        let MemberParts { fleet, away, journal, agent, .. } = &*self.parts;
         let mut states = fleet.states();
+        // Load balancers are not to come to a node that was never told what to serve.
+        let is_new = agent.slots(|slots| slots.is_empty()) && away.gateway.away().is_none();
+        if is_new {
+            away.gateway.send_away(Some("this node is new, and has not heard its fleet yet".to_owned()));
+        }
         // Before all is heard, that there is no cordon says nothing.
         if fleet.standing().wait_for(|standing| standing.heard).await.is_err() {
             return;
+        }
+        if is_new {
+            away.gateway.send_away(None);
         }
         // What is kept; what could not be is tried again at the next word.
         let mut kept = None;

@@ -45,6 +45,8 @@ pub struct MemberParts {
     pub fleet: Fleet,
     /// What it says of itself.
     pub about: NodeValue,
+    /// Names its data folder and machine.
+    pub home: String,
     /// Makes its assignments true.
     pub agent: Agent,
     /// Whether it tells load balancers to go away.
@@ -278,6 +280,9 @@ impl Present {
                 tracing::debug!(error = %crate::describe(&error), "this node is not in its fleet yet");
                 return;
             }
+            if self.lease.is_none() {
+                return;
+            }
         }
         if let Err(error) = self.stay().await {
             tracing::debug!(error = %crate::describe(&error), "this node is not in its fleet again yet");
@@ -295,10 +300,15 @@ impl Present {
 
     /// Takes a lease, and says that the node is there.
     async fn join(&mut self) -> Result<(), EtcdError> {
-        let MemberParts { fleet, about, lease, .. } = &*self.parts;
+        let MemberParts { fleet, about, home, lease, .. } = &*self.parts;
+        let there = fleet.connection().get(&fleet.keys().of(&Key::Alive(fleet.node().clone()))).await?;
+        let there = there.and_then(|found| parse::<AliveValue>(&found.key, &found.value).ok());
+        if self.is_taken(there.as_ref()).await {
+            return Ok(());
+        }
         let lease = Lease::grant(fleet.connection(), *lease).await?;
         fleet.write_own(&Key::Node(fleet.node().clone()), encode(about), 0).await?;
-        let alive = AliveValue { since: about.since };
+        let alive = AliveValue { since: about.since, home: home.clone() };
         fleet.write_own(&Key::Alive(fleet.node().clone()), encode(&alive), lease.id()).await?;
         for digest in self.parts.fleet.fetcher().here() {
             fleet.write_own(&Key::Holder(digest, fleet.node().clone()), b"1".to_vec(), lease.id()).await?;
@@ -317,14 +327,45 @@ impl Present {
         Ok(())
     }
 
-    /// Says anew who it is, where somebody has taken it for gone for good and out of the fleet.
+    /// Says anew who it is, and that it is there, where somebody has taken it for gone and out of the fleet.
     async fn stay(&self) -> Result<(), EtcdError> {
-        let MemberParts { fleet, about, .. } = &*self.parts;
+        let MemberParts { fleet, about, home, .. } = &*self.parts;
         let Standing { heard, stale, .. } = fleet.standing().borrow().clone();
-        if !heard || stale.is_some() || fleet.state().nodes.contains_key(fleet.node()) {
+        let Some(lease) = self.lease.as_ref().filter(|_| heard && stale.is_none()) else { return Ok(()) };
+        let (state, node) = (fleet.state(), fleet.node());
+        let there = state.alive.get(node);
+        if self.is_taken(there).await {
             return Ok(());
         }
-        fleet.write_own(&Key::Node(fleet.node().clone()), encode(about), 0).await
+        if !state.nodes.contains_key(node) {
+            fleet.write_own(&Key::Node(node.clone()), encode(about), 0).await?;
+        }
+        if there.is_none() {
+            let alive = AliveValue { since: about.since, home: home.clone() };
+            fleet.write_own(&Key::Alive(node.clone()), encode(&alive), lease.id()).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether another hotd is there by this node's name, which is told as long as it is so.
+    async fn is_taken(&self, there: Option<&AliveValue>) -> bool {
+        let MemberParts { fleet, home, journal, .. } = &*self.parts;
+        let taken = there.is_some_and(|there| !there.home.is_empty() && there.home != *home);
+        let is_news = fleet.0.standing.send_if_modified(|standing| {
+            let was = standing.taken.is_some();
+            if was != taken {
+                standing.taken = taken.then(SystemTime::now);
+            }
+            was != taken
+        });
+        if is_news && taken {
+            let text = format!(
+                "another hotd is in the fleet by the name of this node, {}, and the fleet counts that one alone",
+                fleet.node()
+            );
+            journal.write(Entry { kind: "fleet.name_taken", text, ..Entry::default() }).await;
+        }
+        taken
     }
 
     /// Writes what is news.

@@ -105,7 +105,9 @@ impl Worker {
     async fn run(self, mut words: watch::Receiver<Told>) {
         let mut prepared = None;
         loop {
-            match self.work(&mut words, &mut prepared).await {
+            let worked = self.work(&mut words, &mut prepared).await;
+            self.note(&worked);
+            match worked {
                 Ok(()) => {
                     if words.changed().await.is_err() {
                         return;
@@ -127,6 +129,20 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// What is in the way is shown as long as it is.
+    fn note(&self, worked: &Result<(), Undone>) {
+        let why = match worked {
+            Err(Undone::Failed(why)) => Some(why),
+            // Nothing is known of the newer word yet.
+            Err(Undone::Overtaken) => return,
+            Ok(()) | Err(Undone::PassedOver(_)) => None,
+        };
+        self.parts.fleet.0.standing.send_if_modified(|standing| match why {
+            Some(why) => standing.waits.insert(self.module.clone(), why.clone()).as_ref() != Some(why),
+            None => standing.waits.remove(&self.module).is_some(),
+        });
     }
 
     /// Does the newest word.
