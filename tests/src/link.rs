@@ -29,6 +29,8 @@ const LOST: Duration = Duration::from_millis(250);
 enum State {
     /// They arrive.
     Carries(Line),
+    /// They arrive until somebody sends this, and from then on they stall.
+    StallsAt(&'static [u8]),
     /// They arrive when it carries again.
     Stalls,
     /// What is asked arrives, and answers when it carries again.
@@ -52,7 +54,7 @@ struct Line {
 #[derive(Debug)]
 pub struct Link {
     address: SocketAddr,
-    state: watch::Sender<State>,
+    state: Arc<watch::Sender<State>>,
     to: watch::Sender<Option<SocketAddr>>,
     answered: Arc<AtomicU64>,
     /// There until the end.
@@ -87,10 +89,10 @@ impl Link {
             TcpListener::from_std(listener).context("a port for a link")?
         };
         let address = listener.local_addr().context("its port")?;
-        let (state, seen) = watch::channel(State::Carries(Line::default()));
+        let state = Arc::new(watch::Sender::new(State::Carries(Line::default())));
         let (to, leads) = watch::channel(None);
         let answered = Arc::<AtomicU64>::default();
-        runtime.spawn(serve(listener, leads, seen, Arc::clone(&answered)));
+        runtime.spawn(serve(listener, leads, Arc::clone(&state), Arc::clone(&answered)));
         Ok(Self { address, state, to, answered, runtime: Some(runtime) })
     }
 
@@ -117,6 +119,16 @@ impl Link {
     /// Keeps connections, and lets nothing arrive.
     pub fn stall(&self) {
         self.state.send_replace(State::Stalls);
+    }
+
+    /// Keeps connections, and lets nothing arrive from the moment on at which somebody sends these bytes.
+    pub fn stall_at(&self, sent: &'static [u8]) {
+        self.state.send_replace(State::StallsAt(sent));
+    }
+
+    /// Whether nothing arrives.
+    pub fn stalls(&self) -> bool {
+        *self.state.borrow() == State::Stalls
     }
 
     /// Keeps connections, and lets no answer arrive.
@@ -162,13 +174,13 @@ impl Drop for Link {
 async fn serve(
     listener: TcpListener,
     to: watch::Receiver<Option<SocketAddr>>,
-    state: watch::Receiver<State>,
+    state: Arc<watch::Sender<State>>,
     answered: Arc<AtomicU64>,
 ) {
     for number in 0_u64.. {
         let Ok((near, _)) = listener.accept().await else { continue };
         if *state.borrow() != State::Cut {
-            tokio::spawn(join(number, near, to.clone(), state.clone(), Arc::clone(&answered)));
+            tokio::spawn(join(number, near, to.clone(), Arc::clone(&state), Arc::clone(&answered)));
         }
     }
 }
@@ -177,17 +189,18 @@ async fn join(
     number: u64,
     near: TcpStream,
     mut to: watch::Receiver<Option<SocketAddr>>,
-    mut state: watch::Receiver<State>,
+    state: Arc<watch::Sender<State>>,
     answered: Arc<AtomicU64>,
 ) {
     let Ok(Some(to)) = to.wait_for(Option::is_some).await.map(|to| *to) else { return };
     let Ok(far) = TcpStream::connect(to).await else { return };
     let (near_reads, near_writes) = near.into_split();
     let (far_reads, far_writes) = far.into_split();
-    let there = carry(near_reads, far_writes, state.clone(), None, 2 * number);
-    let back = carry(far_reads, near_writes, state.clone(), Some(&*answered), 2 * number + 1);
+    let mut states = state.subscribe();
+    let there = carry(near_reads, far_writes, &state, None, 2 * number);
+    let back = carry(far_reads, near_writes, &state, Some(&*answered), 2 * number + 1);
     tokio::select! {
-        _ = state.wait_for(|state| *state == State::Cut) => {}
+        _ = states.wait_for(|state| *state == State::Cut) => {}
         _ = async { tokio::join!(there, back) } => {}
     }
 }
@@ -196,20 +209,20 @@ async fn join(
 async fn carry(
     from: OwnedReadHalf,
     to: OwnedWriteHalf,
-    state: watch::Receiver<State>,
+    state: &watch::Sender<State>,
     counted: Option<&AtomicU64>,
     seed: u64,
 ) {
     let (sender, pieces) = mpsc::channel(ON_THE_WAY);
     let is_answer = counted.is_some();
-    tokio::join!(send(from, sender, state.clone(), counted, seed), arrive(to, pieces, state, is_answer));
+    tokio::join!(send(from, sender, state, counted, seed), arrive(to, pieces, state, is_answer));
 }
 
 /// Takes pieces, each with the time at which it arrives.
 async fn send(
     mut from: OwnedReadHalf,
     pieces: mpsc::Sender<(Instant, Vec<u8>)>,
-    state: watch::Receiver<State>,
+    state: &watch::Sender<State>,
     counted: Option<&AtomicU64>,
     seed: u64,
 ) {
@@ -223,7 +236,7 @@ async fn send(
         }
         let line = match *state.borrow() {
             State::Carries(line) => line,
-            State::Stalls | State::Hushes | State::Cut => Line::default(),
+            State::StallsAt(_) | State::Stalls | State::Hushes | State::Cut => Line::default(),
         };
         let is_lost = random.random_range(0..100) < line.lost;
         let late = if is_lost { LOST } else { Duration::ZERO };
@@ -239,13 +252,22 @@ async fn send(
 async fn arrive(
     mut to: OwnedWriteHalf,
     mut pieces: mpsc::Receiver<(Instant, Vec<u8>)>,
-    mut state: watch::Receiver<State>,
+    state: &watch::Sender<State>,
     is_answer: bool,
 ) {
+    let mut states = state.subscribe();
     while let Some((at, piece)) = pieces.recv().await {
         tokio::time::sleep_until(at).await;
+        let is_it = |sent: &[u8]| !is_answer && piece.windows(sent.len()).any(|bytes| bytes == sent);
+        state.send_if_modified(|state| {
+            let stalls = matches!(state, State::StallsAt(sent) if is_it(sent));
+            if stalls {
+                *state = State::Stalls;
+            }
+            stalls
+        });
         let waits = |state: &State| *state == State::Stalls || (is_answer && *state == State::Hushes);
-        let carries = state.wait_for(|state| !waits(state)).await.map(|state| *state);
+        let carries = states.wait_for(|state| !waits(state)).await.map(|state| *state);
         if piece.is_empty() || to.write_all(&piece).await.is_err() {
             return;
         }
@@ -284,6 +306,17 @@ mod tests {
         served.set_read_timeout(None)?;
         served.read_exact(&mut bytes)?;
         assert_eq!(&bytes, b"late");
+        link.stall_at(b"ok");
+        client.write_all(b"this")?;
+        served.read_exact(&mut bytes)?;
+        assert!(&bytes == b"this" && !link.stalls());
+        client.write_all(b"loko")?;
+        served.set_read_timeout(Some(Duration::from_millis(50)))?;
+        assert!(served.read_exact(&mut bytes).is_err() && link.stalls(), "from here on nothing arrives");
+        link.mend();
+        served.set_read_timeout(None)?;
+        served.read_exact(&mut bytes)?;
+        assert_eq!(&bytes, b"loko");
         link.hush();
         client.write_all(b"asks")?;
         served.read_exact(&mut bytes)?;

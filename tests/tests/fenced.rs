@@ -79,10 +79,11 @@ fn a_write_that_arrives_after_the_lease_is_refused_by_etcd() -> Result<()> {
     fleet.nodes()[0].wait_module("probe", |module| module.phase == "baking")?;
     let old = fleet.etcd.created(LEADER)?.context("a leader")?;
 
-    let since = Instant::now();
-    link.stall();
+    link.stall_at(b"hot/v1/rollouts/");
     let (took, pause) = thread::scope(|scope| -> Result<_> {
         let pause = scope.spawn(|| fleet.nodes()[0].hotctl(&["pause", "probe"]));
+        fleet.wait("the write to be under way", || Ok(link.stalls()))?;
+        let since = Instant::now();
         fleet.wait("another leader", || Ok(fleet.etcd.created(LEADER)?.is_some_and(|epoch| epoch != old)))?;
         let took = since.elapsed();
         link.mend();

@@ -97,7 +97,8 @@ fn what_a_module_forges_on_its_hosts_socket_is_the_end_of_it() {
     let hotd = node.hotd();
     for (id, config, expected) in [
         (1, "forge ready", "`Ready`, while the host itself answers that it is still starting"),
-        (2, "forge ready twice", "a second `Ready`"),
+        // The first one may be found out before the second one comes.
+        (2, "forge ready twice", "`Ready`"),
         (3, "forge rubbish", "unreadable message"),
         (4, "forge a giant", "a packet is longer than any message"),
         (5, "close", "its control socket was closed, and it did not end"),
