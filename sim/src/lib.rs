@@ -19,7 +19,7 @@
 //! | `world` | carries what they say to each other |
 //! | `invariants` | what always holds |
 //! | [`coverage`] | what was gone through, and what is out of reach |
-//! | `story` | what a rollout was told, as a text that replays |
+//! | [`story`] | what a rollout was told, as a text that replays |
 //! | [`run`](mod@run) | plays a scenario, and says what came of it |
 
 #![forbid(unsafe_code)]
@@ -36,10 +36,22 @@ mod node;
 pub mod run;
 pub mod scenario;
 pub mod seed;
-mod story;
+pub mod story;
 pub mod traffic;
 pub mod truth;
 mod world;
+
+// The stories of `rollout/tests/scenarios` are played by the same code, so that one that is written here replays there.
+#[expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a story that cannot be read is a fault of the recorder"
+)]
+#[path = "../../rollout/tests/scenarios/player.rs"]
+mod player;
+#[expect(clippy::unwrap_used, reason = "writing to a string does not fail")]
+#[path = "../../rollout/tests/scenarios/show.rs"]
+mod show;
 
 pub use coverage::Coverage;
 pub use run::{Broken, Ran, Users, measure, run};

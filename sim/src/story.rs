@@ -7,6 +7,39 @@ use hot_rollout::{
     Rollout, Sample, Spec, Time,
 };
 
+use crate::player::Player;
+
+/// The story with what comes of it: the lines of [`crate::Ran::story`] are played anew, and what the rollout wants done stands
+/// below those that it follows from.
+///
+/// # Panics
+/// If the text is not such a story.
+#[must_use]
+pub fn replay(story: &str) -> String {
+    let mut player = Player::default();
+    let (mut told, mut outcome, mut open) = (String::new(), String::new(), false);
+    let close = |player: &mut Player, told: &mut String, outcome: &mut String| {
+        player.close(outcome);
+        told.push_str("----\n");
+        told.push_str(outcome);
+        told.push('\n');
+        outcome.clear();
+    };
+    for line in story.lines().filter(|line| !line.is_empty()) {
+        told.push_str(line);
+        told.push('\n');
+        player.play(line, &mut outcome);
+        open = outcome.is_empty();
+        if !open {
+            close(&mut player, &mut told, &mut outcome);
+        }
+    }
+    if open {
+        close(&mut player, &mut told, &mut outcome);
+    }
+    told
+}
+
 /// Writes down the rollout that runs, from its begin.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Recorder {

@@ -52,10 +52,16 @@ impl Watcher {
                 format!("{node} was given a candidate that no snapshot knows of when the driver died: {assignment:?}")
             });
         }
-        self.told = cluster.assignments.clone();
-        self.starting.retain(|key| self.told.get(key).is_some_and(|told| told.candidate.is_some()));
+        self.told.clear();
         let Some(machine) = snapshot else { return };
-        self.told.retain(|_, told| told.rollout == machine.spec().id);
+        // As the machine knows it: what was taken back and not written down it gives again.
+        for node in machine.nodes() {
+            for module in machine.spec().moves.keys() {
+                let given = machine.assignment(node, module);
+                self.told.extend(given.map(|given| ((node.clone(), module.clone()), given)));
+            }
+        }
+        self.starting.retain(|key| self.told.get(key).is_some_and(|told| told.candidate.is_some()));
         let status = machine.status();
         self.failed = status.failed.into_keys().collect();
         let nodes = status.modules.into_iter().flat_map(|module| module.nodes);

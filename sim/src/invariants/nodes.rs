@@ -61,6 +61,11 @@ impl Watcher {
         self.note_applied(node, now);
     }
 
+    /// A machine that is down serves nobody.
+    pub(crate) fn sleeps(&mut self, node: &Model) {
+        self.stray.retain(|(name, _), _| *name != node.name);
+    }
+
     /// Nothing runs, or it only `waits` for nodes that can't follow; all is healed, and some time has passed.
     pub(crate) fn quiet(&mut self, nodes: &[Model], cluster: &Cluster, scenario: &Scenario, waits: bool) {
         for node in

@@ -3,6 +3,7 @@
 use hot_rollout::{Event, Millis, Time};
 
 use super::{BEGIN, Quiet, World};
+use crate::driver::RETRY;
 use crate::net::Happening;
 use crate::node::Weather;
 
@@ -52,6 +53,10 @@ impl World<'_> {
             }
             Happening::Order(number) => self.order(number),
             Happening::Fault(number) => self.fault(number),
+            // Nobody is elected while the store is down.
+            Happening::Leads if !self.cluster.up => {
+                self.queue.push(self.now.plus(RETRY), Happening::Leads);
+            }
             Happening::Leads => {
                 let done = self.drive(|driver, hands| driver.take_over(hands));
                 self.survive(done);
@@ -71,6 +76,7 @@ impl World<'_> {
         let next = Millis(self.scenario.tick.0 * if idle { RARELY } else { 1 });
         self.queue.push(self.now.plus(next), Happening::Tick(place));
         if !self.nodes[place].runs {
+            self.watcher.sleeps(&self.nodes[place]);
             return;
         }
         let since_begin = |time: Time| Time(time.0 - BEGIN.0);
