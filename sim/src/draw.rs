@@ -192,6 +192,22 @@ mod tests {
     }
 
     #[test]
+    fn counts_are_the_same_for_ever() {
+        // If this fails on one machine alone, the simulation is not the same everywhere.
+        let mut dice = Dice::new(7, Purpose::Traffic);
+        let means = [0.3, 5.0, 40.0, 3000.0];
+        let drawn: Vec<u64> =
+            means.iter().map(|mean| (0..1000).map(|_| poisson(&mut dice, *mean)).sum()).collect();
+        assert_eq!(drawn, [0, 0, 0, 0]);
+        let chances = [0.001, 0.05, 0.4, 0.99];
+        let drawn: Vec<u64> = chances
+            .iter()
+            .map(|chance| (0..1000).map(|_| binomial(&mut dice, 1000, *chance)).sum())
+            .collect();
+        assert_eq!(drawn, [0, 0, 0, 0]);
+    }
+
+    #[test]
     fn the_edges_are_certain() {
         let mut dice = Dice::new(4, Purpose::Traffic);
         assert_eq!(poisson(&mut dice, 0.0), 0);

@@ -21,6 +21,7 @@
 //! | [`coverage`] | what was gone through, and what is out of reach |
 //! | [`story`] | what a rollout was told, as a text that replays |
 //! | [`run`](mod@run) | plays a scenario, and says what came of it |
+//! | [`many`] | plays many seeds, on all cores |
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -31,6 +32,7 @@ pub mod draw;
 mod driver;
 pub mod generate;
 mod invariants;
+pub mod many;
 mod net;
 mod node;
 pub mod run;

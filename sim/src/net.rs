@@ -17,8 +17,8 @@ pub(crate) enum Happening {
     Wake(usize),
     /// The leader hears an event of a node.
     Report(usize, Event),
-    /// A node hears what it is to run.
-    Word(usize, Assignment),
+    /// A node hears what it is to run: it is said now, or read again.
+    Word(usize, Assignment, bool),
     /// A node hears of a renewal.
     Renewal(usize, Revision),
     /// A node is asked to get ready for a release.

@@ -21,6 +21,8 @@ pub struct Ran {
     pub coverage: Coverage,
     /// The story of the last rollout; empty where it was not kept.
     pub story: String,
+    /// Where the last rollout stood at the end, as the last line of its story; empty where that was not kept.
+    pub stands: String,
     /// How many things happened.
     pub happened: u64,
 }
@@ -64,13 +66,15 @@ fn play(scenario: &Scenario, seed: u64, told: bool) -> Ran {
     world.play();
     let after = world.now.since(BEGIN);
     let World { watcher, story, seen, decided, ended, happened, .. } = world;
+    let text = story.story();
     Ran {
         broken: watcher.broken.map(|what| Broken { what, after }),
         outcome: ended,
         to_verdict: watcher.first_tried.zip(decided).map(|(from, until)| until.since(from)),
         users: Users { requests: seen.requests, failed: seen.failed, tried: seen.tried, bad: seen.bad },
         coverage: watcher.coverage,
-        story: story.story(),
+        stands: story.stands,
+        story: text,
         happened,
     }
 }

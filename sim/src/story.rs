@@ -8,6 +8,7 @@ use hot_rollout::{
 };
 
 use crate::player::Player;
+use crate::show;
 
 /// The story with what comes of it: the lines of [`crate::Ran::story`] are played anew, and what the rollout wants done stands
 /// below those that it follows from.
@@ -52,6 +53,10 @@ pub(crate) struct Recorder {
     last: Time,
     /// When the rollout wants to be asked again, as of its last line.
     due: Option<Time>,
+    /// When it began.
+    began: Time,
+    /// Where it stands.
+    pub(crate) stands: String,
 }
 
 impl Recorder {
@@ -66,7 +71,9 @@ impl Recorder {
         }
         let verb = if kind == Kind::Push { "push" } else { "rollback" };
         self.lines = vec![format!("{verb} {}", opening(spec))];
-        (self.saved, self.last, self.due) = (0, at, machine.next_timeout());
+        self.stands.clear();
+        (self.saved, self.last, self.began) = (0, at, at);
+        self.handled(machine);
     }
 
     /// It is about to be told something.
@@ -98,6 +105,13 @@ impl Recorder {
         self.due = machine.next_timeout();
     }
 
+    /// The rollout stands so at the end.
+    pub(crate) fn ends(&mut self, machine: &Rollout) {
+        if !self.off {
+            self.stands = show::standing(machine, self.last.since(self.began));
+        }
+    }
+
     /// Its snapshot is written.
     pub(crate) fn saved(&mut self) {
         self.saved = self.lines.len();
@@ -108,19 +122,22 @@ impl Recorder {
         if self.off {
             return;
         }
-        self.lines.insert(self.saved, "save".to_owned());
+        if self.lines.get(self.saved).is_none_or(|line| line != "save") {
+            self.lines.insert(self.saved, "save".to_owned());
+        }
         if at > self.last {
             self.lines.push(format!("asleep {}ms", at.since(self.last).0));
             self.last = at;
         }
         self.lines.push("crash".to_owned());
-        self.saved = self.lines.len();
     }
 
     /// All that was told, a line each.
     pub(crate) fn story(&self) -> String {
         let mut story = self.lines.join("\n");
-        story.push('\n');
+        if !story.is_empty() {
+            story.push('\n');
+        }
         story
     }
 }

@@ -50,7 +50,7 @@ impl Player {
             "crash" => {
                 let mut rollout = self.saved.clone().expect("something was saved");
                 show::actions(&rollout.resume(self.now), told);
-                (self.saved, self.rollout) = (Some(rollout.clone()), Some(rollout));
+                self.rollout = Some(rollout);
             }
             "asleep" => self.now = self.now.plus(span(words[0])),
             "status" => told.push_str(&show::status(&self.rollout().status())),

@@ -157,7 +157,7 @@ impl Driver {
     /// It dies: all that is not written is gone.
     pub(crate) fn die(&mut self, hands: &mut Hands<'_>) {
         self.alive = false;
-        self.running = None;
+        self.running.take().into_iter().for_each(|machine| hands.story.ends(&machine));
         self.undone = Undone::default();
         self.told.clear();
         self.behind.clear();
@@ -211,7 +211,7 @@ impl Driver {
         self.act_on_rest(hands)?;
         let over = self.running.as_ref().is_some_and(|machine| machine.phase().is_final());
         if over && self.undone.is_empty() {
-            self.running = None;
+            self.running.take().into_iter().for_each(|machine| hands.story.ends(&machine));
         }
         Ok(())
     }

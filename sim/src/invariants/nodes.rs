@@ -8,12 +8,15 @@ use crate::node::{Membership, Model};
 use crate::scenario::Scenario;
 
 impl Watcher {
-    /// A node has heard a word.
-    pub(crate) fn heard(&mut self, node: &Model, now: Time) {
+    /// A node has heard a word, which is said now, or only read again (not `live`).
+    pub(crate) fn heard(&mut self, node: &Model, live: bool, now: Time) {
         for slot in &node.slots {
             let Some(assignment) = slot.assignment.as_ref().filter(|of| of.candidate.is_some()) else {
                 continue;
             };
+            if live {
+                self.stray.remove(&(node.name.clone(), slot.module.clone()));
+            }
             let known = self.known.contains(&(node.name.clone(), slot.module.clone(), assignment.revision));
             self.hold(known, || {
                 format!("{} has a candidate that no snapshot knows of: {assignment:?}", node.name)

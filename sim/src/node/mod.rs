@@ -114,10 +114,10 @@ impl Model {
         Event::Prepared { node, module }
     }
 
-    /// Takes a word of the leader; what it has to say of that.
+    /// Takes a word of the leader, which is said now or only read again (not `live`); what it has to say of that.
     pub(crate) fn take(
         &mut self,
-        assignment: Assignment,
+        (assignment, live): (Assignment, bool),
         scenario: &Scenario,
         now: Time,
         dice: &mut Dice,
@@ -126,7 +126,7 @@ impl Model {
         let Some(slot) = self.slots.iter_mut().find(|slot| slot.module == assignment.module) else {
             return Vec::new();
         };
-        slot.accept(assignment, alone, now);
+        slot.accept(assignment, live, alone, now);
         slot.reconcile(place, scenario, now, dice);
         let mut said = Vec::new();
         for slot in &self.slots {

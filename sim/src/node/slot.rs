@@ -79,9 +79,13 @@ impl Slot {
         self.instances.get(&release).is_some_and(Instance::is_ready)
     }
 
-    /// Takes an assignment, unless it is older, or has what was taken back, or goes another way than a person went here.
-    pub(super) fn accept(&mut self, assignment: Assignment, alone: bool, now: Time) {
+    /// Takes an assignment, unless it is older, or has what was taken back, or goes another way than a person went here. The
+    /// same again is a renewal, but not where it is only read once more (not `live`): nobody knows when it was written.
+    pub(super) fn accept(&mut self, assignment: Assignment, live: bool, alone: bool, now: Time) {
         let known = self.assignment.as_ref();
+        if !live && known.is_some_and(|known| known.revision == assignment.revision) {
+            return;
+        }
         let older = known.is_some_and(|known| known.revision > assignment.revision);
         let same_rollout = known.is_some_and(|known| known.rollout == assignment.rollout);
         let expired = matches!(self.took_back, Some((_, Cause::Expired { .. })));

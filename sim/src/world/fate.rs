@@ -144,7 +144,7 @@ impl World<'_> {
         let mine: Vec<_> = mine.map(|(_, assignment)| assignment.clone()).collect();
         for assignment in mine {
             let at = self.scenario.net.arrival(&mut self.net, self.now);
-            self.queue.push(at, Happening::Word(place, assignment));
+            self.queue.push(at, Happening::Word(place, assignment, false));
         }
     }
 }

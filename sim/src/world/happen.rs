@@ -16,11 +16,11 @@ impl World<'_> {
             Happening::Tick(place) => self.tick(place),
             Happening::Wake(place) => self.wake(place),
             Happening::Report(place, event) => self.hear(place, event),
-            Happening::Word(place, assignment) => {
+            Happening::Word(place, assignment, live) => {
                 if self.nodes[place].is_heard() && self.cluster.up {
                     let node = &mut self.nodes[place];
-                    let said = node.take(assignment, self.scenario, self.now, &mut self.users);
-                    self.watcher.heard(&self.nodes[place], self.now);
+                    let said = node.take((assignment, live), self.scenario, self.now, &mut self.users);
+                    self.watcher.heard(&self.nodes[place], live, self.now);
                     self.report(place, said);
                     self.schedule_wake(place);
                 }

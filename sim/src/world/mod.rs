@@ -95,6 +95,9 @@ impl<'a> World<'a> {
                 break;
             }
         }
+        if let Some(machine) = &self.driver.running {
+            self.story.ends(machine);
+        }
     }
 
     /// Every node that is there serves release 1, and the one that leads knows who is there. Then somebody pushes.
@@ -115,7 +118,7 @@ impl<'a> World<'a> {
                     };
                     let name = self.nodes[place].name.clone();
                     self.cluster.assignments.insert((name, of.module.clone()), assignment.clone());
-                    self.nodes[place].take(assignment, scenario, self.now, &mut self.users);
+                    self.nodes[place].take((assignment, true), scenario, self.now, &mut self.users);
                 }
             }
             self.schedule_wake(place);
@@ -171,7 +174,7 @@ impl<'a> World<'a> {
             Said::Word(name, assignment) => {
                 let Some(place) = place(self, name) else { return };
                 for at in net.arrivals(&mut self.net, self.now, false) {
-                    self.queue.push(at, Happening::Word(place, assignment.clone()));
+                    self.queue.push(at, Happening::Word(place, assignment.clone(), true));
                 }
             }
             Said::Renewal(revision) => {
