@@ -159,7 +159,7 @@ impl Truth {
     #[must_use]
     pub fn error_rate(&self, node: usize, whole: bool) -> f64 {
         let sick = self.sick_node.filter(|(place, _)| *place == node).map(|(_, errors)| errors);
-        sick.or(self.errors_at_whole.filter(|_| whole)).unwrap_or(self.errors)
+        sick.or_else(|| self.errors_at_whole.filter(|_| whole)).unwrap_or(self.errors)
     }
 
     /// Whether the node with this place refuses the artifact.

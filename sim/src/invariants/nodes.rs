@@ -82,8 +82,10 @@ impl Watcher {
                 let (module, stable) = (&slot.module, cluster.stable(&slot.module));
                 let told = slot.assignment.as_ref();
                 let right = waits
-                    || told
-                        .map_or(stable.is_none(), |told| told.stable == stable && told.candidate.is_none());
+                    || told.map_or_else(
+                        || stable.is_none(),
+                        |told| told.stable == stable && told.candidate.is_none(),
+                    );
                 self.hold(right, || {
                     format!(
                         "all is quiet, {module} release {stable:?} is stable, and {} has {told:?}",

@@ -2,7 +2,6 @@
 //! reached, their stories replay, and a fault that is put into the driver is found.
 
 #![forbid(unsafe_code)]
-#![expect(clippy::panic, reason = "a world in which something is broken fails its test")]
 #![expect(
     clippy::disallowed_methods,
     reason = "the simulation is pure; its tests write down the stories of what fails"
