@@ -22,6 +22,7 @@
 //! | [`story`] | what a rollout was told, as a text that replays |
 //! | [`run`](mod@run) | plays a scenario, and says what came of it |
 //! | [`many`] | plays many seeds, on all cores |
+//! | [`judged`] | how often the judgement takes a release back whose truth is known, and what that costs |
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -32,6 +33,7 @@ pub mod draw;
 mod driver;
 pub mod generate;
 mod invariants;
+pub mod judged;
 pub mod many;
 mod net;
 mod node;

@@ -1,5 +1,5 @@
 //! `make sim N=1000000`: plays so many seeds, says how far it is now and then, and ends with 1 and the story of the first
-//! failure where something is broken. `FROM=SEED` begins at another seed than 0.
+//! failure where something is broken. `FROM=SEED` begins at another seed than 0. `make sim-judgement` measures the judgement.
 
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a command, and says what it does")]
@@ -13,23 +13,70 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use hot_sim::{many, story};
+use hot_rollout::Millis;
+use hot_sim::{judged, many, story};
 
 /// How often it says how far it is.
 const SAYS: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<u64>());
-    let (count, from) = match (arguments.next(), arguments.next()) {
-        (Some(Ok(count)), None) => (count, 0),
-        (Some(Ok(count)), Some(Ok(from))) => (count, from),
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let numbers: Result<Vec<u64>, _> = arguments.iter().map(|argument| argument.parse::<u64>()).collect();
+    match (arguments.first().map(String::as_str), numbers.as_deref()) {
+        (_, Ok([count])) => seeds(*count, 0),
+        (_, Ok([count, from])) => seeds(*count, *from),
+        (Some("judgement"), _) => {
+            judgement(arguments.get(1).and_then(|count| count.parse().ok()).unwrap_or(10_000))
+        }
         _ => {
             eprintln!(
-                "hot-sim needs how many seeds to play, and may be told from which on: hot-sim 1000000 0"
+                "hot-sim needs how many seeds to play, and may be told from which on: hot-sim 1000000 0; or what to \
+                 measure: hot-sim judgement 10000"
             );
-            return ExitCode::from(2);
+            ExitCode::from(2)
         }
-    };
+    }
+}
+
+/// What the judgement does to releases whose truth is known, as a table.
+fn judgement(rollouts: u64) -> ExitCode {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    println!("{rollouts} rollouts for each line, three nodes, the default policy; medians");
+    println!();
+    println!(
+        "| case | requests/s | taken back | at most (95%) | promoted | time to take back (95%) | reached the candidate | failed | took |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
+    for case in judged::cases() {
+        for rate in judged::RATES {
+            let begun = Instant::now();
+            let found = judged::characteristics(&judged::scenario(&case, rate), rollouts, threads);
+            let times = found.to_take_back.map_or_else(
+                || "-".to_owned(),
+                |(half, most)| format!("{:.1} s ({:.1} s)", seconds(half), seconds(most)),
+            );
+            let part = |count| 100.0 * hot_sim::draw::float(count) / hot_sim::draw::float(rollouts.max(1));
+            println!(
+                "| {} | {rate} | {:.2}% | {:.2}% | {:.2}% | {times} | {} | {} | {:.0} s |",
+                case.name,
+                part(found.taken_back),
+                100.0 * found.at_most,
+                part(found.promoted),
+                found.reached,
+                found.failed,
+                begun.elapsed().as_secs_f64()
+            );
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn seconds(span: Millis) -> f64 {
+    hot_sim::draw::float(span.0) / 1000.0
+}
+
+/// So many random worlds.
+fn seeds(count: u64, from: u64) -> ExitCode {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let begun = Instant::now();
     let said = Mutex::new(begun);
