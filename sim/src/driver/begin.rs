@@ -67,7 +67,7 @@ impl Driver {
         let at = self.clock(hands.now);
         let (machine, actions) = Rollout::start(spec.clone(), at);
         // Nothing of it goes toward stable, so one that can't be written never was.
-        hands.watcher.begins(&machine);
+        hands.watcher.begins(&spec);
         hands.story.begins(&spec, Kind::Push, &machine, at);
         self.running = Some(machine);
         hands.watcher.handled_first(self.running.as_ref(), &actions, hands.now);
@@ -88,7 +88,7 @@ impl Driver {
         }
         let at = self.clock(hands.now);
         let (machine, actions) = Rollout::rollback(spec.clone(), at);
-        hands.watcher.begins(&machine);
+        hands.watcher.begins(&spec);
         hands.story.begins(&spec, Kind::Rollback, &machine, at);
         self.running = Some(machine);
         hands.watcher.handled_first(self.running.as_ref(), &actions, hands.now);

@@ -56,6 +56,7 @@ impl Watcher {
         let Some(machine) = snapshot else { return };
         // As the machine knows it: what was taken back and not written down it gives again.
         for node in machine.nodes() {
+            self.labels.insert(node.clone(), machine.spec().on.clone());
             for module in machine.spec().moves.keys() {
                 let given = machine.assignment(node, module);
                 self.told.extend(given.map(|given| ((node.clone(), module.clone()), given)));

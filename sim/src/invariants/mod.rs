@@ -15,7 +15,9 @@ mod wants;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hot_rollout::{Assignment, Millis, Module, Node, Outcome, ReleaseNumber, Revision, RolloutId, Time};
+use hot_rollout::{
+    Assignment, Labels, Millis, Module, Node, Outcome, ReleaseNumber, Revision, RolloutId, Time,
+};
 
 use crate::coverage::Coverage;
 use crate::scenario::Scenario;
@@ -34,6 +36,8 @@ pub(crate) struct Watcher {
     unknown: Vec<(Node, Module, Revision)>,
     /// The nodes that the rollout holds for reachable.
     up: BTreeSet<Node>,
+    /// What nodes are labelled with, as the rollout was told.
+    labels: BTreeMap<Node, Labels>,
     /// Who was told to start a candidate, and neither was ready since nor had it taken away.
     starting: BTreeSet<(Node, Module)>,
     /// Who failed alone in this rollout.
@@ -81,6 +85,7 @@ impl Watcher {
             known: BTreeSet::new(),
             unknown: Vec::new(),
             up: BTreeSet::new(),
+            labels: BTreeMap::new(),
             starting: BTreeSet::new(),
             failed: BTreeSet::new(),
             begun: None,

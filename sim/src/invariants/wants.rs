@@ -2,18 +2,21 @@
 
 use std::collections::BTreeSet;
 
+use hot_rollout::placement::is_for;
 use hot_rollout::{
-    Action, Command, Event, InstanceState, Kind, Node, NoteKind, Phase, PhaseName, Rollout, Time, Weight,
+    Action, Command, Event, InstanceState, Kind, Node, NoteKind, Phase, PhaseName, Rollout, Spec, Time,
+    Weight,
 };
 
 use super::{Abort, Watcher};
 
 impl Watcher {
     /// A rollout begins.
-    pub(crate) fn begins(&mut self, machine: &Rollout) {
+    pub(crate) fn begins(&mut self, spec: &Spec) {
         self.told.clear();
         self.unknown.clear();
-        self.up = machine.spec().nodes.clone();
+        self.up = spec.nodes.clone();
+        self.labels = spec.labels.clone();
         self.starting.clear();
         self.failed.clear();
         (self.begun, self.abort, self.most_nodes) = (None, Abort::None, 0);
@@ -55,7 +58,10 @@ impl Watcher {
 
     fn note_event(&mut self, event: Option<&Event>) {
         match event {
-            Some(Event::NodeUp { node, .. }) => drop(self.up.insert(node.clone())),
+            Some(Event::NodeUp { node, labels }) => {
+                self.up.insert(node.clone());
+                self.labels.insert(node.clone(), labels.clone());
+            }
             Some(
                 Event::NodeDown { node } | Event::NodeLeft { node, .. } | Event::LocalRollback { node, .. },
             ) => drop(self.up.remove(node)),
@@ -98,6 +104,11 @@ impl Watcher {
                 }
                 let held = self.told.get(&key).is_some_and(|held| held.candidate.is_some());
                 if assignment.candidate.is_some() {
+                    let labels = self.labels.get(node).cloned().unwrap_or_default();
+                    let on = &machine.spec().on;
+                    self.hold(is_for(on, &labels), || {
+                        format!("{node} has {labels:?}, and the candidate is for {on:?}")
+                    });
                     self.unknown.push((node.clone(), assignment.module.clone(), assignment.revision));
                     if !held {
                         self.starting.insert(key.clone());
