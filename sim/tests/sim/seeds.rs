@@ -56,6 +56,7 @@ fn a_driver_that_persists_after_acting_is_found() {
     let played = many::many(0..SEEDS, threads(), planted, |_| {});
     let Some((seed, ran)) = played.broken else { panic!("{} seeds did not find it", played.seeds) };
     let what = ran.broken.as_ref().map(|broken| broken.what.clone()).unwrap_or_default();
+    println!("found with seed {seed}: {what}");
     let of_it = what.contains("no snapshot");
     assert!(of_it, "something else was found in its place: {}", failure(seed, &ran));
     let without = many::seed(seed);

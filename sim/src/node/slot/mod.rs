@@ -1,20 +1,26 @@
-//! One module on one node: the assignment that it obeys, and what serves by it.
+//! One module on one node: the assignment that it obeys, and what runs and serves by it.
+//!
+//! | room | what it is for |
+//! |---|---|
+//! | `serve` | users come, and are answered |
+//! | `say` | what it says to the one that leads |
+
+mod say;
+mod serve;
 
 use std::collections::BTreeMap;
 
 use hot_rollout::guard::{self, Signals};
 use hot_rollout::{
-    Assignment, Cause, Event, InstanceState, Millis, Module, Node, ReleaseNumber, Revision, Role, Sample,
-    Time, Weight,
+    Assignment, Cause, Event, InstanceState, Millis, Module, Node, ReleaseNumber, Revision, Role, Time,
+    Weight,
 };
 
 use super::counter::Counter;
 use super::instance::{Instance, State, truth};
 use super::{FAILURES_SAID, Seen, Weather};
-use crate::draw::{binomial, multinomial};
 use crate::scenario::Scenario;
 use crate::seed::Dice;
-use crate::truth::{SHAPE, Truth};
 
 /// One module on one node.
 #[derive(Clone, Debug)]
@@ -222,98 +228,6 @@ impl Slot {
         said.push(Event::TookBack { node: node.clone(), module: self.module.clone(), revision, cause });
     }
 
-    /// Says again what is so. What was taken back comes first.
-    pub(super) fn restate(&mut self, node: &Node, now: Time, said: &mut Vec<Event>) {
-        let Some(assignment) = self.assignment.as_ref() else { return };
-        let module = || self.module.clone();
-        if let Some((revision, cause)) = &self.took_back {
-            let (revision, cause) = (*revision, cause.clone());
-            said.push(Event::TookBack { node: node.clone(), module: module(), revision, cause });
-        }
-        self.failures.retain(|(since, _)| now.since(*since) < FAILURES_SAID);
-        said.extend(self.failures.iter().map(|(_, failed)| failed.clone()));
-        let target = assignment.candidate.as_ref().map(|candidate| candidate.release).or(assignment.stable);
-        if let Some((release, instance)) =
-            target.and_then(|target| Some((target, self.instances.get(&target)?)))
-        {
-            let state = match &instance.state {
-                State::Starting { .. } => Some(InstanceState::Starting),
-                State::Ready { .. } => Some(InstanceState::Ready),
-                State::Gone { .. } => None,
-            };
-            let event = |state| Event::Instance { node: node.clone(), module: module(), release, state };
-            said.extend(state.map(event));
-        }
-        let tries = assignment.candidate.is_some();
-        let Some(revision) = self.say_applied(node, said).filter(|_| tries) else { return };
-        said.push(Event::Sample(Sample {
-            node: node.clone(),
-            module: self.module.clone(),
-            revision,
-            since: self.since,
-            until: now,
-            candidate: self.candidate.figures(self.since, now),
-            stable: self.stable.figures(self.since, now),
-        }));
-    }
-
-    /// Says of which revision the assignment is true, if it is, and whether stable serves by it.
-    pub(super) fn say_applied(&self, node: &Node, said: &mut Vec<Event>) -> Option<Revision> {
-        let assignment = self.assignment.as_ref()?;
-        let revision = self.applied.filter(|applied| *applied == assignment.revision && self.is_whole())?;
-        let serves = assignment.stable.is_none_or(|stable| self.is_ready(stable));
-        said.push(Event::Applied { node: node.clone(), module: self.module.clone(), revision, serves });
-        Some(revision)
-    }
-
-    /// The node does all of the assignment that it was given last.
-    fn is_whole(&self) -> bool {
-        let taken = self.took_back.as_ref().map(|(revision, _)| *revision);
-        !self.passed_over && (taken.is_none() || taken != self.assignment.as_ref().map(|of| of.revision))
-    }
-
-    /// Users come.
-    pub(super) fn serve(
-        &mut self,
-        place: usize,
-        scenario: &Scenario,
-        weather: Weather,
-        dice: &mut Dice,
-        seen: &mut Seen,
-    ) {
-        seen.failed += self.candidate.let_go(weather.now) + self.stable.let_go(weather.now);
-        seen.requests += weather.requests;
-        let tried = self.tries().map_or(0, |(_, weight)| u64::from(weight.basis_points()));
-        let whole = u64::from(Weight::WHOLE.basis_points());
-        let owed = self.owed + weather.requests * tried;
-        let (to_candidate, owed) = (owed / whole, owed % whole);
-        let to_candidate = to_candidate.min(weather.requests);
-        self.owed = if tried == 0 { self.owed } else { owed };
-        seen.tried += to_candidate;
-        for (release, role, weight) in &self.serving {
-            let (count, counter) = match role {
-                Role::Candidate => (to_candidate, &mut self.candidate),
-                Role::Stable => (weather.requests - to_candidate, &mut self.stable),
-                Role::Standby => continue,
-            };
-            let releases = &scenario.modules[self.index];
-            let truth = truth(releases, *release);
-            seen.bad += if truth.is_bad(&releases.truths[0]) { count } else { 0 };
-            let Some(instance) = self.instances.get_mut(release).filter(|it| it.is_ready()) else {
-                // They wait for an instance, and are refused.
-                seen.failed += count;
-                continue;
-            };
-            let rate = truth.error_rate(place, *weight == Weight::WHOLE);
-            let rate = 1.0 - (1.0 - rate) * (1.0 - weather.outage);
-            instance.requests += count;
-            seen.failed += answer(counter, instance, truth, (count, rate), weather.now, dice);
-        }
-        if self.serving.iter().all(|(.., weight)| *weight == Weight::ZERO) {
-            seen.failed += weather.requests;
-        }
-    }
-
     /// A new `hotd` does not know when it was renewed; without its instances it starts them anew.
     pub(super) fn restart(&mut self, with_instances: bool) {
         (self.renewed, self.applied) = (None, None);
@@ -342,28 +256,4 @@ impl Slot {
         };
         self.instances.iter().filter_map(awaited).min()
     }
-}
-
-/// An instance answers `count` requests, each of which fails at that rate; how many failed by now.
-fn answer(
-    counter: &mut Counter,
-    instance: &Instance,
-    truth: &Truth,
-    (count, rate): (u64, f64),
-    now: Time,
-    dice: &mut Dice,
-) -> u64 {
-    let age = if let State::Ready { since } = instance.state { now.since(since) } else { Millis(0) };
-    if let Some(hold) = truth.holds.filter(|hold| age >= hold.from) {
-        counter.hold(now, now.plus(hold.open), hold.fails, count);
-        return 0;
-    }
-    let cold = truth.cold.filter(|(span, _)| age < *span).map_or(1, |(_, times)| times);
-    let chances = SHAPE.map(|(_, chance)| chance);
-    multinomial(dice, count, &chances, |place, part| {
-        counter.took(truth.median * cold * SHAPE[place].0 / 1000, part);
-    });
-    let failed = binomial(dice, count, rate);
-    counter.failed(failed);
-    failed
 }
