@@ -35,7 +35,7 @@ pub struct Characteristics {
     /// How long it took to take one back, from the candidate's first traffic on: the median, and that of all but the slowest
     /// twentieth. `None`: none was.
     pub to_take_back: Option<(Millis, Millis)>,
-    /// The median of requests that went to the candidate before it was taken back or promoted, and after that.
+    /// The median of requests that went to the candidate until it was taken back or promoted.
     pub reached: u64,
     /// The median of requests that failed, whoever was to blame.
     pub failed: u64,
@@ -78,7 +78,7 @@ pub fn characteristics(scenario: &Scenario, rollouts: u64, threads: usize) -> Ch
     let promoted = ended(|outcome| matches!(outcome, Outcome::Done | Outcome::Incomplete { .. }));
     let taken_back = back.len() as u64;
     let mut took: Vec<u64> = back.iter().filter_map(|ran| Some(ran.to_verdict?.0)).collect();
-    let mut reached: Vec<u64> = ran.iter().map(|ran| ran.users.bad.max(ran.users.tried)).collect();
+    let mut reached: Vec<u64> = ran.iter().map(|ran| ran.users.tried).collect();
     let mut failed: Vec<u64> = ran.iter().map(|ran| ran.users.failed).collect();
     Characteristics {
         rollouts,

@@ -1,5 +1,7 @@
 //! Plays a scenario, and says what came of it.
 
+use std::panic::AssertUnwindSafe;
+
 use hot_rollout::{Millis, Outcome};
 
 use crate::coverage::Coverage;
@@ -15,7 +17,7 @@ pub struct Ran {
     pub outcome: Option<Outcome>,
     /// From the first request that could reach the candidate to the first rollout's decision to promote it or to go back.
     pub to_verdict: Option<Millis>,
-    /// What users saw, all modules together.
+    /// What users saw, all modules together, until the first rollout had ended; where it never did, until all was quiet.
     pub users: Users,
     /// What was gone through.
     pub coverage: Coverage,
@@ -45,7 +47,7 @@ pub struct Users {
     pub failed: u64,
     /// Those that a candidate answered.
     pub tried: u64,
-    /// Those that went to a release that is worse than the first one, tried or promoted.
+    /// Those that went to a release that is worse than the first one.
     pub bad: u64,
 }
 
@@ -55,7 +57,8 @@ pub fn run(scenario: &Scenario, seed: u64) -> Ran {
     play(scenario, seed, true)
 }
 
-/// The same without keeping the story: for many runs of which only the numbers matter.
+/// The same without keeping the story, and no further than to the end of the first rollout: for many runs of which only the
+/// numbers matter.
 #[must_use]
 pub fn measure(scenario: &Scenario, seed: u64) -> Ran {
     play(scenario, seed, false)
@@ -63,9 +66,13 @@ pub fn measure(scenario: &Scenario, seed: u64) -> Ran {
 
 fn play(scenario: &Scenario, seed: u64, told: bool) -> Ran {
     let mut world = World::new(scenario, seed, told);
-    world.play();
+    // The story until then is what shows why.
+    if std::panic::catch_unwind(AssertUnwindSafe(|| world.play())).is_err() {
+        world.watcher.broken = Some("something panicked; standard error has what and where".to_owned());
+    }
     let after = world.now.since(BEGIN);
-    let World { watcher, story, seen, decided, ended, happened, .. } = world;
+    let World { watcher, story, seen, seen_by_then, decided, ended, happened, .. } = world;
+    let seen = seen_by_then.unwrap_or(seen);
     let text = story.story();
     Ran {
         broken: watcher.broken.map(|what| Broken { what, after }),

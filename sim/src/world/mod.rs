@@ -39,6 +39,8 @@ pub(crate) struct World<'a> {
     driver: Driver,
     pub(crate) watcher: Watcher,
     pub(crate) story: Recorder,
+    /// Nobody reads the story, and it is over when the first rollout is.
+    measures: bool,
     net: Dice,
     users: Dice,
     /// When the driver's timer is set to, and whether it tries again.
@@ -50,6 +52,9 @@ pub(crate) struct World<'a> {
     /// When the first rollout was decided, and how it ended.
     pub(crate) decided: Option<Time>,
     pub(crate) ended: Option<Outcome>,
+    /// What users had seen one tick after that, when all nodes have counted once more.
+    counts: Option<Time>,
+    pub(crate) seen_by_then: Option<Seen>,
     /// How many things happened.
     pub(crate) happened: u64,
 }
@@ -67,6 +72,7 @@ impl<'a> World<'a> {
             driver: Driver::new(scenario),
             watcher: Watcher::new(scenario),
             story: Recorder::new(!told),
+            measures: !told,
             net: Dice::new(seed, Purpose::Net),
             users: Dice::new(seed, Purpose::Traffic),
             timer: None,
@@ -75,6 +81,8 @@ impl<'a> World<'a> {
             seen: Seen::default(),
             decided: None,
             ended: None,
+            counts: None,
+            seen_by_then: None,
             happened: 0,
         };
         world.settle_in();
@@ -91,7 +99,7 @@ impl<'a> World<'a> {
                 break;
             }
             self.follow_up();
-            if self.is_over() {
+            if (self.is_counted() && self.measures) || self.is_over() {
                 break;
             }
         }
@@ -233,7 +241,16 @@ impl<'a> World<'a> {
         {
             self.ended = Some(ended);
             self.decided.get_or_insert(self.now);
+            self.counts = self.counts.or_else(|| Some(self.now.plus(self.scenario.tick)));
         }
+    }
+
+    /// The first rollout has ended, and what it cost is counted. What comes after is not seen by who only measures.
+    fn is_counted(&mut self) -> bool {
+        if self.seen_by_then.is_none() && self.counts.is_some_and(|at| self.now > at) {
+            self.seen_by_then = Some(self.seen);
+        }
+        self.seen_by_then.is_some()
     }
 
     fn schedule_wake(&mut self, place: usize) {
