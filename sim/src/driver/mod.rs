@@ -231,7 +231,7 @@ impl Driver {
         self.one_more_effect()?;
         if let Some(machine) = &self.running {
             hands.cluster.snapshot = Some(machine.clone());
-            hands.watcher.saved(machine);
+            hands.watcher.saved();
             hands.story.saved();
         }
         self.undone.unsaved = false;

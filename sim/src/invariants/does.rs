@@ -27,12 +27,11 @@ impl Watcher {
     }
 
     /// The snapshot is written: what it knows of may have traffic, and what was said before it is acknowledged.
-    pub(crate) fn saved(&mut self, machine: &Rollout) {
+    pub(crate) fn saved(&mut self) {
         self.known.extend(self.unknown.drain(..));
         if let Abort::Said(id) = &self.abort {
             self.abort = Abort::Kept(id.clone());
         }
-        let _is_the_one_that_runs = machine;
     }
 
     /// The driver died: what it had not written is forgotten.

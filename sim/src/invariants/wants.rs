@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use hot_rollout::placement::is_for;
 use hot_rollout::{
-    Action, Command, Event, InstanceState, Kind, Node, NoteKind, Phase, PhaseName, Rollout, Spec, Time,
-    Weight,
+    Action, Command, Direction, Event, InstanceState, Kind, Node, NoteKind, Phase, PhaseName, Rollout, Spec,
+    Time, Weight,
 };
 
 use super::{Abort, Watcher};
@@ -90,7 +90,16 @@ impl Watcher {
 
     fn take(&mut self, machine: &Rollout, action: &Action) {
         match action {
-            Action::Assign { node, assignment, .. } => {
+            Action::Assign { node, assignment, direction } => {
+                let back =
+                    machine.kind() == Kind::Push && matches!(machine.phase(), Phase::RollingBack { .. });
+                let right = match direction {
+                    Direction::TowardStable => assignment.candidate.is_none(),
+                    Direction::Onward => !back,
+                };
+                self.hold(right, || {
+                    format!("{node} is told in the wrong direction, {direction:?}: {assignment:?}")
+                });
                 let key = (node.clone(), assignment.module.clone());
                 let beyond = assignment.revision > machine.spec().revision;
                 self.hold(beyond, || {
