@@ -69,6 +69,9 @@ pub struct Net {
     pub lost: u64,
     /// So many of a hundred messages come twice.
     pub twice: u64,
+    /// After so many ticks a node says again how its instances are and what it has applied, in case that was lost. What it
+    /// counted it says with each tick.
+    pub again: u64,
     /// From a node's last sign until it counts as gone.
     pub lease: Millis,
 }
@@ -156,7 +159,7 @@ impl Default for Scenario {
             traffic: Traffic::Poisson(10_000),
             shared_outage: None,
             tick: Millis::seconds(1),
-            net: Net { delay: Millis(20), lost: 0, twice: 0, lease: Millis::seconds(10) },
+            net: Net { delay: Millis(20), lost: 0, twice: 0, again: 10, lease: Millis::seconds(10) },
             orders: Vec::new(),
             faults: Vec::new(),
             crashes: Vec::new(),

@@ -137,6 +137,7 @@ fn net(dice: &mut Dice, calm: bool) -> Net {
         delay: Millis(dice.pick(&[1, 20, 200, 1500])),
         lost: if calm { 0 } else { dice.pick(&[0, 0, 5, 30]) },
         twice: if calm { 0 } else { dice.pick(&[0, 5, 20]) },
+        again: dice.pick(&[1, 1, 3]),
         lease: Millis::seconds(dice.pick(&[2, 5, 10])),
     }
 }

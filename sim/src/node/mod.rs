@@ -173,7 +173,7 @@ impl Model {
             slot.follow_instances(&name, place, scenario, weather.now, &mut said);
             slot.take_back_if_due(&name, weather.now, &mut said);
             slot.reconcile(place, scenario, weather.now, dice);
-            slot.restate(&name, weather.now, &mut said);
+            slot.restate(&name, scenario.net.again, weather.now, &mut said);
         }
         self.counted = weather.now;
         said

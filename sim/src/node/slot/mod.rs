@@ -49,6 +49,8 @@ pub(crate) struct Slot {
     failures: Vec<(Time, Event)>,
     /// The gateway's deck: basis points of a request that the candidate is owed.
     owed: u64,
+    /// How often its node's clock has ticked.
+    ticks: u64,
 }
 
 impl Slot {
@@ -69,6 +71,7 @@ impl Slot {
             ends: Vec::new(),
             failures: Vec::new(),
             owed: 0,
+            ticks: 0,
         }
     }
 
