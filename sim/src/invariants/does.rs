@@ -91,7 +91,10 @@ impl Watcher {
     pub(crate) fn finished(&mut self, outcome: &Outcome, machine: Option<&Rollout>, cluster: &Cluster) {
         self.coverage.outcome(outcome);
         self.ended = Some(outcome.clone());
-        let Some(machine) = machine else { return };
+        // The word of an end that waited for the store may come when somebody has aborted the rollout meanwhile.
+        let Some(machine) = machine.filter(|machine| machine.outcome().as_ref() == Some(outcome)) else {
+            return;
+        };
         self.coverage.phase(machine);
         let spec = machine.spec();
         let first = spec.moves.values().all(|releases| releases.stable.is_none());
