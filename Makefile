@@ -15,7 +15,7 @@ audit:    ; @scripts/audit
 differential: ; @scripts/differential
 steps:    ; @scripts/steps
 sim:      ; @scripts/sim '$(N)' '$(FROM)'
-sim-judgement: ; @scripts/sim judgement
+sim-judgement: ; @scripts/sim judgement '$(N)'
 test-debian12: ; @scripts/test-debian12
 install:  ; @scripts/install '$(DESTDIR)$(PREFIX)'
 help:     ; @sed -n 's/^| `\(make [^`]*\)` | \(.*\) |$$/\1\t\2/p' CONTRIBUTING.md

@@ -21,21 +21,20 @@ const SAYS: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let numbers: Result<Vec<u64>, _> = arguments.iter().map(|argument| argument.parse::<u64>()).collect();
-    match (arguments.first().map(String::as_str), numbers.as_deref()) {
-        (_, Ok([count])) => seeds(*count, 0),
-        (_, Ok([count, from])) => seeds(*count, *from),
-        (Some("judgement"), _) => {
-            judgement(arguments.get(1).and_then(|count| count.parse().ok()).unwrap_or(10_000))
-        }
-        _ => {
-            eprintln!(
-                "hot-sim needs how many seeds to play, and may be told from which on: hot-sim 1000000 0; or what to \
-                 measure: hot-sim judgement 10000"
-            );
-            ExitCode::from(2)
-        }
-    }
+    let number = |text: &String| text.parse::<u64>().ok();
+    let done = match arguments.as_slice() {
+        [what, rollouts] if what == "judgement" => number(rollouts).map(judgement),
+        [count] => number(count).map(|count| seeds(count, 0)),
+        [count, from] => number(count).zip(number(from)).map(|(count, from)| seeds(count, from)),
+        _ => None,
+    };
+    done.unwrap_or_else(|| {
+        eprintln!(
+            "hot-sim needs how many seeds to play, and may be told from which on: hot-sim 1000000 0; or how many rollouts \
+             to measure for each line of a table: hot-sim judgement 10000"
+        );
+        ExitCode::from(2)
+    })
 }
 
 /// What the judgement does to releases whose truth is known, as a table.
