@@ -72,11 +72,12 @@ fn machines(dice: &mut Dice) -> Vec<Machine> {
     let count = usize::try_from(count).unwrap_or(1);
     (0..count)
         .map(|place| {
-            let zone = if zones { dice.pick(&["a", "b", "c", ""]) } else { "" };
-            // The first is there, so that somebody leads; and in the zone that a push may be for.
+            let drawn = if zones { dice.pick(&["a", "b", "c", ""]) } else { "" };
+            // The first is there, and in the zone that a push may be for: so there is somebody for it.
             let first = place == 0;
+            let zone = if zones && first { "a" } else { drawn };
             Machine {
-                zone: (!zone.is_empty()).then(|| if first { "a" } else { zone }.to_owned()),
+                zone: (!zone.is_empty()).then(|| zone.to_owned()),
                 member: first || dice.percent(90),
                 ..Machine::numbered(place)
             }
