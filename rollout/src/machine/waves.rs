@@ -131,7 +131,7 @@ impl Rollout {
     }
 
     /// What is stable in the present phase, for every module.
-    fn name_stable(&self, direction: Direction) -> Vec<Action> {
+    pub(super) fn name_stable(&self, direction: Direction) -> Vec<Action> {
         let modules = self.spec.moves.keys();
         modules
             .map(|module| Action::SetStable {
@@ -199,7 +199,7 @@ impl Rollout {
     }
 
     /// Which way the assignments of the present phase go.
-    fn direction_now(&self) -> Direction {
+    pub(super) fn direction_now(&self) -> Direction {
         match (self.kind, self.returning()) {
             (Kind::Push, true) | (Kind::Rollback, false) => Direction::TowardStable,
             (Kind::Push, false) | (Kind::Rollback, true) => Direction::Onward,
