@@ -229,12 +229,13 @@ impl Rollout {
         let unwatched = now.since(self.now);
         self.now = self.now.max(now);
         // How it ended, or stands, may have been lost with the process, and somebody waits for it. It is said after what it
-        // rests on: a release may have been named stable by a call whose actions were never done.
+        // rests on, which may not have been done either.
         let ended = self.outcome().map(Action::Finished);
         let mut out = Vec::new();
         if self.phase.is_final() {
-            if self.phase == Phase::Done {
-                out = self.name_stable(self.direction_now());
+            // What is stable after one that was superseded may be the other one's word by now.
+            if !matches!(self.phase, Phase::Superseded { .. }) {
+                self.record_again(&mut out);
             }
             out.extend(ended);
             return ordered(out);

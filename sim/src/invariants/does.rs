@@ -109,6 +109,13 @@ impl Watcher {
             Outcome::Failed { .. } => machine.kind() == Kind::Rollback || first,
         };
         self.hold(right, || format!("{:?} ends as {outcome:?}", machine.kind()));
+        let blamed = machine.phase().reason().and_then(|reason| reason.blamed());
+        if let Some((module, release)) = blamed.filter(|_| machine.kind() == Kind::Push) {
+            let kept = cluster.quarantined.contains(&(module.clone(), release));
+            self.hold(kept, || {
+                format!("{} by {module} release {release}, which is not in quarantine", outcome.code())
+            });
+        }
         for (module, releases) in &spec.moves {
             let wanted = match outcome {
                 Outcome::Done | Outcome::Incomplete { .. } => Some(releases.candidate),
