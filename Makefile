@@ -1,5 +1,5 @@
 # Each target is one line; scripts/ says how. Everything that is missing gets unpacked into target/tools.
-.PHONY: demo demo-fleet test lint bench bench-quick fuzz install examples audit differential steps test-debian12
+.PHONY: demo demo-fleet test lint bench bench-quick fuzz install examples audit differential steps test-debian12 sim sim-judgement help
 .NOTPARALLEL:
 PREFIX ?= /usr/local
 
@@ -14,5 +14,8 @@ examples: ; @examples/build.sh --all
 audit:    ; @scripts/audit
 differential: ; @scripts/differential
 steps:    ; @scripts/steps
+sim:      ; @scripts/sim '$(N)' '$(FROM)'
+sim-judgement: ; @scripts/sim judgement '$(N)'
 test-debian12: ; @scripts/test-debian12
 install:  ; @scripts/install '$(DESTDIR)$(PREFIX)'
+help:     ; @sed -n 's/^| `\(make [^`]*\)` | \(.*\) |$$/\1\t\2/p' CONTRIBUTING.md

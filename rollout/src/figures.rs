@@ -106,6 +106,12 @@ impl Latency {
         self.buckets.is_empty()
     }
 
+    /// Each bucket that is in use: its upper end in microseconds and how many values are in it. [`Latency::from_counts`]
+    /// makes the same histogram of it again.
+    pub fn counts(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.buckets.iter().map(|(bucket, count)| (upper_end(*bucket), *count))
+    }
+
     /// How many values are in buckets that lie wholly above `micros`.
     #[must_use]
     pub fn above(&self, micros: u64) -> u64 {
@@ -285,6 +291,7 @@ mod tests {
             prop_assert_eq!(&merged.open, &merged.latency);
             let merged = merged.latency;
             prop_assert_eq!(&merged, &Latency::from_counts(left.into_iter().chain(right)));
+            prop_assert_eq!(&Latency::from_counts(merged.counts()), &merged);
             prop_assert_eq!(merged.above(0) + merged.buckets.iter().filter(|b| b.0 == 0).map(|b| b.1).sum::<u64>(), merged.count());
         }
     }

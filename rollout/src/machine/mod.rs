@@ -228,14 +228,22 @@ impl Rollout {
     pub fn resume(&mut self, now: Time) -> Vec<Action> {
         let unwatched = now.since(self.now);
         self.now = self.now.max(now);
-        // How it ended, or stands, may have been lost with the process, and somebody waits for it.
-        let mut out: Vec<Action> = self.outcome().map(Action::Finished).into_iter().collect();
+        // How it ended, or stands, may have been lost with the process, and somebody waits for it. It is said after what it
+        // rests on, which may not have been done either.
+        let ended = self.outcome().map(Action::Finished);
+        let mut out = Vec::new();
         if self.phase.is_final() {
-            return out;
+            // What is stable after one that was superseded may be the other one's word by now.
+            if !matches!(self.phase, Phase::Superseded { .. }) {
+                self.record_again(&mut out);
+            }
+            out.extend(ended);
+            return ordered(out);
         }
         self.revision = self.revision.after(LEAP);
         self.forgive(unwatched);
         self.repeat(&mut out);
+        out.extend(ended);
         self.settle(&mut out);
         ordered(out)
     }

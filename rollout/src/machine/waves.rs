@@ -169,9 +169,7 @@ impl Rollout {
     /// Says everything again that may have been lost with the process.
     pub(super) fn repeat(&mut self, out: &mut Vec<Action>) {
         let direction = self.direction_now();
-        if self.promoted || (self.returning() && self.given_any()) {
-            out.extend(self.name_stable(direction));
-        }
+        self.record_again(out);
         for (node, module) in self.pairs() {
             if let Some(facts) = self.facts(&node, &module).filter(|facts| facts.given.is_some()) {
                 self.give(&node, &module, facts.weight, direction, out);
@@ -183,6 +181,13 @@ impl Rollout {
             }
         }
         self.renewed = self.now;
+    }
+
+    /// Says again what is to be on record: what is stable, and what failed.
+    pub(super) fn record_again(&self, out: &mut Vec<Action>) {
+        if self.promoted || (self.returning() && self.given_any()) {
+            out.extend(self.name_stable(self.direction_now()));
+        }
         self.quarantine(out);
     }
 

@@ -14,6 +14,8 @@ use crate::show;
 #[derive(Default)]
 pub(crate) struct Player {
     rollout: Option<Rollout>,
+    /// What `save` wrote, for `crash`.
+    saved: Option<Rollout>,
     now: Time,
     /// When each node began to count, by node and module.
     since: BTreeMap<(Node, Module), (Revision, Time)>,
@@ -43,6 +45,12 @@ impl Player {
                 let actions = rollout.resume(self.now);
                 self.rollout = Some(rollout);
                 show::actions(&actions, told);
+            }
+            "save" => self.saved = Some(self.rollout().clone()),
+            "crash" => {
+                let mut rollout = self.saved.clone().expect("something was saved");
+                show::actions(&rollout.resume(self.now), told);
+                self.rollout = Some(rollout);
             }
             "asleep" => self.now = self.now.plus(span(words[0])),
             "status" => told.push_str(&show::status(&self.rollout().status())),
@@ -121,13 +129,24 @@ impl Player {
             told.retain(|target| verb != "counted" || self.since.contains_key(target));
             told
         } else {
-            vec![(Node::from(words[0]), Module::from(words[1]))]
+            vec![(Node::from(words[0]), Module::from(words[1].split('/').next().unwrap()))]
         };
         let rest = if words[0] == "all" { &words[1..] } else { &words[2..] };
-        targets.into_iter().map(|(node, module)| self.node_event(verb, node, module, rest)).collect()
+        // `greeter/7`: of that release, and not of the candidate.
+        let release = words.get(1).and_then(|word| word.split_once('/')).map(|(_, number)| number);
+        let release = release.map(|number| ReleaseNumber(number.parse().unwrap()));
+        let event = |(node, module)| self.node_event(verb, node, module, release, rest);
+        targets.into_iter().map(event).collect()
     }
 
-    fn node_event(&mut self, verb: &str, node: Node, module: Module, rest: &[&str]) -> Event {
+    fn node_event(
+        &mut self,
+        verb: &str,
+        node: Node,
+        module: Module,
+        release: Option<ReleaseNumber>,
+        rest: &[&str],
+    ) -> Event {
         let text = rest.join(" ");
         match verb {
             "prepared" => Event::Prepared { node, module },
@@ -141,13 +160,13 @@ impl Player {
                 Event::Applied { node, module, revision, serves }
             }
             "took-back" => {
-                let said = rest.first().filter(|word| word.starts_with('r') && word.len() < 4);
+                let said = rest.first().filter(|word| is_revision(word));
                 let revision = said.map_or_else(|| self.given(&node, &module), |word| revision(word));
                 Event::TookBack { node, module, revision, cause: cause(&rest[usize::from(said.is_some())..]) }
             }
             "counted" => self.sample(node, module, rest),
             _ => {
-                let release = self.rollout().spec().moves[&module].candidate;
+                let release = release.unwrap_or_else(|| self.rollout().spec().moves[&module].candidate);
                 let state = match verb {
                     "starting" => InstanceState::Starting,
                     "ready" => InstanceState::Ready,
@@ -161,20 +180,21 @@ impl Player {
     }
 
     /// `counted a greeter candidate 3/200@5ms+4@2s stable 0/1800@5ms`: errors, requests, and how long each took; then
-    /// how many are open, and for how long.
+    /// how many are open, and for how long. Where they differ: `0/9@5ms*7,80ms*2`. With `r5 from=MS until=MS` before that,
+    /// of another revision and time than those that the node applied last.
     fn sample(&self, node: Node, module: Module, rest: &[&str]) -> Event {
-        let (revision, since) = self.since[&(node.clone(), module.clone())];
+        let (revision, since, until, rest) = if let [said, from, until, rest @ ..] = rest
+            && is_revision(said)
+        {
+            let time = |word: &str| Time(word.split_once('=').unwrap().1.parse().unwrap());
+            (revision(said), time(from), time(until), rest)
+        } else {
+            let (revision, since) = self.since[&(node.clone(), module.clone())];
+            (revision, since, self.now.plus(Millis(1)), rest)
+        };
         let [_, candidate, _, stable] = rest else { panic!("not a sample: {rest:?}") };
         let (candidate, stable) = (figures(candidate), figures(stable));
-        Event::Sample(Sample {
-            node,
-            module,
-            revision,
-            since,
-            until: self.now.plus(Millis(1)),
-            candidate,
-            stable,
-        })
+        Event::Sample(Sample { node, module, revision, since, until, candidate, stable })
     }
 
     fn told(&self) -> Vec<(Node, Module)> {
@@ -214,12 +234,16 @@ fn spec(words: &[&str]) -> Spec {
         match *key {
             "bake" => policy.steps.iter_mut().for_each(|step| step.bake = span(value)),
             "deadline" => policy.deadline = span(value),
+            "expiry" => policy.expiry = span(value),
+            "start" => policy.start_deadline = span(value),
+            "standby" => policy.standby = span(value),
+            "requests" => policy.min_requests = value.parse().unwrap(),
             "patience" => policy.patience = span(value),
             "spread" => policy.spread = *value == "yes",
             "spread-over" => policy.spread_over = Some((*value).to_owned()),
             "failing" => policy.max_failing = value.parse().unwrap(),
             "parallel" => policy.max_parallel = value.parse().ok(),
-            "nodes" | "modules" | "steps" | "on" => {}
+            "nodes" | "modules" | "steps" | "on" | "revision" => {}
             other => panic!("unknown key {other}"),
         }
     }
@@ -232,7 +256,7 @@ fn spec(words: &[&str]) -> Spec {
         labels: nodes,
         on: given.get("on").map(|zone| ("zone".to_owned(), (*zone).to_owned())).into_iter().collect(),
         policy: Policy::new(policy).unwrap(),
-        revision: Revision(0),
+        revision: given.get("revision").map_or(Revision(0), |number| revision(number)),
     }
 }
 
@@ -276,14 +300,31 @@ fn span(text: &str) -> Millis {
         .unwrap_or_else(|| panic!("not a span of time: {text}"))
 }
 
+/// `r5`.
+fn is_revision(word: &str) -> bool {
+    word.strip_prefix('r')
+        .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 fn figures(text: &str) -> Figures {
     let (errors, rest) = text.split_once('/').unwrap();
     let (ended, open) = rest.split_once('+').unwrap_or((rest, "0"));
     let (requests, took) = ended.split_once('@').unwrap_or((ended, "5ms"));
     let (errors, requests) = (errors.parse().unwrap(), requests.parse().unwrap());
     let (open, age) = open.split_once('@').unwrap_or((open, "0s"));
-    let times = |took: &str, count| Latency::from_counts([(span(took).0 * 1000, count)]);
     Figures { requests, errors, latency: times(took, requests), open: times(age, open.parse().unwrap()) }
+}
+
+/// `5ms`: all of them took so long; `5ms*7,80ms*2`: so many did each.
+fn times(text: &str, count: u64) -> Latency {
+    let micros = |text: &str| match text.strip_suffix("us") {
+        Some(number) => number.parse().unwrap(),
+        None => span(text).0 * 1000,
+    };
+    Latency::from_counts(text.split(',').map(|part| match part.split_once('*') {
+        Some((took, count)) => (micros(took), count.parse().unwrap()),
+        None => (micros(part), count),
+    }))
 }
 
 fn cause(words: &[&str]) -> Cause {
@@ -296,8 +337,20 @@ fn cause(words: &[&str]) -> Cause {
         "health" => Cause::FailingHealth { failures: 3, limit: 3, text },
         "memory" => Cause::OverMemory { used: 300 << 20, limit: 256 << 20 },
         "refused" => Cause::Refused { text },
+        "start" => Cause::StartTimeout { limit: span(words[1]) },
+        "processes" => Cause::OverProcesses { used: 64, limit: 64 },
+        "denied" => Cause::Denied { call: "ptrace".to_owned(), times: 1 },
+        "forged" => Cause::Forged { text },
+        "unanswered" => {
+            let Figures { errors: open, requests, .. } = figures(words[1]);
+            Cause::Unanswered { open, requests, after: Millis::seconds(5), limit: Share::percent(50) }
+        }
+        "unknown" => serde_json::from_str(r#""possessed""#).unwrap(),
         "expired" => Cause::Expired { after: Millis::seconds(60) },
-        "errors" => Cause::Errors { errors: 20, requests: 20, limit: Share::percent(50) },
+        "errors" => {
+            let Figures { errors, requests, .. } = figures(words.get(1).copied().unwrap_or("20/20"));
+            Cause::Errors { errors, requests, limit: Share::percent(50) }
+        }
         "by" => Cause::ByHand { by: text },
         other => panic!("unknown cause {other}"),
     }
