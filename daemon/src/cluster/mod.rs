@@ -101,7 +101,7 @@ impl Cluster {
     pub fn unheard(&self) -> Option<String> {
         match self {
             Self::Local(_) => None,
-            Self::Fleet(fleet) => fleet.standing().borrow().stale.clone().map(|(_, why)| why),
+            Self::Fleet(fleet) => fleet.unheard(),
         }
     }
 

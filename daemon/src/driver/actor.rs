@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hot_rollout::{
-    Action, Command, Direction, Event, Kind, Module, Node, Note, NoteKind, Phase, Rollout, RolloutId,
-};
+use hot_rollout::{Action, Command, Direction, Event, Kind, Node, Note, NoteKind, Phase, Rollout, RolloutId};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -248,7 +246,7 @@ impl Actor {
 
     /// An agent's report concerns every rollout of its module, and at most one of them runs.
     async fn report(&mut self, event: Event) {
-        let module = module_of(&event).cloned();
+        let module = event.module().cloned();
         let came = if let Event::NodeUp { node, .. } = &event { Some(node.clone()) } else { None };
         self.all(|record| {
             let concerned =
@@ -370,27 +368,10 @@ pub(super) fn not_durable(id: &RolloutId, error: Refusal) -> Refusal {
     }
 }
 
-fn module_of(event: &Event) -> Option<&Module> {
-    match event {
-        Event::Prepared { module, .. }
-        | Event::PrepareFailed { module, .. }
-        | Event::Instance { module, .. }
-        | Event::Applied { module, .. }
-        | Event::TookBack { module, .. }
-        | Event::LocalRollback { module, .. } => Some(module),
-        Event::Sample(sample) => Some(&sample.module),
-        Event::NodeUp { .. }
-        | Event::NodeDown { .. }
-        | Event::NodeLeft { .. }
-        | Event::Command(_)
-        | Event::Timeout => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use hot_rollout::machine::Spec;
-    use hot_rollout::{Move, Node, Policy, ReleaseNumber, Revision, Time};
+    use hot_rollout::{Module, Move, Node, Policy, ReleaseNumber, Revision, Time};
 
     use super::*;
 

@@ -187,9 +187,8 @@ impl Driver {
     /// Why this node can't tell its fleet, as a sentence.
     fn why_unheard(&self) -> String {
         let Cluster::Fleet(fleet) = &self.parts.cluster else { return String::new() };
-        let stale = fleet.standing().borrow().stale.clone();
-        match (stale, self.parts.cluster.leader()) {
-            (Some((_, why)), _) => why,
+        match (fleet.unheard(), self.parts.cluster.leader()) {
+            (Some(why), _) => why,
             (None, None) => "no node leads it now".to_owned(),
             (None, Some(leader)) if leader == *fleet.node() => {
                 "etcd does not take what this node writes".to_owned()

@@ -118,8 +118,7 @@ impl Api {
                     .to_owned(),
             }),
             FleetError::NotLeader | FleetError::Write(WriteError::Deposed { .. }) => {
-                let unheard = self.fleet.as_ref().and_then(|fleet| fleet.standing().borrow().stale.clone());
-                let unheard = unheard.map(|(_, why)| why);
+                let unheard = self.fleet.as_ref().and_then(Fleet::unheard);
                 driver_refused(Refusal::NotLeader { leader: self.leader(), unheard })
             }
             _ => refused(Refused {

@@ -22,8 +22,7 @@ use crate::reason::Reason;
 ///
 /// So a candidate never gets traffic that the snapshot does not know of, and a driver that dies between any two of
 /// these does them again by [`super::Rollout::resume`]. Every action is idempotent. One that cannot be done (the
-/// cluster store is down) is tried again by its driver until it can, or until a later one for the same node and module
-/// takes its place.
+/// cluster store is down) is tried again by its driver until it can, or until a later one [takes its place](Action::overtakes).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
@@ -97,6 +96,22 @@ impl Action {
             | Self::Quarantine { .. }
             | Self::Note(_)
             | Self::Finished(_) => false,
+        }
+    }
+
+    /// Whether it takes the place of one that waits to be done: a candidate must not become stable after it was taken back.
+    #[must_use]
+    pub fn overtakes(&self, waiting: &Self) -> bool {
+        match (self, waiting) {
+            (
+                Self::Assign { node, assignment, .. },
+                Self::Assign { node: waiting_node, assignment: waiting, .. },
+            ) => node == waiting_node && assignment.module == waiting.module,
+            (Self::SetStable { module, .. }, Self::SetStable { module: waiting, .. }) => module == waiting,
+            (Self::Prepare { node, .. }, Self::Prepare { node: waiting, .. }) => node == waiting,
+            // An incomplete one may become done before it was written down that it is incomplete.
+            (Self::Renew { .. }, Self::Renew { .. }) | (Self::Finished(_), Self::Finished(_)) => true,
+            _ => false,
         }
     }
 }

@@ -107,6 +107,27 @@ pub enum Event {
     Timeout,
 }
 
+impl Event {
+    /// The module that it is about; `None`: it is about the node, or the rollout.
+    #[must_use]
+    pub fn module(&self) -> Option<&Module> {
+        match self {
+            Self::Prepared { module, .. }
+            | Self::PrepareFailed { module, .. }
+            | Self::Instance { module, .. }
+            | Self::Applied { module, .. }
+            | Self::TookBack { module, .. }
+            | Self::LocalRollback { module, .. } => Some(module),
+            Self::Sample(sample) => Some(&sample.module),
+            Self::NodeUp { .. }
+            | Self::NodeDown { .. }
+            | Self::NodeLeft { .. }
+            | Self::Command(_)
+            | Self::Timeout => None,
+        }
+    }
+}
+
 /// Why a node takes no part in a rollout any more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

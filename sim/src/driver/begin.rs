@@ -64,15 +64,7 @@ impl Driver {
         if spec.nodes.is_empty() {
             return Ok(());
         }
-        let at = self.clock(hands.now);
-        let (machine, actions) = Rollout::start(spec.clone(), at);
-        // Nothing of it goes toward stable, so one that can't be written never was.
-        hands.watcher.begins(&spec);
-        hands.story.begins(&spec, Kind::Push, &machine, at);
-        self.running = Some(machine);
-        hands.watcher.handled_first(self.running.as_ref(), &actions, hands.now);
-        self.perform(actions, hands)?;
-        self.tell_absences(hands)
+        self.begin(spec, Kind::Push, hands)
     }
 
     fn begin_rollback(&mut self, hands: &mut Hands<'_>) -> Result<(), Died> {
@@ -86,10 +78,18 @@ impl Driver {
         if spec.nodes.is_empty() {
             return Ok(());
         }
+        self.begin(spec, Kind::Rollback, hands)
+    }
+
+    fn begin(&mut self, spec: Spec, kind: Kind, hands: &mut Hands<'_>) -> Result<(), Died> {
+        let begin = match kind {
+            Kind::Push => Rollout::start,
+            Kind::Rollback => Rollout::rollback,
+        };
         let at = self.clock(hands.now);
-        let (machine, actions) = Rollout::rollback(spec.clone(), at);
+        let (machine, actions) = begin(spec.clone(), at);
         hands.watcher.begins(&spec);
-        hands.story.begins(&spec, Kind::Rollback, &machine, at);
+        hands.story.begins(&spec, kind, &machine, at);
         self.running = Some(machine);
         hands.watcher.handled_first(self.running.as_ref(), &actions, hands.now);
         self.perform(actions, hands)?;

@@ -126,7 +126,7 @@ impl Driver {
     pub(crate) fn feed(&mut self, event: Event, hands: &mut Hands<'_>) -> Result<(), Died> {
         let at = self.clock(hands.now);
         let Some(machine) = self.running.as_mut().filter(|_| self.alive) else { return Ok(()) };
-        let concerns = module_of(&event).is_none_or(|module| machine.spec().moves.contains_key(module));
+        let concerns = event.module().is_none_or(|module| machine.spec().moves.contains_key(module));
         if !concerns {
             return Ok(());
         }
@@ -294,22 +294,4 @@ fn assign(node: Node, assignment: Assignment, hands: &mut Hands<'_>) {
 fn decoded(snapshot: &Rollout) -> Rollout {
     let read = snapshot.encode().ok().and_then(|bytes| Rollout::decode(&bytes).ok());
     read.unwrap_or_else(|| snapshot.clone())
-}
-
-/// The module that an event is about; `None`: it is about the node, or the rollout.
-fn module_of(event: &Event) -> Option<&Module> {
-    match event {
-        Event::Prepared { module, .. }
-        | Event::PrepareFailed { module, .. }
-        | Event::Instance { module, .. }
-        | Event::Applied { module, .. }
-        | Event::TookBack { module, .. }
-        | Event::LocalRollback { module, .. } => Some(module),
-        Event::Sample(sample) => Some(&sample.module),
-        Event::NodeUp { .. }
-        | Event::NodeDown { .. }
-        | Event::NodeLeft { .. }
-        | Event::Command(_)
-        | Event::Timeout => None,
-    }
 }

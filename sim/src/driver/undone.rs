@@ -14,7 +14,7 @@ pub(super) struct Undone {
 impl Undone {
     /// Takes what the machine wants now. What waits and is overtaken by it is not done any more.
     pub(super) fn want(&mut self, actions: Vec<Action>) {
-        self.actions.retain(|waiting| !actions.iter().any(|action| overtakes(action, waiting)));
+        self.actions.retain(|waiting| !actions.iter().any(|action| action.overtakes(waiting)));
         self.unsaved |= !actions.is_empty();
         self.actions.extend(actions);
     }
@@ -41,19 +41,5 @@ impl Undone {
 
     pub(super) fn is_empty(&self) -> bool {
         self.actions.is_empty() && !self.unsaved
-    }
-}
-
-/// Whether `later` takes the place of `waiting`.
-fn overtakes(later: &Action, waiting: &Action) -> bool {
-    match (later, waiting) {
-        (
-            Action::Assign { node, assignment, .. },
-            Action::Assign { node: waiting_node, assignment: waiting, .. },
-        ) => node == waiting_node && assignment.module == waiting.module,
-        (Action::SetStable { module, .. }, Action::SetStable { module: waiting, .. }) => module == waiting,
-        (Action::Prepare { node, .. }, Action::Prepare { node: waiting, .. }) => node == waiting,
-        (Action::Renew { .. }, Action::Renew { .. }) | (Action::Finished(_), Action::Finished(_)) => true,
-        _ => false,
     }
 }

@@ -235,6 +235,12 @@ impl Fleet {
         self.0.standing.subscribe()
     }
 
+    /// Why etcd can't be heard, where it can't.
+    #[must_use]
+    pub fn unheard(&self) -> Option<String> {
+        self.0.standing.borrow().stale.clone().map(|(_, why)| why)
+    }
+
     /// How the other nodes are called.
     #[must_use]
     pub fn peers(&self) -> &Peers {
